@@ -1,0 +1,1 @@
+//! Configuration files: from text to [`crate::model::Watch`]es.

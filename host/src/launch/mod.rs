@@ -1,0 +1,1 @@
+//! Starting, supervising and reaping the processes of actions.

@@ -1,0 +1,3 @@
+//! The `twitcher` program.
+
+fn main() {}

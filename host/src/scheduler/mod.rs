@@ -1,0 +1,1 @@
+//! The run-mode machine: pure decisions about when an action runs.
