@@ -1,5 +1,6 @@
 //! Twitcher runs an action when a znode in ZooKeeper changes.
 
+pub mod cli;
 pub mod config;
 pub mod launch;
 pub mod model;

@@ -513,6 +513,27 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Exited(0) => f.write_str("success"),
+            Outcome::Exited(code) => write!(f, "exit code {code}"),
+            Outcome::Signaled { signal, core } => {
+                let dumped = if *core { " (core dumped)" } else { "" };
+                match nix::sys::signal::Signal::try_from(*signal) {
+                    Ok(name) => write!(f, "killed by {name}{dumped}"),
+                    Err(_) => write!(f, "killed by signal {signal}{dumped}"),
+                }
+            }
+            Outcome::TimedOut => f.write_str("timed out"),
+            Outcome::Terminated => f.write_str("terminated"),
+            Outcome::LaunchFailed { step, errno } => {
+                write!(f, "cannot {step}: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

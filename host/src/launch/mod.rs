@@ -1,1 +1,32 @@
 //! Starting, supervising and reaping the processes of actions.
+//!
+//! ```text
+//! daemon                                launcher (one thread)          action
+//!   Launches ── Request + 3 fds ──────▶ clone(CLONE_PARENT) ─────────▶ Reply::Started ── the ordered steps ── exec
+//!      ▲                                                                 │
+//!      └───────────── Reply::Started, Reply::Failed ◀────────────────────┘
+//! ```
+//!
+//! The daemon has threads, and may be large: it must not fork. The launcher is a small process with one thread, so what it
+//! clones may run any code, and cloning it is cheap. `CLONE_PARENT` makes actions the daemon's children: the daemon waits for
+//! them itself, with their resource usage, and loses nothing when the launcher dies.
+//!
+//! It is the child itself that says [`wire::Reply::Started`], as its first act, on the launcher's socket. So when that socket
+//! reports its end, which takes the death of the launcher and of every child that has not executed its program yet, a request
+//! without an answer was never carried out: it is sent to the next launcher and nothing runs twice.
+//!
+//! This module must not know what a watch is, when it runs, or where its data came from.
+
+mod child;
+mod client;
+mod launcher;
+mod memfd;
+mod output;
+mod polled;
+mod process;
+mod run;
+pub mod wire;
+
+pub use client::{LaunchError, Launcher, Launches, RunEvent};
+pub use launcher::{Bodies, main as launcher_main};
+pub use run::{Control, Invocation, Report, StopReason};

@@ -1,0 +1,242 @@
+//! The command line. It must not do anything: types and texts only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::observe::Format;
+
+/// Exit codes, as `--help` and the manual page give them.
+pub mod exit {
+    /// Everything went well; for `run`: stopped by a signal, every action had ended.
+    pub const SUCCESS: u8 = 0;
+    /// `check` found errors; `demo` did not see what it expected.
+    pub const FAILURE: u8 = 1;
+    /// The command line cannot be understood.
+    pub const USAGE: u8 = 2;
+    /// `run` cannot start: the message says why.
+    pub const CANNOT_START: u8 = 3;
+    /// `run` stopped, but had to terminate actions that took longer than the drain timeout.
+    pub const TERMINATED_RUNS: u8 = 4;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
+  1  `check` found errors; `demo` did not see what it expected
+  2  the command line cannot be understood
+  3  `run` cannot start: no such configuration path, pid file locked, log file not writable, ...
+  4  `run` stopped, but terminated actions that took longer than --drain-timeout";
+
+/// Runs an action when a znode in ZooKeeper changes
+#[derive(Debug, Parser)]
+#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch znodes and run actions, until SIGTERM or SIGINT
+    #[command(after_help = RUN_HELP, after_long_help = RUN_HELP)]
+    Run(Box<Run>),
+    /// Load configuration files and show the watches, or every error
+    Check(Check),
+    /// Print the JSON Schema of .json configuration files
+    Schema,
+    /// See it work: two watches on a directory, a few changes, what ran
+    Demo,
+    /// Print a shell completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Directory to write to; it must exist
+        dir: PathBuf,
+    },
+    /// The process that starts actions; `run` starts it
+    #[command(hide = true)]
+    Launcher,
+    /// The process that evaluates .twc files; `run` and `check` start it
+    #[command(hide = true)]
+    Evaluate,
+}
+
+const RUN_HELP: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: start nothing more, give running actions --drain-timeout, then terminate them;
+                   a second one terminates them at once
+  SIGHUP           load the configuration again and open the log file anew
+
+Examples:
+  twitcher run --zk zk1:2181,zk2:2181,zk3:2181/fleet --config /etc/twitcher
+  twitcher run --tree ./tree --config ./watches        # no server: DIR/a/b is znode /a/b
+
+Exit codes: see `twitcher --help`.";
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").args(["zk", "tree"])))]
+pub struct Run {
+    /// ZooKeeper servers, and a chroot all paths are relative to [env: TWITCHER_ZK=, unless --tree is given]
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...[/CHROOT]",
+        alias = "zkservers",
+        help_heading = "Source"
+    )]
+    pub zk: Option<String>,
+    /// Watch a local directory instead: DIR/a/b is znode /a/b, a file's bytes are its data
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub tree: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub zookeeper: ZooKeeper,
+
+    /// Configuration file, or directory to read recursively (.twc and .json); may be repeated
+    #[arg(
+        long,
+        short = 'c',
+        value_name = "PATH",
+        default_value = "/etc/twitcher",
+        alias = "config_path",
+        help_heading = "Configuration"
+    )]
+    pub config: Vec<PathBuf>,
+    /// Directory for state that outlives the daemon
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/twitcher",
+        help_heading = "Configuration"
+    )]
+    pub state_dir: PathBuf,
+    /// Unix socket for the control interface (reserved: nothing listens on it in this version)
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "/run/twitcher/control.sock",
+        help_heading = "Configuration"
+    )]
+    pub control: PathBuf,
+    /// How long running actions may take to end after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Configuration")]
+    pub drain_timeout: Duration,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: Log,
+
+    /// Go into the background once everything that can fail early has not
+    #[arg(long, help_heading = "Process")]
+    pub daemonize: bool,
+    /// Write the process id to FILE and keep it locked; refuse to start while another daemon has it locked
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub pidfile: Option<PathBuf>,
+}
+
+/// How to talk to ZooKeeper.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "ZooKeeper")]
+pub struct ZooKeeper {
+    /// Session timeout to ask for, in seconds; the server may bound it
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub zk_session_timeout: Duration,
+    /// Authenticate by the scheme digest: FILE holds USER:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub zk_digest_file: Option<PathBuf>,
+    /// Authenticate by SASL DIGEST-MD5: FILE holds USER:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub zk_sasl_file: Option<PathBuf>,
+    /// Encrypt the connection, trusting the system's certificate authorities or those of --zk-ca
+    #[arg(long)]
+    pub zk_tls: bool,
+    /// Certificate authorities to trust, PEM; implies --zk-tls
+    #[arg(long, value_name = "FILE")]
+    pub zk_ca: Option<PathBuf>,
+    /// Certificate to present, PEM; needs --zk-key, implies --zk-tls
+    #[arg(long, value_name = "FILE", requires = "zk_key")]
+    pub zk_cert: Option<PathBuf>,
+    /// Private key of --zk-cert, PEM
+    #[arg(long, value_name = "FILE", requires = "zk_cert")]
+    pub zk_key: Option<PathBuf>,
+}
+
+/// Where the log goes and how much of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub struct Log {
+    /// How a line looks
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// Append to FILE; opened anew on SIGHUP
+    #[arg(long, value_name = "FILE", conflicts_with = "log_to_stdout")]
+    pub logfile: Option<PathBuf>,
+    /// Log to standard output
+    #[arg(long = "log_to_stdout", alias = "log-to-stdout")]
+    pub log_to_stdout: bool,
+    /// Log more: why updates wait or are ignored, what the source does
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Log everything, also of libraries
+    #[arg(long, short)]
+    pub debug: bool,
+    /// For trying out: the same as --debug --log_to_stdout
+    #[arg(long)]
+    pub devel: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files or directories
+    #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
+    pub paths: Vec<PathBuf>,
+    /// Print one JSON object: watches, errors
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Seconds, whole or with a fraction: more than 0, at most a year.
+fn seconds(text: &str) -> Result<Duration, String> {
+    const YEAR: f64 = 365.0 * 24.0 * 3600.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a number of seconds, more than 0 and at most a year".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_originals_flags_are_understood() {
+        let line =
+            "twitcher run --zkservers h:1 --config_path /c --log_to_stdout -v -d --pidfile /p --daemonize --devel";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(run.zk.as_deref(), Some("h:1"));
+        assert_eq!(run.config, [PathBuf::from("/c")]);
+        assert!(run.log.log_to_stdout && run.log.verbose && run.log.debug && run.log.devel && run.daemonize);
+    }
+
+    #[test]
+    fn a_source_is_needed_and_only_one() {
+        assert!(Cli::try_parse_from(["twitcher", "run", "--tree", "/t", "--zk", "h:1"]).is_err());
+        assert!(Cli::try_parse_from(["twitcher", "run", "--zk", "h:1", "--zk-session-timeout", "-1"]).is_err());
+    }
+}

@@ -1,0 +1,342 @@
+//! From a request to a running program: the clone and the ordered steps after it.
+//!
+//! All that can be done before the clone is done before it ([`Prepared`]): the child only makes system calls, so that it dirties
+//! few pages and cannot fail for lack of memory. It must not know the daemon, and must never return into the launcher's code.
+
+use std::ffi::{CString, c_char, c_int};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource as Rlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid,
+};
+
+use super::launcher::Bodies;
+use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_reply};
+use crate::model::{FunctionAction, Limit, Resource};
+
+/// PATH where a request's environment has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A request in the form that system calls take.
+pub struct Prepared {
+    seq: u64,
+    body: Body,
+    env: Vec<(String, String)>,
+    cwd: CString,
+    umask: Mode,
+    limits: Vec<Limit>,
+    uid: Option<Uid>,
+    gid: Option<Gid>,
+    groups: Option<Vec<Gid>>,
+    stdio: [OwnedFd; 3],
+}
+
+/// What a clone takes over from the launcher.
+pub struct Parent<'a> {
+    /// The launcher's end of the socket.
+    pub channel: BorrowedFd<'a>,
+    /// What processes run that are not programs of their own.
+    pub bodies: &'a Bodies,
+    /// The signals that the launcher ignores.
+    pub ignored: &'a [c_int],
+}
+
+enum Body {
+    Exec {
+        candidates: Vec<CString>,
+        argv: CStrings,
+        envp: CStrings,
+    },
+    Function(FunctionAction),
+}
+
+/// A null-terminated array of C strings.
+struct CStrings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Self {
+            _owned: strings,
+            pointers,
+        }
+    }
+}
+
+/// A step that failed, with its error number.
+pub type Failure = (Step, Errno);
+
+impl Prepared {
+    /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
+    pub fn new(request: Request, stdio: [OwnedFd; 3]) -> Result<Self, Failure> {
+        let bad = |step| move |_| (step, Errno::EINVAL);
+        let body = match request.task {
+            Task::Function(action) => Body::Function(action),
+            Task::Exec(argv) => {
+                let program = argv.first().ok_or((Step::Exec, Errno::EINVAL))?;
+                let path = request
+                    .env
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| name == "PATH")
+                    .map(|(_, value)| value.as_str());
+                let candidates = candidates(program, path.unwrap_or(DEFAULT_PATH));
+                let c_strings = |strings: Vec<String>| {
+                    strings
+                        .into_iter()
+                        .map(CString::new)
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(bad(Step::Exec))
+                };
+                Body::Exec {
+                    candidates: c_strings(candidates)?,
+                    argv: CStrings::new(c_strings(argv)?),
+                    envp: CStrings::new(c_strings(
+                        request.env.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+                    )?),
+                }
+            }
+        };
+        Ok(Self {
+            seq: request.seq,
+            body,
+            env: request.env,
+            cwd: CString::new(request.cwd).map_err(bad(Step::Chdir))?,
+            umask: Mode::from_bits_truncate(request.umask),
+            limits: request.limits,
+            uid: request.uid.map(Uid::from_raw),
+            gid: request.gid.map(Gid::from_raw),
+            groups: request
+                .groups
+                .map(|groups| groups.into_iter().map(Gid::from_raw).collect()),
+            stdio,
+        })
+    }
+
+    /// Clones a process that goes through the steps and becomes the program.
+    pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), Failure> {
+        // SAFETY: the launcher has one thread, so no lock is held by a thread that the child lacks. Without CLONE_VM the child works
+        // on its own copy of memory, and with no stack given it goes on on its copy of this one. Going around glibc's fork leaves
+        // only its cached thread id stale, which nothing here asks for.
+        #[allow(unsafe_code)]
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
+        match pid {
+            -1 => Err((Step::Clone, Errno::last())),
+            0 => self.become_action(launcher),
+            _ => Ok(()),
+        }
+    }
+
+    fn become_action(self, launcher: &Parent<'_>) -> ! {
+        // Nothing may unwind into the launcher's loop.
+        let code = catch_unwind(AssertUnwindSafe(|| self.run(launcher))).unwrap_or(101);
+        exit_now(code)
+    }
+
+    fn run(self, launcher: &Parent<'_>) -> c_int {
+        // Without this message the daemon would take the request for one that was never carried out: then it must not be.
+        if send_reply(
+            launcher.channel,
+            Reply::Started {
+                seq: self.seq,
+                pid: getpid().as_raw(),
+            },
+        )
+        .is_err()
+        {
+            return SETUP_FAILED;
+        }
+        let (step, errno) = match self.set_up(launcher.ignored) {
+            Err(failure) => failure,
+            Ok(()) => match &self.body {
+                Body::Exec { candidates, argv, envp } => (Step::Exec, execute(candidates, argv, envp)),
+                Body::Function(action) => match close_all_but_stdio() {
+                    Err(failure) => failure,
+                    Ok(()) => {
+                        replace_environment(&self.env);
+                        return (launcher.bodies.function)(action);
+                    }
+                },
+            },
+        };
+        // Should this fail, the exit code still says that it went wrong.
+        let _ = send_reply(
+            launcher.channel,
+            Reply::Failed {
+                seq: self.seq,
+                step,
+                errno: errno as i32,
+            },
+        );
+        SETUP_FAILED
+    }
+
+    /// The steps. Their order matters: limits need root; groups need root and so come before the user; the directory is entered with
+    /// the rights of the user, who may not be allowed in.
+    fn set_up(&self, ignored: &[c_int]) -> Result<(), Failure> {
+        let at = |step| move |errno| (step, errno);
+        reset_signals(ignored).map_err(at(Step::Signals))?;
+        setsid().map_err(at(Step::Session))?;
+        self.place_stdio().map_err(at(Step::Stdio))?;
+        umask(self.umask);
+        for limit in &self.limits {
+            setrlimit(rlimit(limit.resource), limit.soft, limit.hard).map_err(at(Step::Limit(limit.resource)))?;
+        }
+        if let Some(groups) = &self.groups {
+            setgroups(groups).map_err(at(Step::Groups))?;
+        }
+        if let Some(gid) = self.gid {
+            setresgid(gid, gid, gid).map_err(at(Step::Gid))?;
+        }
+        if let Some(uid) = self.uid {
+            setresuid(uid, uid, uid).map_err(at(Step::Uid))?;
+            // Fail closed: from here on, root must be out of reach.
+            if !uid.is_root() && setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
+                return Err((Step::Uid, Errno::EPERM));
+            }
+        }
+        chdir(self.cwd.as_c_str()).map_err(at(Step::Chdir))?;
+        // Whatever was left open by mistake closes when the program is executed; the channel must stay until then.
+        close_range(libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
+    }
+
+    fn place_stdio(&self) -> nix::Result<()> {
+        // The launcher keeps 0, 1 and 2 occupied, so none of the three sources is one of them, and each duplicate is inherited.
+        let [stdin, stdout, stderr] = &self.stdio;
+        dup2_stdin(stdin.as_fd())?;
+        dup2_stdout(stdout.as_fd())?;
+        dup2_stderr(stderr.as_fd())
+    }
+}
+
+/// What to try to execute, in order.
+fn candidates(program: &str, path: &str) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    // An empty entry would mean the working directory, which may be writable by anyone: it is skipped.
+    path.split(':')
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| format!("{dir}/{program}"))
+        .collect()
+}
+
+/// Executes the first candidate that can be; returns the error that says most, as execvp(3) does.
+fn execute(candidates: &[CString], argv: &CStrings, envp: &CStrings) -> Errno {
+    let mut said = Errno::ENOENT;
+    for program in candidates {
+        // SAFETY: the program is a C string and both arrays are null-terminated arrays of C strings; all outlive the call.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::execve(program.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr())
+        };
+        match Errno::last() {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => said = Errno::EACCES,
+            other => return other,
+        }
+    }
+    said
+}
+
+/// Undoes what exec keeps: ignored signals (handlers it resets by itself) and the mask.
+fn reset_signals(ignored: &[c_int]) -> nix::Result<()> {
+    for signal in ignored {
+        // SAFETY: SIG_DFL runs no code.
+        #[allow(unsafe_code)]
+        let previous = unsafe { libc::signal(*signal, libc::SIG_DFL) };
+        if previous == libc::SIG_ERR {
+            return Err(Errno::last());
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+fn close_range(flags: u32) -> nix::Result<()> {
+    // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor above 2 (see the caller).
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, c_int::MAX, flags) };
+    Errno::result(result).map(drop)
+}
+
+/// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards: the process ends by
+/// [`exit_now`].
+fn close_all_but_stdio() -> Result<(), Failure> {
+    close_range(0).map_err(|errno| (Step::Descriptors, errno))
+}
+
+fn replace_environment(env: &[(String, String)]) {
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in names {
+        // SAFETY: this process has one thread.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::remove_var(name)
+        };
+    }
+    for (name, value) in env {
+        // SAFETY: this process has one thread.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(name, value)
+        };
+    }
+}
+
+/// Ends the process without running what the launcher had registered to run at its own exit.
+fn exit_now(code: c_int) -> ! {
+    use std::io::Write;
+    // What a function printed; there is nobody left to tell of an error.
+    let _ = std::io::stdout().flush();
+    // SAFETY: _exit takes any code and does not return.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(code)
+    }
+}
+
+fn rlimit(resource: Resource) -> Rlimit {
+    match resource {
+        Resource::As => Rlimit::RLIMIT_AS,
+        Resource::Core => Rlimit::RLIMIT_CORE,
+        Resource::Cpu => Rlimit::RLIMIT_CPU,
+        Resource::Data => Rlimit::RLIMIT_DATA,
+        Resource::Fsize => Rlimit::RLIMIT_FSIZE,
+        Resource::Memlock => Rlimit::RLIMIT_MEMLOCK,
+        Resource::Nofile => Rlimit::RLIMIT_NOFILE,
+        Resource::Nproc => Rlimit::RLIMIT_NPROC,
+        Resource::Stack => Rlimit::RLIMIT_STACK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_slash_is_looked_up_but_never_in_the_working_directory() {
+        assert_eq!(candidates("ls", "/a::/b:"), ["/a/ls", "/b/ls"]);
+        assert_eq!(candidates("./ls", "/a"), ["./ls"]);
+        assert_eq!(candidates("/bin/ls", ""), ["/bin/ls"]);
+    }
+
+    #[test]
+    fn the_first_error_that_says_more_than_absence_is_kept() {
+        let run = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|n| CString::new(*n).unwrap()).collect();
+            execute(&names, &CStrings::new(names.clone()), &CStrings::new(vec![]))
+        };
+        assert_eq!(run(&["/no/such", "/etc/passwd/x"]), Errno::ENOENT);
+        assert_eq!(run(&["/etc/passwd", "/no/such"]), Errno::EACCES);
+        assert_eq!(run(&[]), Errno::ENOENT);
+    }
+}

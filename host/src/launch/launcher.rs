@@ -1,0 +1,100 @@
+//! The launcher: a process with one thread that turns requests into processes.
+//!
+//! It must stay small: never compile, never talk to ZooKeeper, keep nothing between requests. It ends when the daemon's end of the
+//! socket closes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{dup2_stdin, setsid};
+
+use super::child::{Parent, Prepared};
+use super::wire::{Reply, Step, receive_request, send_reply};
+use crate::model::FunctionAction;
+
+/// What an action process runs when it is not a program of its own. A table of functions, so that this module need not know the
+/// modules that implement them.
+#[derive(Debug, Clone, Copy)]
+pub struct Bodies {
+    /// Runs a function of the configuration; returns the exit code. Standard streams, environment, user and directory are set.
+    pub function: fn(&FunctionAction) -> i32,
+}
+
+/// The main function of the launcher. Its stdin is the socket. Returns when the daemon has gone.
+pub fn main(bodies: &Bodies) -> io::Result<()> {
+    // The daemon decides when to stop. A session of its own keeps the terminal's signals away, the rest is ignored.
+    let _ = setsid();
+    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+        ignore(ignored)?;
+    }
+    let _ = prctl::set_name(c"twitcher-launch");
+    let channel = take_channel()?;
+    let ignored = ignored_signals();
+    let parent = Parent {
+        channel: channel.as_fd(),
+        bodies,
+        ignored: &ignored,
+    };
+    while let Some(received) = receive_request(channel.as_fd())? {
+        let outcome = match (received.message, <[OwnedFd; 3]>::try_from(received.fds)) {
+            (Ok(request), Ok(stdio)) => {
+                let seq = request.seq;
+                Prepared::new(request, stdio)
+                    .and_then(|prepared| prepared.spawn(&parent))
+                    .map_err(|(step, errno)| (seq, step, errno))
+            }
+            (Ok(request), Err(_)) => Err((request.seq, Step::Decode, Errno::EBADMSG)),
+            (Err(seq), _) => Err((seq, Step::Decode, Errno::EBADMSG)),
+        };
+        if let Err((seq, step, errno)) = outcome {
+            send_reply(
+                channel.as_fd(),
+                Reply::Failed {
+                    seq,
+                    step,
+                    errno: errno as i32,
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the socket away from descriptor 0 and puts `/dev/null` there: a child places its own streams on 0, 1 and 2.
+fn take_channel() -> io::Result<OwnedFd> {
+    let high = fcntl(io::stdin().as_fd(), FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: the kernel has just returned this descriptor; nobody else knows of it.
+    #[allow(unsafe_code)]
+    let channel = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(high) };
+    let null = File::open("/dev/null")?;
+    debug_assert!(null.as_raw_fd() > 2);
+    dup2_stdin(null.as_fd())?;
+    Ok(channel)
+}
+
+fn ignore(which: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN runs no code.
+    #[allow(unsafe_code)]
+    unsafe { signal(which, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// All that are ignored, also those that the daemon's own parent had ignored: nohup leaves SIGHUP so, and Python SIGPIPE.
+fn ignored_signals() -> Vec<i32> {
+    let is_ignored = |signal: &i32| {
+        let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: without a new action the call only fills `now`; all zeros are a valid sigaction in case it fails.
+        #[allow(unsafe_code)]
+        let now = unsafe {
+            libc::sigaction(*signal, std::ptr::null(), now.as_mut_ptr());
+            now.assume_init()
+        };
+        now.sa_sigaction == libc::SIG_IGN
+    };
+    (1..=libc::SIGRTMAX()).filter(is_ignored).collect()
+}

@@ -1,0 +1,386 @@
+//! One run of an action, from the moment its process exists until it has been waited for.
+//!
+//! A task a run: it logs what the process writes, passes signals on, and ends the process when its time is up. It must not know
+//! the launcher, nor why the action runs.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, read};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::output::{self, Lines, Logging, Output};
+use super::polled::{forget_readiness, polled};
+use super::process::{Family, pidfd_signal};
+use super::wire::Task;
+use crate::model::{Outcome, ProcessSettings, RunId};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Identifies the run.
+    pub run: RunId,
+    /// Name of the watch, for the log.
+    pub watch: Arc<str>,
+    /// The program or function.
+    pub task: Task,
+    /// The whole environment; `TWITCHER_RUN_ID` is added.
+    pub env: Vec<(String, String)>,
+    /// How the process is set up and how long it may take.
+    pub process: Arc<ProcessSettings>,
+    /// What the action gets on stdin, unless its settings say otherwise.
+    pub stdin: Bytes,
+}
+
+/// Why a run is ended before it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// Its timeout passed.
+    Timeout,
+    /// A newer update, or the daemon stops.
+    Requested,
+}
+
+/// What can be done to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Sends a signal to the main process.
+    Notify(Signal),
+    /// SIGTERM to the process group, SIGKILL after the settings' `kill_after`.
+    Terminate,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// From the process's first instant until it was waited for.
+    pub elapsed: Duration,
+    /// Largest resident set of the process or a child it waited for, in KiB.
+    pub max_rss_kib: u64,
+    /// User and system time of the process and the children it waited for.
+    pub cpu: Duration,
+    /// Page faults served without I/O, of the process and the children it waited for.
+    pub minor_faults: u64,
+    /// The last 64 KiB of what it wrote to stdout and stderr.
+    pub output_tail: Vec<u8>,
+    /// How much it wrote, in bytes.
+    pub output_bytes: usize,
+}
+
+/// How often a terminated run's leftovers are looked for.
+const FAMILY_POLL: Duration = Duration::from_millis(25);
+/// How long after SIGKILL a run's leftovers may take to vanish.
+const FAMILY_GRACE: Duration = Duration::from_secs(2);
+/// Most runs whose output is read after they have ended, because a process they left behind holds it open.
+pub(super) const MAX_LINGERING: usize = 256;
+
+/// A started process with the daemon's ends of its streams.
+pub(super) struct Run {
+    invocation: Invocation,
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+    streams: [Stream; 2],
+    output: Output,
+    control: mpsc::UnboundedReceiver<Control>,
+    started: Instant,
+    stopping: Option<Stopping>,
+}
+
+struct Stopping {
+    reason: StopReason,
+    kill_at: Instant,
+    killed: bool,
+}
+
+struct Stream {
+    name: &'static str,
+    pipe: Option<AsyncFd<OwnedFd>>,
+    lines: Lines,
+}
+
+enum Wake {
+    Exited,
+    Stream(usize),
+    Control(Option<Control>),
+    Deadline,
+}
+
+impl Run {
+    pub(super) fn new(
+        invocation: Invocation,
+        pid: Pid,
+        pidfd: OwnedFd,
+        stdio: [OwnedFd; 2],
+        control: mpsc::UnboundedReceiver<Control>,
+    ) -> io::Result<Self> {
+        let [stdout, stderr] = stdio;
+        Ok(Self {
+            invocation,
+            pid,
+            pidfd: polled(pidfd, Interest::READABLE)?,
+            streams: [Stream::new("stdout", stdout)?, Stream::new("stderr", stderr)?],
+            output: Output::default(),
+            control,
+            started: Instant::now(),
+            stopping: None,
+        })
+    }
+
+    /// Follows the process until it has ended and been waited for; gives the invocation back.
+    pub(super) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, Report) {
+        loop {
+            match self.wake().await {
+                Wake::Exited => break,
+                Wake::Stream(index) => self.log_stream(index),
+                Wake::Control(Some(Control::Notify(signal))) => {
+                    let _ = pidfd_signal(self.pidfd.as_fd(), signal);
+                }
+                Wake::Control(Some(Control::Terminate)) => self.stop(StopReason::Requested).await,
+                // The daemon has let go of this run; it goes on by itself.
+                Wake::Control(None) => {}
+                Wake::Deadline => match &mut self.stopping {
+                    None => self.stop(StopReason::Timeout).await,
+                    Some(stopping) => {
+                        stopping.killed = true;
+                        self.signal_family(Signal::SIGKILL).await;
+                    }
+                },
+            }
+        }
+        if self.stopping.is_some() {
+            self.end_family().await;
+        }
+        let (status, usage) = wait4(self.pid);
+        for index in 0..self.streams.len() {
+            self.log_stream(index);
+        }
+        self.let_streams_linger(lingering);
+        let report = Report {
+            outcome: outcome(status, self.stopping.as_ref().map(|stopping| stopping.reason)),
+            elapsed: self.started.elapsed(),
+            max_rss_kib: usage.ru_maxrss.max(0) as u64,
+            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+            minor_faults: usage.ru_minflt.max(0) as u64,
+            output_bytes: self.output.total(),
+            output_tail: self.output.into_tail(),
+        };
+        (self.invocation, report)
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let deadline = match &self.stopping {
+            Some(stopping) if stopping.killed => None,
+            Some(stopping) => Some(stopping.kill_at),
+            None => self
+                .invocation
+                .process
+                .timeout
+                .and_then(|timeout| self.started.checked_add(timeout)),
+        };
+        let [stdout, stderr] = &self.streams;
+        let connected = !self.control.is_closed() || !self.control.is_empty();
+        tokio::select! {
+            _ = self.pidfd.readable() => Wake::Exited,
+            () = stdout.readable(), if stdout.pipe.is_some() => Wake::Stream(0),
+            () = stderr.readable(), if stderr.pipe.is_some() => Wake::Stream(1),
+            control = self.control.recv(), if connected => Wake::Control(control),
+            () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
+        }
+    }
+
+    async fn stop(&mut self, reason: StopReason) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let kill_at = Instant::now() + self.invocation.process.kill_after;
+        self.stopping = Some(Stopping {
+            reason,
+            kill_at,
+            killed: false,
+        });
+        self.signal_family(Signal::SIGTERM).await;
+    }
+
+    fn family(&self) -> Family {
+        Family {
+            leader: self.pid,
+            run: self.invocation.run.to_string(),
+        }
+    }
+
+    async fn signal_family(&self, signal: Signal) {
+        // The group is signalled at once; those that left it must first be found, and reading /proc takes its time.
+        let family = self.family();
+        family.signal_group(signal);
+        if spawn_blocking(move || family.signal_strays(signal)).await.is_err() {
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "could not look for processes that left the group");
+        }
+    }
+
+    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. Until it is waited for, the
+    /// main process keeps the group's id from being given away.
+    async fn end_family(&mut self) {
+        let Some(Stopping {
+            kill_at, mut killed, ..
+        }) = self.stopping
+        else {
+            return;
+        };
+        loop {
+            for index in 0..self.streams.len() {
+                self.log_stream(index);
+            }
+            let family = self.family();
+            if !spawn_blocking(move || family.others_alive()).await.unwrap_or(false) {
+                return;
+            }
+            let now = Instant::now();
+            if now >= kill_at && !killed {
+                killed = true;
+                self.signal_family(Signal::SIGKILL).await;
+            } else if now >= kill_at + FAMILY_GRACE {
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "processes of the run survive SIGKILL");
+                return;
+            }
+            sleep_until(now + FAMILY_POLL).await;
+        }
+    }
+
+    fn log_stream(&mut self, index: usize) {
+        self.streams[index].log(&mut self.output, &self.invocation);
+    }
+
+    /// A process that the action left behind may still write: reading on keeps it from dying of SIGPIPE.
+    fn let_streams_linger(&mut self, lingering: &Arc<Semaphore>) {
+        for stream in &mut self.streams {
+            if stream.pipe.is_none() {
+                continue;
+            }
+            let Ok(permit) = lingering.clone().try_acquire_owned() else {
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, stream = stream.name,
+                    "too many runs left processes behind that hold their output open; closing this one");
+                continue;
+            };
+            let label = Invocation {
+                stdin: Bytes::new(),
+                env: Vec::new(),
+                ..self.invocation.clone()
+            };
+            tokio::spawn(stream.take().linger(label, permit));
+        }
+    }
+}
+
+impl Stream {
+    fn new(name: &'static str, fd: OwnedFd) -> io::Result<Self> {
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let pipe = polled(fd, Interest::READABLE)?;
+        Ok(Self {
+            name,
+            pipe: Some(pipe),
+            lines: Lines::default(),
+        })
+    }
+
+    fn take(&mut self) -> Self {
+        Self {
+            name: self.name,
+            pipe: self.pipe.take(),
+            lines: std::mem::take(&mut self.lines),
+        }
+    }
+
+    async fn readable(&self) {
+        if let Some(pipe) = &self.pipe {
+            let _ = pipe.readable().await;
+        }
+    }
+
+    async fn linger(mut self, run: Invocation, _permit: OwnedSemaphorePermit) {
+        let mut output = Output::default();
+        while self.pipe.is_some() {
+            self.readable().await;
+            self.log(&mut output, &run);
+        }
+    }
+
+    /// Reads what is there, up to 256 KiB so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
+    /// there is anything: after the process has ended, its last words are there even if the poller has not been told yet.
+    fn log(&mut self, output: &mut Output, run: &Invocation) {
+        let mut buffer = [0u8; 16 * 1024];
+        for _ in 0..16 {
+            let Some(pipe) = &self.pipe else { return };
+            match read(pipe.as_fd(), &mut buffer) {
+                Ok(length) if length > 0 => self.log_bytes(&buffer[..length], output, run),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    // Tokio is to forget its readiness, so that the next wait is for something new.
+                    forget_readiness(pipe, Interest::READABLE);
+                    return;
+                }
+                Ok(_) | Err(_) => {
+                    self.pipe = None;
+                    self.lines.finish(|line| say(line, self.name, run));
+                }
+            }
+        }
+    }
+
+    fn log_bytes(&mut self, bytes: &[u8], output: &mut Output, run: &Invocation) {
+        match output.note(bytes) {
+            Logging::On => self.lines.push(bytes, |line| say(line, self.name, run)),
+            Logging::Off => {}
+            Logging::EndsHere => {
+                self.lines.finish(|line| say(line, self.name, run));
+                warn!(watch = &*run.watch, run_id = %run.run, "output beyond {} bytes is not logged", output::LOGGED);
+            }
+        }
+    }
+}
+
+fn say(line: &[u8], stream: &'static str, run: &Invocation) {
+    info!(target: "twitcher::output", watch = &*run.watch, run_id = %run.run, stream, "{}", output::printable(line));
+}
+
+fn outcome(status: i32, stopped: Option<StopReason>) -> Outcome {
+    match stopped {
+        Some(StopReason::Timeout) => Outcome::TimedOut,
+        Some(StopReason::Requested) => Outcome::Terminated,
+        None if libc::WIFSIGNALED(status) => Outcome::Signaled {
+            signal: libc::WTERMSIG(status),
+            core: libc::WCOREDUMP(status),
+        },
+        None => Outcome::Exited(libc::WEXITSTATUS(status)),
+    }
+}
+
+/// Waits for a process that has ended.
+fn wait4(pid: Pid) -> (i32, libc::rusage) {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to live variables of the right types; an rusage of zeros is valid should the call not fill it.
+    #[allow(unsafe_code)]
+    let usage = unsafe {
+        while libc::wait4(pid.as_raw(), &mut status, 0, usage.as_mut_ptr()) == -1 && Errno::last() == Errno::EINTR {}
+        usage.assume_init()
+    };
+    (status, usage)
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.max(0) as u64) + Duration::from_micros(time.tv_usec.max(0) as u64)
+}
