@@ -144,6 +144,11 @@ impl Machine {
         self.retired && self.running.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
     fn observe(&mut self, now: Duration, observation: Observation, effects: &mut Vec<Effect>) -> Option<(Event, bool)> {
         let mut ignore = |why| effects.push(Effect::Record(Decision::Ignored(why)));
