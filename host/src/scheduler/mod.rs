@@ -1,1 +1,150 @@
-//! The run-mode machine: pure decisions about when an action runs.
+//! The run-mode machine: pure decisions about when an action runs. One [`Machine`] per watch.
+//!
+//! It must not know how observations come about, what an action is, or what time it is: no clock, no I/O, no async, and no
+//! module of this crate but [`crate::model`]. The daemon tells it what happened and when ([`Input`]), and does what it
+//! answers ([`Effect`]), in the order given.
+//!
+//! # What is run for
+//!
+//! An observation is an *update* when its version differs from the last one seen. Each update either starts a run, waits,
+//! or is ignored for a reason that is recorded. The finer points:
+//!
+//! - **Load.** The first observation is the load: a node that exists is run for with event `load` if `run_on_load`, else
+//!   remembered as seen; an absent node only arms the watch. After [`Input::Reload`] the next observation is a load again.
+//!   If the watch still looks at the same node, what was seen before counts: a change that falls into the gap between the old
+//!   subscription and the new one is an ordinary update even without `run_on_load`. Nothing starts between the reload and
+//!   its load, because what waits is about to be replaced or confirmed.
+//! - **Event.** What happened to the node since the last state that was *handled* (run for, or ignored for good), not since
+//!   the last one seen: a node created empty, refused, and filled later is `created` for its action; so is one deleted and
+//!   created again between two reads, which shows as another czxid; a `load` that is replaced while it waits stays a `load`.
+//! - **Deletion without `on_delete`.** The latest state is "no node" and nothing is to be run for it, so an update that still
+//!   waits is dropped: an action started with contents that no longer exist would act on what the operator has withdrawn.
+//!   In PARALLEL only an update that settles is dropped, because all others are promised a run of their own.
+//! - **`refuse_empty`.** An empty node (in WATCH_CHILDREN: one without children) is *not ready*, unlike a deleted one, so it
+//!   counts as a glitch: it is seen but replaces nothing, and an update that waits still runs. WATCH_TREE has no "empty".
+//! - **Changed paths.** In WATCH_TREE an update carries the paths that changed since the previous one, so an update that
+//!   replaces another takes over its paths, as the run after a terminated one does in RESTART. Lost on purpose: the paths of
+//!   updates that DISCARD ignores, of a node that went away, and of a run that failed by itself.
+//!
+//! # When it runs
+//!
+//! An update passes three gates before its run mode is asked: `settle`, then `delay` (this host's share of `splay`), then
+//! `min_interval` since the last start. A newer update replaces one that waits, in every mode but PARALLEL, where only one
+//! that still settles is replaced. Loads are delayed too (a fleet restarts as one as easily as it changes as one) but not
+//! settled. See [`gate`] for how replaced updates and gates combine without starving.
+//!
+//! RESTART terminates the running action when the new update is through its gates, not before: with a splay the fleet would
+//! otherwise stop as one and only start one by one. DISCARD ignores what is seen during a run, but a load is no mere update:
+//! it waits for the former action to end. PARALLEL lets at most `max_parallel` updates wait beside the running ones; beyond
+//! that the oldest waiting is superseded, so that memory stays bounded.
+//!
+//! # Failure
+//!
+//! STOP parks the watch: the newest update waits until [`Input::Resume`] or a reload. Runs that were terminated for a newer
+//! update do not count as failures, nor do those that were started before the last reload.
+
+mod decision;
+mod gate;
+mod machine;
+mod paths;
+mod run_ids;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Event, Observation, Policy, RunId};
+
+pub use decision::{Decision, Dropped, Ignored, Wait};
+pub use machine::Machine;
+pub use run_ids::RunIds;
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The source read the node.
+    Observed(Observation),
+    /// A run ended and everything of it is gone, or it could not be launched (then `success` is false).
+    Exited {
+        /// Which run, by the id in its [`Start`].
+        run: RunId,
+        /// Whether the action did its work.
+        success: bool,
+    },
+    /// The time of the last [`Effect::ArmTimer`] has come.
+    Timer,
+    /// The watch was changed, or came back after [`Input::Retire`]. The daemon has it observed afresh; that observation is its
+    /// load. Running runs stay owned. Ends parking.
+    Reload {
+        /// How the watch is run from now on.
+        policy: Arc<Policy>,
+        /// Whether znode and watch type are what they were. If not, all that was seen is forgotten.
+        same_node: bool,
+    },
+    /// The watch was removed, or the daemon drains: nothing starts any more, what runs goes on.
+    Retire,
+    /// An operator ends parking.
+    Resume,
+}
+
+/// What the daemon is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Start the action. Answered by [`Input::Exited`], sooner or later.
+    Start(Start),
+    /// Send a signal to the main process of a run.
+    Notify {
+        /// Which run.
+        run: RunId,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Terminate a run: SIGTERM, `kill_after`, SIGKILL. Said once a run; answered by [`Input::Exited`].
+    Terminate {
+        /// Which run.
+        run: RunId,
+    },
+    /// Step with [`Input::Timer`] at this time or later. A machine has one timer: this replaces the former.
+    ArmTimer {
+        /// When, on the clock of [`Machine::step`].
+        at: Duration,
+    },
+    /// The timer is no longer needed.
+    DisarmTimer,
+    /// The run failed and its policy is STOP: the watch is parked now.
+    Park {
+        /// The run that failed.
+        run: RunId,
+    },
+    /// What became of an update, for the log.
+    Record(Decision),
+}
+
+/// A run to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The new run's id.
+    pub run: RunId,
+    /// Why it runs.
+    pub event: Event,
+    /// The state it runs for.
+    pub observation: Observation,
+}
+
+/// What a watch is doing, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Waiting for a change.
+    Idle,
+    /// Running, nothing waits.
+    Running,
+    /// Running, and an update waits.
+    Queued,
+    /// Not running; an update waits for `settle`, `splay`, `min_interval` or the load after a reload.
+    Held,
+    /// A run failed under STOP; waiting for a reload or an operator. Other runs may go on.
+    Parked,
+    /// Removed; what runs goes on.
+    Retired,
+}

@@ -1,0 +1,132 @@
+//! What became of an update, in words: the log has a line for each update that did not simply start a run.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::Event;
+
+/// What became of an update. Its [`fmt::Display`] is the log message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It waits.
+    Waits {
+        /// What happened to the node.
+        event: Event,
+        /// What it waits for.
+        why: Wait,
+        /// Whether an older update waited and is replaced by it.
+        replaced: bool,
+    },
+    /// It is not run for.
+    Ignored(Ignored),
+    /// An update that waited will not be run for.
+    Dropped {
+        /// What had happened to the node.
+        event: Event,
+        /// Why not.
+        why: Dropped,
+    },
+    /// An operator ended parking.
+    Resumed,
+}
+
+/// What an update waits for. Durations are what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That no newer change comes.
+    Settle(Duration),
+    /// This host's share of `splay`.
+    Splay(Duration),
+    /// `min_interval` since the last start.
+    MinInterval(Duration),
+    /// The running action.
+    Running,
+    /// The running action, which is being terminated (RESTART).
+    Terminating,
+    /// One of the `max_parallel` places.
+    Place,
+    /// A reload or an operator.
+    Parked,
+}
+
+/// Why an update is not run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignored {
+    /// The node does not exist at load.
+    Absent,
+    /// `run_on_load` is False.
+    NotOnLoad,
+    /// The node went away and `on_delete` is False.
+    Deleted,
+    /// `refuse_empty`.
+    Empty,
+    /// The action runs (DISCARD).
+    Running,
+    /// The watch was removed.
+    Retired,
+}
+
+/// Why an update that waited will not be run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// The node went away and `on_delete` is False.
+    Deleted,
+    /// Newer ones wait and there is no room for it.
+    Superseded,
+    /// The watch was removed.
+    Retired,
+    /// The watch looks at another node now.
+    OtherNode,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Waits { event, why, replaced } => {
+                let older = if *replaced { ", replacing an older one" } else { "" };
+                write!(f, "update queued ({event}): {why}{older}")
+            }
+            Decision::Ignored(why) => write!(f, "update ignored: {why}"),
+            Decision::Dropped { event, why } => write!(f, "queued update dropped ({event}): {why}"),
+            Decision::Resumed => f.write_str("watch resumed"),
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Settle(left) => write!(f, "settle, at least {left:?} more"),
+            Wait::Splay(left) => write!(f, "splay, {left:?} more"),
+            Wait::MinInterval(left) => write!(f, "min_interval, {left:?} more"),
+            Wait::Running => f.write_str("the action is running"),
+            Wait::Terminating => f.write_str("the running action is being terminated"),
+            Wait::Place => f.write_str("max_parallel actions are running"),
+            Wait::Parked => f.write_str("the watch is parked"),
+        }
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ignored::Absent => "the node does not exist",
+            Ignored::NotOnLoad => "run_on_load is False",
+            Ignored::Deleted => "the node was deleted and on_delete is False",
+            Ignored::Empty => "the node is empty and refuse_empty is True",
+            Ignored::Running => "the action is running and run_mode is DISCARD",
+            Ignored::Retired => "the watch was removed",
+        })
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dropped::Deleted => "the node was deleted and on_delete is False",
+            Dropped::Superseded => "newer ones wait and there is no room for it",
+            Dropped::Retired => "the watch was removed",
+            Dropped::OtherNode => "the watch looks at another node now",
+        })
+    }
+}

@@ -1,0 +1,445 @@
+//! The machine: see the module's documentation for the rules it follows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::gate::Gate;
+use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
+use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version};
+
+/// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
+#[derive(Debug)]
+pub struct Machine {
+    policy: Arc<Policy>,
+    /// The last version observed.
+    seen: Option<Version>,
+    /// The last state that was run for or ignored for good.
+    handled: Handled,
+    /// Oldest first.
+    running: Vec<Run>,
+    /// Updates to run for, oldest first: at most one, in PARALLEL at most `max_parallel`.
+    waiting: VecDeque<Update>,
+    last_start: Option<Duration>,
+    /// What the daemon's timer is set to.
+    timer: Option<Duration>,
+    /// The next observation is the load; nothing starts before it.
+    loading: bool,
+    parked: bool,
+    retired: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handled {
+    Nothing,
+    Absent,
+    Present { czxid: i64 },
+}
+
+#[derive(Debug)]
+struct Run {
+    id: RunId,
+    /// [`Effect::Terminate`] was said.
+    terminated: bool,
+    /// Started before the last reload: owned, but its failure says nothing about the watch as it is now.
+    former: bool,
+    /// The changed paths it handles, kept only where a terminated run hands them on: RESTART of a tree.
+    paths: Bytes,
+}
+
+#[derive(Debug)]
+struct Update {
+    event: Event,
+    gate: Gate,
+    observation: Observation,
+}
+
+impl Update {
+    /// Takes over what an older update, or a terminated run, leaves behind.
+    fn take_over(&mut self, version: Version, older: &Bytes) {
+        if let (Version::Tree { .. }, Version::Tree { .. }) = (self.observation.version, version) {
+            self.observation.stdin = paths::merge(older, &self.observation.stdin);
+        }
+    }
+}
+
+impl Machine {
+    /// A machine whose first observation is still to come.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            seen: None,
+            handled: Handled::Nothing,
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            last_start: None,
+            timer: None,
+            loading: true,
+            parked: false,
+            retired: false,
+        }
+    }
+
+    /// Says what happened at `now`, on any clock that does not go back. Appends what is to be done to `effects`.
+    pub fn step(&mut self, now: Duration, input: Input, ids: &mut RunIds, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Observed(observation) => {
+                // A timer that comes late changes nothing: what was due has started when a newer state is looked at.
+                self.start_due(now, ids, effects);
+                if let Some((event, replaced)) = self.observe(now, observation, effects) {
+                    self.start_due(now, ids, effects);
+                    if !self.waiting.is_empty() {
+                        let why = self.newest_waits_for(now);
+                        effects.push(Effect::Record(Decision::Waits { event, why, replaced }));
+                    }
+                } else {
+                    self.start_due(now, ids, effects);
+                }
+            }
+            Input::Exited { run, success } => {
+                self.exited(run, success, effects);
+                self.start_due(now, ids, effects);
+            }
+            Input::Timer => {
+                self.timer = None;
+                self.start_due(now, ids, effects);
+            }
+            Input::Reload { policy, same_node } => self.reload(policy, same_node, effects),
+            Input::Retire => {
+                self.forget(Dropped::Retired, effects);
+                self.retired = true;
+                self.parked = false;
+            }
+            Input::Resume => {
+                if std::mem::take(&mut self.parked) {
+                    effects.push(Effect::Record(Decision::Resumed));
+                    self.start_due(now, ids, effects);
+                }
+            }
+        }
+        self.set_timer(effects);
+    }
+
+    /// The runs that have not ended, oldest first.
+    pub fn running(&self) -> impl Iterator<Item = RunId> {
+        self.running.iter().map(|run| run.id)
+    }
+
+    /// What the watch is doing.
+    pub fn state(&self) -> State {
+        match (self.running.is_empty(), self.waiting.is_empty()) {
+            _ if self.retired => State::Retired,
+            _ if self.parked => State::Parked,
+            (true, true) => State::Idle,
+            (true, false) => State::Held,
+            (false, true) => State::Running,
+            (false, false) => State::Queued,
+        }
+    }
+
+    /// Whether the watch was removed and nothing of it runs any more: the machine can be dropped.
+    pub fn is_finished(&self) -> bool {
+        self.retired && self.running.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
+    fn observe(&mut self, now: Duration, observation: Observation, effects: &mut Vec<Effect>) -> Option<(Event, bool)> {
+        let mut ignore = |why| effects.push(Effect::Record(Decision::Ignored(why)));
+        if self.retired {
+            ignore(Ignored::Retired);
+            return None;
+        }
+        let load = std::mem::take(&mut self.loading) && self.policy.run_on_load && observation.exists();
+        let before = self.seen.replace(observation.version);
+        if before == Some(observation.version) && !load {
+            return None;
+        }
+        if !observation.exists() {
+            self.handled = Handled::Absent;
+            if before.is_none() {
+                ignore(Ignored::Absent);
+                return None;
+            }
+            if !self.policy.on_delete {
+                ignore(Ignored::Deleted);
+                if let Some(update) = self.take_replaceable(now) {
+                    let (event, why) = (update.event, Dropped::Deleted);
+                    effects.push(Effect::Record(Decision::Dropped { event, why }));
+                }
+                return None;
+            }
+        } else if before.is_none() && !self.policy.run_on_load {
+            self.handled = Handled::of(&observation);
+            ignore(Ignored::NotOnLoad);
+            return None;
+        } else if self.policy.refuse_empty && is_empty(&observation) {
+            ignore(Ignored::Empty);
+            return None;
+        }
+        if self.policy.run_mode == RunMode::Discard && !load && !self.running.is_empty() && self.waiting.is_empty() {
+            self.handled = Handled::of(&observation);
+            ignore(Ignored::Running);
+            return None;
+        }
+        let event = if load {
+            Event::Load
+        } else {
+            self.event(before, &observation)
+        };
+        self.notify(effects);
+        Some((event, self.hold(now, load, event, observation, effects)))
+    }
+
+    /// What happened to the node since it was last handled.
+    fn event(&self, before: Option<Version>, observation: &Observation) -> Event {
+        match (observation.version, self.handled) {
+            (Version::Absent, _) => Event::Deleted,
+            (_, Handled::Nothing) => Event::Load,
+            (_, Handled::Absent) => Event::Created,
+            // Where a re-created node has the czxid of the former, having seen it absent is the only sign.
+            _ if before == Some(Version::Absent) => Event::Created,
+            (_, handled) if handled != Handled::of(observation) => Event::Created,
+            (Version::Data { .. }, _) => Event::Data,
+            (Version::Children { .. }, _) => Event::Children,
+            (Version::Tree { .. }, _) => Event::Tree,
+        }
+    }
+
+    fn notify(&self, effects: &mut Vec<Effect>) {
+        if let (RunMode::Queue, Some(signal)) = (self.policy.run_mode, self.policy.notify_signal) {
+            let runs = self.running.iter().filter(|run| !run.former);
+            effects.extend(runs.map(|run| Effect::Notify { run: run.id, signal }));
+        }
+    }
+
+    /// Makes an update wait. Returns whether it replaced another.
+    fn hold(
+        &mut self,
+        now: Duration,
+        load: bool,
+        event: Event,
+        observation: Observation,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let older = self.take_replaceable(now);
+        let mut update = Update {
+            event,
+            gate: Gate::new(now, &self.policy, load, older.as_ref().map(|older| older.gate)),
+            observation,
+        };
+        if let Some(older) = &older {
+            update.take_over(older.observation.version, &older.observation.stdin);
+        }
+        self.waiting.push_back(update);
+        self.supersede(effects);
+        older.is_some()
+    }
+
+    /// Drops the oldest waiting updates where more wait than may.
+    fn supersede(&mut self, effects: &mut Vec<Effect>) {
+        while self.waiting.len() > self.most_waiting()
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            if let Some(next) = self.waiting.front_mut() {
+                next.take_over(oldest.observation.version, &oldest.observation.stdin);
+            }
+            let (event, why) = (oldest.event, Dropped::Superseded);
+            effects.push(Effect::Record(Decision::Dropped { event, why }));
+        }
+    }
+
+    /// Removes the newest waiting update if a newer state takes its place.
+    fn take_replaceable(&mut self, now: Duration) -> Option<Update> {
+        match self.policy.run_mode {
+            RunMode::Parallel => self.waiting.pop_back_if(|newest| now < newest.gate.quiet),
+            RunMode::Queue | RunMode::Discard | RunMode::Restart => self.waiting.pop_back(),
+        }
+    }
+
+    fn most_waiting(&self) -> usize {
+        match self.policy.run_mode {
+            RunMode::Parallel => self.places(),
+            RunMode::Queue | RunMode::Discard | RunMode::Restart => 1,
+        }
+    }
+
+    /// How many may run at once.
+    fn places(&self) -> usize {
+        match self.policy.run_mode {
+            RunMode::Parallel => usize::try_from(self.policy.max_parallel).unwrap_or(usize::MAX).max(1),
+            RunMode::Queue | RunMode::Discard | RunMode::Restart => 1,
+        }
+    }
+
+    /// When the oldest waiting update is through its gates; none if none waits or nothing may start.
+    fn next_start(&self) -> Option<Duration> {
+        if self.loading || self.parked || self.retired {
+            return None;
+        }
+        let due = self.waiting.front()?.gate.due;
+        let interval = self
+            .last_start
+            .map_or(Duration::ZERO, |last| last.saturating_add(self.policy.min_interval));
+        Some(due.max(interval))
+    }
+
+    /// Starts what is through its gates and has a place; in RESTART, makes place.
+    fn start_due(&mut self, now: Duration, ids: &mut RunIds, effects: &mut Vec<Effect>) {
+        while self.next_start().is_some_and(|at| at <= now) {
+            if self.running.len() >= self.places() {
+                if self.policy.run_mode == RunMode::Restart {
+                    self.terminate(effects);
+                }
+                return;
+            }
+            let Some(Update { event, observation, .. }) = self.waiting.pop_front() else {
+                return;
+            };
+            self.handled = Handled::of(&observation);
+            self.last_start = Some(now);
+            let run = ids.allot();
+            self.running.push(Run {
+                id: run,
+                terminated: false,
+                former: false,
+                paths: match (self.policy.run_mode, observation.version) {
+                    (RunMode::Restart, Version::Tree { .. }) => observation.stdin.clone(),
+                    _ => Bytes::new(),
+                },
+            });
+            effects.push(Effect::Start(Start {
+                run,
+                event,
+                observation,
+            }));
+        }
+    }
+
+    /// Terminates what runs, for the waiting update; each run once.
+    fn terminate(&mut self, effects: &mut Vec<Effect>) {
+        for run in self.running.iter_mut().filter(|run| !run.terminated) {
+            run.terminated = true;
+            effects.push(Effect::Terminate { run: run.id });
+            let paths = std::mem::take(&mut run.paths);
+            if let Some(update) = self.waiting.front_mut().filter(|_| !paths.is_empty()) {
+                update.take_over(update.observation.version, &paths);
+            }
+        }
+    }
+
+    fn exited(&mut self, run: RunId, success: bool, effects: &mut Vec<Effect>) {
+        let Some(at) = self.running.iter().position(|known| known.id == run) else {
+            return;
+        };
+        let run = self.running.remove(at);
+        if !success && !run.terminated && !run.former && !self.retired {
+            self.after_failure(run.id, effects);
+        }
+    }
+
+    /// What a failed run leads to. Retrying belongs here: the failed update would wait again, behind nothing newer, with a
+    /// gate that opens after the back-off.
+    fn after_failure(&mut self, run: RunId, effects: &mut Vec<Effect>) {
+        match self.policy.on_failure {
+            OnFailure::Keep => {}
+            OnFailure::Stop => {
+                if !std::mem::replace(&mut self.parked, true) {
+                    effects.push(Effect::Park { run });
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self, policy: Arc<Policy>, same_node: bool, effects: &mut Vec<Effect>) {
+        if !same_node {
+            self.forget(Dropped::OtherNode, effects);
+        }
+        self.policy = policy;
+        self.loading = true;
+        self.parked = false;
+        self.retired = false;
+        for run in &mut self.running {
+            run.former = true;
+        }
+        self.supersede(effects);
+    }
+
+    /// Forgets all that was seen of the node.
+    fn forget(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
+        self.seen = None;
+        self.handled = Handled::Nothing;
+        for run in &mut self.running {
+            run.paths = Bytes::new();
+        }
+        let dropped = self.waiting.drain(..).map(|update| update.event);
+        effects.extend(dropped.map(|event| Effect::Record(Decision::Dropped { event, why })));
+    }
+
+    /// Sets the daemon's timer to when time alone will make a difference, and gives back memory that is not needed now.
+    fn set_timer(&mut self, effects: &mut Vec<Effect>) {
+        let blocked = self.running.len() >= self.places();
+        let restart = self.policy.run_mode == RunMode::Restart && self.running.iter().any(|run| !run.terminated);
+        let at = self.next_start().filter(|_| !blocked || restart);
+        if at != self.timer {
+            self.timer = at;
+            effects.push(match at {
+                Some(at) => Effect::ArmTimer { at },
+                None => Effect::DisarmTimer,
+            });
+        }
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        if self.running.is_empty() {
+            self.running = Vec::new();
+        }
+    }
+
+    /// What the newest waiting update waits for.
+    fn newest_waits_for(&self, now: Duration) -> Wait {
+        let gate = self.waiting.back().map(|newest| newest.gate);
+        let is_after = |at: Duration| at.checked_sub(now).filter(|left| !left.is_zero());
+        if self.parked {
+            Wait::Parked
+        } else if let Some(left) = gate.and_then(|gate| is_after(gate.quiet)) {
+            Wait::Settle(left)
+        } else if let Some(left) = gate.and_then(|gate| is_after(gate.due)) {
+            Wait::Splay(left)
+        } else if self.running.iter().any(|run| run.terminated) {
+            Wait::Terminating
+        } else if let Some(left) = self.next_start().and_then(is_after) {
+            Wait::MinInterval(left)
+        } else if self.policy.run_mode == RunMode::Parallel {
+            Wait::Place
+        } else {
+            Wait::Running
+        }
+    }
+}
+
+impl Handled {
+    fn of(observation: &Observation) -> Self {
+        match observation.version {
+            Version::Absent => Handled::Absent,
+            Version::Data { czxid, .. } | Version::Children { czxid, .. } => Handled::Present { czxid },
+            Version::Tree { .. } => Handled::Present {
+                czxid: observation.stat.map_or(0, |stat| stat.czxid),
+            },
+        }
+    }
+}
+
+/// Whether the node exists but has nothing in it yet.
+fn is_empty(observation: &Observation) -> bool {
+    match observation.version {
+        Version::Data { .. } | Version::Children { .. } => observation.stdin.is_empty(),
+        Version::Absent | Version::Tree { .. } => false,
+    }
+}
