@@ -1,3 +1,10 @@
 //! The `twitcher` program.
 
-fn main() {}
+use std::env;
+use std::process::exit;
+
+fn main() {
+    if env::args().nth(1).as_deref() == Some("evaluate") {
+        exit(twitcher::config::helper::serve());
+    }
+}

@@ -237,7 +237,12 @@ mod tests {
         let error = source("x = 1\n\tü = lamda\n")
             .error(12, "no such name")
             .with_hint("did you mean \"lambda\"?".to_owned());
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @r#"
+        /etc/twitcher/a.twc:2:6: no such name
+          |  ü = lamda
+          |      ^
+          hint: did you mean "lambda"?
+        "#);
     }
 
     #[test]

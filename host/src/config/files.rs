@@ -342,7 +342,13 @@ mod tests {
         let found = ANY.find(dir.path());
         assert_eq!(names(&found, dir.path()), ["real/a.twc", "sub/a.twc"]);
         let errors = texts(&found.errors, dir.path());
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        DIR/dangling.twc: cannot read: No such file or directory
+        DIR/real/up: is a symbolic link to a directory that it lies in
+        DIR/round: cannot read: Too many symbolic links encountered
+        DIR/round.twc: cannot read: Too many symbolic links encountered
+        DIR/sub/up: is a symbolic link to a directory that it lies in
+        ");
     }
 
     #[test]
@@ -370,7 +376,11 @@ mod tests {
         let path = dir.path().join("latin.twc");
         fs::write(&path, b"x = 1\ny = 'sch\xf6n'\n").unwrap();
         let error = ANY.read(&path).unwrap_err();
-        insta::assert_snapshot!(texts(&[error], dir.path())[0], @"");
+        insta::assert_snapshot!(texts(&[error], dir.path())[0], @r"
+        DIR/latin.twc:2:9: is not UTF-8: byte 0xf6
+          | y = 'sch�n'
+          |         ^
+        ");
     }
 
     #[test]
@@ -401,7 +411,14 @@ mod tests {
         let mut errors = strict().find(dir.path()).errors;
         errors.push(strict().read(&path).unwrap_err());
         errors.push(strict().read_load(&[dir.path().to_owned()], &sub.join("lib.twc")).unwrap_err());
-        insta::assert_snapshot!(texts(&errors, dir.path()).join("\n"), @"");
+        insta::assert_snapshot!(texts(&errors, dir.path()).join("\n"), @r"
+        DIR/sub: refused: the directory's mode 0777 lets others than its owner write to it
+          hint: chmod go-w DIR/sub
+        DIR/a.twc: refused: the file's mode 0664 lets others than its owner write to it
+          hint: chmod go-w DIR/a.twc
+        DIR/sub: refused: the directory's mode 0777 lets others than its owner write to it
+          hint: chmod go-w DIR/sub
+        ");
         assert!(ANY.read(&path).is_ok() && ANY.find(dir.path()).errors.is_empty());
     }
 
@@ -414,7 +431,10 @@ mod tests {
         let (a, b) = (dir.path().join("a.twc"), dir.path().join("b.twc"));
         std::os::unix::fs::chown(&a, Some(65534), None).unwrap();
         let error = strict().read(&a).unwrap_err();
-        insta::assert_snapshot!(texts(&[error], dir.path())[0], @"");
+        insta::assert_snapshot!(texts(&[error], dir.path())[0], @r"
+        DIR/a.twc: refused: the file belongs to user nobody, who could make root run anything
+          hint: chown root DIR/a.twc
+        ");
         assert!(strict().read(&b).is_ok());
     }
 

@@ -63,6 +63,27 @@ mod tests {
         let watch = watch();
         let default = |name: &str| watch["properties"][name]["default"].clone();
         let defaults: BTreeMap<&str, _> = NAMES.iter().map(|name| (*name, default(name))).filter(|(_, d)| !d.is_null()).collect();
-        insta::assert_snapshot!(serde_json::to_string_pretty(&defaults).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&defaults).unwrap(), @r#"
+        {
+          "cwd": "/",
+          "env": {},
+          "inherit_env": false,
+          "kill_after": 5,
+          "limits": {},
+          "max_parallel": 16,
+          "min_interval": 0,
+          "on_delete": false,
+          "on_failure": "KEEP",
+          "pipe_stdin": true,
+          "refuse_empty": false,
+          "run_mode": "QUEUE",
+          "run_on_load": true,
+          "settle": 0,
+          "settle_max": 0,
+          "splay": 0,
+          "umask": "022",
+          "watch_type": "WATCH_DATA"
+        }
+        "#);
     }
 }

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(shown("R(znode = '/a', action=b)"), ["znode='/a'", "action=b"]);
         assert_eq!(shown("R(\n  '/a', # why, (not\n  uid =\n    'x')"), ["'/a'", "uid='x'"]);
         assert_eq!(shown("R(f(1, x=2), [1, 2], a == b, c=1 == 2)"), ["f(1", "[1", "a == b", "c=1 == 2"]);
-        assert_eq!(shown("R('a,)', \"b\\\")\", c='''\n,''', d=r'\\')"), ["'a", "\"b\\\"", "c='''", "d=r'\\\\'"]);
+        assert_eq!(shown("R('a,)', \"b\\\")\", c='''\n,''', d=r'\\')"), ["'a", "\"b\\\"", "c='''", "d=r'\\'"]);
         assert_eq!(shown("t['(']('/a', u=1)"), ["'/a'", "u=1"]);
         assert_eq!(shown("R(lambda: f(1), action=lambda x=1: x)"), ["lambda: f(1", "action=lambda x=1: x"]);
         assert_eq!(shown("R(*a, **k)"), ["*a", "**k"]);

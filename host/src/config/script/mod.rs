@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use starlark::environment::{FrozenModule, Globals, Module};
 use starlark::eval::{Evaluator, FileLoader};
@@ -136,7 +136,8 @@ pub(super) struct Session<'a> {
 /// line: code of the library itself does not look at them, and only the process's own limits stop that.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    pub(super) deadline: Instant,
+    /// Time for the whole evaluation.
+    pub(super) budget: Duration,
     /// In bytes.
     pub(super) heap: usize,
 }
@@ -156,17 +157,19 @@ pub(super) fn evaluate(file: &Path, text: &str, host: &dyn Host, limits: Option<
     };
     let engine = Engine {
         session: &session,
+        started: Instant::now(),
         globals: builtins::globals(acting),
         limits,
         loaded: RefCell::default(),
     };
-    engine.run_main(file, text).map_err(|error| located(error, file))
+    engine.run_main(file, text).map_err(|error| located(error, file, limits))
 }
 
 struct Engine<'a> {
     session: &'a Session<'a>,
     globals: Globals,
     limits: Option<Limits>,
+    started: Instant,
     loaded: RefCell<HashMap<PathBuf, FrozenModule>>,
 }
 
@@ -201,7 +204,8 @@ impl<'a> Engine<'a> {
         eval.set_max_callstack_size(CALL_DEPTH_MAX).map_err(starlark::Error::new_other)?;
         if let Some(limits) = self.limits {
             eval.set_max_heap_size(limits.heap).map_err(starlark::Error::new_other)?;
-            eval.set_check_cancelled(Box::new(move || Instant::now() >= limits.deadline));
+            let started = self.started;
+            eval.set_check_cancelled(Box::new(move || started.elapsed() >= limits.budget));
         }
         Ok(())
     }
@@ -288,14 +292,14 @@ impl Loader<'_, '_> {
 }
 
 /// A Starlark error as ours.
-fn located(error: starlark::Error, main: &Path) -> ConfigError {
+fn located(error: starlark::Error, main: &Path, limits: Option<Limits>) -> ConfigError {
     let own = match error.kind() {
         starlark::ErrorKind::Native(inner) | starlark::ErrorKind::Other(inner) => inner.downcast_ref::<ScriptError>(),
         _ => None,
     };
     let message = match own {
         Some(own) => own.to_string(),
-        None => plain_words(&error.without_diagnostic().to_string()),
+        None => plain_words(&error.without_diagnostic().to_string(), limits),
     };
     let place = |span: &starlark::codemap::FileSpan| {
         let begin = span.resolve_span().begin;
@@ -328,12 +332,14 @@ fn located(error: starlark::Error, main: &Path) -> ConfigError {
 const TRACE_SHOWN: usize = 3;
 
 /// The library's messages, less the parts that speak of its own API, and with a small letter like ours.
-fn plain_words(message: &str) -> String {
-    if message.contains("Evaluation cancelled") {
-        return "evaluation takes too long".to_owned();
-    }
-    if message.contains("Heap memory limit") {
-        return "evaluation uses too much memory".to_owned();
+fn plain_words(message: &str, limits: Option<Limits>) -> String {
+    if let Some(Limits { budget, heap }) = limits {
+        if message.contains("Evaluation cancelled") {
+            return format!("evaluation took more than {} s", budget.as_secs_f64());
+        }
+        if message.contains("Heap memory limit") {
+            return format!("evaluation used more than {} MiB of memory", heap >> 20);
+        }
     }
     if message.contains("Starlark call stack overflow") {
         return format!("more than {CALL_DEPTH_MAX} functions call one another");
