@@ -1,22 +1,10 @@
 //! The `twitcher` program.
 
-use std::process::ExitCode;
+use std::env;
+use std::process::exit;
 
-use clap::Parser;
-use twitcher::cli::{Cli, Command};
-use twitcher::launch::{self, Bodies};
-
-const BODIES: Bodies = Bodies { function: |_| 0 };
-
-fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Launcher => match launch::launcher_main(&BODIES) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("twitcher launcher: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        _ => ExitCode::FAILURE,
+fn main() {
+    if env::args().nth(1).as_deref() == Some("evaluate") {
+        exit(twitcher::config::helper::serve());
     }
 }

@@ -182,7 +182,7 @@ pub enum OnFailure {
 }
 
 /// When and how often a watch's action runs: all that the scheduler knows of a watch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     /// What happens to updates while the action runs.
     pub run_mode: RunMode,
@@ -259,7 +259,7 @@ pub struct Program {
 }
 
 /// Who an action runs as. Resolved when the configuration is loaded: the user database may be slow or remote.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Identity {
     /// User id to change to; none keeps the daemon's.
     pub uid: Option<u32>,
@@ -276,7 +276,7 @@ pub struct Identity {
 }
 
 /// A resource limit of the action's process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limit {
     /// Which resource.
     pub resource: Resource,
@@ -303,7 +303,7 @@ pub enum Resource {
 }
 
 /// How a watch's process is set up. Shared between watches that agree in it: with 10,000 watches it would be most of their size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessSettings {
     /// Who it runs as.
     pub identity: Identity,

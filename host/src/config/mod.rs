@@ -1,1 +1,43 @@
 //! Configuration files: from text to [`crate::model::Watch`]es.
+//!
+//! A file is hostile until proven otherwise: the daemon is root, and must not be stopped, slowed or taken over by what it reads.
+//!
+//! ```text
+//! files      finds and reads, refusing what others could have changed
+//!   │ .twc                                    │ .json
+//! evaluator ── pipes ── helper (no rights,  json
+//!   │                   few resources):       │
+//!   │                   script                │
+//!   └── registrations: plain values with places ┘
+//! build      fields, identity: one validation for both ──► Watch
+//! set        all files together; each a transaction
+//! ```
+//!
+//! A function action runs elsewhere and later: [`function`] is called in the action's own process.
+//!
+//! This module must not know what happens to watches: no sources, no scheduler, no launcher.
+
+mod build;
+mod error;
+pub mod evaluator;
+mod field_types;
+mod fields;
+mod files;
+pub mod function;
+pub mod helper;
+mod identity;
+mod json;
+mod protocol;
+pub mod report;
+mod schema;
+mod script;
+pub mod set;
+mod value;
+
+pub use error::{ConfigError, Position, SourceLine};
+pub use evaluator::{Evaluator, Print};
+pub use schema::schema;
+pub use set::{Config, FileOutcome, FileReport, Reload};
+
+#[cfg(test)]
+mod tests;

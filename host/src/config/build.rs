@@ -1,0 +1,336 @@
+//! From a registration as it was written to a [`Watch`]: the one validation that both file formats go through.
+//!
+//! This module must not know how a file is parsed or when it is read.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{ConfigError, Source, did_you_mean};
+use super::field_types::{ActionSpec, Seconds};
+use super::fields::{Fields, NAMES};
+use super::identity::{Accounts, Who};
+use super::value::{Field, Registration, Value, quoted};
+use crate::model::{Action, FunctionAction, Origin, Policy, ProcessSettings, Program, RunMode, Watch};
+
+/// Most errors that are reported of one file.
+pub(super) const ERRORS_MAX: usize = 100;
+
+/// Equal values as one shared one. Ten thousand watches rarely differ in more than their znode.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    policies: HashSet<Arc<Policy>>,
+    processes: HashSet<Arc<ProcessSettings>>,
+    whos: HashSet<Arc<Who>>,
+}
+
+impl Interner {
+    pub(super) fn process(&mut self, process: ProcessSettings) -> Arc<ProcessSettings> {
+        intern(&mut self.processes, process)
+    }
+
+    /// Forgets what no watch uses any more.
+    pub(super) fn trim(&mut self) {
+        self.policies.retain(|shared| Arc::strong_count(shared) > 1);
+        self.processes.retain(|shared| Arc::strong_count(shared) > 1);
+        self.whos.retain(|shared| Arc::strong_count(shared) > 1);
+    }
+}
+
+fn intern<T: Eq + Hash>(set: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(shared) = set.get(&value) {
+        return shared.clone();
+    }
+    let shared = Arc::new(value);
+    set.insert(shared.clone());
+    shared
+}
+
+/// A watch with what it takes to look its user up again.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) watch: Arc<Watch>,
+    pub(super) who: Arc<Who>,
+}
+
+/// What building a file's watches needs from outside the file.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) accounts: &'a mut Accounts,
+    pub(super) interner: &'a mut Interner,
+    /// This host's name, for `splay`.
+    pub(super) host: &'a str,
+}
+
+/// A configuration file as it was parsed.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// The file's own text.
+    pub(super) source: Source,
+    /// The files that it loaded.
+    pub(super) loads: Vec<Source>,
+    pub(super) registrations: Vec<Registration>,
+}
+
+/// The watches of one file, or everything that is wrong with them.
+pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<Vec<Entry>, Vec<ConfigError>> {
+    let mut builder = Builder {
+        program: None,
+        parsed,
+        around,
+        errors: Vec::new(),
+        surplus: 0,
+    };
+    let mut entries: Vec<Entry> = Vec::with_capacity(parsed.registrations.len());
+    let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
+    for (index, registration) in parsed.registrations.iter().enumerate() {
+        let Some(entry) = builder.entry(registration, index) else {
+            continue;
+        };
+        match first_of_name.get(&entry.watch.name) {
+            Some(first) => {
+                let place = builder.place(registration);
+                let message = duplicate_name(&entry.watch, &entries[*first].watch);
+                builder.error(place, name_offset(registration), message, Some(DUPLICATE_HINT.to_owned()));
+            }
+            None => {
+                first_of_name.insert(entry.watch.name.clone(), entries.len());
+                entries.push(entry);
+            }
+        }
+    }
+    let Builder { mut errors, surplus, .. } = builder;
+    if errors.is_empty() {
+        return Ok(entries);
+    }
+    if surplus > 0 {
+        errors.push(ConfigError::of_file(&*parsed.source.file, format!("and {surplus} more errors")));
+    }
+    Err(errors)
+}
+
+const DUPLICATE_HINT: &str = "give one of them another name = \"…\"; a watch without one is named by its description or file";
+
+fn duplicate_name(watch: &Watch, first: &Watch) -> String {
+    format!("the name {} is already taken by the watch at {}", quoted(&watch.name), first.origin)
+}
+
+/// The error for a watch whose name an earlier file has taken.
+pub(super) fn taken_elsewhere(source: &Source, watch: &Watch, first: &Watch) -> ConfigError {
+    let position = super::error::Position {
+        line: watch.origin.line,
+        column: watch.origin.column,
+    };
+    ConfigError::at(&source.file, &source.text, position, duplicate_name(watch, first)).with_hint(DUPLICATE_HINT.to_owned())
+}
+
+/// Where a registration's name, or what its name is made from, stands.
+fn name_offset(registration: &Registration) -> u32 {
+    let of = |name: &str| registration.fields.iter().find(|field| field.name == name && field.value != Value::None);
+    of("name").or_else(|| of("description")).map_or(registration.call, |field| field.value_at)
+}
+
+struct Builder<'a, 'b> {
+    parsed: &'a Parsed,
+    around: &'a mut Surroundings<'b>,
+    /// Made when the first function action needs it.
+    program: Option<Arc<Program>>,
+    errors: Vec<ConfigError>,
+    /// How many more there are than are kept.
+    surplus: usize,
+}
+
+impl<'a> Builder<'a, '_> {
+    /// The text that a registration's offsets are in.
+    fn place(&self, registration: &Registration) -> &'a Source {
+        let file = registration.within.as_deref().map(Path::new);
+        let load = |file: &Path| self.parsed.loads.iter().find(|load| &*load.file == file);
+        file.and_then(load).unwrap_or(&self.parsed.source)
+    }
+
+    fn error(&mut self, place: &Source, offset: u32, message: String, hint: Option<String>) {
+        let error = place.error(offset as usize, message).with_hint(hint);
+        // A loop makes the same mistake at the same place many times; it is one mistake.
+        if self.errors.contains(&error) {
+            return;
+        }
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(error);
+        } else {
+            self.surplus += 1;
+        }
+    }
+
+    /// The watch for one registration; none if anything is wrong with it, and then the errors say what.
+    fn entry(&mut self, registration: &Registration, index: usize) -> Option<Entry> {
+        let place = self.place(registration);
+        let refused = &mut false;
+        let fields = self.fields(registration, place, refused);
+        self.check_combinations(registration, place, &fields, refused);
+
+        let who = Who {
+            uid: fields.uid.clone(),
+            gid: fields.gid.clone(),
+        };
+        let identity = match self.around.accounts.resolve(&who) {
+            Ok(identity) => identity,
+            Err(problem) => {
+                let at = value_offset(registration, problem.field);
+                self.error(place, at, problem.message, problem.hint);
+                return None;
+            }
+        };
+        let (Some(znode), Some(action)) = (fields.znode.clone(), fields.action.clone()) else {
+            return None;
+        };
+        if *refused {
+            return None;
+        }
+
+        let name = fields.name.clone().or_else(|| fields.description.clone());
+        let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
+        let delay = share(self.around.host, &name, fields.splay.0);
+        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay));
+        let process = self.around.interner.process(ProcessSettings {
+            identity,
+            cwd: fields.cwd.0,
+            umask: fields.umask.0,
+            env: fields.env.0,
+            inherit_env: fields.inherit_env,
+            limits: fields.limits.0,
+            pipe_stdin: fields.pipe_stdin,
+            timeout: fields.timeout.map(|seconds| seconds.0),
+            kill_after: fields.kill_after.0,
+        });
+        let position = self.parsed.source.position(registration.origin as usize);
+        let watch = Watch {
+            description: fields.description.unwrap_or_else(|| name.clone()),
+            name,
+            znode: znode.0,
+            watch_type: fields.watch_type,
+            action: self.action(action, index)?,
+            policy,
+            process,
+            origin: Origin {
+                file: self.parsed.source.file.clone(),
+                line: position.line,
+                column: position.column,
+            },
+        };
+        Some(Entry {
+            watch: Arc::new(watch),
+            who: intern(&mut self.around.interner.whos, who),
+        })
+    }
+
+    /// Reads every field, and says of each what is wrong with it.
+    fn fields(&mut self, registration: &Registration, place: &Source, refused: &mut bool) -> Fields {
+        let mut fields = Fields::default();
+        for Field {
+            name,
+            name_at,
+            value_at,
+            value,
+        } in &registration.fields
+        {
+            if !NAMES.contains(&name.as_str()) {
+                let hint = did_you_mean(name, NAMES);
+                self.error(place, *name_at, format!("unknown field {}", quoted(name)), hint);
+                *refused = true;
+            } else if let Err(mismatch) = fields.set(name, value) {
+                self.error(place, *value_at, format!("{name} {}", mismatch.message), mismatch.hint);
+                *refused = true;
+            }
+        }
+        for required in ["znode", "action"] {
+            let given = |field: &Field| field.name == required && field.value != Value::None;
+            if !registration.fields.iter().any(given) {
+                self.error(place, registration.call, format!("{required} is missing"), None);
+                *refused = true;
+            }
+        }
+        fields
+    }
+
+    /// What is wrong with fields together that are right alone.
+    fn check_combinations(&mut self, registration: &Registration, place: &Source, fields: &Fields, refused: &mut bool) {
+        if fields.notify_signal.is_some() && fields.run_mode != RunMode::Queue {
+            let at = value_offset(registration, "notify_signal");
+            let message = format!("notify_signal is for QUEUE only, and run_mode is {}", fields.run_mode);
+            let hint = "in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone";
+            self.error(place, at, message, Some(hint.to_owned()));
+            *refused = true;
+        }
+        if fields.settle_max != Seconds::new(0) && fields.settle_max.0 < fields.settle.0 {
+            let at = value_offset(registration, "settle_max");
+            self.error(place, at, "settle_max must not be less than settle".to_owned(), None);
+            *refused = true;
+        }
+    }
+
+    fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
+        Some(match action {
+            ActionSpec::Shell(line) => Action::Shell(line),
+            ActionSpec::Argv(argv) => Action::Argv(argv),
+            ActionSpec::Function => {
+                let parsed = self.parsed;
+                let program = self.program.get_or_insert_with(|| {
+                    let pair = |load: &Source| (load.file.clone(), load.text.clone());
+                    Arc::new(Program {
+                        file: parsed.source.file.clone(),
+                        source: parsed.source.text.clone(),
+                        loads: parsed.loads.iter().map(pair).collect(),
+                    })
+                });
+                Action::Function(FunctionAction {
+                    program: program.clone(),
+                    call: u32::try_from(index).ok()?,
+                })
+            }
+        })
+    }
+}
+
+/// Where a field's value stands; the registration itself if the field was not given.
+fn value_offset(registration: &Registration, name: &str) -> u32 {
+    let given = registration.fields.iter().find(|field| field.name == name);
+    given.map_or(registration.call, |field| field.value_at)
+}
+
+fn policy(fields: &Fields, delay: Duration) -> Policy {
+    Policy {
+        run_mode: fields.run_mode,
+        max_parallel: fields.max_parallel.0,
+        run_on_load: fields.run_on_load,
+        on_delete: fields.on_delete,
+        on_failure: fields.on_failure,
+        refuse_empty: fields.refuse_empty,
+        notify_signal: fields.notify_signal.map(|signal| signal.0),
+        settle: fields.settle.0,
+        settle_max: fields.settle_max.0,
+        delay,
+        min_interval: fields.min_interval.0,
+    }
+}
+
+/// `FILE-N`: the file's name without its ending, and the watch's number in the file.
+fn default_name(file: &Path, number: usize) -> Arc<str> {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let stem: String = stem.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!("{stem}-{number}").into()
+}
+
+/// The part of `splay` by which `host` delays the changes of `watch`: the same at every start, evenly spread over hosts. The hash is
+/// written out because that of the standard library may change with the compiler.
+pub(super) fn share(host: &str, watch: &str, splay: Duration) -> Duration {
+    // FNV-1a, with a byte between the names that neither can have, and a final mix that spreads the last bytes over all bits.
+    let bytes = host.bytes().chain([0]).chain(watch.bytes());
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^= hash >> 33;
+    let nanos = (splay.as_nanos() * u128::from(hash)) >> 64;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

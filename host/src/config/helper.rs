@@ -1,0 +1,174 @@
+//! The helper process: evaluates `.twc` files for the daemon, with no rights and few resources.
+//!
+//! A file may loop for ever, allocate without end, or exploit a defect of the interpreter. Here it can do no more than end this
+//! process. It must not know what a watch is.
+
+use std::cell::RefCell;
+use std::io::{self, BufReader, BufWriter, Stdin, Stdout, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, geteuid, getgroups, getresuid, setgid, setgroups, setuid};
+
+use super::protocol::{REPLY_MAX, REQUEST_MAX, Reply, Request, frame, read, write};
+use super::script::{self, Host, Limits, ScriptError};
+use super::value::Registration;
+
+/// Most memory of the process, in bytes.
+pub(super) const MEMORY_MAX: u64 = 1 << 30;
+/// Most memory of a file's values. Less than half of the process's, because the garbage collector copies them.
+const HEAP_MAX: usize = 384 << 20;
+/// Most processor time of the process for all files together, in seconds.
+const CPU_MAX: u64 = 3600;
+/// Stack for the evaluation. Deep nesting of expressions takes more than the 8 MiB of a first thread; it is only reserved.
+const STACK: usize = 64 << 20;
+/// The user and group that own nothing.
+const NOBODY: u32 = 65534;
+
+/// Why the helper evaluates nothing.
+#[derive(Debug, thiserror::Error)]
+enum ConfineError {
+    #[error("{0}: {error}", error = .1.desc())]
+    Call(&'static str, Errno),
+    #[error("it still has rights after giving them up")]
+    Kept,
+}
+
+/// The main function of `twitcher evaluate`: answers requests on stdin until it is closed. Returns the process's exit code.
+pub fn serve() -> i32 {
+    if let Err(error) = confine() {
+        let mut out = io::stdout().lock();
+        // Nobody is left to tell if this fails.
+        let _ = write(&mut out, &Reply::Refused(error.to_string())).and_then(|()| out.flush());
+        return 1;
+    }
+    let evaluation = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK).spawn(answer_all);
+    match evaluation.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => 0,
+        // A panic has already said on stderr what it was.
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => 1,
+    }
+}
+
+/// Gives up everything that evaluating a file does not need. The order matters: limits need no rights but groups do, so they go
+/// before the user; the parent-death signal goes last because a change of user clears it.
+fn confine() -> Result<(), ConfineError> {
+    let call = |what| move |errno| ConfineError::Call(what, errno);
+    let limits = [
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_FSIZE, 0),
+        (Resource::RLIMIT_NOFILE, 16),
+        (Resource::RLIMIT_AS, MEMORY_MAX),
+        (Resource::RLIMIT_CPU, CPU_MAX),
+    ];
+    for (resource, most) in limits {
+        limit(resource, most).map_err(call("setrlimit"))?;
+    }
+    set_no_new_privs().map_err(call("no_new_privs"))?;
+    if geteuid().is_root() {
+        setgroups(&[]).map_err(call("setgroups"))?;
+        setgid(Gid::from_raw(NOBODY)).map_err(call("setgid"))?;
+        setuid(Uid::from_raw(NOBODY)).map_err(call("setuid"))?;
+        let ids = getresuid().map_err(call("getresuid"))?;
+        let groups = getgroups().map_err(call("getgroups"))?;
+        if [ids.real, ids.effective, ids.saved].iter().any(|uid| uid.as_raw() != NOBODY) || !groups.is_empty() {
+            return Err(ConfineError::Kept);
+        }
+    }
+    // Should the daemon be killed, this process must not run on: it may be in an endless loop.
+    set_pdeathsig(Signal::SIGKILL).map_err(call("pdeathsig"))
+}
+
+/// Lowers a limit for good, to `most` or what it already is.
+fn limit(resource: Resource, most: u64) -> Result<(), Errno> {
+    let (_, hard) = getrlimit(resource)?;
+    let most = most.min(hard);
+    setrlimit(resource, most, most)
+}
+
+fn answer_all() -> io::Result<()> {
+    // This thread was the last one to start.
+    limit(Resource::RLIMIT_NPROC, 0)?;
+    let pipe = Pipe {
+        ends: RefCell::new((BufReader::new(io::stdin()), BufWriter::new(io::stdout()))),
+    };
+    pipe.send(&Reply::Ready)?;
+    pipe.flush()?;
+    while let Some(request) = pipe.receive()? {
+        let Request::Evaluate { file, text, budget_ms } = request else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let budget = Duration::from_millis(budget_ms);
+        grant_cpu(budget)?;
+        let limits = Limits { budget, heap: HEAP_MAX };
+        let result = script::evaluate(Path::new(&file), &text, &pipe, Some(limits), None);
+        pipe.send(&Reply::Done(result))?;
+        pipe.flush()?;
+    }
+    Ok(())
+}
+
+/// Allows this evaluation as much processor time as it has wall-clock time, and a little more: should the daemon be stopped, or
+/// too busy to look at the clock, this ends the evaluation.
+fn grant_cpu(budget: Duration) -> Result<(), Errno> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let used = u64::try_from(usage.user_time().tv_sec() + usage.system_time().tv_sec()).unwrap_or(0);
+    let (_, hard) = getrlimit(Resource::RLIMIT_CPU)?;
+    let soft = used.saturating_add(budget.as_secs()).saturating_add(3);
+    setrlimit(Resource::RLIMIT_CPU, soft.min(hard), hard)
+}
+
+/// The two pipes to the daemon.
+struct Pipe {
+    ends: RefCell<(BufReader<Stdin>, BufWriter<Stdout>)>,
+}
+
+impl Pipe {
+    fn send(&self, reply: &Reply) -> io::Result<()> {
+        write(&mut self.ends.borrow_mut().1, reply)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.ends.borrow_mut().1.flush()
+    }
+
+    fn receive(&self) -> io::Result<Option<Request>> {
+        read(&mut self.ends.borrow_mut().0, REQUEST_MAX)
+    }
+
+    fn ask(&self, path: &Path) -> io::Result<Option<Request>> {
+        let path = path.to_string_lossy().into_owned();
+        self.send(&Reply::Load { path })?;
+        self.flush()?;
+        self.receive()
+    }
+}
+
+impl Host for Pipe {
+    fn text(&self, path: &Path) -> Result<Arc<str>, String> {
+        match self.ask(path) {
+            Ok(Some(Request::Text(text))) => text.map(Arc::from),
+            Ok(_) => Err("the daemon gave no answer".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn registered(&self, registration: Registration) -> Result<(), ScriptError> {
+        let bytes = frame(&Reply::Watch(registration)).map_err(ScriptError::Disconnected)?;
+        if bytes.len() > REPLY_MAX {
+            return Err(ScriptError::TooLarge);
+        }
+        self.ends.borrow_mut().1.write_all(&bytes).map_err(ScriptError::Disconnected)
+    }
+
+    fn print(&self, at: Option<(&str, u32)>, text: &str) -> Result<(), ScriptError> {
+        let text = text.chars().take(super::evaluator::PRINT_MAX).collect();
+        let at = at.map(|(file, offset)| (file.to_owned(), offset));
+        self.send(&Reply::Print { at, text }).map_err(ScriptError::Disconnected)
+    }
+}

@@ -1,0 +1,352 @@
+//! The language of `.twc` files: Starlark with Twitcher's own functions.
+//!
+//! A file is evaluated in two places: in the helper process when it is loaded, and again in the process of each action that is a
+//! function of it. This module must not know which of the two it is in; a [`Host`] does. Nothing here is safe against hostile
+//! files by itself: it is the process around it that has limits.
+
+#![allow(
+    unsafe_code,
+    reason = "the derive macro of Starlark's ProvidesStaticType expands to an unsafe impl; nothing here is written unsafe"
+)]
+
+mod arguments;
+mod builtins;
+mod convert;
+mod file;
+mod live;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use starlark::environment::{FrozenModule, Globals, Module};
+use starlark::eval::{Evaluator, FileLoader};
+use starlark::syntax::{AstModule, Dialect, DialectTypes};
+use starlark::values::{FrozenHeapName, ProvidesStaticType, Value};
+
+use self::arguments::Places;
+use super::error::{ConfigError, Position};
+use super::files::{Kind, load_path};
+use super::value::Registration;
+
+/// Most functions that call one another. Each takes native stack, and the process of an action has 8 MiB of it by default.
+const CALL_DEPTH_MAX: usize = 500;
+/// Most files that load one another.
+const LOAD_DEPTH_MAX: usize = 16;
+/// Most files that one file loads in all.
+const LOADS_MAX: usize = 256;
+
+/// Where a file is evaluated.
+pub(super) trait Host {
+    /// The text of a file that is loaded; an error in words.
+    fn text(&self, path: &Path) -> Result<Arc<str>, String>;
+    /// The file that is evaluated has registered a watch.
+    fn registered(&self, registration: Registration) -> Result<(), ScriptError>;
+    /// `print` was called at a place of a file, if that is known.
+    fn print(&self, at: Option<(&str, u32)>, text: &str) -> Result<(), ScriptError>;
+}
+
+/// What Twitcher's own functions refuse.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ScriptError {
+    #[error("{0} works only while an action runs, not while the file is loaded")]
+    OnlyWhileActing(&'static str),
+    #[error("{0} works only while the file is loaded, not while an action runs")]
+    OnlyWhileLoading(&'static str),
+    #[error("this version of Twitcher does not support {what}")]
+    Unsupported { what: &'static str, instead: &'static str },
+    #[error("RegisterWatch takes at most {most} arguments by position, not {given}")]
+    TooManyPositional { most: usize, given: usize },
+    #[error("RegisterWatch got {0} both by position and by name")]
+    GivenTwice(&'static str),
+    #[error("a watch is too large")]
+    TooLarge,
+    #[error("more than {0} watches in one file")]
+    TooManyWatches(usize),
+    #[error("cannot load {file}: {reason}")]
+    Load { file: String, reason: String },
+    #[error("the helper process lost its connection: {0}")]
+    Disconnected(std::io::Error),
+    #[error("{what}: {error}")]
+    Io { what: String, error: std::io::Error },
+    #[error("{0} is not UTF-8 text, and functions handle text only")]
+    NotText(String),
+    #[error("{0} is larger than {1} MiB")]
+    TooMuch(String, usize),
+    #[error("the file is closed")]
+    Closed,
+    #[error("the file is not open for {0}")]
+    WrongMode(&'static str),
+    #[error("mode {0:?} is none of \"r\", \"w\" and \"a\"")]
+    UnknownMode(String),
+    #[error("{what} must be {expected}, not {given}")]
+    Type { what: &'static str, expected: &'static str, given: String },
+    #[error("run: {program} ended with code {code}")]
+    RunFailed { program: String, code: i32 },
+    #[error("there is no environment variable {0:?}")]
+    NoVariable(String),
+    #[error("the file registers no such watch any more")]
+    NoAction,
+    #[error("Twitcher's functions are missing from this evaluation")]
+    NoSession,
+}
+
+impl ScriptError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::OnlyWhileActing(_) => "put it into a function, and give the function as an action",
+            Self::Unsupported { instead, .. } => instead,
+            Self::TooManyPositional { .. } => "give the other fields by name",
+            Self::NotText(_) => "use Exec for binary data",
+            Self::NoVariable(_) => "env.get(name, default) gives a default instead",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<ScriptError> for starlark::Error {
+    fn from(error: ScriptError) -> Self {
+        starlark::Error::new_native(error)
+    }
+}
+
+/// One evaluation of one file, for the functions that it calls.
+#[derive(ProvidesStaticType)]
+pub(super) struct Session<'a> {
+    host: &'a dyn Host,
+    /// The file that is evaluated, as opposed to those that it loads.
+    main: &'a str,
+    /// How many `load()`s deep the evaluation is.
+    loading: Cell<usize>,
+    /// Set when the file has been loaded and an action runs.
+    acting: Arc<AtomicBool>,
+    /// Number of `RegisterWatch` calls so far that count.
+    calls: Cell<u32>,
+    /// The call whose action is wanted.
+    wanted: Option<u32>,
+    /// Where the arguments of calls stand, by file and offset of the call: a loop makes the same call over and over.
+    places: RefCell<HashMap<(String, u32), Arc<Places>>>,
+}
+
+/// Limits that are looked at while Starlark code runs, so that going beyond them is an error with a place. They are the first
+/// line: code of the library itself does not look at them, and only the process's own limits stop that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Time for the whole evaluation.
+    pub(super) budget: Duration,
+    /// In bytes.
+    pub(super) heap: usize,
+}
+
+/// Evaluates a file. With `act`, then calls the function that is the action of that `RegisterWatch` call.
+pub(super) fn evaluate(file: &Path, text: &str, host: &dyn Host, limits: Option<Limits>, act: Option<u32>) -> Result<(), ConfigError> {
+    let main = file.to_string_lossy();
+    let acting = Arc::new(AtomicBool::new(false));
+    let session = Session {
+        host,
+        main: &main,
+        loading: Cell::new(0),
+        acting: acting.clone(),
+        calls: Cell::new(0),
+        wanted: act,
+        places: RefCell::default(),
+    };
+    let engine = Engine {
+        session: &session,
+        started: Instant::now(),
+        globals: builtins::globals(acting),
+        limits,
+        loaded: RefCell::default(),
+    };
+    engine.run_main(file, text).map_err(|error| located(error, file, limits))
+}
+
+struct Engine<'a> {
+    session: &'a Session<'a>,
+    globals: Globals,
+    limits: Option<Limits>,
+    started: Instant,
+    loaded: RefCell<HashMap<PathBuf, FrozenModule>>,
+}
+
+impl<'a> Engine<'a> {
+    fn run_main(&self, file: &Path, text: &str) -> starlark::Result<()> {
+        let loader = Loader {
+            engine: self,
+            chain: vec![file.to_owned()],
+        };
+        Module::with_temp_heap(|module| {
+            let mut eval = Evaluator::new(&module);
+            let ast = parse(file, text)?;
+            self.prepare(&mut eval, &loader)?;
+            eval.eval_module(ast, &self.globals)?;
+            match module.extra_value() {
+                Some(action) => self.act(&mut eval, action),
+                None if self.session.wanted.is_some() => Err(ScriptError::NoAction.into()),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn act<'v>(&self, eval: &mut Evaluator<'v, '_, '_>, action: Value<'v>) -> starlark::Result<()> {
+        self.session.acting.store(true, std::sync::atomic::Ordering::Relaxed);
+        eval.eval_function(action, &[], &[])?;
+        Ok(())
+    }
+
+    fn prepare<'x>(&'x self, eval: &mut Evaluator<'_, 'x, 'a>, loader: &'x Loader<'_, 'a>) -> starlark::Result<()> {
+        eval.set_loader(loader);
+        eval.extra = Some(self.session);
+        eval.set_max_callstack_size(CALL_DEPTH_MAX).map_err(starlark::Error::new_other)?;
+        if let Some(limits) = self.limits {
+            eval.set_max_heap_size(limits.heap).map_err(starlark::Error::new_other)?;
+            let started = self.started;
+            eval.set_check_cancelled(Box::new(move || started.elapsed() >= limits.budget));
+        }
+        Ok(())
+    }
+}
+
+fn parse(file: &Path, text: &str) -> starlark::Result<AstModule> {
+    let dialect = Dialect {
+        enable_def: true,
+        enable_lambda: true,
+        enable_load: true,
+        enable_keyword_only_arguments: true,
+        enable_positional_only_arguments: true,
+        enable_types: DialectTypes::Enable,
+        enable_load_reexport: false,
+        enable_top_level_stmt: true,
+        enable_f_strings: true,
+        ..Dialect::Standard
+    };
+    AstModule::parse(&file.to_string_lossy(), text.to_owned(), &dialect)
+}
+
+/// Finds the files that one file loads.
+struct Loader<'x, 'a> {
+    engine: &'x Engine<'a>,
+    /// The file whose `load()`s these are, after those that it was loaded by.
+    chain: Vec<PathBuf>,
+}
+
+impl FileLoader for Loader<'_, '_> {
+    fn load(&self, name: &str) -> starlark::Result<FrozenModule> {
+        let from = self.chain.last().map_or(Path::new("/"), PathBuf::as_path);
+        let path = load_path(from, name);
+        let refused = |reason: String| {
+            let file = path.display().to_string();
+            Err(ScriptError::Load { file, reason }.into())
+        };
+        if let Some(start) = self.chain.iter().position(|file| *file == path) {
+            let names: Vec<_> = self.chain[start..].iter().chain([&path]).map(|file| file.display().to_string()).collect();
+            return refused(format!("it is still being loaded: {}", names.join(" loads ")));
+        }
+        if Kind::of(&path) != Some(Kind::Twc) {
+            return refused("its name does not end in .twc".to_owned());
+        }
+        if let Some(loaded) = self.engine.loaded.borrow().get(&path) {
+            return Ok(loaded.clone());
+        }
+        if self.chain.len() > LOAD_DEPTH_MAX {
+            return refused(format!("more than {LOAD_DEPTH_MAX} files load one another"));
+        }
+        if self.engine.loaded.borrow().len() >= LOADS_MAX {
+            return refused(format!("more than {LOADS_MAX} files are loaded"));
+        }
+        let text = match self.engine.session.host.text(&path) {
+            Ok(text) => text,
+            Err(reason) => return refused(reason),
+        };
+        let loaded = self.evaluate(&path, &text)?;
+        self.engine.loaded.borrow_mut().insert(path, loaded.clone());
+        Ok(loaded)
+    }
+}
+
+impl Loader<'_, '_> {
+    fn evaluate(&self, path: &Path, text: &str) -> starlark::Result<FrozenModule> {
+        let session = self.engine.session;
+        let below = Loader {
+            engine: self.engine,
+            chain: self.chain.iter().cloned().chain([path.to_owned()]).collect(),
+        };
+        let ast = parse(path, text)?;
+        session.loading.set(session.loading.get() + 1);
+        let module = Module::with_temp_heap(|module| {
+            {
+                let mut eval = Evaluator::new(&module);
+                self.engine.prepare(&mut eval, &below)?;
+                eval.eval_module(ast, &self.engine.globals)?;
+            }
+            let name = FrozenHeapName::User(Box::new(path.to_string_lossy().into_owned()));
+            module.freeze_named(name).map_err(starlark::Error::from)
+        });
+        session.loading.set(session.loading.get() - 1);
+        module
+    }
+}
+
+/// A Starlark error as ours.
+fn located(error: starlark::Error, main: &Path, limits: Option<Limits>) -> ConfigError {
+    let own = match error.kind() {
+        starlark::ErrorKind::Native(inner) | starlark::ErrorKind::Other(inner) => inner.downcast_ref::<ScriptError>(),
+        _ => None,
+    };
+    let message = match own {
+        Some(own) => own.to_string(),
+        None => plain_words(&error.without_diagnostic().to_string(), limits),
+    };
+    let place = |span: &starlark::codemap::FileSpan| {
+        let begin = span.resolve_span().begin;
+        let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+        let position = Position {
+            line: count(begin.line),
+            column: count(begin.column),
+        };
+        (PathBuf::from(span.filename()), position)
+    };
+    let found = match error.span() {
+        None => ConfigError::of_file(main, message),
+        Some(span) => {
+            let (file, position) = place(span);
+            ConfigError::at(&file, span.file.source(), position, message)
+        }
+    };
+    let calls = error.call_stack().frames.iter().rev().filter_map(|frame| frame.location.as_ref()).map(place);
+    let calls: Vec<String> = calls
+        .filter(|(file, position)| found.position != Some(*position) || found.file != *file)
+        .take(TRACE_SHOWN)
+        .map(|(file, Position { line, column })| format!("{}:{line}:{column}", file.display()))
+        .collect();
+    let called = (!calls.is_empty()).then(|| format!("called from {}", calls.join(", from ")));
+    let hints: Vec<String> = own.and_then(ScriptError::hint).into_iter().chain(called).collect();
+    found.with_hint((!hints.is_empty()).then(|| hints.join("; ")))
+}
+
+/// Most calls that an error lists.
+const TRACE_SHOWN: usize = 3;
+
+/// The library's messages, less the parts that speak of its own API, and with a small letter like ours.
+fn plain_words(message: &str, limits: Option<Limits>) -> String {
+    if let Some(Limits { budget, heap }) = limits {
+        if message.contains("Evaluation cancelled") {
+            return format!("evaluation took more than {} s", budget.as_secs_f64());
+        }
+        if message.contains("Heap memory limit") {
+            return format!("evaluation used more than {} MiB of memory", heap >> 20);
+        }
+    }
+    if message.contains("Starlark call stack overflow") {
+        return format!("more than {CALL_DEPTH_MAX} functions call one another");
+    }
+    let mut chars = message.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        _ => message.to_owned(),
+    }
+}

@@ -1,0 +1,349 @@
+//! All configuration files together: what is watched now, and what a reload changes.
+//!
+//! Each file is a transaction: it counts as a whole or, when anything is wrong with it, not at all, and then its previous watches
+//! stay. This module must not know what happens to watches that come or go.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::build::{Entry, Interner, Parsed, Surroundings, taken_elsewhere, watches};
+use super::error::{ConfigError, Source};
+use super::evaluator::{Evaluator, Print};
+use super::files::{Kind, Reader};
+use super::identity::Accounts;
+use super::json;
+use crate::model::{ProcessSettings, Watch};
+
+/// The configuration: which files there are, and the watches of those that loaded.
+#[derive(Debug)]
+pub struct Config {
+    paths: Vec<PathBuf>,
+    reader: Reader,
+    evaluator: Evaluator,
+    /// This host's name, for `splay`.
+    host: String,
+    interner: Interner,
+    files: BTreeMap<PathBuf, Loaded>,
+}
+
+/// A file that has loaded at least once.
+#[derive(Debug)]
+struct Loaded {
+    /// The texts that the watches come from.
+    source: Source,
+    loads: Vec<Source>,
+    entries: Vec<Entry>,
+    /// Whether a later text of the file failed.
+    stale: bool,
+}
+
+/// What a reload came to.
+#[derive(Debug, Default)]
+pub struct Reload {
+    /// Every watch that is in force now, in the order of their files' paths.
+    pub watches: Vec<Arc<Watch>>,
+    /// What became of each file, and of each path or directory that could not be read.
+    pub files: Vec<FileReport>,
+    /// What files printed while they were loaded.
+    pub prints: Vec<Print>,
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct FileReport {
+    /// The file, or a path or directory that could not be read.
+    pub file: PathBuf,
+    /// What became of it.
+    pub outcome: FileOutcome,
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub enum FileOutcome {
+    /// It was read and is in force.
+    Loaded {
+        /// Number of its watches.
+        watches: usize,
+    },
+    /// Neither it nor a file that it loads has changed.
+    Unchanged,
+    /// It is gone, and its watches with it.
+    Removed,
+    /// Something is wrong with it.
+    Failed {
+        /// All that is.
+        errors: Vec<ConfigError>,
+        /// Number of watches from before that stay in force.
+        kept: usize,
+    },
+}
+
+impl Reload {
+    /// Everything that is wrong.
+    pub fn errors(&self) -> impl Iterator<Item = &ConfigError> {
+        self.files.iter().flat_map(|report| match &report.outcome {
+            FileOutcome::Failed { errors, .. } => errors.as_slice(),
+            FileOutcome::Loaded { .. } | FileOutcome::Unchanged | FileOutcome::Removed => &[],
+        })
+    }
+}
+
+/// What reading one file came to, before its names are compared with those of others.
+enum Candidate {
+    /// As before; the entries are new ones if users changed.
+    Unchanged(Vec<Entry>),
+    Changed(Loaded),
+    Failed(Vec<ConfigError>),
+}
+
+impl Config {
+    /// A configuration of the files at or below `paths`, none of them read yet.
+    pub fn new(paths: Vec<PathBuf>, evaluator: Evaluator) -> Self {
+        Self {
+            // Relative paths would be looked up elsewhere once the daemon has changed its directory.
+            paths: paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect(),
+            reader: Reader::new(),
+            evaluator,
+            host: host_name(),
+            interner: Interner::default(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Reads all files again. Blocks for as long as that takes: up to the evaluator's budget for each `.twc` file.
+    ///
+    /// A file that fails keeps its previous watches, and so do the files below a directory or path that cannot be read. Files that
+    /// have not changed are not evaluated again, but their users are looked up again.
+    pub fn reload(&mut self) -> Reload {
+        let mut reload = Reload::default();
+        let (found, unreadable) = self.find();
+        let gone: Vec<PathBuf> = self.files.keys().filter(|file| !found.contains(*file)).cloned().collect();
+        for error in unreadable {
+            let kept = gone.iter().filter(|file| file.starts_with(&error.file)).map(|file| self.files[file].entries.len()).sum();
+            reload.files.push(FileReport {
+                file: error.file.clone(),
+                outcome: FileOutcome::Failed {
+                    errors: vec![error],
+                    kept,
+                },
+            });
+        }
+        for file in gone {
+            let hidden = reload.files.iter().any(|report| file.starts_with(&report.file));
+            if !hidden {
+                self.files.remove(&file);
+                reload.files.push(FileReport {
+                    file,
+                    outcome: FileOutcome::Removed,
+                });
+            }
+        }
+
+        let mut accounts = Accounts::default();
+        let mut candidates = BTreeMap::new();
+        for file in found {
+            let candidate = self.candidate(&file, &mut accounts, &mut reload.prints);
+            candidates.insert(file, candidate);
+        }
+        self.evaluator.rest();
+        self.refuse_taken_names(&mut candidates);
+        for (file, candidate) in candidates {
+            let outcome = self.settle(&file, candidate);
+            reload.files.push(FileReport { file, outcome });
+        }
+        self.interner.trim();
+        let entries = self.files.values().flat_map(|loaded| &loaded.entries);
+        reload.watches = entries.map(|entry| entry.watch.clone()).collect();
+        reload
+    }
+
+    /// The files that there are, and what could not be looked into.
+    fn find(&self) -> (BTreeSet<PathBuf>, Vec<ConfigError>) {
+        let mut files = BTreeSet::new();
+        let mut errors: Vec<ConfigError> = Vec::new();
+        for path in &self.paths {
+            let found = self.reader.find(path);
+            files.extend(found.files);
+            for error in found.errors {
+                // Two paths may overlap.
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+            }
+        }
+        (files, errors)
+    }
+
+    fn candidate(&mut self, file: &Path, accounts: &mut Accounts, prints: &mut Vec<Print>) -> Candidate {
+        let source = match self.reader.read(file) {
+            Ok(source) => source,
+            Err(error) => return Candidate::Failed(vec![error]),
+        };
+        if let Some(loaded) = self.files.get(file)
+            && !loaded.stale
+            && loaded.source.text == source.text
+            && self.loads_unchanged(&loaded.loads)
+        {
+            return match with_present_users(&loaded.entries, accounts, &mut self.interner, &loaded.source) {
+                Ok(entries) => Candidate::Unchanged(entries),
+                Err(errors) => Candidate::Failed(errors),
+            };
+        }
+        let parsed = match Kind::of(file) {
+            Some(Kind::Json) => json::parse(&source).map(|registrations| Parsed {
+                source,
+                loads: Vec::new(),
+                registrations,
+            }),
+            Some(Kind::Twc) | None => self.evaluate(&source, prints),
+        };
+        let mut around = Surroundings {
+            accounts,
+            interner: &mut self.interner,
+            host: &self.host,
+        };
+        let built = parsed.and_then(|parsed| watches(&parsed, &mut around).map(|entries| (parsed, entries)));
+        match built {
+            Ok((Parsed { source, loads, .. }, entries)) => Candidate::Changed(Loaded {
+                source,
+                loads,
+                entries,
+                stale: false,
+            }),
+            Err(errors) => Candidate::Failed(errors),
+        }
+    }
+
+    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, Vec<ConfigError>> {
+        if source.file.to_str().is_none() {
+            return Err(vec![ConfigError::of_file(&*source.file, "the file's name is not UTF-8")]);
+        }
+        let (reader, roots) = (self.reader, self.roots());
+        let evaluation = self.evaluator.evaluate(source, &mut |path| reader.read_load(&roots, path));
+        prints.extend(evaluation.prints);
+        evaluation.parsed.map_err(|error| vec![error])
+    }
+
+    /// The directories that loaded files must lie in. A path that is a file stands for the directory it is in.
+    fn roots(&self) -> Vec<PathBuf> {
+        let root = |path: &PathBuf| match (path.is_dir(), path.parent()) {
+            (false, Some(parent)) => parent.to_owned(),
+            _ => path.clone(),
+        };
+        self.paths.iter().map(root).collect()
+    }
+
+    fn loads_unchanged(&self, loads: &[Source]) -> bool {
+        let roots = self.roots();
+        let same = |load: &Source| self.reader.read_load(&roots, &load.file).is_ok_and(|now| now.text == load.text);
+        loads.iter().all(same)
+    }
+
+    /// Two files must not use one name. What is in force goes before what is new, and then the order of paths decides. A file that
+    /// is refused goes on with its previous watches, whose names others may have taken in turn: hence the repetition. It ends
+    /// because every round refuses a file.
+    fn refuse_taken_names(&self, candidates: &mut BTreeMap<PathBuf, Candidate>) {
+        loop {
+            let mut taken: HashMap<Arc<str>, Arc<Watch>> = HashMap::new();
+            for (file, loaded) in &self.files {
+                let entries = match candidates.get(file) {
+                    Some(Candidate::Changed(_)) => continue,
+                    Some(Candidate::Unchanged(entries)) => entries,
+                    Some(Candidate::Failed(_)) | None => &loaded.entries,
+                };
+                taken.extend(entries.iter().map(|entry| (entry.watch.name.clone(), entry.watch.clone())));
+            }
+            let mut refused = Vec::new();
+            for (file, candidate) in &*candidates {
+                let Candidate::Changed(loaded) = candidate else {
+                    continue;
+                };
+                let clash = |entry: &Entry| {
+                    let first = taken.get(&entry.watch.name)?;
+                    Some(taken_elsewhere(&loaded.source, &entry.watch, first))
+                };
+                let errors: Vec<_> = loaded.entries.iter().filter_map(clash).take(super::build::ERRORS_MAX).collect();
+                if errors.is_empty() {
+                    taken.extend(loaded.entries.iter().map(|entry| (entry.watch.name.clone(), entry.watch.clone())));
+                } else {
+                    refused.push((file.clone(), errors));
+                }
+            }
+            if refused.is_empty() {
+                return;
+            }
+            for (file, errors) in refused {
+                candidates.insert(file, Candidate::Failed(errors));
+            }
+        }
+    }
+
+    /// Puts what was read in force.
+    fn settle(&mut self, file: &Path, candidate: Candidate) -> FileOutcome {
+        match candidate {
+            Candidate::Unchanged(entries) => {
+                if let Some(loaded) = self.files.get_mut(file) {
+                    loaded.entries = entries;
+                }
+                FileOutcome::Unchanged
+            }
+            Candidate::Changed(loaded) => {
+                let watches = loaded.entries.len();
+                self.files.insert(file.to_owned(), loaded);
+                FileOutcome::Loaded { watches }
+            }
+            Candidate::Failed(errors) => {
+                let loaded = self.files.get_mut(file);
+                let kept = loaded.map_or(0, |loaded| {
+                    loaded.stale = true;
+                    loaded.entries.len()
+                });
+                FileOutcome::Failed { errors, kept }
+            }
+        }
+    }
+}
+
+/// The same watches with their users as the user database has them now.
+fn with_present_users(
+    entries: &[Entry],
+    accounts: &mut Accounts,
+    interner: &mut Interner,
+    source: &Source,
+) -> Result<Vec<Entry>, Vec<ConfigError>> {
+    let mut errors: Vec<ConfigError> = Vec::new();
+    let mut present = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match accounts.resolve(&entry.who) {
+            Ok(identity) if identity == entry.watch.process.identity => present.push(entry.clone()),
+            Ok(identity) => {
+                let process = interner.process(ProcessSettings {
+                    identity,
+                    ..ProcessSettings::clone(&entry.watch.process)
+                });
+                let watch = Arc::new(Watch {
+                    process,
+                    ..Watch::clone(&entry.watch)
+                });
+                present.push(Entry { watch, ..entry.clone() });
+            }
+            Err(problem) => {
+                let position = super::error::Position {
+                    line: entry.watch.origin.line,
+                    column: entry.watch.origin.column,
+                };
+                let error = ConfigError::at(&source.file, &source.text, position, problem.message).with_hint(problem.hint);
+                if errors.len() < super::build::ERRORS_MAX && !errors.contains(&error) {
+                    errors.push(error);
+                }
+            }
+        }
+    }
+    if errors.is_empty() { Ok(present) } else { Err(errors) }
+}
+
+/// This host's name. Only `splay` needs it, so a host without one is not an error.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| String::new(), |name| name.trim().to_owned())
+}
