@@ -1,9 +1,42 @@
 //! Twitcher runs an action when a znode in ZooKeeper changes.
+//!
+//! This crate is the host: the library behind the program `twitcher`. Its modules, from the outside in:
+//!
+//! ```text
+//! main ─▶ daemon ─▶ source      what state a znode is in: ZooKeeper, or a local directory
+//!            │  ├─▶ scheduler   when an action runs: a pure state machine for each watch
+//!            │  ├─▶ launch      how it runs: a process, its streams, its end
+//!            │  ├─▶ config      .twc and .json files become watches
+//!            │  └─▶ observe     the log
+//!            └──── model        the plain types between them
+//! ```
+//!
+//! # Processes
+//!
+//! ```text
+//! twitcher run ──▶ daemon (one thread that decides, a few that may block)
+//!    │ forked first, while there is one thread
+//!    └──────────▶ launcher (one thread, small) ──clone──▶ action (its own session; the daemon's child)
+//!    └──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches
+//! ```
+//!
+//! # Theory of operation
+//!
+//! What counts is the state of a znode now, not the events that led to it. A source wakes, reads and re-arms, and hands the
+//! scheduler an [`model::Observation`]; after any doubt (a lost connection, an expired session, an overflow) it reads everything
+//! again. The scheduler compares versions, so reading too often is harmless and reading too seldom cannot happen. Its effects are
+//! carried out by [`daemon`]; the outcome of a run comes back as one more input.
+//!
+//! Nothing an action, a configuration file or a znode contains can stop the loop that decides: data travels to actions in memory
+//! files rather than pipes, output is read as it comes and bounded, configuration is evaluated in a process that can be killed.
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod demo;
 pub mod launch;
 pub mod model;
 pub mod observe;
+pub mod pidfile;
 pub mod scheduler;
 pub mod source;

@@ -1,10 +1,199 @@
-//! The `twitcher` program.
+//! The `twitcher` program: which command, and the order in which `run` starts.
 
-use std::env;
-use std::process::exit;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
-fn main() {
-    if env::args().nth(1).as_deref() == Some("evaluate") {
-        exit(twitcher::config::helper::serve());
+use anyhow::{Context, Result, bail};
+use clap::{CommandFactory, Parser};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use twitcher::cli::{self, Cli, Command, exit};
+use twitcher::daemon::{self, Ended, Options, SourceOptions};
+use twitcher::launch::{self, Bodies, Launcher};
+use twitcher::observe::{Destination, Log, Verbosity};
+use twitcher::pidfile::Pidfile;
+use twitcher::source::{tree, zookeeper};
+use twitcher::{config, demo};
+use twitcher::config::{Config, Evaluator, report};
+
+/// This program, also after it was replaced on disk: helpers must be of the same build.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// What the launcher lets an action's process run besides programs.
+const BODIES: Bodies = Bodies { function: config::function::run };
+/// Descriptors that the daemon needs for itself, and those of one run.
+const OWN_DESCRIPTORS: u64 = 512;
+const RUN_DESCRIPTORS: u64 = 4;
+/// Debian's bundle of certificate authorities.
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Run(arguments) => run(*arguments),
+        Command::Check(arguments) => check(&arguments),
+        Command::Schema => print(&format!("{:#}\n", config::schema())),
+        Command::Demo => demo::run(Path::new(THIS_PROGRAM)).map(|()| exit::SUCCESS),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
+            Ok(exit::SUCCESS)
+        }
+        Command::Man { dir } => clap_mangen::generate_to(Cli::command(), &dir)
+            .with_context(|| format!("cannot write manual pages to {}", dir.display()))
+            .map(|()| exit::SUCCESS),
+        Command::Launcher => launch::launcher_main(&BODIES).context("launcher").map(|()| exit::SUCCESS),
+        Command::Evaluate => return ExitCode::from(config::helper::serve() as u8),
+    };
+    code.map_or_else(
+        |error| {
+            eprintln!("twitcher: {error:#}");
+            ExitCode::from(exit::FAILURE)
+        },
+        ExitCode::from,
+    )
+}
+
+/// The start of a daemon. What can fail does so first, in the foreground; threads come last.
+fn run(arguments: cli::Run) -> Result<u8> {
+    match start(arguments) {
+        Ok(Ended::Drained) => Ok(exit::SUCCESS),
+        Ok(Ended::Terminated) => Ok(exit::TERMINATED_RUNS),
+        Err(error) => {
+            eprintln!("twitcher: cannot start: {error:#}");
+            Ok(exit::CANNOT_START)
+        }
     }
+}
+
+fn start(arguments: cli::Run) -> Result<Ended> {
+    let source = source(&arguments)?;
+    for path in &arguments.config {
+        if let Err(error) = std::fs::metadata(path) {
+            bail!("configuration path {}: {error}; name another with --config", path.display());
+        }
+    }
+    let mut pidfile = arguments.pidfile.as_deref().map(Pidfile::lock).transpose()?;
+    // The paths stay valid when --daemonize changes the directory.
+    let config = arguments.config.iter().map(std::path::absolute).collect::<Result<Vec<PathBuf>, _>>()?;
+    let destination = destination(&arguments)?;
+    if arguments.daemonize {
+        nix::unistd::daemon(false, false).context("cannot go into the background")?;
+    }
+    if let Some(pidfile) = &mut pidfile {
+        pidfile.write()?;
+    }
+    // Before any thread, and before the limits are raised, which actions would inherit.
+    let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    let max_running = raise_descriptor_limit()?;
+
+    let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let options = Options {
+        config,
+        program: THIS_PROGRAM.into(),
+        source,
+        drain_timeout: arguments.drain_timeout,
+        max_running,
+    };
+    let ended = runtime.block_on(daemon::run(options, launcher, log));
+    // A thread that still loads the configuration is not worth waiting for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+fn source(arguments: &cli::Run) -> Result<SourceOptions> {
+    if let Some(dir) = &arguments.tree {
+        let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
+        return Ok(SourceOptions::Tree(tree::Options::new(root)));
+    }
+    let servers = arguments.zk.clone().or_else(|| std::env::var("TWITCHER_ZK").ok());
+    let Some(servers) = servers else {
+        bail!("nothing to watch: give --zk HOST:PORT,... (or set TWITCHER_ZK), or --tree DIR");
+    };
+    let servers = servers.parse().with_context(|| format!("--zk {servers}"))?;
+    let given = &arguments.zookeeper;
+    let mut options = zookeeper::Options::new(servers);
+    options.session_timeout = given.zk_session_timeout;
+    if let Some(file) = &given.zk_digest_file {
+        let (user, password) = credentials(file)?;
+        let credentials = format!("{user}:{password}").into_bytes();
+        options.auth.push(zookeeper::Auth { scheme: "digest".to_owned(), credentials });
+    }
+    if let Some(file) = &given.zk_sasl_file {
+        let (user, password) = credentials(file)?;
+        options.sasl = Some(zookeeper::SaslDigest { user, password });
+    }
+    if given.zk_tls || given.zk_ca.is_some() || given.zk_cert.is_some() {
+        let ca = given.zk_ca.clone().unwrap_or_else(|| SYSTEM_CA.into());
+        let tls = zookeeper::Tls { ca, identity: given.zk_cert.clone().zip(given.zk_key.clone()) };
+        // Read again for each session; now only to refuse early what cannot work.
+        tls.load()?;
+        options.tls = Some(tls);
+    }
+    Ok(SourceOptions::ZooKeeper(options))
+}
+
+/// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
+fn credentials(file: &Path) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let pair = text.lines().next().and_then(|line| line.split_once(':'));
+    let (user, password) = pair.with_context(|| format!("{}:1: expected USER:PASSWORD", file.display()))?;
+    Ok((user.to_owned(), password.to_owned()))
+}
+
+fn destination(arguments: &cli::Run) -> Result<Destination> {
+    let log = &arguments.log;
+    Ok(match &log.logfile {
+        Some(path) => {
+            let path = std::path::absolute(path)?;
+            // Fails here, where somebody sees it, rather than in the background.
+            twitcher::observe::LogFile::open(path.clone())
+                .with_context(|| format!("cannot open the log file {}", path.display()))?;
+            Destination::File(path)
+        }
+        None if log.log_to_stdout || log.devel => Destination::Stdout,
+        None if arguments.daemonize => Destination::Syslog,
+        None => Destination::Stderr,
+    })
+}
+
+fn verbosity(log: &cli::Log) -> Verbosity {
+    match (log.debug || log.devel, log.verbose) {
+        (true, _) => Verbosity::Debug,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    }
+}
+
+/// Raises the soft limit of open files to the hard one; returns how many runs it allows at once.
+fn raise_descriptor_limit() -> Result<usize> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
+    let runs = hard.saturating_sub(OWN_DESCRIPTORS) / RUN_DESCRIPTORS;
+    if runs == 0 {
+        bail!("the limit of open files, {hard}, is too low: at least {} are needed", OWN_DESCRIPTORS + RUN_DESCRIPTORS);
+    }
+    Ok(usize::try_from(runs).unwrap_or(usize::MAX))
+}
+
+fn check(arguments: &cli::Check) -> Result<u8> {
+    for path in &arguments.paths {
+        std::fs::metadata(path).with_context(|| format!("configuration path {}", path.display()))?;
+    }
+    let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into())).reload();
+    let failed = reload.errors().next().is_some();
+    if arguments.json {
+        print(&format!("{:#}\n", report::to_json(&reload)))?;
+    } else {
+        for printed in &reload.prints {
+            eprintln!("{}:{}: {}", printed.file.display(), printed.line.unwrap_or_default(), printed.text);
+        }
+        print(&report::render_table(&reload.watches))?;
+        eprint!("{}", report::render_errors(&reload));
+    }
+    Ok(if failed { exit::FAILURE } else { exit::SUCCESS })
+}
+
+fn print(text: &str) -> Result<u8> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    Ok(exit::SUCCESS)
 }

@@ -1,0 +1,35 @@
+# make demo    see it work                 make test    everything CI checks
+# make bench   the table of the README     make help    this
+#
+# Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/target
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
+
+.PHONY: help demo test bench zookeeper kazoo
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+demo:
+	cargo run --quiet --locked --package twitcher-host -- demo
+
+test: zookeeper
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	cargo test --workspace --locked
+
+bench: zookeeper kazoo
+	PYTHON=$(BENCH_VENV)/bin/python cargo bench --locked --package twitcher-host --bench compare
+
+# The tests start their own servers from these; the service itself is neither needed nor started.
+zookeeper:
+	@test -e /usr/share/java/zookeeper.jar && command -v java openssl >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends zookeeper default-jre-headless openssl procps; }
+
+# The peer that `make bench` compares with.
+kazoo:
+	@test -x $(BENCH_VENV)/bin/python || python3 -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -c 'import kazoo' 2>/dev/null || $(BENCH_VENV)/bin/pip install --quiet kazoo==2.10.0

@@ -1,0 +1,363 @@
+//! The daemon: wires source, scheduler, launcher and configuration together, and lives until a signal ends it.
+//!
+//! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
+//! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
+
+mod environment;
+mod registry;
+mod reload;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::config::watcher::Watcher;
+use crate::launch::{Control, Invocation, Launcher, Launches, Report, RunEvent};
+use crate::model::{Event, Observation, RunId, Version, WatchId};
+use crate::observe::Log;
+use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
+use crate::source::{Report as SourceReport, Source, tree, zookeeper};
+
+use registry::{Entry, Registry};
+use reload::Loader;
+
+/// How long files must be quiet before the configuration is loaded again.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long a source that ended is left alone.
+const SOURCE_RESTART: Duration = Duration::from_secs(1);
+/// How long after SIGKILL a run may take to be gone before the daemon stops without it.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+
+/// What a daemon needs to know.
+#[derive(Debug)]
+pub struct Options {
+    /// Configuration files and directories.
+    pub config: Vec<PathBuf>,
+    /// The program that evaluates `.twc` files when called with `evaluate`: this one.
+    pub program: PathBuf,
+    /// What is watched.
+    pub source: SourceOptions,
+    /// How long running actions may take to end once the daemon stops.
+    pub drain_timeout: Duration,
+    /// Most actions that may run at once.
+    pub max_running: usize,
+}
+
+/// Where observations come from.
+#[derive(Debug, Clone)]
+pub enum SourceOptions {
+    /// A ZooKeeper ensemble.
+    ZooKeeper(zookeeper::Options),
+    /// A local directory.
+    Tree(tree::Options),
+}
+
+impl SourceOptions {
+    fn spawn(&self) -> anyhow::Result<Source> {
+        match self {
+            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn(options.clone())),
+            SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
+        }
+    }
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every run had ended.
+    Drained,
+    /// Some runs were terminated.
+    Terminated,
+}
+
+/// Runs until SIGTERM or SIGINT. Must be called on a current-thread runtime.
+pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
+    let (launches, runs) = Launches::start(launcher, options.max_running)?;
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
+    let loader = Loader::new(&options.config, &options.program);
+    let source = options.source.spawn()?;
+    let daemon = Daemon {
+        clock: Instant::now(),
+        ids: RunIds::new(started.as_millis() as u64),
+        registry: Registry::default(),
+        runs: HashMap::new(),
+        launches,
+        source,
+        log,
+        loader,
+        options,
+    };
+    daemon.serve(runs, watcher).await
+}
+
+struct Daemon {
+    clock: Instant,
+    ids: RunIds,
+    registry: Registry,
+    /// Which watch a run belongs to, and why it runs.
+    runs: HashMap<RunId, (WatchId, Event)>,
+    launches: Launches,
+    source: Source,
+    log: Log,
+    loader: Loader,
+    options: Options,
+}
+
+impl Daemon {
+    async fn serve(mut self, mut runs: UnboundedReceiver<RunEvent>, mut watcher: Watcher) -> anyhow::Result<Ended> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upkeep = interval(Duration::from_secs(10));
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.loader.request();
+        loop {
+            let timer = self.registry.next_timer();
+            tokio::select! {
+                report = self.source.reports.recv() => match report {
+                    Some(report) => self.on_source(report),
+                    None => self.restart_source().await,
+                },
+                Some(event) = runs.recv() => self.on_run(event),
+                () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
+                loaded = self.loader.loaded() => self.on_loaded(loaded),
+                () = watcher.changed() => self.loader.request(),
+                _ = hangup.recv() => {
+                    info!("SIGHUP: loading the configuration again");
+                    if let Err(error) = self.log.reopen() {
+                        error!("{error}; the old one stays in use");
+                    }
+                    self.loader.request();
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = upkeep.tick() => {
+                    let dropped = self.log.newly_dropped();
+                    if dropped > 0 {
+                        warn!(dropped, "lines of this log were dropped because nobody read them fast enough");
+                    }
+                }
+            }
+        }
+        let again = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        Ok(self.drain(&mut runs, again).await)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    fn on_source(&mut self, report: SourceReport) {
+        match report {
+            SourceReport::Observed(id, observation) => self.on_observation(id, observation),
+            SourceReport::Armed => info!(watches = self.registry.len(), "all watches are armed"),
+        }
+    }
+
+    fn on_observation(&mut self, id: WatchId, observation: Observation) {
+        let (version, stat, bytes) = (observation.version, observation.stat, observation.stdin.len());
+        let effects = self.step(id, Input::Observed(observation));
+        if let Some(entry) = self.registry.get(id)
+            && is_change(&effects)
+        {
+            let (watch, exists) = (&entry.watch, version != Version::Absent);
+            let stat = stat.unwrap_or_default();
+            info!(watch = &*watch.name, znode = watch.znode.as_str(), exists, version = stat.version, mzxid = stat.mzxid,
+                bytes, "change seen");
+        }
+        self.carry_out(id, effects);
+    }
+
+    fn on_timers(&mut self) {
+        for id in self.registry.take_due(self.now()) {
+            self.advance(id, Input::Timer);
+        }
+    }
+
+    fn on_run(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Started { run, pid } => {
+                if let Some((entry, event)) = self.run_of(run) {
+                    info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
+                }
+            }
+            RunEvent::Ended { run, report } => {
+                if let Some((entry, _)) = self.run_of(run) {
+                    log_end(entry, run, &report);
+                }
+                if let Some((id, _)) = self.runs.remove(&run) {
+                    self.advance(id, Input::Exited { run, success: report.outcome.is_success() });
+                    self.registry.forget_if_finished(id);
+                }
+            }
+            RunEvent::LauncherReplaced { .. } => {}
+        }
+    }
+
+    fn run_of(&self, run: RunId) -> Option<(&Entry, Event)> {
+        let (id, event) = self.runs.get(&run)?;
+        Some((self.registry.get(*id)?, *event))
+    }
+
+    fn advance(&mut self, id: WatchId, input: Input) {
+        let effects = self.step(id, input);
+        self.carry_out(id, effects);
+    }
+
+    fn step(&mut self, id: WatchId, input: Input) -> Vec<Effect> {
+        let now = self.now();
+        let mut effects = Vec::new();
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.machine.step(now, input, &mut self.ids, &mut effects);
+        }
+        effects
+    }
+
+    fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
+        for effect in effects {
+            let Some(entry) = self.registry.get(id) else { return };
+            let watch = &entry.watch;
+            match effect {
+                Effect::Start(start) => {
+                    self.runs.insert(start.run, (id, start.event));
+                    self.launches.launch(invocation(entry, start));
+                }
+                Effect::Notify { run, signal } => match Signal::try_from(signal) {
+                    Ok(signal) => {
+                        info!(watch = &*watch.name, run_id = %run, %signal, "telling the running action of a newer update");
+                        self.launches.control(run, Control::Notify(signal));
+                    }
+                    Err(_) => error!(watch = &*watch.name, signal, "no such signal"),
+                },
+                Effect::Terminate { run } => {
+                    info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
+                    self.launches.control(run, Control::Terminate);
+                }
+                Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
+                Effect::DisarmTimer => self.registry.set_timer(id, None),
+                Effect::Park { run } => warn!(watch = &*watch.name, run_id = %run,
+                    "watch parked: its action failed and on_failure is STOP; change or reload its file to go on"),
+                Effect::Record(decision) => log_decision(entry, decision),
+            }
+        }
+    }
+
+    fn on_loaded(&mut self, loaded: reload::Loaded) {
+        let plan = self.registry.plan(loaded.watches);
+        let summary = plan.summary();
+        for (id, input) in plan.inputs {
+            self.advance(id, input);
+            self.registry.forget_if_finished(id);
+        }
+        // The source may have ended; it is told everything when it is started anew.
+        let _ = self.source.changes.send(plan.change);
+        info!(
+            watches = self.registry.len(), added = summary.added, changed = summary.changed, removed = summary.removed,
+            unchanged = summary.unchanged, failed_files = loaded.failed_files, "configuration loaded"
+        );
+    }
+
+    /// A source ends only by a defect. What is watched must not depend on that.
+    async fn restart_source(&mut self) {
+        error!("the source ended unexpectedly; starting it anew");
+        tokio::time::sleep(SOURCE_RESTART).await;
+        match self.options.source.spawn() {
+            Ok(source) => {
+                self.source = source;
+                let _ = self.source.changes.send(self.registry.everything());
+            }
+            Err(error) => error!("{error:#}"),
+        }
+    }
+
+    /// Starts nothing more and lets what runs end.
+    async fn drain(mut self, runs: &mut UnboundedReceiver<RunEvent>, again: impl Future<Output = ()>) -> Ended {
+        let timeout = self.options.drain_timeout;
+        info!(running = self.runs.len(), drain_timeout = timeout.as_secs_f64(), "stopping");
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.advance(id, Input::Retire);
+        }
+        // Ends the source's tasks and closes its session.
+        self.source = Source::ended();
+        let mut deadline = Instant::now() + timeout;
+        let mut ended = Ended::Drained;
+        tokio::pin!(again);
+        while !self.runs.is_empty() {
+            let asked = tokio::select! {
+                Some(event) = runs.recv() => {
+                    self.on_run(event);
+                    continue;
+                }
+                () = sleep_until(deadline) => false,
+                () = &mut again, if ended == Ended::Drained => true,
+            };
+            if ended == Ended::Terminated {
+                error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
+                break;
+            }
+            let why = if asked { "asked again to stop" } else { "drain timeout" };
+            warn!(running = self.runs.len(), "{why}: terminating what still runs");
+            ended = Ended::Terminated;
+            let longest = self.runs.values().filter_map(|(id, _)| self.registry.get(*id));
+            let longest = longest.map(|entry| entry.watch.process.kill_after).max().unwrap_or_default();
+            deadline = Instant::now() + longest + LAST_GRACE;
+            for run in self.runs.keys() {
+                self.launches.control(*run, Control::Terminate);
+            }
+        }
+        info!("stopped");
+        ended
+    }
+}
+
+fn invocation(entry: &Entry, start: Start) -> Invocation {
+    let watch = &entry.watch;
+    Invocation {
+        run: start.run,
+        watch: watch.name.clone(),
+        task: environment::task(&watch.action),
+        env: environment::environment(watch, &start),
+        process: Arc::clone(&watch.process),
+        stdin: start.observation.stdin,
+    }
+}
+
+/// Whether an observation was more than the first look or a repetition.
+fn is_change(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| match effect {
+        Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => *event != Event::Load,
+        Effect::Record(Decision::Ignored(why)) => !matches!(why, Ignored::Absent | Ignored::NotOnLoad | Ignored::Retired),
+        _ => false,
+    })
+}
+
+fn log_decision(entry: &Entry, decision: Decision) {
+    let watch = &*entry.watch.name;
+    match decision {
+        // The source has said already that the watch is armed and the node absent.
+        Decision::Ignored(Ignored::Absent) => debug!(watch, "{decision}"),
+        _ => info!(watch, "{decision}"),
+    }
+}
+
+fn log_end(entry: &Entry, run: RunId, report: &Report) {
+    let (watch, outcome) = (&*entry.watch.name, &report.outcome);
+    let seconds = (report.elapsed.as_secs_f64() * 1e6).round() / 1e6;
+    let max_rss_kib = report.max_rss_kib;
+    match outcome.is_success() {
+        true => info!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
+        false => warn!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
+    }
+}

@@ -1,0 +1,89 @@
+//! Loading the configuration without holding up anything: on a thread of its own, one load at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info};
+
+use crate::config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
+use crate::model::Watch;
+
+/// Loads the configuration when asked.
+pub struct Loader {
+    config: Arc<Mutex<Config>>,
+    loading: Option<JoinHandle<Reload>>,
+    /// Asked while one load was under way, which may have read a file before it changed.
+    again: bool,
+}
+
+/// A configuration that was loaded.
+pub struct Loaded {
+    /// All watches now in force.
+    pub watches: Vec<Arc<Watch>>,
+    /// How many files were refused; their previous watches are in force.
+    pub failed_files: usize,
+}
+
+impl Loader {
+    pub fn new(paths: &[PathBuf], program: &Path) -> Self {
+        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()));
+        Self { config: Arc::new(Mutex::new(config)), loading: None, again: false }
+    }
+
+    /// Asks for a load. Requests while one is under way become one load after it.
+    pub fn request(&mut self) {
+        if self.loading.is_some() {
+            self.again = true;
+            return;
+        }
+        let config = Arc::clone(&self.config);
+        self.loading = Some(spawn_blocking(move || config.lock().unwrap_or_else(PoisonError::into_inner).reload()));
+    }
+
+    /// The next load that has ended. Never, unless one was asked for. Cancel safe.
+    pub async fn loaded(&mut self) -> Loaded {
+        loop {
+            let Some(loading) = &mut self.loading else { return std::future::pending().await };
+            let result = loading.await;
+            self.loading = None;
+            if std::mem::take(&mut self.again) {
+                self.request();
+            }
+            match result {
+                Ok(reload) => return report(reload),
+                Err(defect) => error!(%defect, "loading the configuration failed; what was loaded stays in force"),
+            }
+        }
+    }
+}
+
+/// An error as one line of the log.
+fn one_line(error: &ConfigError) -> String {
+    let place = error.position.map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
+    let hint = error.hint.as_ref().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+    format!("{}{place}: {}{hint}", error.file.display(), error.message)
+}
+
+fn report(reload: Reload) -> Loaded {
+    for Print { file, line, text } in &reload.prints {
+        info!(file = %file.display(), line = line.unwrap_or_default(), "printed: {text}");
+    }
+    let mut failed_files = 0;
+    for file in &reload.files {
+        let path = file.file.display();
+        match &file.outcome {
+            FileOutcome::Loaded { watches } => info!(file = %path, watches, "file loaded"),
+            FileOutcome::Unchanged => {}
+            FileOutcome::Removed => info!(file = %path, "file gone, its watches are removed"),
+            FileOutcome::Failed { errors, kept } => {
+                failed_files += 1;
+                for problem in errors {
+                    error!(file = %path, "{}", one_line(problem));
+                }
+                error!(file = %path, errors = errors.len(), kept, "file refused; its previous watches stay in force");
+            }
+        }
+    }
+    Loaded { watches: reload.watches, failed_files }
+}

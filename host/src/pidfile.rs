@@ -1,0 +1,100 @@
+//! The pid file: a lock that says which daemon is in charge.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+/// A locked pid file. Removed when it is dropped; the lock also ends with the process.
+#[derive(Debug)]
+pub struct Pidfile {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+/// Why there is no pid file.
+#[derive(Debug, thiserror::Error)]
+pub enum PidfileError {
+    /// Another daemon has it locked.
+    #[error("another twitcher runs{}: it has the pid file {} locked", pid.as_ref().map(|p| format!(" (pid {p})")).unwrap_or_default(), path.display())]
+    Locked {
+        /// The pid file.
+        path: PathBuf,
+        /// What it holds.
+        pid: Option<String>,
+    },
+    /// It cannot be opened, locked or written.
+    #[error("cannot write the pid file {}: {source}", path.display())]
+    Io {
+        /// The pid file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Pidfile {
+    /// Opens and locks the file. The lock belongs to the open file, so it stays over a fork: lock early, [`Pidfile::write`] late.
+    pub fn lock(path: &Path) -> Result<Self, PidfileError> {
+        let at = |source: io::Error| PidfileError::Io { path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let file = options.open(path).map_err(at)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                let read = (&mut file).take(32).read_to_string(&mut pid);
+                let pid = read.ok().map(|_| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
+                Err(PidfileError::Locked { path: path.to_owned(), pid })
+            }
+            Err((_, errno)) => Err(at(errno.into())),
+        }
+    }
+
+    /// Writes the id of this process.
+    pub fn write(&mut self) -> Result<(), PidfileError> {
+        let line = format!("{}\n", std::process::id());
+        let file = &mut *self.file;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
+        written.map_err(|source| PidfileError::Io { path: self.path.clone(), source })
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // Still locked, so it is ours to remove.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_told_who_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut first = Pidfile::lock(&path).unwrap();
+        first.write().unwrap();
+        let refused = Pidfile::lock(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        drop(first);
+        assert!(!path.exists());
+        Pidfile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_stale_file_without_a_lock_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        std::fs::write(&path, "4711 and more text than the new pid\n").unwrap();
+        let mut pidfile = Pidfile::lock(&path).unwrap();
+        pidfile.write().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    }
+}

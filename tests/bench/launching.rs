@@ -1,0 +1,91 @@
+//! The launcher beside `std::process::Command`.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
+use twitcher::launch::{Invocation, Launcher, Launches, RunEvent, wire::Task};
+use twitcher::model::{Identity, ProcessSettings, RunId};
+
+use crate::{Table, median, ms, ratio};
+
+const ROUNDS: usize = 500;
+const WARM_UP: usize = 50;
+
+/// Returns the median of one launch.
+pub async fn measure(table: &mut Table) -> Duration {
+    let mut spawner = Spawner::new();
+    let (small, command) = in_turns(&mut spawner).await;
+    table.row("`std::process::Command` of /bin/true, small process", ms(command), "1");
+    table.row("`Exec([\"/bin/true\"])` through the launcher", ms(small), ratio(small, command));
+    let ballast = vec![1u8; 500 << 20];
+    let (large, command_large) = in_turns(&mut spawner).await;
+    black_box(&ballast);
+    table.row("the same, daemon holding 500 MB", ms(large), format!("{} of small", ratio(large, small)));
+    table.row("`Command`, process holding 500 MB", ms(command_large), format!("{} of small", ratio(command_large, command)));
+    small
+}
+
+struct Spawner {
+    launches: Launches,
+    events: UnboundedReceiver<RunEvent>,
+    process: Arc<ProcessSettings>,
+    next: u64,
+}
+
+impl Spawner {
+    fn new() -> Self {
+        let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
+        let (launches, events) = Launches::start(launcher, 100).unwrap();
+        let process = ProcessSettings {
+            identity: Identity { user: "root".into(), home: "/".into(), shell: "/bin/sh".into(), ..Identity::default() },
+            cwd: Path::new("/").into(),
+            umask: 0o022,
+            env: vec![],
+            inherit_env: false,
+            limits: vec![],
+            pipe_stdin: true,
+            timeout: None,
+            kill_after: Duration::from_secs(5),
+        };
+        Self { launches, events, process: Arc::new(process), next: 0 }
+    }
+
+    /// From the request until the process has been waited for and its output read.
+    async fn run_true(&mut self) -> Duration {
+        self.next += 1;
+        let begin = Instant::now();
+        self.launches.launch(Invocation {
+            run: RunId(self.next),
+            watch: "bench".into(),
+            task: Task::Exec(vec!["/bin/true".into()]),
+            env: vec![("PATH".into(), "/bin".into())],
+            process: Arc::clone(&self.process),
+            stdin: Bytes::from_static(b"data"),
+        });
+        while !matches!(self.events.recv().await, Some(RunEvent::Ended { .. })) {}
+        begin.elapsed()
+    }
+}
+
+fn command_true() -> Duration {
+    let begin = Instant::now();
+    assert!(Command::new("/bin/true").status().unwrap().success());
+    begin.elapsed()
+}
+
+async fn in_turns(spawner: &mut Spawner) -> (Duration, Duration) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS + WARM_UP {
+        let pair = (spawner.run_true().await, command_true());
+        if round >= WARM_UP {
+            ours.push(pair.0);
+            theirs.push(pair.1);
+        }
+    }
+    (median(ours), median(theirs))
+}

@@ -1,0 +1,46 @@
+//! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
+//! absolute times are this machine's.
+
+mod launching;
+mod many;
+mod peer;
+mod reacting;
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod support;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut table = Table("| measured | median | ratio |\n| --- | --- | --- |\n".to_owned());
+    let launch = runtime.block_on(launching::measure(&mut table));
+    runtime.block_on(reacting::measure(&mut table, launch));
+    runtime.block_on(many::measure(&mut table));
+    println!("\n{}", table.0);
+}
+
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, what: impl Display, median: impl Display, ratio: impl Display) {
+        let row = format!("| {what} | {median} | {ratio} |\n");
+        eprint!("{row}");
+        self.0.push_str(&row);
+    }
+}
+
+fn median(mut samples: Vec<Duration>) -> Duration {
+    samples.sort();
+    samples[samples.len() / 2]
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+fn ratio(a: Duration, b: Duration) -> String {
+    format!("{:.2}", a.as_secs_f64() / b.as_secs_f64())
+}

@@ -1,0 +1,71 @@
+//! A program under measurement that says a line each time it has run an action.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Peer {
+    child: Child,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Peer {
+    pub fn twitcher(servers: &str, config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+        Self::start(command.args(["run", "--log_to_stdout", "--zk", servers, "--config"]).arg(config))
+    }
+
+    pub fn kazoo(servers: &str, path: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bench/kazoo_peer.py");
+        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        Self::start(Command::new(python).args([script, servers, path]))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().unwrap());
+        let (to, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = to.send((Instant::now(), line));
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// When the next line that holds `sign` came.
+    pub fn line(&self, sign: &str) -> Instant {
+        loop {
+            let (when, line) = self.lines.recv_timeout(PATIENCE).expect("the peer says nothing");
+            if line.contains(sign) {
+                return when;
+            }
+        }
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// CPU time used, in clock ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,193 @@
+//! The program itself under test: `twitcher run` with its log read as it comes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything takes unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory with `tree/` and `conf/`, and daemons run on them.
+pub struct Site {
+    dir: TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["tree", "conf", "out"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file the way a careful editor does: whole, then renamed into place.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let draft = path.with_file_name(format!(".draft-{}", path.file_name().unwrap().to_string_lossy()));
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, path).unwrap();
+    }
+
+    /// Writes `conf/NAME`; `OUT` in the text stands for the directory `out`.
+    pub fn config(&self, name: &str, text: &str) {
+        self.write(&format!("conf/{name}"), &text.replace("OUT", &self.path("out").to_string_lossy()));
+    }
+
+    /// Sets a znode of the tree.
+    pub fn set(&self, znode: &str, data: &str) {
+        self.write(&format!("tree{znode}"), data);
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        self.read(name).lines().map(str::to_owned).collect()
+    }
+
+    /// A daemon on the tree.
+    pub fn start(&self) -> Daemon {
+        self.start_with(&["--tree", &self.path("tree").to_string_lossy()])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Daemon {
+        Daemon::start(&self.path("conf"), arguments)
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    news: Condvar,
+}
+
+/// A running daemon. Killed when dropped.
+pub struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+}
+
+impl Daemon {
+    pub fn start(config: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(config)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        let (stderr, to) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                to.lines.lock().unwrap().push(value);
+                to.news.notify_all();
+            }
+        });
+        let daemon = Self { child, log };
+        daemon.wait("configuration loaded", |line| line["message"] == "configuration loaded");
+        daemon
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until a line of the log, an old or a new one, is as wanted.
+    pub fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(1, what, wanted).pop().unwrap()
+    }
+
+    /// Waits until `count` lines are as wanted; gives all of them.
+    pub fn wait_for(&self, count: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            let found: Vec<_> = lines.iter().filter(|line| wanted(line)).cloned().collect();
+            if found.len() >= count {
+                return found;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let log: Vec<_> = lines.iter().map(Value::to_string).collect();
+                panic!("{} of {count} times: {what}; the log:\n{}", found.len(), log.join("\n"));
+            }
+            lines = self.log.news.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Waits until `count` runs of a watch have ended.
+    pub fn wait_runs(&self, watch: &str, count: usize) -> Vec<Value> {
+        self.wait_for(count, &format!("run of {watch} ended"), |line| line["message"] == "run ended" && line["watch"] == watch)
+    }
+
+    /// Lines so far that are as wanted.
+    pub fn count(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        self.log.lines.lock().unwrap().iter().filter(|line| wanted(line)).count()
+    }
+
+    /// The whole log as text.
+    pub fn text(&self) -> String {
+        self.log.lines.lock().unwrap().iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Waits for the end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the daemon does not end; its log:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until a condition that no event announces holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the process exists and is not a zombie.
+pub fn alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !matches!(stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]), None | Some(b'Z' | b'X'))
+}
