@@ -68,11 +68,10 @@ impl FromValue for bool {
 /// `run_on_load`, which has a third value that a later version brings.
 pub(super) fn run_on_load(value: &Value) -> Result<bool, Mismatch> {
     match value {
-        Value::Str(s) if s == "IF_CHANGED" => {
-            Err(Mismatch::new("cannot be IF_CHANGED: this version of Twitcher does not support it").hint(
-                "True runs the action at every start, False only for changes after it".to_owned(),
-            ))
-        }
+        Value::Str(s) if s == "IF_CHANGED" => Err(Mismatch::new(
+            "cannot be IF_CHANGED: this version of Twitcher does not support it",
+        )
+        .hint("True runs the action at every start, False only for changes after it".to_owned())),
         other => bool::from_value(other),
     }
 }
@@ -110,7 +109,8 @@ impl FromValue for Znode {
         }
         match ZnodePath::new(path.as_str()) {
             Ok(path) => Ok(Self(path)),
-            Err(error) => Err(Mismatch::new(format!("is not the path of a znode: {error}"))),
+            // The error begins with "znode path", and the name of the field will stand before it.
+            Err(error) => Err(Mismatch::new(error.to_string().trim_start_matches("znode "))),
         }
     }
 }
@@ -137,14 +137,16 @@ pub(super) enum ActionSpec {
 
 impl FromValue for ActionSpec {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let use_exec = || "Exec(\"command\"), Exec([\"program\", \"argument\"]) or a function; in JSON {\"exec\": …}".to_owned();
+        let use_exec =
+            || "Exec(\"command\"), Exec([\"program\", \"argument\"]) or a function; in JSON {\"exec\": …}".to_owned();
         match value {
             Value::Function => Ok(Self::Function),
             Value::Dict(entries) => match entries.as_slice() {
                 [(key, command)] if key == "exec" => command_from(command),
-                [(key, _)] if key == "wasm" => {
-                    Err(Mismatch::new("cannot be a component: this version of Twitcher does not support them").hint(use_exec()))
-                }
+                [(key, _)] if key == "wasm" => Err(Mismatch::new(
+                    "cannot be a component: this version of Twitcher does not support them",
+                )
+                .hint(use_exec())),
                 _ => Err(Mismatch::new("must have \"exec\" and nothing else").hint(use_exec())),
             },
             other => Err(Mismatch::expected("Exec(…) or a function", other).hint(use_exec())),
@@ -157,7 +159,9 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
     match command {
         Item::Scalar(Scalar::Str(line)) if line.trim().is_empty() => Err(Mismatch::new("must not be an empty command")),
         Item::Scalar(Scalar::Str(line)) => Ok(ActionSpec::Shell(argument(line)?)),
-        Item::List(items) if items.is_empty() => Err(Mismatch::new("must not be an empty list: the first item is the program")),
+        Item::List(items) if items.is_empty() => Err(Mismatch::new(
+            "must not be an empty list: the first item is the program",
+        )),
         Item::List(items) if items.len() > LIST_MAX => {
             Err(Mismatch::new(format!("must not have more than {LIST_MAX} arguments")))
         }
@@ -170,7 +174,9 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
                 }
             }
             match argv.first() {
-                Some(program) if program.is_empty() => Err(Mismatch::new("must have a program as the list's first item")),
+                Some(program) if program.is_empty() => {
+                    Err(Mismatch::new("must have a program as the list's first item"))
+                }
                 _ => Ok(ActionSpec::Argv(argv.into())),
             }
         }
@@ -180,11 +186,16 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
 
 fn argument(text: &str) -> Result<Arc<str>, Mismatch> {
     if text.contains('\0') {
-        return Err(Mismatch::new("must not have a NUL character: programs cannot be given one"));
+        return Err(Mismatch::new(
+            "must not have a NUL character: programs cannot be given one",
+        ));
     }
     if text.len() > ARG_MAX {
-        return Err(Mismatch::new(format!("has {} bytes in one argument; Linux allows {ARG_MAX}", text.len()))
-            .hint("put the script into a file and execute that".to_owned()));
+        return Err(Mismatch::new(format!(
+            "has {} bytes in one argument; Linux allows {ARG_MAX}",
+            text.len()
+        ))
+        .hint("put the script into a file and execute that".to_owned()));
     }
     Ok(text.into())
 }
@@ -292,7 +303,10 @@ impl FromValue for MaxParallel {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         match value {
             Value::Int(n) if (1..=i64::from(Self::MAX)).contains(n) => Ok(Self(*n as u32)),
-            other => Err(Mismatch::expected(&format!("a whole number from 1 to {}", Self::MAX), other)),
+            other => Err(Mismatch::expected(
+                &format!("a whole number from 1 to {}", Self::MAX),
+                other,
+            )),
         }
     }
 }
@@ -321,7 +335,10 @@ impl Seconds {
     pub(super) fn above_zero(value: &Value) -> Result<Self, Mismatch> {
         match Self::from_value(value) {
             Ok(seconds) if !seconds.0.is_zero() => Ok(seconds),
-            _ => Err(Mismatch::expected("a number of seconds above 0 and at most 10 years", value)),
+            _ => Err(Mismatch::expected(
+                "a number of seconds above 0 and at most 10 years",
+                value,
+            )),
         }
     }
 }
@@ -368,13 +385,15 @@ impl FromValue for SignalNumber {
         match value {
             Value::Int(n) => match i32::try_from(*n).ok().and_then(|n| Signal::try_from(n).ok()) {
                 Some(signal) => Ok(Self(signal as i32)),
-                None => Err(Mismatch::expected("a signal", value)),
+                None => Err(Mismatch::expected("a signal's name or number", value)),
             },
             Value::Str(name) => match Signal::iterator().find(|signal| signal.as_str() == name) {
                 Some(signal) => Ok(Self(signal as i32)),
-                None => Err(Mismatch::expected("a signal", quoted(name)).hint(did_you_mean(name, names()))),
+                None => {
+                    Err(Mismatch::expected("a signal's name or number", quoted(name)).hint(did_you_mean(name, names())))
+                }
             },
-            other => Err(Mismatch::expected("a signal", other)),
+            other => Err(Mismatch::expected("a signal's name or number", other)),
         }
     }
 }
@@ -503,16 +522,28 @@ impl FromValue for Environment {
         let mut variables = Vec::with_capacity(entries.len());
         for (name, value) in entries {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(Mismatch::new(format!("has {}, which is not the name of a variable", quoted(name))));
+                return Err(Mismatch::new(format!(
+                    "has {}, which is not the name of a variable",
+                    quoted(name)
+                )));
             }
             if name.starts_with("TWITCHER_") {
-                return Err(Mismatch::new(format!("must not set {}: Twitcher sets such names itself", quoted(name))));
+                return Err(Mismatch::new(format!(
+                    "must not set {}: Twitcher sets such names itself",
+                    quoted(name)
+                )));
             }
             let Item::Scalar(Scalar::Str(text)) = value else {
-                return Err(Mismatch::new(format!("must have a string for {}, not {value}", quoted(name))));
+                return Err(Mismatch::new(format!(
+                    "must have a string for {}, not {value}",
+                    quoted(name)
+                )));
             };
             if text.contains('\0') || name.len() + text.len() + 1 > ARG_MAX {
-                return Err(Mismatch::new(format!("has a NUL character or too many bytes in {}", quoted(name))));
+                return Err(Mismatch::new(format!(
+                    "has a NUL character or too many bytes in {}",
+                    quoted(name)
+                )));
             }
             variables.push((name.clone(), text.clone()));
         }
@@ -569,7 +600,8 @@ impl FromValue for Limits {
             let names = || RESOURCES.iter().map(|(name, _)| *name);
             let Some((_, resource)) = RESOURCES.iter().find(|(known, _)| known == name) else {
                 let all = names().collect::<Vec<_>>().join(", ");
-                return Err(Mismatch::new(format!("has {}, which is none of {all}", quoted(name))).hint(did_you_mean(name, names())));
+                return Err(Mismatch::new(format!("has {}, which is none of {all}", quoted(name)))
+                    .hint(did_you_mean(name, names())));
             };
             let (soft, hard) = match value {
                 Item::Scalar(both) => (limit(both), limit(both)),
@@ -584,7 +616,9 @@ impl FromValue for Limits {
                 )));
             };
             if soft > hard {
-                return Err(Mismatch::new(format!("has a soft limit above the hard one for {name:?}")));
+                return Err(Mismatch::new(format!(
+                    "has a soft limit above the hard one for {name:?}"
+                )));
             }
             limits.push(Limit {
                 resource: *resource,
@@ -606,8 +640,17 @@ fn limit(value: &Scalar) -> Option<u64> {
 
 impl Serialize for Limits {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name = |of: Resource| RESOURCES.iter().find(|(_, resource)| *resource == of).map_or("", |(name, _)| name);
-        serializer.collect_map(self.0.iter().map(|limit| (name(limit.resource), (limit.soft, limit.hard))))
+        let name = |of: Resource| {
+            RESOURCES
+                .iter()
+                .find(|(_, resource)| *resource == of)
+                .map_or("", |(name, _)| name)
+        };
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|limit| (name(limit.resource), (limit.soft, limit.hard))),
+        )
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 
 use super::field_types::{
-    Account, ActionSpec, Environment, FromValue, Limits, MaxParallel, Mismatch, Seconds, SignalNumber, Umask, WorkingDir, Znode,
+    Account, ActionSpec, Environment, FromValue, Limits, MaxParallel, Mismatch, Seconds, SignalNumber, Umask,
+    WorkingDir, Znode,
 };
 use super::value::Value;
 use crate::model::{OnFailure, RunMode, WatchType};
