@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getuid};
 
 use super::error::did_you_mean;
-use super::field_types::Account;
+use super::process_types::Account;
 use super::value::quoted;
 use crate::model::Identity;
 
