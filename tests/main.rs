@@ -1,3 +1,9 @@
 //! End-to-end tests: the real program, real processes, a real ZooKeeper.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed; Clippy knows only functions marked as tests"
+)]
+
+mod config;
 mod support;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ConfigError, Source, did_you_mean};
+use super::error::{ConfigError, Position, Source, did_you_mean};
 use super::field_types::{ActionSpec, Seconds};
 use super::fields::{Fields, NAMES};
 use super::identity::{Accounts, Who};
@@ -72,6 +72,8 @@ pub(super) struct Parsed {
     /// The files that it loaded.
     pub(super) loads: Vec<Source>,
     pub(super) registrations: Vec<Registration>,
+    /// What is wrong with the file already.
+    pub(super) errors: Vec<ConfigError>,
 }
 
 /// The watches of one file, or everything that is wrong with them.
@@ -80,7 +82,7 @@ pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<
         program: None,
         parsed,
         around,
-        errors: Vec::new(),
+        errors: parsed.errors.clone(),
         surplus: 0,
     };
     let mut entries: Vec<Entry> = Vec::with_capacity(parsed.registrations.len());
@@ -91,9 +93,13 @@ pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<
         };
         match first_of_name.get(&entry.watch.name) {
             Some(first) => {
-                let place = builder.place(registration);
                 let message = duplicate_name(&entry.watch, &entries[*first].watch);
-                builder.error(place, name_offset(registration), message, Some(DUPLICATE_HINT.to_owned()));
+                builder.error(
+                    registration,
+                    name_offset(registration),
+                    message,
+                    Some(DUPLICATE_HINT.to_owned()),
+                );
             }
             None => {
                 first_of_name.insert(entry.watch.name.clone(), entries.len());
@@ -101,35 +107,54 @@ pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<
             }
         }
     }
-    let Builder { mut errors, surplus, .. } = builder;
+    let Builder {
+        mut errors, surplus, ..
+    } = builder;
     if errors.is_empty() {
         return Ok(entries);
     }
+    errors.sort_by_key(|error| (error.position.is_none(), error.position));
     if surplus > 0 {
-        errors.push(ConfigError::of_file(&*parsed.source.file, format!("and {surplus} more errors")));
+        errors.push(ConfigError::of_file(
+            &*parsed.source.file,
+            format!("and {surplus} more errors"),
+        ));
     }
     Err(errors)
 }
 
-const DUPLICATE_HINT: &str = "give one of them another name = \"…\"; a watch without one is named by its description or file";
+const DUPLICATE_HINT: &str =
+    "give one of them another name = \"…\"; a watch without one is named by its description or file";
 
 fn duplicate_name(watch: &Watch, first: &Watch) -> String {
-    format!("the name {} is already taken by the watch at {}", quoted(&watch.name), first.origin)
+    format!(
+        "the name {} is already taken by the watch at {}",
+        quoted(&watch.name),
+        first.origin
+    )
 }
 
 /// The error for a watch whose name an earlier file has taken.
 pub(super) fn taken_elsewhere(source: &Source, watch: &Watch, first: &Watch) -> ConfigError {
-    let position = super::error::Position {
+    let position = Position {
         line: watch.origin.line,
         column: watch.origin.column,
     };
-    ConfigError::at(&source.file, &source.text, position, duplicate_name(watch, first)).with_hint(DUPLICATE_HINT.to_owned())
+    ConfigError::at(&source.file, &source.text, position, duplicate_name(watch, first))
+        .with_hint(DUPLICATE_HINT.to_owned())
 }
 
 /// Where a registration's name, or what its name is made from, stands.
 fn name_offset(registration: &Registration) -> u32 {
-    let of = |name: &str| registration.fields.iter().find(|field| field.name == name && field.value != Value::None);
-    of("name").or_else(|| of("description")).map_or(registration.call, |field| field.value_at)
+    let of = |name: &str| {
+        registration
+            .fields
+            .iter()
+            .find(|field| field.name == name && field.value != Value::None)
+    };
+    of("name")
+        .or_else(|| of("description"))
+        .map_or(registration.call, |field| field.value_at)
 }
 
 struct Builder<'a, 'b> {
@@ -150,8 +175,15 @@ impl<'a> Builder<'a, '_> {
         file.and_then(load).unwrap_or(&self.parsed.source)
     }
 
-    fn error(&mut self, place: &Source, offset: u32, message: String, hint: Option<String>) {
-        let error = place.error(offset as usize, message).with_hint(hint);
+    /// Notes an error at an offset in the text of a registration.
+    fn error(&mut self, registration: &Registration, offset: u32, message: String, hint: Option<String>) {
+        let error = self.place(registration).error(offset as usize, message);
+        let called = registration.within.as_ref().map(|_| {
+            let Position { line, column } = self.parsed.source.position(registration.origin as usize);
+            format!("called from {}:{line}:{column}", self.parsed.source.file.display())
+        });
+        let hints: Vec<String> = hint.into_iter().chain(called).collect();
+        let error = error.with_hint((!hints.is_empty()).then(|| hints.join("; ")));
         // A loop makes the same mistake at the same place many times; it is one mistake.
         if self.errors.contains(&error) {
             return;
@@ -165,10 +197,9 @@ impl<'a> Builder<'a, '_> {
 
     /// The watch for one registration; none if anything is wrong with it, and then the errors say what.
     fn entry(&mut self, registration: &Registration, index: usize) -> Option<Entry> {
-        let place = self.place(registration);
         let refused = &mut false;
-        let fields = self.fields(registration, place, refused);
-        self.check_combinations(registration, place, &fields, refused);
+        let fields = self.fields(registration, refused);
+        self.check_combinations(registration, &fields, refused);
 
         let who = Who {
             uid: fields.uid.clone(),
@@ -178,7 +209,7 @@ impl<'a> Builder<'a, '_> {
             Ok(identity) => identity,
             Err(problem) => {
                 let at = value_offset(registration, problem.field);
-                self.error(place, at, problem.message, problem.hint);
+                self.error(registration, at, problem.message, problem.hint);
                 return None;
             }
         };
@@ -226,7 +257,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Reads every field, and says of each what is wrong with it.
-    fn fields(&mut self, registration: &Registration, place: &Source, refused: &mut bool) -> Fields {
+    fn fields(&mut self, registration: &Registration, refused: &mut bool) -> Fields {
         let mut fields = Fields::default();
         for Field {
             name,
@@ -237,17 +268,22 @@ impl<'a> Builder<'a, '_> {
         {
             if !NAMES.contains(&name.as_str()) {
                 let hint = did_you_mean(name, NAMES);
-                self.error(place, *name_at, format!("unknown field {}", quoted(name)), hint);
+                self.error(registration, *name_at, format!("unknown field {}", quoted(name)), hint);
                 *refused = true;
             } else if let Err(mismatch) = fields.set(name, value) {
-                self.error(place, *value_at, format!("{name} {}", mismatch.message), mismatch.hint);
+                self.error(
+                    registration,
+                    *value_at,
+                    format!("{name} {}", mismatch.message),
+                    mismatch.hint,
+                );
                 *refused = true;
             }
         }
         for required in ["znode", "action"] {
             let given = |field: &Field| field.name == required && field.value != Value::None;
             if !registration.fields.iter().any(given) {
-                self.error(place, registration.call, format!("{required} is missing"), None);
+                self.error(registration, registration.call, format!("{required} is missing"), None);
                 *refused = true;
             }
         }
@@ -255,17 +291,22 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// What is wrong with fields together that are right alone.
-    fn check_combinations(&mut self, registration: &Registration, place: &Source, fields: &Fields, refused: &mut bool) {
+    fn check_combinations(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
         if fields.notify_signal.is_some() && fields.run_mode != RunMode::Queue {
             let at = value_offset(registration, "notify_signal");
             let message = format!("notify_signal is for QUEUE only, and run_mode is {}", fields.run_mode);
             let hint = "in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone";
-            self.error(place, at, message, Some(hint.to_owned()));
+            self.error(registration, at, message, Some(hint.to_owned()));
             *refused = true;
         }
         if fields.settle_max != Seconds::new(0) && fields.settle_max.0 < fields.settle.0 {
             let at = value_offset(registration, "settle_max");
-            self.error(place, at, "settle_max must not be less than settle".to_owned(), None);
+            self.error(
+                registration,
+                at,
+                "settle_max must not be less than settle".to_owned(),
+                None,
+            );
             *refused = true;
         }
     }
@@ -327,7 +368,9 @@ fn default_name(file: &Path, number: usize) -> Arc<str> {
 pub(super) fn share(host: &str, watch: &str, splay: Duration) -> Duration {
     // FNV-1a, with a byte between the names that neither can have, and a final mix that spreads the last bytes over all bits.
     let bytes = host.bytes().chain([0]).chain(watch.bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^= hash >> 33;

@@ -147,7 +147,11 @@ impl std::error::Error for ConfigError {}
 fn source_line(text: &str, position: Position) -> Option<SourceLine> {
     let line = text.lines().nth(position.line as usize - 1)?;
     let column = position.column as usize - 1;
-    let skip = if column < LINE_SHOWN { 0 } else { column - LINE_SHOWN / 2 };
+    let skip = if column < LINE_SHOWN {
+        0
+    } else {
+        column - LINE_SHOWN / 2
+    };
     let shown: String = line
         .chars()
         .skip(skip)

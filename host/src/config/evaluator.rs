@@ -104,7 +104,11 @@ impl Evaluator {
     }
 
     /// Evaluates one file. `load` gives the files that it loads.
-    pub(super) fn evaluate(&mut self, source: &Source, load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>) -> Evaluation {
+    pub(super) fn evaluate(
+        &mut self,
+        source: &Source,
+        load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
+    ) -> Evaluation {
         let mut work = Work {
             budget: self.budget,
             deadline: Instant::now() + self.budget + GRACE,
@@ -112,6 +116,7 @@ impl Evaluator {
                 source: source.clone(),
                 loads: Vec::new(),
                 registrations: Vec::new(),
+                errors: Vec::new(),
             },
             prints: Vec::new(),
             received: 0,
@@ -190,7 +195,9 @@ impl Work {
                     let text = self.load(Path::new(&path), load);
                     self.send(helper, &Request::Text(text))?;
                 }
-                Reply::Watch(_) if self.parsed.registrations.len() >= WATCHES_MAX => return Err(HelperError::TooManyWatches),
+                Reply::Watch(_) if self.parsed.registrations.len() >= WATCHES_MAX => {
+                    return Err(HelperError::TooManyWatches);
+                }
                 Reply::Watch(registration) => self.parsed.registrations.push(registration),
                 Reply::Print { at, text } => self.print(at, &text),
                 Reply::Done(result) => return Ok(result),
@@ -199,7 +206,11 @@ impl Work {
         }
     }
 
-    fn load(&mut self, path: &Path, load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>) -> Result<String, String> {
+    fn load(
+        &mut self,
+        path: &Path,
+        load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
+    ) -> Result<String, String> {
         let source = load(path).map_err(|error| match error.hint {
             Some(hint) => format!("{} (hint: {hint})", error.message),
             None => error.message,
@@ -331,7 +342,9 @@ impl Helper {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&self.replies, PollFlags::POLLIN, deadline, budget)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(&self.replies, PollFlags::POLLIN, deadline, budget)?
+                }
                 Err(error) => return Err(HelperError::Nonsense(error)),
             }
         }
@@ -342,7 +355,9 @@ impl Helper {
             match self.requests.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&self.requests, PollFlags::POLLOUT, deadline, budget)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(&self.requests, PollFlags::POLLOUT, deadline, budget)?
+                }
                 Err(_) => return Err(HelperError::Broken(String::new())),
             }
         }
@@ -363,10 +378,17 @@ impl Helper {
     }
 }
 
+/// What is said when memory runs out: by Rust's runtime, by its collections, and by Starlark about a list of billions.
+const MEMORY_WORDS: [&str; 3] = [
+    "memory allocation of",
+    "capacity overflow",
+    "AlignedSize must not exceed",
+];
+
 /// Rust's runtime ends a process by the same signal when memory runs out and when the stack does; what it says differs.
 fn verdict(status: ExitStatus, said: &str, budget: Duration) -> HelperError {
     let signal = status.signal().and_then(|signal| Signal::try_from(signal).ok());
-    if said.contains("memory allocation of") || said.contains("out of memory") {
+    if MEMORY_WORDS.iter().any(|words| said.contains(words)) {
         return HelperError::Memory;
     }
     if said.contains("overflowed its stack") {
@@ -376,8 +398,14 @@ fn verdict(status: ExitStatus, said: &str, budget: Duration) -> HelperError {
         Some(Signal::SIGSEGV) => HelperError::Nesting,
         Some(Signal::SIGXCPU) => HelperError::TimedOut(budget),
         _ => {
-            let why = said.lines().next().map_or_else(String::new, |line| format!(": {line}"));
-            HelperError::Broken(format!("{status}{why}"))
+            // A panic says where it was on its first line and why on the next.
+            let why: Vec<&str> = said
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .take(2)
+                .collect();
+            HelperError::Broken(format!("{status}: {}", why.join(" ")))
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What each field of a watch accepts, in words, and as a JSON Schema.
+//! What each field of a watch accepts, in words, and as a JSON Schema. Those about its process are in `process_types`.
 //!
 //! This module must not know which fields there are, nor where a value stands in a file.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +12,16 @@ use serde::Serialize;
 
 use super::error::did_you_mean;
 use super::value::{Item, Scalar, Value, quoted};
-use crate::model::{Limit, OnFailure, Resource, RunMode, WatchType, ZnodePath};
+use crate::model::{OnFailure, RunMode, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
-const ARG_MAX: usize = 131_071;
+pub(super) const ARG_MAX: usize = 131_071;
 /// Most arguments, names in `env`, and so on.
-const LIST_MAX: usize = 4096;
+pub(super) const LIST_MAX: usize = 4096;
 /// Longest name, description, user or path.
-const TEXT_MAX: usize = 255;
+pub(super) const TEXT_MAX: usize = 255;
 /// Longest path, the kernel's PATH_MAX without the final NUL.
-const PATH_MAX: usize = 4095;
+pub(super) const PATH_MAX: usize = 4095;
 /// Longest duration: ten years. Deadlines are sums of durations and must not overflow.
 const SECONDS_MAX: f64 = 315_360_000.0;
 
@@ -34,18 +33,18 @@ pub(super) struct Mismatch {
 }
 
 impl Mismatch {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             hint: None,
         }
     }
 
-    fn expected(what: &str, got: impl std::fmt::Display) -> Self {
+    pub(super) fn expected(what: &str, got: impl std::fmt::Display) -> Self {
         Self::new(format!("must be {what}, not {got}"))
     }
 
-    fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
         self
     }
@@ -68,11 +67,10 @@ impl FromValue for bool {
 /// `run_on_load`, which has a third value that a later version brings.
 pub(super) fn run_on_load(value: &Value) -> Result<bool, Mismatch> {
     match value {
-        Value::Str(s) if s == "IF_CHANGED" => {
-            Err(Mismatch::new("cannot be IF_CHANGED: this version of Twitcher does not support it").hint(
-                "True runs the action at every start, False only for changes after it".to_owned(),
-            ))
-        }
+        Value::Str(s) if s == "IF_CHANGED" => Err(Mismatch::new(
+            "cannot be IF_CHANGED: this version of Twitcher does not support it",
+        )
+        .hint("True runs the action at every start, False only for changes after it".to_owned())),
         other => bool::from_value(other),
     }
 }
@@ -110,7 +108,8 @@ impl FromValue for Znode {
         }
         match ZnodePath::new(path.as_str()) {
             Ok(path) => Ok(Self(path)),
-            Err(error) => Err(Mismatch::new(format!("is not the path of a znode: {error}"))),
+            // The error begins with "znode path", and the name of the field will stand before it.
+            Err(error) => Err(Mismatch::new(error.to_string().trim_start_matches("znode "))),
         }
     }
 }
@@ -137,14 +136,16 @@ pub(super) enum ActionSpec {
 
 impl FromValue for ActionSpec {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let use_exec = || "Exec(\"command\"), Exec([\"program\", \"argument\"]) or a function; in JSON {\"exec\": …}".to_owned();
+        let use_exec =
+            || "Exec(\"command\"), Exec([\"program\", \"argument\"]) or a function; in JSON {\"exec\": …}".to_owned();
         match value {
             Value::Function => Ok(Self::Function),
             Value::Dict(entries) => match entries.as_slice() {
                 [(key, command)] if key == "exec" => command_from(command),
-                [(key, _)] if key == "wasm" => {
-                    Err(Mismatch::new("cannot be a component: this version of Twitcher does not support them").hint(use_exec()))
-                }
+                [(key, _)] if key == "wasm" => Err(Mismatch::new(
+                    "cannot be a component: this version of Twitcher does not support them",
+                )
+                .hint(use_exec())),
                 _ => Err(Mismatch::new("must have \"exec\" and nothing else").hint(use_exec())),
             },
             other => Err(Mismatch::expected("Exec(…) or a function", other).hint(use_exec())),
@@ -157,7 +158,9 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
     match command {
         Item::Scalar(Scalar::Str(line)) if line.trim().is_empty() => Err(Mismatch::new("must not be an empty command")),
         Item::Scalar(Scalar::Str(line)) => Ok(ActionSpec::Shell(argument(line)?)),
-        Item::List(items) if items.is_empty() => Err(Mismatch::new("must not be an empty list: the first item is the program")),
+        Item::List(items) if items.is_empty() => Err(Mismatch::new(
+            "must not be an empty list: the first item is the program",
+        )),
         Item::List(items) if items.len() > LIST_MAX => {
             Err(Mismatch::new(format!("must not have more than {LIST_MAX} arguments")))
         }
@@ -170,7 +173,9 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
                 }
             }
             match argv.first() {
-                Some(program) if program.is_empty() => Err(Mismatch::new("must have a program as the list's first item")),
+                Some(program) if program.is_empty() => {
+                    Err(Mismatch::new("must have a program as the list's first item"))
+                }
                 _ => Ok(ActionSpec::Argv(argv.into())),
             }
         }
@@ -180,11 +185,16 @@ fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
 
 fn argument(text: &str) -> Result<Arc<str>, Mismatch> {
     if text.contains('\0') {
-        return Err(Mismatch::new("must not have a NUL character: programs cannot be given one"));
+        return Err(Mismatch::new(
+            "must not have a NUL character: programs cannot be given one",
+        ));
     }
     if text.len() > ARG_MAX {
-        return Err(Mismatch::new(format!("has {} bytes in one argument; Linux allows {ARG_MAX}", text.len()))
-            .hint("put the script into a file and execute that".to_owned()));
+        return Err(Mismatch::new(format!(
+            "has {} bytes in one argument; Linux allows {ARG_MAX}",
+            text.len()
+        ))
+        .hint("put the script into a file and execute that".to_owned()));
     }
     Ok(text.into())
 }
@@ -292,7 +302,10 @@ impl FromValue for MaxParallel {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         match value {
             Value::Int(n) if (1..=i64::from(Self::MAX)).contains(n) => Ok(Self(*n as u32)),
-            other => Err(Mismatch::expected(&format!("a whole number from 1 to {}", Self::MAX), other)),
+            other => Err(Mismatch::expected(
+                &format!("a whole number from 1 to {}", Self::MAX),
+                other,
+            )),
         }
     }
 }
@@ -321,7 +334,10 @@ impl Seconds {
     pub(super) fn above_zero(value: &Value) -> Result<Self, Mismatch> {
         match Self::from_value(value) {
             Ok(seconds) if !seconds.0.is_zero() => Ok(seconds),
-            _ => Err(Mismatch::expected("a number of seconds above 0 and at most 10 years", value)),
+            _ => Err(Mismatch::expected(
+                "a number of seconds above 0 and at most 10 years",
+                value,
+            )),
         }
     }
 }
@@ -368,13 +384,15 @@ impl FromValue for SignalNumber {
         match value {
             Value::Int(n) => match i32::try_from(*n).ok().and_then(|n| Signal::try_from(n).ok()) {
                 Some(signal) => Ok(Self(signal as i32)),
-                None => Err(Mismatch::expected("a signal", value)),
+                None => Err(Mismatch::expected("a signal's name or number", value)),
             },
             Value::Str(name) => match Signal::iterator().find(|signal| signal.as_str() == name) {
                 Some(signal) => Ok(Self(signal as i32)),
-                None => Err(Mismatch::expected("a signal", quoted(name)).hint(did_you_mean(name, names()))),
+                None => {
+                    Err(Mismatch::expected("a signal's name or number", quoted(name)).hint(did_you_mean(name, names())))
+                }
             },
-            other => Err(Mismatch::expected("a signal", other)),
+            other => Err(Mismatch::expected("a signal's name or number", other)),
         }
     }
 }
@@ -386,245 +404,5 @@ impl JsonSchema for SignalNumber {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let names: Vec<&str> = Signal::iterator().map(Signal::as_str).collect();
         json_schema!({"oneOf": [{"enum": names}, {"type": "integer", "minimum": 1, "maximum": 31}]})
-    }
-}
-
-/// A user or a group. A string of digits is a number unless there is an account of that name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
-pub(super) enum Account {
-    Name(String),
-    Id(u32),
-}
-
-impl FromValue for Account {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            // The highest number means "no change" to the system calls that set ids.
-            Value::Int(n) if (0..i64::from(u32::MAX)).contains(n) => Ok(Self::Id(*n as u32)),
-            Value::Str(name) if !name.is_empty() && name.len() <= TEXT_MAX && !name.chars().any(char::is_control) => {
-                Ok(Self::Name(name.clone()))
-            }
-            other => Err(Mismatch::expected("a name or a number", other)),
-        }
-    }
-}
-
-impl JsonSchema for Account {
-    fn schema_name() -> Cow<'static, str> {
-        "Account".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "minLength": 1, "maxLength": TEXT_MAX},
-            {"type": "integer", "minimum": 0, "maximum": u32::MAX - 1},
-        ]})
-    }
-}
-
-/// The working directory.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct WorkingDir(pub(super) Arc<Path>);
-
-impl FromValue for WorkingDir {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Str(path) if path.starts_with('/') && path.len() <= PATH_MAX && !path.contains('\0') => {
-                Ok(Self(Path::new(path).into()))
-            }
-            other => Err(Mismatch::expected("an absolute path", other)),
-        }
-    }
-}
-
-impl JsonSchema for WorkingDir {
-    fn schema_name() -> Cow<'static, str> {
-        "WorkingDir".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^/", "maxLength": PATH_MAX})
-    }
-}
-
-/// The file mode creation mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Umask(pub(super) u32);
-
-impl FromValue for Umask {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mask = match value {
-            Value::Int(n) => u32::try_from(*n).ok(),
-            Value::Str(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => u32::from_str_radix(digits, 8).ok(),
-            _ => None,
-        };
-        match mask {
-            Some(mask) if mask <= 0o777 => Ok(Self(mask)),
-            _ => Err(Mismatch::expected("a mask from \"000\" to \"777\"", value)),
-        }
-    }
-}
-
-impl Serialize for Umask {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:03o}", self.0))
-    }
-}
-
-impl JsonSchema for Umask {
-    fn schema_name() -> Cow<'static, str> {
-        "Umask".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "pattern": "^0*[0-7]{1,3}$"},
-            {"type": "integer", "minimum": 0, "maximum": 0o777},
-        ]})
-    }
-}
-
-/// Extra environment variables.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Environment(pub(super) Vec<(String, String)>);
-
-impl FromValue for Environment {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Dict(entries) = value else {
-            return Err(Mismatch::expected("a dict of strings", value));
-        };
-        if entries.len() > LIST_MAX {
-            return Err(Mismatch::new(format!("must not have more than {LIST_MAX} variables")));
-        }
-        let mut variables = Vec::with_capacity(entries.len());
-        for (name, value) in entries {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(Mismatch::new(format!("has {}, which is not the name of a variable", quoted(name))));
-            }
-            if name.starts_with("TWITCHER_") {
-                return Err(Mismatch::new(format!("must not set {}: Twitcher sets such names itself", quoted(name))));
-            }
-            let Item::Scalar(Scalar::Str(text)) = value else {
-                return Err(Mismatch::new(format!("must have a string for {}, not {value}", quoted(name))));
-            };
-            if text.contains('\0') || name.len() + text.len() + 1 > ARG_MAX {
-                return Err(Mismatch::new(format!("has a NUL character or too many bytes in {}", quoted(name))));
-            }
-            variables.push((name.clone(), text.clone()));
-        }
-        Ok(Self(variables))
-    }
-}
-
-impl Serialize for Environment {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-impl JsonSchema for Environment {
-    fn schema_name() -> Cow<'static, str> {
-        "Environment".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"pattern": "^(?!TWITCHER_)[^=]+$"},
-            "additionalProperties": {"type": "string"},
-            "maxProperties": LIST_MAX,
-        })
-    }
-}
-
-/// Resource limits.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Limits(pub(super) Vec<Limit>);
-
-const RESOURCES: [(&str, Resource); 9] = [
-    ("as", Resource::As),
-    ("core", Resource::Core),
-    ("cpu", Resource::Cpu),
-    ("data", Resource::Data),
-    ("fsize", Resource::Fsize),
-    ("memlock", Resource::Memlock),
-    ("nofile", Resource::Nofile),
-    ("nproc", Resource::Nproc),
-    ("stack", Resource::Stack),
-];
-
-impl FromValue for Limits {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Dict(entries) = value else {
-            return Err(Mismatch::expected("a dict of limits", value));
-        };
-        let mut limits: Vec<Limit> = Vec::with_capacity(entries.len().min(RESOURCES.len()));
-        for (name, value) in entries {
-            let names = || RESOURCES.iter().map(|(name, _)| *name);
-            let Some((_, resource)) = RESOURCES.iter().find(|(known, _)| known == name) else {
-                let all = names().collect::<Vec<_>>().join(", ");
-                return Err(Mismatch::new(format!("has {}, which is none of {all}", quoted(name))).hint(did_you_mean(name, names())));
-            };
-            let (soft, hard) = match value {
-                Item::Scalar(both) => (limit(both), limit(both)),
-                Item::List(pair) => match pair.as_slice() {
-                    [soft, hard] => (limit(soft), limit(hard)),
-                    _ => (None, None),
-                },
-            };
-            let (Some(soft), Some(hard)) = (soft, hard) else {
-                return Err(Mismatch::new(format!(
-                    "must have a whole number, \"unlimited\", or a pair [soft, hard] of these for {name:?}, not {value}"
-                )));
-            };
-            if soft > hard {
-                return Err(Mismatch::new(format!("has a soft limit above the hard one for {name:?}")));
-            }
-            limits.push(Limit {
-                resource: *resource,
-                soft,
-                hard,
-            });
-        }
-        Ok(Self(limits))
-    }
-}
-
-fn limit(value: &Scalar) -> Option<u64> {
-    match value {
-        Scalar::Int(n) => u64::try_from(*n).ok(),
-        Scalar::Str(word) if word == "unlimited" => Some(u64::MAX),
-        _ => None,
-    }
-}
-
-impl Serialize for Limits {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name = |of: Resource| RESOURCES.iter().find(|(_, resource)| *resource == of).map_or("", |(name, _)| name);
-        serializer.collect_map(self.0.iter().map(|limit| (name(limit.resource), (limit.soft, limit.hard))))
-    }
-}
-
-impl JsonSchema for Limits {
-    fn schema_name() -> Cow<'static, str> {
-        "Limits".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
-        let one = json_schema!({"oneOf": [{"type": "integer", "minimum": 0}, {"const": "unlimited"}]});
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"enum": names},
-            "additionalProperties": {"oneOf": [one, {"type": "array", "minItems": 2, "maxItems": 2, "items": one}]},
-        })
     }
 }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 
-use super::field_types::{
-    Account, ActionSpec, Environment, FromValue, Limits, MaxParallel, Mismatch, Seconds, SignalNumber, Umask, WorkingDir, Znode,
-};
+use super::field_types::{ActionSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
+use super::process_types::{Account, Environment, Limits, Umask, WorkingDir};
 use super::value::Value;
 use crate::model::{OnFailure, RunMode, WatchType};
 

@@ -98,7 +98,10 @@ impl Reader {
         };
         let identity = (stat.st_dev, stat.st_ino);
         if above.contains(&identity) {
-            return found.errors.push(ConfigError::of_file(path, "is a symbolic link to a directory that it lies in"));
+            return found.errors.push(ConfigError::of_file(
+                path,
+                "is a symbolic link to a directory that it lies in",
+            ));
         }
         if above.len() >= DEPTH_MAX {
             let message = format!("lies more than {DEPTH_MAX} directories deep");
@@ -154,7 +157,8 @@ impl Reader {
     /// The text of a configuration file.
     pub(super) fn read(self, path: &Path) -> Result<Source, ConfigError> {
         let text = self.read_bytes(path)?;
-        let text = String::from_utf8(text).map_err(|error| not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))?;
+        let text = String::from_utf8(text)
+            .map_err(|error| not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))?;
         Ok(Source::new(path.into(), text.into()))
     }
 
@@ -220,7 +224,10 @@ impl Reader {
         };
         let owner = Uid::from_raw(stat.st_uid);
         if !owner.is_root() && owner != me {
-            let name = User::from_uid(owner).ok().flatten().map_or(owner.to_string(), |user| user.name);
+            let name = User::from_uid(owner)
+                .ok()
+                .flatten()
+                .map_or(owner.to_string(), |user| user.name);
             let message = format!("refused: the {what} belongs to user {name}, who could make root run anything");
             return Err(ConfigError::of_file(path, message).with_hint(format!("chown root {}", path.display())));
         }
@@ -258,7 +265,11 @@ fn failed(path: &Path, what: &str, errno: Errno) -> ConfigError {
 }
 
 fn too_large(path: &Path, size: i64) -> ConfigError {
-    let message = format!("is too large: {} MiB; at most {} MiB are read", size >> 20, FILE_MAX >> 20);
+    let message = format!(
+        "is too large: {} MiB; at most {} MiB are read",
+        size >> 20,
+        FILE_MAX >> 20
+    );
     ConfigError::of_file(path, message)
 }
 
@@ -395,7 +406,10 @@ mod tests {
         let found = ANY.find(dir.path());
         let unreadable = ANY.read(&dir.path().join("a.twc")).unwrap_err();
         nix::unistd::setfsuid(geteuid());
-        assert_eq!(texts(&found.errors, dir.path()), ["DIR/sub: cannot open: Permission denied"]);
+        assert_eq!(
+            texts(&found.errors, dir.path()),
+            ["DIR/sub: cannot open: Permission denied"]
+        );
         assert_eq!(unreadable.message, "cannot open: Permission denied");
     }
 
@@ -410,7 +424,11 @@ mod tests {
         }
         let mut errors = strict().find(dir.path()).errors;
         errors.push(strict().read(&path).unwrap_err());
-        errors.push(strict().read_load(&[dir.path().to_owned()], &sub.join("lib.twc")).unwrap_err());
+        errors.push(
+            strict()
+                .read_load(&[dir.path().to_owned()], &sub.join("lib.twc"))
+                .unwrap_err(),
+        );
         insta::assert_snapshot!(texts(&errors, dir.path()).join("\n"), @r"
         DIR/sub: refused: the directory's mode 0777 lets others than its owner write to it
           hint: chmod go-w DIR/sub
@@ -455,7 +473,9 @@ mod tests {
         assert_eq!(path("lib.twc"), Path::new("/etc/twitcher/sub/lib.twc"));
         assert_eq!(path("../lib.twc"), Path::new("/etc/twitcher/lib.twc"));
         assert_eq!(path("./../../../../lib.twc"), Path::new("/lib.twc"));
-        let error = ANY.read_load(&["/etc/twitcher".into()], Path::new("/etc/passwd")).unwrap_err();
+        let error = ANY
+            .read_load(&["/etc/twitcher".into()], Path::new("/etc/passwd"))
+            .unwrap_err();
         assert_eq!(error.message, "lies outside the configuration directories");
     }
 }

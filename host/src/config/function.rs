@@ -32,7 +32,8 @@ struct Memory<'a>(&'a Program);
 impl Host for Memory<'_> {
     fn text(&self, path: &Path) -> Result<Arc<str>, String> {
         let load = self.0.loads.iter().find(|(file, _)| **file == *path);
-        load.map(|(_, text)| text.clone()).ok_or_else(|| "it was not loaded before".to_owned())
+        load.map(|(_, text)| text.clone())
+            .ok_or_else(|| "it was not loaded before".to_owned())
     }
 
     fn registered(&self, _: Registration) -> Result<(), ScriptError> {

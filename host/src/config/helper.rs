@@ -25,8 +25,8 @@ pub(super) const MEMORY_MAX: u64 = 1 << 30;
 const HEAP_MAX: usize = 384 << 20;
 /// Most processor time of the process for all files together, in seconds.
 const CPU_MAX: u64 = 3600;
-/// Stack for the evaluation. Deep nesting of expressions takes more than the 8 MiB of a first thread; it is only reserved.
-const STACK: usize = 64 << 20;
+/// Stack for the evaluation: what the process of an action has by default, so that a file that loads can also run there.
+const STACK: usize = 8 << 20;
 /// The user and group that own nothing.
 const NOBODY: u32 = 65534;
 
@@ -47,7 +47,10 @@ pub fn serve() -> i32 {
         let _ = write(&mut out, &Reply::Refused(error.to_string())).and_then(|()| out.flush());
         return 1;
     }
-    let evaluation = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK).spawn(answer_all);
+    let evaluation = std::thread::Builder::new()
+        .name("evaluate".to_owned())
+        .stack_size(STACK)
+        .spawn(answer_all);
     match evaluation.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => 0,
         // A panic has already said on stderr what it was.
@@ -76,7 +79,11 @@ fn confine() -> Result<(), ConfineError> {
         setuid(Uid::from_raw(NOBODY)).map_err(call("setuid"))?;
         let ids = getresuid().map_err(call("getresuid"))?;
         let groups = getgroups().map_err(call("getgroups"))?;
-        if [ids.real, ids.effective, ids.saved].iter().any(|uid| uid.as_raw() != NOBODY) || !groups.is_empty() {
+        if [ids.real, ids.effective, ids.saved]
+            .iter()
+            .any(|uid| uid.as_raw() != NOBODY)
+            || !groups.is_empty()
+        {
             return Err(ConfineError::Kept);
         }
     }
@@ -163,7 +170,11 @@ impl Host for Pipe {
         if bytes.len() > REPLY_MAX {
             return Err(ScriptError::TooLarge);
         }
-        self.ends.borrow_mut().1.write_all(&bytes).map_err(ScriptError::Disconnected)
+        self.ends
+            .borrow_mut()
+            .1
+            .write_all(&bytes)
+            .map_err(ScriptError::Disconnected)
     }
 
     fn print(&self, at: Option<(&str, u32)>, text: &str) -> Result<(), ScriptError> {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getuid};
 
 use super::error::did_you_mean;
-use super::field_types::Account;
+use super::process_types::Account;
 use super::value::quoted;
 use crate::model::Identity;
 
@@ -84,7 +84,10 @@ fn identity(who: &Who) -> Result<Identity, AccountProblem> {
             let Some(gid) = gid else {
                 return Err(AccountProblem {
                     hint: Some("give a gid as well".to_owned()),
-                    ..AccountProblem::new("uid", format!("user {uid} is not in the user database, so its group is not known"))
+                    ..AccountProblem::new(
+                        "uid",
+                        format!("user {uid} is not in the user database, so its group is not known"),
+                    )
                 });
             };
             Ok(Identity {
@@ -102,7 +105,10 @@ fn current_user() -> Result<Identity, AccountProblem> {
     let me = getuid();
     let user = User::from_uid(me).map_err(|errno| AccountProblem::lookup("uid", "the daemon's own user", errno))?;
     Ok(match user {
-        Some(user) => Identity { uid: None, ..described(user) },
+        Some(user) => Identity {
+            uid: None,
+            ..described(user)
+        },
         None => unlisted(me),
     })
 }
@@ -173,7 +179,10 @@ fn group(account: &Account) -> Result<Gid, AccountProblem> {
 
 /// The number in a string of digits. The highest one means "no change" to the system calls that set ids.
 fn number(name: &str) -> Option<u32> {
-    name.bytes().all(|b| b.is_ascii_digit()).then(|| name.parse().ok())?.filter(|id| *id != u32::MAX)
+    name.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| name.parse().ok())?
+        .filter(|id| *id != u32::MAX)
 }
 
 fn groups_of(user: &str, gid: Gid) -> Result<Vec<u32>, AccountProblem> {
@@ -211,12 +220,19 @@ mod tests {
     #[test]
     fn a_user_brings_its_group_and_home() {
         let daemon = User::from_name("daemon").unwrap().unwrap();
-        for account in [name("daemon"), Some(Account::Id(daemon.uid.as_raw())), name(&daemon.uid.to_string())] {
+        for account in [
+            name("daemon"),
+            Some(Account::Id(daemon.uid.as_raw())),
+            name(&daemon.uid.to_string()),
+        ] {
             let identity = who(account, None).unwrap();
             assert_eq!(identity.uid, Some(daemon.uid.as_raw()));
             assert_eq!(identity.gid, Some(daemon.gid.as_raw()));
             assert!(identity.groups.unwrap().contains(&daemon.gid.as_raw()));
-            assert_eq!((identity.user.as_str(), identity.home.as_str()), ("daemon", daemon.dir.to_str().unwrap()));
+            assert_eq!(
+                (identity.user.as_str(), identity.home.as_str()),
+                ("daemon", daemon.dir.to_str().unwrap())
+            );
         }
     }
 
@@ -245,6 +261,9 @@ mod tests {
         assert_eq!(problem.message, "there is no user \"nobdy\"");
         assert_eq!(problem.hint.as_deref(), Some("did you mean \"nobody\"?"));
         assert_eq!(who(None, name("no such group")).unwrap_err().field, "gid");
-        assert!(who(name("4294967295"), Some(Account::Id(1))).is_err(), "-1 means no change");
+        assert!(
+            who(name("4294967295"), Some(Account::Id(1))).is_err(),
+            "-1 means no change"
+        );
     }
 }

@@ -14,19 +14,22 @@ use super::value::{Field, Item, Registration, Scalar, Value};
 /// Most watches in one file.
 pub(super) const WATCHES_MAX: usize = 100_000;
 
-/// The watches of a file as they are written: a list of objects, or an object with such a list as `watches`.
-pub(super) fn parse(source: &Source) -> Result<Vec<Registration>, Vec<ConfigError>> {
+/// What a file holds: the watches as they are written, and what is wrong with those that are not even objects.
+pub(super) type Contents = (Vec<Registration>, Vec<ConfigError>);
+
+/// Reads a list of objects, or an object with such a list as `watches`.
+pub(super) fn parse(source: &Source) -> Result<Contents, ConfigError> {
     let text = &*source.text;
-    let document: &RawValue = serde_json::from_str(text).map_err(|error| vec![syntax(source, &error)])?;
+    let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(source, &error))?;
     match document.get().as_bytes().first() {
         Some(b'[') => list(source, document),
         Some(b'{') => wrapped(source, document),
-        _ => Err(vec![source.error(offset(text, document.get()), "the file must hold a list of watches")]),
+        _ => Err(source.error(offset(text, document.get()), "the file must hold a list of watches")),
     }
 }
 
 /// The document that names its schema beside the watches.
-fn wrapped(source: &Source, document: &RawValue) -> Result<Vec<Registration>, Vec<ConfigError>> {
+fn wrapped(source: &Source, document: &RawValue) -> Result<Contents, ConfigError> {
     let mut watches = None;
     for (name, name_at, value) in members(source, document)? {
         match name.as_str() {
@@ -34,49 +37,54 @@ fn wrapped(source: &Source, document: &RawValue) -> Result<Vec<Registration>, Ve
             "$schema" => {}
             _ => {
                 let error = source.error(name_at, format!("unknown field {}", super::value::quoted(&name)));
-                return Err(vec![error.with_hint("the file must hold a list of watches, or \"$schema\" and \"watches\"".to_owned())]);
+                return Err(
+                    error.with_hint("the file must hold a list of watches, or \"$schema\" and \"watches\"".to_owned())
+                );
             }
         }
     }
     match watches {
         Some(watches) if watches.get().starts_with('[') => list(source, watches),
-        Some(other) => Err(vec![source.error(offset(&source.text, other.get()), "watches must be a list")]),
-        None => Err(vec![source.error(offset(&source.text, document.get()), "watches is missing")]),
+        Some(other) => Err(source.error(offset(&source.text, other.get()), "watches must be a list")),
+        None => Err(source.error(offset(&source.text, document.get()), "watches is missing")),
     }
 }
 
-fn list(source: &Source, list: &RawValue) -> Result<Vec<Registration>, Vec<ConfigError>> {
-    let Elements(elements) = serde_json::from_str(list.get()).map_err(|error| vec![syntax(source, &error)])?;
+fn list(source: &Source, list: &RawValue) -> Result<Contents, ConfigError> {
+    let Elements(elements) = serde_json::from_str(list.get()).map_err(|error| syntax(source, &error))?;
     if elements.len() > WATCHES_MAX {
-        return Err(vec![ConfigError::of_file(&*source.file, format!("more than {WATCHES_MAX} watches in one file"))]);
+        return Err(ConfigError::of_file(
+            &*source.file,
+            format!("more than {WATCHES_MAX} watches in one file"),
+        ));
     }
     let mut registrations = Vec::with_capacity(elements.len());
     let mut errors = Vec::new();
     for element in elements {
         match registration(source, element) {
             Ok(registration) => registrations.push(registration),
-            Err(found) => errors.extend(found),
+            Err(error) => errors.push(error),
         }
         if errors.len() >= super::build::ERRORS_MAX {
             break;
         }
     }
-    if errors.is_empty() { Ok(registrations) } else { Err(errors) }
+    Ok((registrations, errors))
 }
 
-fn registration(source: &Source, element: &RawValue) -> Result<Registration, Vec<ConfigError>> {
+fn registration(source: &Source, element: &RawValue) -> Result<Registration, ConfigError> {
     let at = offset(&source.text, element.get());
     if !element.get().starts_with('{') {
-        return Err(vec![source.error(at, "a watch must be an object")]);
+        return Err(source.error(at, "a watch must be an object"));
     }
     let mut fields: Vec<Field> = Vec::new();
     for (name, name_at, value) in members(source, element)? {
         if fields.iter().any(|field| field.name == name) {
-            return Err(vec![source.error(name_at, format!("{} is given twice", super::value::quoted(&name)))]);
+            return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
         }
         let value_at = offset(&source.text, value.get());
-        let value: serde_json::Value = serde_json::from_str(value.get())
-            .map_err(|error| vec![source.error(value_at, message(&error))])?;
+        let value: serde_json::Value =
+            serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?;
         fields.push(Field {
             name,
             name_at: short(name_at),
@@ -93,11 +101,10 @@ fn registration(source: &Source, element: &RawValue) -> Result<Registration, Vec
 }
 
 /// The members of an object, in order, with the place of each name.
-fn members<'a>(source: &Source, object: &'a RawValue) -> Result<Vec<(String, usize, &'a RawValue)>, Vec<ConfigError>> {
+fn members<'a>(source: &Source, object: &'a RawValue) -> Result<Vec<(String, usize, &'a RawValue)>, ConfigError> {
     let text = object.get();
     let start = offset(&source.text, text);
-    let Members(members) =
-        serde_json::from_str(text).map_err(|error| vec![source.error(start, message(&error))])?;
+    let Members(members) = serde_json::from_str(text).map_err(|error| source.error(start, message(&error)))?;
     let mut after_last = 0;
     let place = |(name, value): (String, &'a RawValue)| {
         // Between the last value and this name there are only white space and a comma or the opening brace.
@@ -120,10 +127,18 @@ fn short(offset: usize) -> u32 {
 /// The place and the words of an error that `serde_json` found in the whole text.
 fn syntax(source: &Source, error: &serde_json::Error) -> ConfigError {
     if source.text.trim().is_empty() {
-        return ConfigError::of_file(&*source.file, "the file is empty; it must hold a list of watches, such as []");
+        return ConfigError::of_file(
+            &*source.file,
+            "the file is empty; it must hold a list of watches, such as []",
+        );
     }
     // Lines count from 1; columns in bytes from 1, or 0 when the line has not begun.
-    let line = source.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let line = source
+        .text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum::<usize>();
     let at = (line + error.column().saturating_sub(1)).min(source.text.len());
     let Position { line, column } = source.position(at);
     ConfigError::at(&source.file, &source.text, Position { line, column }, message(error))
@@ -227,4 +242,3 @@ impl<'de> Deserialize<'de> for Members<'de> {
         deserializer.deserialize_map(Collect)
     }
 }
-

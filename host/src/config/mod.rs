@@ -27,6 +27,7 @@ pub mod function;
 pub mod helper;
 mod identity;
 mod json;
+mod process_types;
 mod protocol;
 pub mod report;
 mod schema;

@@ -107,6 +107,9 @@ mod tests {
     fn deep_nesting_is_refused() {
         let deep = "[".repeat(1_000_000);
         assert!(parse::<Reply>(format!("{{\"Done\":{deep}").as_bytes()).is_err());
-        assert!(parse::<Reply>(format!("{{\"Watch\":{{\"within\":null,\"call\":0,\"origin\":0,\"x\":{deep}").as_bytes()).is_err());
+        assert!(
+            parse::<Reply>(format!("{{\"Watch\":{{\"within\":null,\"call\":0,\"origin\":0,\"x\":{deep}").as_bytes())
+                .is_err()
+        );
     }
 }

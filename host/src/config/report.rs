@@ -14,7 +14,9 @@ const ACTION_SHOWN: usize = 40;
 /// A table with a line for each watch, below a line of headings.
 pub fn render_table(watches: &[Arc<Watch>]) -> String {
     let headings = ["NAME", "ZNODE", "TYPE", "ACTION", "MODE", "USER", "TIMEOUT", "WHERE"].map(str::to_owned);
-    let rows: Vec<[String; 8]> = std::iter::once(headings).chain(watches.iter().map(|watch| row(watch))).collect();
+    let rows: Vec<[String; 8]> = std::iter::once(headings)
+        .chain(watches.iter().map(|watch| row(watch)))
+        .collect();
     let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -43,7 +45,9 @@ fn row(watch: &Watch) -> [String; 8] {
         shortened(&action(&watch.action)),
         watch.policy.run_mode.to_string(),
         process.identity.user.clone(),
-        process.timeout.map_or_else(|| "-".to_owned(), |timeout| format!("{} s", timeout.as_secs_f64())),
+        process
+            .timeout
+            .map_or_else(|| "-".to_owned(), |timeout| format!("{} s", timeout.as_secs_f64())),
         format!("{}:{}", watch.origin.file.display(), watch.origin.line),
     ]
 }

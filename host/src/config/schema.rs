@@ -8,7 +8,10 @@ use super::fields::Fields;
 /// Watches for Twitcher, as data: either a list of them, or an object that names this schema beside the list.
 #[derive(JsonSchema)]
 #[schemars(rename = "TwitcherConfiguration", untagged)]
-#[allow(dead_code, reason = "only its schema is used; config::json reads the same two forms with locations")]
+#[allow(
+    dead_code,
+    reason = "only its schema is used; config::json reads the same two forms with locations"
+)]
 enum Document {
     List(Vec<Fields>),
     Object(Object),
@@ -28,7 +31,10 @@ struct Object {
 
 /// The JSON Schema (draft 2020-12) of a `.json` configuration file.
 pub fn schema() -> serde_json::Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>().to_value()
+    SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<Document>()
+        .to_value()
 }
 
 #[cfg(test)]
@@ -62,7 +68,11 @@ mod tests {
     fn the_published_defaults_are_the_ones_in_force() {
         let watch = watch();
         let default = |name: &str| watch["properties"][name]["default"].clone();
-        let defaults: BTreeMap<&str, _> = NAMES.iter().map(|name| (*name, default(name))).filter(|(_, d)| !d.is_null()).collect();
+        let defaults: BTreeMap<&str, _> = NAMES
+            .iter()
+            .map(|name| (*name, default(name)))
+            .filter(|(_, d)| !d.is_null())
+            .collect();
         insta::assert_snapshot!(serde_json::to_string_pretty(&defaults).unwrap(), @r#"
         {
           "cwd": "/",

@@ -102,7 +102,10 @@ impl Config {
     pub fn new(paths: Vec<PathBuf>, evaluator: Evaluator) -> Self {
         Self {
             // Relative paths would be looked up elsewhere once the daemon has changed its directory.
-            paths: paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect(),
+            paths: paths
+                .into_iter()
+                .map(|path| std::path::absolute(&path).unwrap_or(path))
+                .collect(),
             reader: Reader::new(),
             evaluator,
             host: host_name(),
@@ -118,9 +121,18 @@ impl Config {
     pub fn reload(&mut self) -> Reload {
         let mut reload = Reload::default();
         let (found, unreadable) = self.find();
-        let gone: Vec<PathBuf> = self.files.keys().filter(|file| !found.contains(*file)).cloned().collect();
+        let gone: Vec<PathBuf> = self
+            .files
+            .keys()
+            .filter(|file| !found.contains(*file))
+            .cloned()
+            .collect();
         for error in unreadable {
-            let kept = gone.iter().filter(|file| file.starts_with(&error.file)).map(|file| self.files[file].entries.len()).sum();
+            let kept = gone
+                .iter()
+                .filter(|file| file.starts_with(&error.file))
+                .map(|file| self.files[file].entries.len())
+                .sum();
             reload.files.push(FileReport {
                 file: error.file.clone(),
                 outcome: FileOutcome::Failed {
@@ -191,10 +203,11 @@ impl Config {
             };
         }
         let parsed = match Kind::of(file) {
-            Some(Kind::Json) => json::parse(&source).map(|registrations| Parsed {
+            Some(Kind::Json) => json::parse(&source).map(|(registrations, errors)| Parsed {
                 source,
                 loads: Vec::new(),
                 registrations,
+                errors,
             }),
             Some(Kind::Twc) | None => self.evaluate(&source, prints),
         };
@@ -203,7 +216,8 @@ impl Config {
             interner: &mut self.interner,
             host: &self.host,
         };
-        let built = parsed.and_then(|parsed| watches(&parsed, &mut around).map(|entries| (parsed, entries)));
+        let built = parsed.map_err(|error| vec![error]);
+        let built = built.and_then(|parsed| watches(&parsed, &mut around).map(|entries| (parsed, entries)));
         match built {
             Ok((Parsed { source, loads, .. }, entries)) => Candidate::Changed(Loaded {
                 source,
@@ -215,14 +229,16 @@ impl Config {
         }
     }
 
-    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, Vec<ConfigError>> {
+    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, ConfigError> {
         if source.file.to_str().is_none() {
-            return Err(vec![ConfigError::of_file(&*source.file, "the file's name is not UTF-8")]);
+            return Err(ConfigError::of_file(&*source.file, "the file's name is not UTF-8"));
         }
         let (reader, roots) = (self.reader, self.roots());
-        let evaluation = self.evaluator.evaluate(source, &mut |path| reader.read_load(&roots, path));
+        let evaluation = self
+            .evaluator
+            .evaluate(source, &mut |path| reader.read_load(&roots, path));
         prints.extend(evaluation.prints);
-        evaluation.parsed.map_err(|error| vec![error])
+        evaluation.parsed
     }
 
     /// The directories that loaded files must lie in. A path that is a file stands for the directory it is in.
@@ -236,7 +252,11 @@ impl Config {
 
     fn loads_unchanged(&self, loads: &[Source]) -> bool {
         let roots = self.roots();
-        let same = |load: &Source| self.reader.read_load(&roots, &load.file).is_ok_and(|now| now.text == load.text);
+        let same = |load: &Source| {
+            self.reader
+                .read_load(&roots, &load.file)
+                .is_ok_and(|now| now.text == load.text)
+        };
         loads.iter().all(same)
     }
 
@@ -252,7 +272,11 @@ impl Config {
                     Some(Candidate::Unchanged(entries)) => entries,
                     Some(Candidate::Failed(_)) | None => &loaded.entries,
                 };
-                taken.extend(entries.iter().map(|entry| (entry.watch.name.clone(), entry.watch.clone())));
+                taken.extend(
+                    entries
+                        .iter()
+                        .map(|entry| (entry.watch.name.clone(), entry.watch.clone())),
+                );
             }
             let mut refused = Vec::new();
             for (file, candidate) in &*candidates {
@@ -263,9 +287,19 @@ impl Config {
                     let first = taken.get(&entry.watch.name)?;
                     Some(taken_elsewhere(&loaded.source, &entry.watch, first))
                 };
-                let errors: Vec<_> = loaded.entries.iter().filter_map(clash).take(super::build::ERRORS_MAX).collect();
+                let errors: Vec<_> = loaded
+                    .entries
+                    .iter()
+                    .filter_map(clash)
+                    .take(super::build::ERRORS_MAX)
+                    .collect();
                 if errors.is_empty() {
-                    taken.extend(loaded.entries.iter().map(|entry| (entry.watch.name.clone(), entry.watch.clone())));
+                    taken.extend(
+                        loaded
+                            .entries
+                            .iter()
+                            .map(|entry| (entry.watch.name.clone(), entry.watch.clone())),
+                    );
                 } else {
                     refused.push((file.clone(), errors));
                 }
@@ -333,7 +367,8 @@ fn with_present_users(
                     line: entry.watch.origin.line,
                     column: entry.watch.origin.column,
                 };
-                let error = ConfigError::at(&source.file, &source.text, position, problem.message).with_hint(problem.hint);
+                let error =
+                    ConfigError::at(&source.file, &source.text, position, problem.message).with_hint(problem.hint);
                 if errors.len() < super::build::ERRORS_MAX && !errors.contains(&error) {
                     errors.push(error);
                 }

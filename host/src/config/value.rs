@@ -59,6 +59,7 @@ impl fmt::Display for Value {
             Value::None => f.write_str("nothing"),
             Value::Bool(b) => write!(f, "{b}"),
             Value::Int(n) => write!(f, "the number {n}"),
+            Value::Float(x) if x.abs() >= 1e15 => write!(f, "the number {x:e}"),
             Value::Float(x) => write!(f, "the number {x}"),
             Value::Str(s) => write!(f, "the string {}", quoted(s)),
             Value::List(_) => f.write_str("a list"),

@@ -49,7 +49,9 @@ impl Places {
                 Token::Close(_) if depth == 0 => break,
                 Token::Comma(_) if depth == 0 => std::mem::take(&mut argument).note(text, base, &mut places),
                 Token::Assign(at) if depth == 0 && argument.assign.is_none() => argument.assign = Some(at),
-                Token::Open(at) | Token::Close(at) | Token::Comma(at) | Token::Assign(at) | Token::Other(at) => argument.saw(at),
+                Token::Open(at) | Token::Close(at) | Token::Comma(at) | Token::Assign(at) | Token::Other(at) => {
+                    argument.saw(at)
+                }
             }
             match token {
                 Token::Open(_) => depth += 1,
@@ -178,7 +180,14 @@ mod tests {
     fn shown(call: &str) -> Vec<String> {
         let text = format!("x = 1\n{call}\ny = 2\n");
         let places = Places::of_call(&text, 6, 6 + call.len());
-        let from = |at: u32| text[at as usize..].split([',', ')', '\n']).next().unwrap().trim().to_owned();
+        let from = |at: u32| {
+            text[at as usize..]
+                .split([',', ')', '\n'])
+                .next()
+                .unwrap()
+                .trim()
+                .to_owned()
+        };
         let positional = places.positional.iter().map(|at| from(*at));
         let keywords = places.keywords.iter().map(|(name, name_at, value_at)| {
             assert!(text[*name_at as usize..].starts_with(name));
@@ -192,17 +201,40 @@ mod tests {
         assert_eq!(shown("R('/a', b)"), ["'/a'", "b"]);
         assert_eq!(shown("R(znode = '/a', action=b)"), ["znode='/a'", "action=b"]);
         assert_eq!(shown("R(\n  '/a', # why, (not\n  uid =\n    'x')"), ["'/a'", "uid='x'"]);
-        assert_eq!(shown("R(f(1, x=2), [1, 2], a == b, c=1 == 2)"), ["f(1", "[1", "a == b", "c=1 == 2"]);
-        assert_eq!(shown("R('a,)', \"b\\\")\", c='''\n,''', d=r'\\')"), ["'a", "\"b\\\"", "c='''", "d=r'\\'"]);
+        assert_eq!(
+            shown("R(f(1, x=2), [1, 2], a == b, c=1 == 2)"),
+            ["f(1", "[1", "a == b", "c=1 == 2"]
+        );
+        assert_eq!(
+            shown("R('a,)', \"b\\\")\", c='''\n,''', d=r'\\')"),
+            ["'a", "\"b\\\"", "c='''", "d=r'\\'"]
+        );
         assert_eq!(shown("t['(']('/a', u=1)"), ["'/a'", "u=1"]);
-        assert_eq!(shown("R(lambda: f(1), action=lambda x=1: x)"), ["lambda: f(1", "action=lambda x=1: x"]);
+        assert_eq!(
+            shown("R(lambda: f(1), action=lambda x=1: x)"),
+            ["lambda: f(1", "action=lambda x=1: x"]
+        );
         assert_eq!(shown("R(*a, **k)"), ["*a", "**k"]);
         assert_eq!(shown("R()"), [""; 0]);
     }
 
     #[test]
     fn nonsense_is_survived() {
-        for text in ["", "(", ")", "R(", "R('", "R('''", "R(=", "R(a=", "R(\\", "R('\\", "R(ü=1)", ")))(((", "R(a,,=,=)"] {
+        for text in [
+            "",
+            "(",
+            ")",
+            "R(",
+            "R('",
+            "R('''",
+            "R(=",
+            "R(a=",
+            "R(\\",
+            "R('\\",
+            "R(ü=1)",
+            ")))(((",
+            "R(a,,=,=)",
+        ] {
             for end in 0..=text.len() + 1 {
                 Places::of_call(text, 0, end);
             }

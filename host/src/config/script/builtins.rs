@@ -40,7 +40,9 @@ pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
         LibraryExtension::Json,
         LibraryExtension::Typing,
     ];
-    let mut builder = GlobalsBuilder::extended_by(&library).with(registering).with(live::functions);
+    let mut builder = GlobalsBuilder::extended_by(&library)
+        .with(registering)
+        .with(live::functions);
     for name in constants() {
         builder.set(name, name);
     }
@@ -115,7 +117,11 @@ fn registering(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] _kwargs: DictRef<'v>,
     ) -> starlark::Result<NoneType> {
         let instead = "use on_failure = KEEP or STOP, or retry in the command itself";
-        Err(ScriptError::Unsupported { what: "Retry()", instead }.into())
+        Err(ScriptError::Unsupported {
+            what: "Retry()",
+            instead,
+        }
+        .into())
     }
 
     fn Wasm<'v>(
@@ -123,13 +129,19 @@ fn registering(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] _kwargs: DictRef<'v>,
     ) -> starlark::Result<NoneType> {
         let instead = "use Exec or a function as the action";
-        Err(ScriptError::Unsupported { what: "Wasm()", instead }.into())
+        Err(ScriptError::Unsupported {
+            what: "Wasm()",
+            instead,
+        }
+        .into())
     }
 }
 
 /// The evaluation that a function is called in.
 pub(super) fn session<'a>(eval: &Evaluator<'_, 'a, '_>) -> Result<&'a Session<'a>, ScriptError> {
-    eval.extra.and_then(|extra| extra.downcast_ref::<Session<'_>>()).ok_or(ScriptError::NoSession)
+    eval.extra
+        .and_then(|extra| extra.downcast_ref::<Session<'_>>())
+        .ok_or(ScriptError::NoSession)
 }
 
 fn registration<'v>(
@@ -172,7 +184,10 @@ fn registration<'v>(
             value: convert::value(value),
         });
     }
-    let within = call.as_ref().map(FileSpan::filename).filter(|file| *file != session.main);
+    let within = call
+        .as_ref()
+        .map(FileSpan::filename)
+        .filter(|file| *file != session.main);
     Ok(Registration {
         within: within.map(str::to_owned),
         call: call_at,

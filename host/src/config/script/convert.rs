@@ -26,7 +26,11 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
         };
     }
     if let Some(dict) = DictRef::from_value(from) {
-        return match dict.iter().map(|(key, value)| Some((key.unpack_str()?.to_owned(), item(value)))).collect() {
+        return match dict
+            .iter()
+            .map(|(key, value)| Some((key.unpack_str()?.to_owned(), item(value))))
+            .collect()
+        {
             Some(entries) => Value::Dict(entries),
             None => Value::Other("a dict with a key that is not a string".to_owned()),
         };

@@ -10,7 +10,9 @@ use starlark::environment::{Methods, MethodsBuilder};
 use starlark::starlark_module;
 use starlark::starlark_simple_value;
 use starlark::values::none::NoneType;
-use starlark::values::{Heap, NoSerialize, ProvidesStaticType, StarlarkPagablePanic, StarlarkValue, Value, starlark_value};
+use starlark::values::{
+    Heap, NoSerialize, ProvidesStaticType, StarlarkPagablePanic, StarlarkValue, Value, starlark_value,
+};
 
 use super::ScriptError;
 use super::live::{TEXT_MAX, read_text};
@@ -42,7 +44,11 @@ impl fmt::Display for TextFile {
 
 impl TextFile {
     pub(super) fn new(path: &str, file: File, reading: bool) -> Self {
-        let state = if reading { State::Reading(BufReader::new(file)) } else { State::Writing(file) };
+        let state = if reading {
+            State::Reading(BufReader::new(file))
+        } else {
+            State::Writing(file)
+        };
         Self {
             path: path.to_owned(),
             state: Mutex::new(state),
@@ -72,9 +78,14 @@ impl TextFile {
     fn line(&self, file: &mut BufReader<File>) -> Result<String, ScriptError> {
         let mut bytes = Vec::new();
         let mut limited = std::io::Read::take(file, TEXT_MAX as u64 + 1);
-        limited.read_until(b'\n', &mut bytes).map_err(|error| self.failed("read", error))?;
+        limited
+            .read_until(b'\n', &mut bytes)
+            .map_err(|error| self.failed("read", error))?;
         if bytes.len() > TEXT_MAX {
-            return Err(ScriptError::TooMuch(format!("a line of {:?}", self.path), TEXT_MAX >> 20));
+            return Err(ScriptError::TooMuch(
+                format!("a line of {:?}", self.path),
+                TEXT_MAX >> 20,
+            ));
         }
         String::from_utf8(bytes).map_err(|_| ScriptError::NotText(format!("{:?}", self.path)))
     }
@@ -149,7 +160,9 @@ fn file_methods(builder: &mut MethodsBuilder) {
     /// Writes a text, and gives its number of characters.
     fn write(this: &TextFile, text: &str) -> starlark::Result<i32> {
         match &mut *this.state() {
-            State::Writing(file) => file.write_all(text.as_bytes()).map_err(|error| this.failed("write to", error))?,
+            State::Writing(file) => file
+                .write_all(text.as_bytes())
+                .map_err(|error| this.failed("write to", error))?,
             State::Reading(_) => return Err(ScriptError::WrongMode("writing").into()),
             State::Closed => return Err(ScriptError::Closed.into()),
         }

@@ -20,7 +20,9 @@ use starlark::starlark_simple_value;
 use starlark::values::none::NoneType;
 use starlark::values::structs::AllocStruct;
 use starlark::values::tuple::UnpackTuple;
-use starlark::values::{Heap, NoSerialize, ProvidesStaticType, StarlarkPagablePanic, StarlarkValue, Value, starlark_value};
+use starlark::values::{
+    Heap, NoSerialize, ProvidesStaticType, StarlarkPagablePanic, StarlarkValue, Value, starlark_value,
+};
 
 use super::builtins::session;
 use super::file::TextFile;
@@ -55,7 +57,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             _ => return Err(ScriptError::UnknownMode(mode.to_owned()).into()),
         };
         let what = || format!("cannot open {path:?}");
-        let file = known.open(path).map_err(|error| ScriptError::Io { what: what(), error })?;
+        let file = known
+            .open(path)
+            .map_err(|error| ScriptError::Io { what: what(), error })?;
         Ok(TextFile::new(path, file, mode.starts_with('r')))
     }
 
@@ -70,7 +74,12 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(args)] args: UnpackTuple<Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
-        let line = args.items.iter().map(|value| value.to_str()).collect::<Vec<_>>().join(" ");
+        let line = args
+            .items
+            .iter()
+            .map(|value| value.to_str())
+            .collect::<Vec<_>>()
+            .join(" ");
         let session = session(eval)?;
         if session.acting.load(Ordering::Relaxed) {
             let mut out = io::stdout().lock();
@@ -112,7 +121,10 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             return Err(ScriptError::RunFailed { program, code }.into());
         }
         let heap = eval.heap();
-        Ok(heap.alloc(AllocStruct([("code", heap.alloc(code)), ("stdout", heap.alloc(stdout))])))
+        Ok(heap.alloc(AllocStruct([
+            ("code", heap.alloc(code)),
+            ("stdout", heap.alloc(stdout)),
+        ])))
     }
 }
 
@@ -158,7 +170,10 @@ fn run_program(argv: &[String], stdin: Option<&str>) -> Result<(i32, String), Sc
     };
     // With the pipe closed, a program that prints for ever ends by SIGPIPE; one that ignores that is left to the action's timeout.
     let status = child.wait().map_err(failed)?;
-    let code = status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap_or(-1);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| -signal))
+        .unwrap_or(-1);
     Ok((code, printed?))
 }
 
@@ -173,10 +188,12 @@ fn whole(text: &str) -> io::Result<File> {
 /// Everything in `from`, as text.
 pub(super) fn read_text(what: &str, from: impl Read) -> Result<String, ScriptError> {
     let mut bytes = Vec::new();
-    from.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| ScriptError::Io {
-        what: format!("cannot read {what}"),
-        error,
-    })?;
+    from.take(TEXT_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ScriptError::Io {
+            what: format!("cannot read {what}"),
+            error,
+        })?;
     if bytes.len() > TEXT_MAX {
         return Err(ScriptError::TooMuch(what.to_owned(), TEXT_MAX >> 20));
     }

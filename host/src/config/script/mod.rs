@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use starlark::codemap::FileSpan;
 use starlark::environment::{FrozenModule, Globals, Module};
 use starlark::eval::{Evaluator, FileLoader};
 use starlark::syntax::{AstModule, Dialect, DialectTypes};
-use starlark::values::{FrozenHeapName, ProvidesStaticType, Value};
+use starlark::values::{FrozenHeapName, Heap, ProvidesStaticType, Value};
 
 use self::arguments::Places;
 use super::error::{ConfigError, Position};
@@ -83,7 +84,11 @@ pub(super) enum ScriptError {
     #[error("mode {0:?} is none of \"r\", \"w\" and \"a\"")]
     UnknownMode(String),
     #[error("{what} must be {expected}, not {given}")]
-    Type { what: &'static str, expected: &'static str, given: String },
+    Type {
+        what: &'static str,
+        expected: &'static str,
+        given: String,
+    },
     #[error("run: {program} ended with code {code}")]
     RunFailed { program: String, code: i32 },
     #[error("there is no environment variable {0:?}")]
@@ -138,12 +143,48 @@ pub(super) struct Session<'a> {
 pub(super) struct Limits {
     /// Time for the whole evaluation.
     pub(super) budget: Duration,
-    /// In bytes.
+    /// Memory for the values of one file, in bytes.
     pub(super) heap: usize,
 }
 
+/// The limits of one evaluation.
+struct Guard {
+    limits: Option<Limits>,
+    started: Instant,
+    /// What has been exceeded, in words.
+    exceeded: RefCell<Option<String>>,
+}
+
+impl Guard {
+    /// Whether a limit has just been exceeded. Says so only once: Starlark asks once more when an evaluation has ended, and would
+    /// put a second error, which has no place, before the first.
+    fn stops(&self, heap: Heap<'_>) -> bool {
+        let Some(Limits { budget, heap: most }) = self.limits else {
+            return false;
+        };
+        if self.exceeded.borrow().is_some() {
+            return false;
+        }
+        let what = if self.started.elapsed() >= budget {
+            format!("evaluation took more than {} s", budget.as_secs_f64())
+        } else if heap.allocated_bytes() > most {
+            format!("evaluation used more than {} MiB of memory", most >> 20)
+        } else {
+            return false;
+        };
+        self.exceeded.replace(Some(what));
+        true
+    }
+}
+
 /// Evaluates a file. With `act`, then calls the function that is the action of that `RegisterWatch` call.
-pub(super) fn evaluate(file: &Path, text: &str, host: &dyn Host, limits: Option<Limits>, act: Option<u32>) -> Result<(), ConfigError> {
+pub(super) fn evaluate(
+    file: &Path,
+    text: &str,
+    host: &dyn Host,
+    limits: Option<Limits>,
+    act: Option<u32>,
+) -> Result<(), ConfigError> {
     let main = file.to_string_lossy();
     let acting = Arc::new(AtomicBool::new(false));
     let session = Session {
@@ -157,19 +198,21 @@ pub(super) fn evaluate(file: &Path, text: &str, host: &dyn Host, limits: Option<
     };
     let engine = Engine {
         session: &session,
-        started: Instant::now(),
         globals: builtins::globals(acting),
-        limits,
+        guard: Guard {
+            limits,
+            started: Instant::now(),
+            exceeded: RefCell::default(),
+        },
         loaded: RefCell::default(),
     };
-    engine.run_main(file, text).map_err(|error| located(error, file, limits))
+    engine.run_main(file, text).map_err(|error| engine.located(error, file))
 }
 
 struct Engine<'a> {
     session: &'a Session<'a>,
     globals: Globals,
-    limits: Option<Limits>,
-    started: Instant,
+    guard: Guard,
     loaded: RefCell<HashMap<PathBuf, FrozenModule>>,
 }
 
@@ -198,16 +241,64 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn prepare<'x>(&'x self, eval: &mut Evaluator<'_, 'x, 'a>, loader: &'x Loader<'_, 'a>) -> starlark::Result<()> {
+    fn prepare<'v, 'x>(&'x self, eval: &mut Evaluator<'v, 'x, 'a>, loader: &'x Loader<'_, 'a>) -> starlark::Result<()> {
         eval.set_loader(loader);
         eval.extra = Some(self.session);
-        eval.set_max_callstack_size(CALL_DEPTH_MAX).map_err(starlark::Error::new_other)?;
-        if let Some(limits) = self.limits {
-            eval.set_max_heap_size(limits.heap).map_err(starlark::Error::new_other)?;
-            let started = self.started;
-            eval.set_check_cancelled(Box::new(move || started.elapsed() >= limits.budget));
-        }
+        eval.set_max_callstack_size(CALL_DEPTH_MAX)
+            .map_err(starlark::Error::new_other)?;
+        let heap = eval.heap();
+        eval.set_check_cancelled(Box::new(move || self.guard.stops(heap)));
         Ok(())
+    }
+
+    /// A Starlark error as ours.
+    fn located(&self, error: starlark::Error, main: &Path) -> ConfigError {
+        let own = match error.kind() {
+            starlark::ErrorKind::Native(inner) | starlark::ErrorKind::Other(inner) => {
+                inner.downcast_ref::<ScriptError>()
+            }
+            _ => None,
+        };
+        let message = match (own, self.guard.exceeded.take()) {
+            (Some(own), _) => own.to_string(),
+            (None, Some(exceeded)) => exceeded,
+            (None, None) => plain_words(&error.without_diagnostic().to_string()),
+        };
+        let found = match error.span() {
+            None => ConfigError::of_file(main, message),
+            Some(span) => {
+                let (file, position) = place(span);
+                ConfigError::at(&file, span.file.source(), position, message)
+            }
+        };
+        let frames = error.call_stack().frames.iter().rev();
+        let calls = frames.filter_map(|frame| frame.location.as_ref()).map(place);
+        let calls: Vec<_> = calls
+            .filter(|(file, position)| found.position != Some(*position) || found.file != *file)
+            .collect();
+        let told =
+            |(file, Position { line, column }): &(PathBuf, Position)| format!("{}:{line}:{column}", file.display());
+        let mut hints: Vec<String> = own.and_then(ScriptError::hint).into_iter().collect();
+        if found.message.contains("reserved keyword") {
+            hints.push(
+                "Starlark is a dialect of Python without modules, classes, exceptions, while and with".to_owned(),
+            );
+        }
+        if !calls.is_empty() {
+            hints.push(format!(
+                "called from {}",
+                calls
+                    .iter()
+                    .take(TRACE_SHOWN)
+                    .map(told)
+                    .collect::<Vec<_>>()
+                    .join(", from ")
+            ));
+        }
+        if found.file != main && !calls.iter().take(TRACE_SHOWN).any(|(file, _)| file == main) {
+            hints.push(format!("loaded for {}", main.display()));
+        }
+        found.with_hint((!hints.is_empty()).then(|| hints.join("; ")))
     }
 }
 
@@ -243,7 +334,11 @@ impl FileLoader for Loader<'_, '_> {
             Err(ScriptError::Load { file, reason }.into())
         };
         if let Some(start) = self.chain.iter().position(|file| *file == path) {
-            let names: Vec<_> = self.chain[start..].iter().chain([&path]).map(|file| file.display().to_string()).collect();
+            let names: Vec<_> = self.chain[start..]
+                .iter()
+                .chain([&path])
+                .map(|file| file.display().to_string())
+                .collect();
             return refused(format!("it is still being loaded: {}", names.join(" loads ")));
         }
         if Kind::of(&path) != Some(Kind::Twc) {
@@ -291,56 +386,21 @@ impl Loader<'_, '_> {
     }
 }
 
-/// A Starlark error as ours.
-fn located(error: starlark::Error, main: &Path, limits: Option<Limits>) -> ConfigError {
-    let own = match error.kind() {
-        starlark::ErrorKind::Native(inner) | starlark::ErrorKind::Other(inner) => inner.downcast_ref::<ScriptError>(),
-        _ => None,
+fn place(span: &FileSpan) -> (PathBuf, Position) {
+    let begin = span.resolve_span().begin;
+    let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    let position = Position {
+        line: count(begin.line),
+        column: count(begin.column),
     };
-    let message = match own {
-        Some(own) => own.to_string(),
-        None => plain_words(&error.without_diagnostic().to_string(), limits),
-    };
-    let place = |span: &starlark::codemap::FileSpan| {
-        let begin = span.resolve_span().begin;
-        let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
-        let position = Position {
-            line: count(begin.line),
-            column: count(begin.column),
-        };
-        (PathBuf::from(span.filename()), position)
-    };
-    let found = match error.span() {
-        None => ConfigError::of_file(main, message),
-        Some(span) => {
-            let (file, position) = place(span);
-            ConfigError::at(&file, span.file.source(), position, message)
-        }
-    };
-    let calls = error.call_stack().frames.iter().rev().filter_map(|frame| frame.location.as_ref()).map(place);
-    let calls: Vec<String> = calls
-        .filter(|(file, position)| found.position != Some(*position) || found.file != *file)
-        .take(TRACE_SHOWN)
-        .map(|(file, Position { line, column })| format!("{}:{line}:{column}", file.display()))
-        .collect();
-    let called = (!calls.is_empty()).then(|| format!("called from {}", calls.join(", from ")));
-    let hints: Vec<String> = own.and_then(ScriptError::hint).into_iter().chain(called).collect();
-    found.with_hint((!hints.is_empty()).then(|| hints.join("; ")))
+    (PathBuf::from(span.filename()), position)
 }
 
 /// Most calls that an error lists.
 const TRACE_SHOWN: usize = 3;
 
 /// The library's messages, less the parts that speak of its own API, and with a small letter like ours.
-fn plain_words(message: &str, limits: Option<Limits>) -> String {
-    if let Some(Limits { budget, heap }) = limits {
-        if message.contains("Evaluation cancelled") {
-            return format!("evaluation took more than {} s", budget.as_secs_f64());
-        }
-        if message.contains("Heap memory limit") {
-            return format!("evaluation used more than {} MiB of memory", heap >> 20);
-        }
-    }
+fn plain_words(message: &str) -> String {
     if message.contains("Starlark call stack overflow") {
         return format!("more than {CALL_DEPTH_MAX} functions call one another");
     }

@@ -1,0 +1,215 @@
+//! Files that come, go, change and fail; and what `twitcher check` shows of them.
+
+use super::*;
+
+#[test]
+fn a_file_that_fails_keeps_its_previous_watches() {
+    let mut dir = Dir::new(&[("a.json", &named(&["a1", "a2"])), ("b.json", &named(&["b1"]))]);
+    assert_eq!(names(&dir.reload()), ["a1", "a2", "b1"]);
+
+    let half_written = &named(&["a1", "a3"])[..40];
+    dir.write("a.json", half_written);
+    dir.write("b.json", &named(&["b2"]));
+    let reload = dir.reload();
+    assert_eq!(names(&reload), ["a1", "a2", "b2"]);
+    assert_eq!(outcome(&reload, "a.json"), "Failed(1), 2 kept");
+    assert_eq!(outcome(&reload, "b.json"), "Loaded { watches: 1 }");
+
+    let again = dir.reload();
+    assert_eq!(outcome(&again, "a.json"), "Failed(1), 2 kept", "an error is told again");
+    assert_eq!(outcome(&again, "b.json"), "Unchanged");
+
+    dir.write("a.json", &named(&["a1", "a3"]));
+    assert_eq!(names(&dir.reload()), ["a1", "a3", "b2"]);
+}
+
+#[test]
+fn an_unchanged_file_keeps_the_very_same_watches() {
+    let mut dir = Dir::new(&[("a.json", ONE)]);
+    let (first, second) = (dir.reload(), dir.reload());
+    assert!(std::sync::Arc::ptr_eq(&first.watches[0], &second.watches[0]));
+    dir.write("a.json", &format!("\n\n{ONE}"));
+    let third = dir.reload();
+    assert!(
+        third.watches[0].same_as(&first.watches[0]),
+        "another line is not another watch"
+    );
+    assert_eq!(third.watches[0].origin.line, 3);
+}
+
+#[test]
+fn files_come_and_go() {
+    let mut dir = Dir::new(&[("a.json", &named(&["a"])), ("sub/b.json", &named(&["b"]))]);
+    assert_eq!(names(&dir.reload()), ["a", "b"]);
+    fs::remove_file(dir.path("a.json")).unwrap();
+    dir.write("sub/c.json", &named(&["c"]));
+    let reload = dir.reload();
+    assert_eq!(names(&reload), ["b", "c"]);
+    assert_eq!(outcome(&reload, "a.json"), "Removed");
+    fs::remove_dir_all(dir.path("sub")).unwrap();
+    assert_eq!(names(&dir.reload()), [""; 0]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_keeps_its_watches() {
+    let mut dir = Dir::new(&[
+        ("a.json", &named(&["a"])),
+        ("sub/b.json", &named(&["b"])),
+        ("sub/c.json", &named(&["c"])),
+    ]);
+    dir.reload();
+    fs::rename(dir.path("sub"), dir.path(".aside")).unwrap();
+    std::os::unix::fs::symlink("sub", dir.path("sub")).unwrap();
+    let reload = dir.reload();
+    assert_eq!(names(&reload), ["a", "b", "c"]);
+    assert_eq!(outcome(&reload, "sub"), "Failed(1), 2 kept");
+    fs::remove_file(dir.path("sub")).unwrap();
+    fs::rename(dir.path(".aside"), dir.path("sub")).unwrap();
+    assert_eq!(outcome(&dir.reload(), "sub/b.json"), "Unchanged");
+}
+
+#[test]
+fn a_path_that_is_not_there_is_an_error() {
+    let missing = PathBuf::from("/nonexistent/twitcher");
+    let mut config = Config::new(vec![missing], Evaluator::new("/nonexistent".into()));
+    let errors: Vec<_> = config.reload().errors().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        ["/nonexistent/twitcher: cannot read: No such file or directory"]
+    );
+}
+
+#[test]
+fn paths_may_overlap() {
+    let mut dir = Dir::new(&[("a.json", ONE)]);
+    let paths = vec![dir.path(""), dir.path("a.json"), dir.dir.path().to_owned()];
+    dir.config = Config::new(paths, Evaluator::new("/nonexistent".into()));
+    let reload = dir.reload();
+    assert_eq!((names(&reload), reload.errors().count()), (vec!["a-1"], 0));
+}
+
+#[test]
+fn of_two_files_with_one_name_the_first_or_the_older_wins() {
+    let mut dir = Dir::new(&[("a.json", &named(&["x"])), ("b.json", &named(&["y", "x"]))]);
+    insta::assert_snapshot!(dir.errors(), @r#"
+    DIR/b.json:2:1: the name "x" is already taken by the watch at DIR/a.json:1:2
+      | {"znode": "/a", "name": "x", "action": {"exec": "true"}}]
+      | ^
+      hint: give one of them another name = "…"; a watch without one is named by its description or file
+    "#);
+    dir.write("b.json", &named(&["y"]));
+    assert_eq!(names(&dir.reload()), ["x", "y"]);
+    dir.write("a.json", &named(&["y"]));
+    let reload = dir.reload();
+    assert_eq!(
+        (names(&reload), outcome(&reload, "a.json")),
+        (vec!["x", "y"], "Failed(1), 1 kept".to_owned())
+    );
+}
+
+#[test]
+fn a_name_may_move_from_one_file_to_another() {
+    let mut dir = Dir::new(&[("a.json", &named(&["x"])), ("b.json", &named(&["y"]))]);
+    dir.reload();
+    dir.write("a.json", &named(&["y"]));
+    dir.write("b.json", &named(&["x"]));
+    let reload = dir.reload();
+    assert_eq!((names(&reload), reload.errors().count()), (vec!["y", "x"], 0));
+}
+
+#[test]
+fn a_name_is_not_free_while_the_file_that_gave_it_up_fails() {
+    let mut dir = Dir::new(&[
+        ("a.json", &named(&["x"])),
+        ("b.json", &named(&["y"])),
+        ("c.json", &named(&["z"])),
+    ]);
+    dir.reload();
+    // c fails, so z stays taken; so b fails and keeps y; so a, which takes y, fails too.
+    dir.write("a.json", &named(&["y"]));
+    dir.write("b.json", &named(&["z"]));
+    dir.write("c.json", "[");
+    let reload = dir.reload();
+    assert_eq!(names(&reload), ["x", "y", "z"]);
+    for file in ["a.json", "b.json", "c.json"] {
+        assert_eq!(outcome(&reload, file), "Failed(1), 1 kept");
+    }
+}
+
+#[test]
+fn equal_settings_are_shared() {
+    let watch = |n: usize| format!("{{\"znode\": \"/n/{n}\", \"action\": {{\"exec\": \"true\"}}}}");
+    let text = format!("[{}]", (0..100).map(watch).collect::<Vec<_>>().join(","));
+    let reload = Dir::new(&[("a.json", &text)]).reload();
+    let first = &reload.watches[0];
+    for watch in &reload.watches {
+        assert!(std::sync::Arc::ptr_eq(&watch.policy, &first.policy));
+        assert!(std::sync::Arc::ptr_eq(&watch.process, &first.process));
+        assert!(std::sync::Arc::ptr_eq(&watch.name, &watch.description));
+    }
+    assert_eq!(&*reload.watches[99].name, "a-100");
+}
+
+#[test]
+fn check_shows_a_table() {
+    let text = r#"[
+  {"znode": "/git/head", "action": {"exec": "cd /srv/repo && git pull --quiet --recurse-submodules"}, "name": "pull", "uid": "daemon", "timeout": 60},
+  {"znode": "/app", "watch_type": "WATCH_TREE", "action": {"exec": ["systemctl", "reload", "app"]}, "run_mode": "RESTART", "uid": "daemon"}
+]"#;
+    let mut dir = Dir::new(&[("app.json", text)]);
+    let reload = dir.reload();
+    let table = report::render_table(&reload.watches).replace(dir.dir.path().to_str().unwrap(), "DIR");
+    insta::assert_snapshot!(table, @r"
+    NAME   ZNODE      TYPE  ACTION                                     MODE     USER    TIMEOUT  WHERE
+    pull   /git/head  data  cd /srv/repo && git pull --quiet --recur…  QUEUE    daemon  60 s     DIR/app.json:2
+    app-2  /app       tree  systemctl reload app                       RESTART  daemon  -        DIR/app.json:3
+    ");
+}
+
+#[test]
+fn check_gives_json() {
+    let mut dir = Dir::new(&[
+        ("a.json", ONE),
+        ("b.json", "[{\"znode\": 1, \"action\": {\"exec\": \"true\"}}]"),
+    ]);
+    let json = report::to_json(&dir.reload());
+    let text = serde_json::to_string_pretty(&json)
+        .unwrap()
+        .replace(dir.dir.path().to_str().unwrap(), "DIR");
+    insta::assert_snapshot!(text, @r#"
+    {
+      "errors": [
+        {
+          "file": "DIR/b.json",
+          "hint": null,
+          "message": "znode must be a string, not the number 1",
+          "position": {
+            "column": 12,
+            "line": 1
+          },
+          "source_line": {
+            "caret": 11,
+            "text": "[{\"znode\": 1, \"action\": {\"exec\": \"true\"}}]"
+          }
+        }
+      ],
+      "watches": [
+        {
+          "action": {
+            "exec": "true"
+          },
+          "column": 2,
+          "description": "a-1",
+          "file": "DIR/a.json",
+          "line": 1,
+          "name": "a-1",
+          "run_mode": "QUEUE",
+          "timeout": null,
+          "user": "root",
+          "watch_type": "data",
+          "znode": "/a"
+        }
+      ]
+    }
+    "#);
+}

@@ -1,0 +1,302 @@
+//! `.twc` files, from text to watches, with the real helper process.
+
+mod functions;
+mod limits;
+mod loads;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use twitcher::config::{Config, Evaluator, FileOutcome, Reload, report};
+use twitcher::model::{Action, RunMode, Watch};
+
+/// A directory of configuration files.
+struct Dir {
+    dir: tempfile::TempDir,
+    config: Config,
+}
+
+impl Dir {
+    fn new(files: &[(&str, &str)]) -> Self {
+        Self::with_budget(files, Duration::from_secs(20))
+    }
+
+    fn with_budget(files: &[(&str, &str)], budget: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let evaluator = Evaluator::new(env!("CARGO_BIN_EXE_twitcher").into()).with_budget(budget);
+        let config = Config::new(vec![dir.path().to_owned()], evaluator);
+        let this = Self { dir, config };
+        for (name, text) in files {
+            this.write(name, text);
+        }
+        this
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn reload(&mut self) -> Reload {
+        self.config.reload()
+    }
+
+    /// The watches, when nothing is wrong.
+    fn watches(&mut self) -> Vec<Arc<Watch>> {
+        let reload = self.reload();
+        assert_eq!(report::render_errors(&reload), "");
+        reload.watches
+    }
+
+    /// All errors as text, with the directory written as `DIR`.
+    fn errors(&mut self) -> String {
+        let reload = self.reload();
+        report::render_errors(&reload).replace(self.dir.path().to_str().unwrap(), "DIR")
+    }
+}
+
+fn errors(text: &str) -> String {
+    Dir::new(&[("a.twc", text)]).errors()
+}
+
+fn names(reload: &Reload) -> Vec<&str> {
+    reload.watches.iter().map(|watch| &*watch.name).collect()
+}
+
+fn outcome(reload: &Reload, file: &str) -> String {
+    let report = reload.files.iter().find(|report| report.file.ends_with(file)).unwrap();
+    match &report.outcome {
+        FileOutcome::Failed { errors, kept } => format!("Failed({}), {kept} kept", errors.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_examples_of_the_first_twitcher_run_unchanged() {
+    let watches = Dir::new(&[(
+        "examples.twc",
+        r#"
+# A comment, and code at the top level.
+def example2():
+    open('/tmp/twitcher_example2.out', 'w').write('testing')
+
+RegisterWatch(znode='/twitcher/example2', action=example2)
+RegisterWatch(znode='/brady/test',
+              action=Exec('\n'.join([
+                  'date >> /tmp/x',
+                  'echo hi',
+              ])))
+RegisterWatch('/a', lambda: None, False, False, PARALLEL, 'daemon', None, None, 5, 'by position')
+for n in range(2):
+    if n:
+        RegisterWatch('/loop/%d' % n, Exec(command=["echo", str(n)]), run_mode=RESTART)
+"#,
+    )])
+    .watches();
+    let shown: Vec<_> = watches
+        .iter()
+        .map(|watch| (&*watch.name, watch.znode.as_str(), watch.origin.line))
+        .collect();
+    let expected = [
+        ("examples-1", "/twitcher/example2", 6),
+        ("examples-2", "/brady/test", 7),
+        ("by position", "/a", 12),
+        ("examples-4", "/loop/1", 15),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(watches[1].action, Action::Shell("date >> /tmp/x\necho hi".into()));
+    let by_position = &watches[2];
+    assert!(!by_position.process.pipe_stdin && !by_position.policy.run_on_load);
+    assert_eq!(by_position.policy.run_mode, RunMode::Parallel);
+    assert_eq!(by_position.process.identity.user, "daemon");
+    assert_eq!(by_position.process.timeout, Some(Duration::from_secs(5)));
+    let Action::Function(action) = &by_position.action else {
+        panic!("{:?}", by_position.action)
+    };
+    assert_eq!(action.call, 2);
+}
+
+#[test]
+fn every_field_and_constant_can_be_given() {
+    let watches = Dir::new(&[(
+        "a.twc",
+        r#"
+RegisterWatch(
+    znode = "/a", action = Exec(["true"]), name = "n", description = "d", watch_type = WATCH_CHILDREN, pipe_stdin = False,
+    run_on_load = False, run_mode = QUEUE, max_parallel = 2, uid = 1, gid = "daemon", timeout = 0.5, kill_after = 1,
+    notify_signal = SIGUSR1, on_failure = STOP, on_delete = True, settle = 1, settle_max = 2, splay = 3600, min_interval = 1,
+    refuse_empty = True, cwd = "/tmp", umask = 0o27, env = {"A": "b"}, inherit_env = True, limits = {"nofile": [5, 6]})
+RegisterWatch("/b", Exec("x"), on_failure = KEEP, run_mode = DISCARD, watch_type = WATCH_DATA, umask = "077", notify_signal = None)
+RegisterWatch("/c", Exec("x"), watch_type = WATCH_TREE, notify_signal = 1)
+"#,
+    )])
+    .watches();
+    let watch = &watches[0];
+    assert_eq!((watch.process.umask, watches[1].process.umask), (0o27, 0o77));
+    assert_eq!(
+        (watch.policy.notify_signal, watches[2].policy.notify_signal),
+        (Some(10), Some(1))
+    );
+    assert!(watch.policy.delay < Duration::from_secs(3600));
+    assert_eq!((watch.process.identity.uid, watch.process.limits[0].hard), (Some(1), 6));
+}
+
+#[test]
+fn syntax_errors_and_unknown_names_are_located() {
+    insta::assert_snapshot!(errors("x = 1\nRegisterWatch(znode='/a'\n  action=1)\n"), @r"
+    DIR/a.twc:3:3: parse error: unexpected identifier 'action', expected symbol ')'
+      |   action=1)
+      |   ^
+    ");
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_mode=QEUE)\n"), @r"
+    DIR/a.twc:1:41: variable `QEUE` not found, did you mean `QUEUE`?
+      | RegisterWatch('/a', Exec('x'), run_mode=QEUE)
+      |                                         ^
+    ");
+    insta::assert_snapshot!(errors("import os\n"), @r"
+    DIR/a.twc:1:1: parse error: cannot use reserved keyword `import`
+      | import os
+      | ^
+      hint: Starlark is a dialect of Python without modules, classes, exceptions, while and with
+    ");
+    insta::assert_snapshot!(errors("def f(x):\n    return x + 'ü'\n\ny = 'é' + str(f(1))\n"), @r"
+    DIR/a.twc:2:12: operation `+` not supported for types `int` and `string`
+      |     return x + 'ü'
+      |            ^
+      hint: called from DIR/a.twc:4:15
+    ");
+}
+
+#[test]
+fn all_wrong_fields_are_told_each_at_its_place() {
+    insta::assert_snapshot!(errors(r#"
+RegisterWatch(
+    znode = "git/head",
+    action = Exec("git pull"),   # znode = "/in/a/comment",
+    runmode = QUEUE,
+    timeout = "60",
+)
+RegisterWatch("/a", Exec(5), env = {1: 2})
+RegisterWatch("/b", Exec("x"), **{"uid": "nobdy"})
+RegisterWatch("/c", Exec("x"), name = "twice")
+for n in range(3):
+    RegisterWatch("/d/%d" % n, Exec("x"), name = "twice")
+RegisterWatch("/e", print("now"))
+"#), @r#"
+    DIR/a.twc:3:13: znode path "git/head" is not absolute: it must begin with "/"
+      |     znode = "git/head",
+      |             ^
+
+    DIR/a.twc:5:5: unknown field "runmode"
+      |     runmode = QUEUE,
+      |     ^
+      hint: did you mean "run_mode"?
+
+    DIR/a.twc:6:15: timeout must be a number of seconds above 0 and at most 10 years, not the string "60"
+      |     timeout = "60",
+      |               ^
+
+    DIR/a.twc:8:21: action must be a command line or a list of strings, not the number 5
+      | RegisterWatch("/a", Exec(5), env = {1: 2})
+      |                     ^
+
+    DIR/a.twc:8:36: env must be a dict of strings, not a dict with a key that is not a string
+      | RegisterWatch("/a", Exec(5), env = {1: 2})
+      |                                    ^
+
+    DIR/a.twc:9:1: there is no user "nobdy"
+      | RegisterWatch("/b", Exec("x"), **{"uid": "nobdy"})
+      | ^
+      hint: did you mean "nobody"?
+
+    DIR/a.twc:12:50: the name "twice" is already taken by the watch at DIR/a.twc:10:1
+      |     RegisterWatch("/d/%d" % n, Exec("x"), name = "twice")
+      |                                                  ^
+      hint: give one of them another name = "…"; a watch without one is named by its description or file
+
+    DIR/a.twc:13:1: action is missing
+      | RegisterWatch("/e", print("now"))
+      | ^
+    "#);
+}
+
+#[test]
+fn calls_that_make_no_sense_are_located() {
+    insta::assert_snapshot!(errors("RegisterWatch(*range(12))\n"), @r"
+    DIR/a.twc:1:1: RegisterWatch takes at most 10 arguments by position, not 12
+      | RegisterWatch(*range(12))
+      | ^
+      hint: give the other fields by name
+    ");
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), znode='/b')\n"), @r"
+    DIR/a.twc:1:1: RegisterWatch got znode both by position and by name
+      | RegisterWatch('/a', Exec('x'), znode='/b')
+      | ^
+    ");
+}
+
+#[test]
+fn what_this_version_lacks_says_so() {
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))\n"), @r"
+    DIR/a.twc:1:43: this version of Twitcher does not support Retry()
+      | RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))
+      |                                           ^
+      hint: use on_failure = KEEP or STOP, or retry in the command itself
+    ");
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Wasm('render', config={}))\n"), @r"
+    DIR/a.twc:1:21: this version of Twitcher does not support Wasm()
+      | RegisterWatch('/a', Wasm('render', config={}))
+      |                     ^
+      hint: use Exec or a function as the action
+    ");
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)\n"), @r"
+    DIR/a.twc:1:44: run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it
+      | RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)
+      |                                            ^
+      hint: True runs the action at every start, False only for changes after it
+    ");
+}
+
+#[test]
+fn what_only_an_action_can_do_is_refused_while_loading() {
+    let texts = [
+        "x = open('/etc/passwd').read()",
+        "stdin()",
+        "run(['true'])",
+        "x = env['HOME']",
+        "x = env.get('HOME')",
+    ];
+    let all = texts.map(|text| errors(&format!("{text}\n"))).join("\n");
+    insta::assert_snapshot!(all, @r"
+    DIR/a.twc:1:5: open() works only while an action runs, not while the file is loaded
+      | x = open('/etc/passwd').read()
+      |     ^
+      hint: put it into a function, and give the function as an action
+
+    DIR/a.twc:1:1: stdin() works only while an action runs, not while the file is loaded
+      | stdin()
+      | ^
+      hint: put it into a function, and give the function as an action
+
+    DIR/a.twc:1:1: run() works only while an action runs, not while the file is loaded
+      | run(['true'])
+      | ^
+      hint: put it into a function, and give the function as an action
+
+    DIR/a.twc:1:5: env works only while an action runs, not while the file is loaded
+      | x = env['HOME']
+      |     ^
+      hint: put it into a function, and give the function as an action
+
+    DIR/a.twc:1:5: env works only while an action runs, not while the file is loaded
+      | x = env.get('HOME')
+      |     ^
+      hint: put it into a function, and give the function as an action
+    ");
+}
