@@ -39,20 +39,43 @@ fn runs_at_load_and_at_every_change_and_says_so() {
     let ended = daemon.wait_runs("my watch", 2).pop().unwrap();
     assert_eq!(site.read("out/log"), "one\ntwo\n");
     assert_eq!(ended["outcome"], "success");
-    assert!(ended["seconds"].as_f64().unwrap() > 0.0 && ended["max_rss_kib"].as_u64().unwrap() > 100, "{ended}");
+    assert!(
+        ended["seconds"].as_f64().unwrap() > 0.0 && ended["max_rss_kib"].as_u64().unwrap() > 100,
+        "{ended}"
+    );
     assert!(ended["timestamp"].is_string() && ended["level"] == "INFO", "{ended}");
     let run = ended["run_id"].as_str().unwrap();
-    let output = daemon.wait("output", |line| line["message"] == "to the log" && line["run_id"] == run);
-    assert_eq!((&output["watch"], &output["stream"]), (&"my watch".into(), &"stdout".into()));
-    let started = daemon.wait("started", |line| line["message"] == "run started" && line["run_id"] == run);
+    let output = daemon.wait("output", |line| {
+        line["message"] == "to the log" && line["run_id"] == run
+    });
+    assert_eq!(
+        (&output["watch"], &output["stream"]),
+        (&"my watch".into(), &"stdout".into())
+    );
+    let started = daemon.wait("started", |line| {
+        line["message"] == "run started" && line["run_id"] == run
+    });
     assert_eq!(started["event"], "data");
     daemon.wait("armed", message("my watch", "watch armed"));
     let env = site.lines("out/env");
-    for expected in ["TWITCHER_ZNODE=/a/b", "TWITCHER_EVENT=data", "TWITCHER_NAME=my watch", "TWITCHER_ATTEMPT=1", "HOME=/root", "USER=root"] {
-        assert!(env.iter().any(|line| line == expected), "{expected} is missing in {env:?}");
+    for expected in [
+        "TWITCHER_ZNODE=/a/b",
+        "TWITCHER_EVENT=data",
+        "TWITCHER_NAME=my watch",
+        "TWITCHER_ATTEMPT=1",
+        "HOME=/root",
+        "USER=root",
+    ] {
+        assert!(
+            env.iter().any(|line| line == expected),
+            "{expected} is missing in {env:?}"
+        );
     }
     assert!(env.contains(&format!("TWITCHER_RUN_ID={run}")));
-    assert!(!env.iter().any(|line| line.starts_with("CARGO")), "the daemon's environment leaks: {env:?}");
+    assert!(
+        !env.iter().any(|line| line.starts_with("CARGO")),
+        "the daemon's environment leaks: {env:?}"
+    );
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
@@ -81,7 +104,9 @@ RegisterWatch('/p', Exec(['/bin/sh', '-c', 'cat > OUT/positional']), False, True
     );
     fs::set_permissions(site.path("out"), fs::Permissions::from_mode(0o777)).unwrap();
     let daemon = site.start();
-    daemon.wait_for(4, "runs", |line| line["message"] == "run ended" && line["outcome"] == "success");
+    daemon.wait_for(4, "runs", |line| {
+        line["message"] == "run ended" && line["outcome"] == "success"
+    });
     assert_eq!(site.lines("out/date").len(), 2);
     assert_eq!(site.read("out/example2"), "testing");
     assert_eq!(site.read("out/lambda"), "x");
@@ -116,7 +141,10 @@ fn queue_remembers_only_the_newest() {
 fn discard_ignores_for_good() {
     let site = Site::new();
     site.set("/n", "1");
-    site.config("a.twc", &format!("RegisterWatch('/n', {GATED}, run_mode=DISCARD, name='d')"));
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', {GATED}, run_mode=DISCARD, name='d')"),
+    );
     let daemon = site.start();
     until("the first runs", || site.read("out/log") == "start 1\n");
     seen(&daemon, &site, "d", "/n", "2");
@@ -133,16 +161,23 @@ fn discard_ignores_for_good() {
 fn parallel_runs_at_once_up_to_its_cap() {
     let site = Site::new();
     site.set("/n", "1");
-    site.config("a.twc", &format!("RegisterWatch('/n', {GATED}, run_mode=PARALLEL, max_parallel=2, name='p')"));
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', {GATED}, run_mode=PARALLEL, max_parallel=2, name='p')"),
+    );
     let daemon = site.start();
     until("the first runs", || site.lines("out/log").len() == 1);
     seen(&daemon, &site, "p", "/n", "2");
-    until("the second runs beside it", || site.lines("out/log") == ["start 1", "start 2"]);
+    until("the second runs beside it", || {
+        site.lines("out/log") == ["start 1", "start 2"]
+    });
     seen(&daemon, &site, "p", "/n", "3");
     daemon.wait("the third waits", message("p", "update queued"));
     assert_eq!(site.lines("out/log").len(), 2);
     go(&site, "2");
-    until("the third took its place", || site.lines("out/log") == ["start 1", "start 2", "end 2", "start 3"]);
+    until("the third took its place", || {
+        site.lines("out/log") == ["start 1", "start 2", "end 2", "start 3"]
+    });
     go(&site, "1");
     go(&site, "3");
     daemon.wait_runs("p", 3);
@@ -154,7 +189,10 @@ fn restart_terminates_and_runs_the_newest_never_two_at_once() {
     site.set("/n", "1");
     // The action cleans up for a while when it is terminated: the next one must wait for that.
     let action = "trap 'sleep 0.2; echo end >> OUT/log; exit' TERM; echo \"start $(cat)\" >> OUT/log; while :; do sleep 0.01; done";
-    site.config("a.twc", &format!("RegisterWatch('/n', Exec({action:?}), run_mode=RESTART, name='r')"));
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', Exec({action:?}), run_mode=RESTART, name='r')"),
+    );
     let daemon = site.start();
     until("the first runs", || site.lines("out/log").len() == 1);
     seen(&daemon, &site, "r", "/n", "2");
@@ -169,7 +207,10 @@ fn notify_signal_is_sent_at_every_update() {
     let site = Site::new();
     site.set("/n", "1");
     let action = "trap 'echo told >> OUT/log' USR1; echo ready >> OUT/log; while [ ! -e OUT/go ]; do sleep 0.01; done";
-    site.config("a.twc", &format!("RegisterWatch('/n', Exec({action:?}), notify_signal=SIGUSR1, name='n')"));
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', Exec({action:?}), notify_signal=SIGUSR1, name='n')"),
+    );
     let daemon = site.start();
     until("it is ready", || site.lines("out/log").len() == 1);
     for (count, data) in ["2", "3", "4"].iter().enumerate() {
@@ -185,10 +226,16 @@ fn a_timeout_is_an_outcome_and_the_next_change_runs() {
     let site = Site::new();
     site.set("/n", "hang");
     let action = "trap '' TERM; if [ $(cat) = hang ]; then echo $$ > OUT/pid; sleep 1000; sleep 1000; fi";
-    site.config("a.twc", &format!("RegisterWatch('/n', Exec({action:?}), timeout=0.3, kill_after=0.2, name='t')"));
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', Exec({action:?}), timeout=0.3, kill_after=0.2, name='t')"),
+    );
     let daemon = site.start();
     let ended = daemon.wait_runs("t", 1).remove(0);
-    assert_eq!((&ended["outcome"], &ended["level"]), (&"timed out".into(), &"WARN".into()));
+    assert_eq!(
+        (&ended["outcome"], &ended["level"]),
+        (&"timed out".into(), &"WARN".into())
+    );
     assert!(!alive(Pid::from_raw(site.read("out/pid").trim().parse().unwrap())));
     site.set("/n", "fine");
     assert_eq!(daemon.wait_runs("t", 2)[1]["outcome"], "success");
@@ -197,9 +244,14 @@ fn a_timeout_is_an_outcome_and_the_next_change_runs() {
 #[test]
 fn nodes_that_come_go_and_come_again() {
     let site = Site::new();
-    site.config("a.twc", r#"RegisterWatch("/late/node", Exec("echo $TWITCHER_EVENT $(cat) >> OUT/log"), on_delete=True, name="n")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch("/late/node", Exec("echo $TWITCHER_EVENT $(cat) >> OUT/log"), on_delete=True, name="n")"#,
+    );
     let daemon = site.start();
-    daemon.wait("armed though absent", |line| line["watch"] == "n" && line["message"].as_str().is_some_and(|m| m.contains("absent")));
+    daemon.wait("armed though absent", |line| {
+        line["watch"] == "n" && line["message"].as_str().is_some_and(|m| m.contains("absent"))
+    });
     site.set("/late/node", "a");
     daemon.wait_runs("n", 1);
     fs::remove_file(site.path("tree/late/node")).unwrap();
@@ -228,7 +280,11 @@ RegisterWatch("/hosts", Exec("tr '\n' ' ' >> OUT/tree; echo >> OUT/tree"), watch
     daemon.wait_runs("t", 1);
     site.set("/hosts/b", "2");
     daemon.wait_runs("t", 2);
-    assert_eq!(site.lines("out/children"), ["b ", "a b "], "a changed child's data is no change of the children");
+    assert_eq!(
+        site.lines("out/children"),
+        ["b ", "a b "],
+        "a changed child's data is no change of the children"
+    );
     assert_eq!(site.lines("out/tree").last().unwrap(), "/hosts/b ");
 }
 
@@ -237,7 +293,9 @@ fn stop_parks_the_watch_until_its_file_changes() {
     let site = Site::new();
     site.set("/n", "bad");
     let config = |comment: &str| {
-        format!("RegisterWatch('/n', Exec('read d; echo $d >> OUT/log; [ $d = good ]'), on_failure=STOP, name='s', description='{comment}')")
+        format!(
+            "RegisterWatch('/n', Exec('read d; echo $d >> OUT/log; [ $d = good ]'), on_failure=STOP, name='s', description='{comment}')"
+        )
     };
     site.config("a.twc", &config("one"));
     let daemon = site.start();
@@ -257,7 +315,10 @@ fn a_launch_error_is_told_from_an_exit_code() {
     site.config("a.twc", r#"RegisterWatch("/n", Exec(["/no/such/program"]), name="n")"#);
     let daemon = site.start();
     let outcome = daemon.wait_runs("n", 1)[0]["outcome"].clone();
-    assert_eq!(outcome, "cannot execute \"/no/such/program\": No such file or directory (os error 2)");
+    assert_eq!(
+        outcome,
+        "cannot execute \"/no/such/program\": No such file or directory (os error 2)"
+    );
 }
 
 #[test]
@@ -278,11 +339,16 @@ fn a_reload_touches_only_what_changed() {
     let loads = || daemon.count(|line| line["message"] == "configuration loaded");
     // One watch of a file changes, and moves to another line.
     let before = loads();
-    site.config("one.twc", &(String::from("\n\n") + &watch("b", "v2") + &watch("a", "v1")));
+    site.config(
+        "one.twc",
+        &(String::from("\n\n") + &watch("b", "v2") + &watch("a", "v1")),
+    );
     daemon.wait_runs("b", 2);
     // A broken file keeps its watches.
     site.config("sub/two.twc", "RegisterWatch('/c', Exec('true'\n");
-    let refused = daemon.wait("refused", |line| line["message"].as_str().is_some_and(|m| m.contains("two.twc:")));
+    let refused = daemon.wait("refused", |line| {
+        line["message"].as_str().is_some_and(|m| m.contains("two.twc:"))
+    });
     assert_eq!(refused["level"], "ERROR");
     site.set("/c", "2");
     daemon.wait_runs("c", 2);
@@ -291,12 +357,18 @@ fn a_reload_touches_only_what_changed() {
     site.set("/d", "1");
     site.config("deep/er/three.twc", &watch("d", "v1"));
     daemon.wait_runs("d", 1);
-    daemon.wait("removed", |line| line["message"] == "configuration loaded" && line["removed"] == 2);
+    daemon.wait("removed", |line| {
+        line["message"] == "configuration loaded" && line["removed"] == 2
+    });
     site.set("/a", "2");
     site.set("/d", "2");
     daemon.wait_runs("d", 2);
     assert!(loads() > before);
-    assert_eq!(site.lines("out/a"), ["v1 1"], "unchanged: not run again; removed: not run any more");
+    assert_eq!(
+        site.lines("out/a"),
+        ["v1 1"],
+        "unchanged: not run again; removed: not run any more"
+    );
     assert_eq!(site.lines("out/b"), ["v1 1", "v2 1"]);
     assert_eq!(site.lines("out/c"), ["v1 1", "v1 2"]);
     assert_eq!(site.lines("out/d"), ["v1 1", "v1 2"]);
@@ -306,7 +378,10 @@ fn a_reload_touches_only_what_changed() {
 fn many_reloads_lead_to_one_run_per_change() {
     let site = Site::new();
     site.set("/n", "1");
-    site.config("a.twc", "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log'), name='n')");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log'), name='n')",
+    );
     let daemon = site.start();
     daemon.wait_runs("n", 1);
     for count in 2..7 {
@@ -328,7 +403,9 @@ fn a_running_action_of_a_changed_watch_stays_owned() {
     let daemon = site.start();
     until("it runs", || site.lines("out/log").len() == 1);
     site.config("a.twc", &format!("RegisterWatch('/n', {GATED}, name='n', timeout=100)"));
-    daemon.wait("changed", |line| line["message"] == "configuration loaded" && line["changed"] == 1);
+    daemon.wait("changed", |line| {
+        line["message"] == "configuration loaded" && line["changed"] == 1
+    });
     daemon.wait("the load waits", message("n", "update queued"));
     assert_eq!(site.lines("out/log"), ["start 1"], "two at once");
     go(&site, "1");
@@ -343,7 +420,10 @@ fn half_written_files_are_not_loaded() {
     site.set("/n", "1");
     let daemon = site.start();
     let mut file = fs::File::create(site.path("conf/a.twc")).unwrap();
-    let text = format!("RegisterWatch('/n', Exec('cat > {}'), name='n')\n", site.path("out/log").display());
+    let text = format!(
+        "RegisterWatch('/n', Exec('cat > {}'), name='n')\n",
+        site.path("out/log").display()
+    );
     let (first, second) = text.split_at(text.len() / 2);
     file.write_all(first.as_bytes()).unwrap();
     file.sync_all().unwrap();
@@ -373,7 +453,10 @@ fn shutdown_lets_runs_end() {
 fn shutdown_terminates_what_takes_too_long() {
     let site = Site::new();
     site.set("/n", "1");
-    site.config("a.twc", "RegisterWatch('/n', Exec('echo $$ > OUT/pid; exec sleep 1000'), name='n')");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('echo $$ > OUT/pid; exec sleep 1000'), name='n')",
+    );
     let tree = site.path("tree");
     let mut daemon = site.start_with(&["--tree", &tree.to_string_lossy(), "--drain-timeout", "0.3"]);
     until("it runs", || site.read("out/pid").ends_with('\n'));
@@ -396,10 +479,16 @@ fn no_action_delays_another_watch() {
     ];
     for (index, script) in hostile.iter().enumerate() {
         site.set(&format!("/h/{index}"), &"x".repeat(1_000_000));
-        site.config(&format!("h{index}.twc"), &format!("RegisterWatch('/h/{index}', Exec({script:?}), name='h{index}')"));
+        site.config(
+            &format!("h{index}.twc"),
+            &format!("RegisterWatch('/h/{index}', Exec({script:?}), name='h{index}')"),
+        );
     }
     site.set("/n", "0");
-    site.config("n.twc", "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log'), name='n')");
+    site.config(
+        "n.twc",
+        "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log'), name='n')",
+    );
     let daemon = site.start();
     for index in 0..hostile.len() {
         daemon.wait("hostile action runs", message(&format!("h{index}"), "run started"));
@@ -410,7 +499,11 @@ fn no_action_delays_another_watch() {
         until("it is handled", || site.lines("out/log").len() == round + 1);
     }
     // Generous, as both cores are kept busy; the point is that none of it waits for the others.
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?} for 20 changes", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(15),
+        "{:?} for 20 changes",
+        begin.elapsed()
+    );
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let kib: u64 = rss.trim().trim_end_matches(" kB").trim().parse().unwrap();
@@ -421,14 +514,20 @@ fn no_action_delays_another_watch() {
 fn nothing_leaks() {
     let site = Site::new();
     site.set("/n", "0");
-    site.config("a.twc", "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log; setsid -f true'), name='n')");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log; setsid -f true'), name='n')",
+    );
     let daemon = site.start();
     daemon.wait_runs("n", 1);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     let children = || {
         let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
         let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        tasks.flatten().map(|task| read(task).split_whitespace().count()).sum::<usize>()
+        tasks
+            .flatten()
+            .map(|task| read(task).split_whitespace().count())
+            .sum::<usize>()
     };
     until("it is quiet", || children() == 1);
     let before = descriptors();
@@ -461,7 +560,12 @@ fn configuration_that_others_may_write_is_refused_as_root() {
     site.config("bad.twc", "RegisterWatch('/n', Exec('true'), name='bad')");
     fs::set_permissions(site.path("conf/bad.twc"), fs::Permissions::from_mode(0o666)).unwrap();
     let daemon = site.start();
-    daemon.wait("refused", |line| line["level"] == "ERROR" && line["message"].as_str().is_some_and(|m| m.contains("0666") || m.contains("666")));
+    daemon.wait("refused", |line| {
+        line["level"] == "ERROR"
+            && line["message"]
+                .as_str()
+                .is_some_and(|m| m.contains("0666") || m.contains("666"))
+    });
     daemon.wait_runs("good", 1);
     assert_eq!(daemon.count(message("bad", "")), 0);
 }
@@ -479,7 +583,11 @@ fn the_log_file_is_opened_anew_on_sighup() {
         .arg(&log)
         .spawn()
         .unwrap();
-    let loaded = || fs::read_to_string(&log).unwrap_or_default().contains("configuration loaded");
+    let loaded = || {
+        fs::read_to_string(&log)
+            .unwrap_or_default()
+            .contains("configuration loaded")
+    };
     until("it logs", loaded);
     fs::rename(&log, &old).unwrap();
     kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
@@ -495,25 +603,47 @@ fn it_goes_into_the_background_with_a_locked_pid_file() {
     site.config("a.twc", "RegisterWatch('/n', Exec('cat > OUT/log'), name='n')");
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
-        command.args(["run", "--daemonize", "--tree"]).arg(site.path("tree")).arg("--config").arg(site.path("conf"));
-        command.arg("--pidfile").arg(site.path("pid")).arg("--logfile").arg(site.path("log"));
+        command
+            .args(["run", "--daemonize", "--tree"])
+            .arg(site.path("tree"))
+            .arg("--config")
+            .arg(site.path("conf"));
+        command
+            .arg("--pidfile")
+            .arg(site.path("pid"))
+            .arg("--logfile")
+            .arg(site.path("log"));
         command.output().unwrap()
     };
     assert_eq!(run().status.code(), Some(0));
-    until("it runs", || site.read("out/log") == "1" && site.read("pid").ends_with('\n'));
+    until("it runs", || {
+        site.read("out/log") == "1" && site.read("pid").ends_with('\n')
+    });
     let pid: i32 = site.read("pid").trim().parse().unwrap();
     let second = run();
     assert_eq!(second.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&second.stderr).contains(&format!("(pid {pid})")), "{second:?}");
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains(&format!("(pid {pid})")),
+        "{second:?}"
+    );
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    until("it is gone and its pid file with it", || !alive(Pid::from_raw(pid)) && !site.path("pid").exists());
+    until("it is gone and its pid file with it", || {
+        !alive(Pid::from_raw(pid)) && !site.path("pid").exists()
+    });
 }
 
 #[test]
 fn what_cannot_start_says_why_and_with_which_code() {
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_twitcher")).args(arguments).env_remove("TWITCHER_ZK").output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+            .args(arguments)
+            .env_remove("TWITCHER_ZK")
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     assert_eq!(run(&["run", "--no-such-flag"]).0, Some(2));
     let (code, text) = run(&["run", "--config", "/"]);
@@ -528,8 +658,18 @@ fn what_cannot_start_says_why_and_with_which_code() {
 
 #[test]
 fn the_demo_shows_both_reacting() {
-    let output = Command::new(env!("CARGO_BIN_EXE_twitcher")).arg("demo").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+        .arg("demo")
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("pulling 9d03b7e") && text.contains("listen = 8080"), "{text}");
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("pulling 9d03b7e") && text.contains("listen = 8080"),
+        "{text}"
+    );
 }

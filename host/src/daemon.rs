@@ -173,8 +173,15 @@ impl Daemon {
         {
             let (watch, exists) = (&entry.watch, version != Version::Absent);
             let stat = stat.unwrap_or_default();
-            info!(watch = &*watch.name, znode = watch.znode.as_str(), exists, version = stat.version, mzxid = stat.mzxid,
-                bytes, "change seen");
+            info!(
+                watch = &*watch.name,
+                znode = watch.znode.as_str(),
+                exists,
+                version = stat.version,
+                mzxid = stat.mzxid,
+                bytes,
+                "change seen"
+            );
         }
         self.carry_out(id, effects);
     }
@@ -197,7 +204,13 @@ impl Daemon {
                     log_end(entry, run, &report);
                 }
                 if let Some((id, _)) = self.runs.remove(&run) {
-                    self.advance(id, Input::Exited { run, success: report.outcome.is_success() });
+                    self.advance(
+                        id,
+                        Input::Exited {
+                            run,
+                            success: report.outcome.is_success(),
+                        },
+                    );
                     self.registry.forget_if_finished(id);
                 }
             }
@@ -263,8 +276,13 @@ impl Daemon {
         // The source may have ended; it is told everything when it is started anew.
         let _ = self.source.changes.send(plan.change);
         info!(
-            watches = self.registry.len(), added = summary.added, changed = summary.changed, removed = summary.removed,
-            unchanged = summary.unchanged, failed_files = loaded.failed_files, "configuration loaded"
+            watches = self.registry.len(),
+            added = summary.added,
+            changed = summary.changed,
+            removed = summary.removed,
+            unchanged = summary.unchanged,
+            failed_files = loaded.failed_files,
+            "configuration loaded"
         );
     }
 
@@ -284,7 +302,11 @@ impl Daemon {
     /// Starts nothing more and lets what runs end.
     async fn drain(mut self, runs: &mut UnboundedReceiver<RunEvent>, again: impl Future<Output = ()>) -> Ended {
         let timeout = self.options.drain_timeout;
-        info!(running = self.runs.len(), drain_timeout = timeout.as_secs_f64(), "stopping");
+        info!(
+            running = self.runs.len(),
+            drain_timeout = timeout.as_secs_f64(),
+            "stopping"
+        );
         let ids: Vec<_> = self.registry.ids().collect();
         for id in ids {
             self.advance(id, Input::Retire);
@@ -311,7 +333,10 @@ impl Daemon {
             warn!(running = self.runs.len(), "{why}: terminating what still runs");
             ended = Ended::Terminated;
             let longest = self.runs.values().filter_map(|(id, _)| self.registry.get(*id));
-            let longest = longest.map(|entry| entry.watch.process.kill_after).max().unwrap_or_default();
+            let longest = longest
+                .map(|entry| entry.watch.process.kill_after)
+                .max()
+                .unwrap_or_default();
             deadline = Instant::now() + longest + LAST_GRACE;
             for run in self.runs.keys() {
                 self.launches.control(*run, Control::Terminate);
@@ -338,7 +363,9 @@ fn invocation(entry: &Entry, start: Start) -> Invocation {
 fn is_change(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| match effect {
         Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => *event != Event::Load,
-        Effect::Record(Decision::Ignored(why)) => !matches!(why, Ignored::Absent | Ignored::NotOnLoad | Ignored::Retired),
+        Effect::Record(Decision::Ignored(why)) => {
+            !matches!(why, Ignored::Absent | Ignored::NotOnLoad | Ignored::Retired)
+        }
         _ => false,
     })
 }

@@ -34,7 +34,10 @@ RegisterWatch(znode = "/app/port", action = render, description = "render app.co
 
 /// Runs the demo, telling on standard output what happens.
 pub fn run(program: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("twitcher-demo-").tempdir().context("cannot make a directory")?;
+    let dir = tempfile::Builder::new()
+        .prefix("twitcher-demo-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let (tree, config) = (dir.path().join("tree"), dir.path().join("watches"));
     for dir in [tree.join("git"), tree.join("app"), config.clone()] {
         fs::create_dir_all(dir)?;
@@ -50,7 +53,10 @@ pub fn run(program: &Path) -> Result<()> {
     println!("\nThe daemon, on a local directory instead of ZooKeeper: DIR/git/head is znode /git/head.\n");
     println!("$ twitcher run --tree tree --config watches");
     let mut daemon = Daemon::start(program, &tree, &config)?;
-    daemon.show_until("pull the repository: the node exists already, so its action runs at start", "pulling 4f2a91c")?;
+    daemon.show_until(
+        "pull the repository: the node exists already, so its action runs at start",
+        "pulling 4f2a91c",
+    )?;
 
     println!("\n$ echo '9d03b7e second commit' > tree/git/head");
     fs::write(tree.join("git/head"), "9d03b7e second commit\n")?;

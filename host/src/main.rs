@@ -9,18 +9,20 @@ use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher::cli::{self, Cli, Command, exit};
+use twitcher::config::{Config, Evaluator, report};
 use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Launcher};
 use twitcher::observe::{Destination, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
 use twitcher::source::{tree, zookeeper};
 use twitcher::{config, demo};
-use twitcher::config::{Config, Evaluator, report};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What the launcher lets an action's process run besides programs.
-const BODIES: Bodies = Bodies { function: config::function::run };
+const BODIES: Bodies = Bodies {
+    function: config::function::run,
+};
 /// Descriptors that the daemon needs for itself, and those of one run.
 const OWN_DESCRIPTORS: u64 = 512;
 const RUN_DESCRIPTORS: u64 = 4;
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
         Command::Man { dir } => clap_mangen::generate_to(Cli::command(), &dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))
             .map(|()| exit::SUCCESS),
-        Command::Launcher => launch::launcher_main(&BODIES).context("launcher").map(|()| exit::SUCCESS),
+        Command::Launcher => launch::launcher_main(&BODIES)
+            .context("launcher")
+            .map(|()| exit::SUCCESS),
         Command::Evaluate => return ExitCode::from(config::helper::serve() as u8),
     };
     code.map_or_else(
@@ -68,12 +72,19 @@ fn start(arguments: cli::Run) -> Result<Ended> {
     let source = source(&arguments)?;
     for path in &arguments.config {
         if let Err(error) = std::fs::metadata(path) {
-            bail!("configuration path {}: {error}; name another with --config", path.display());
+            bail!(
+                "configuration path {}: {error}; name another with --config",
+                path.display()
+            );
         }
     }
     let mut pidfile = arguments.pidfile.as_deref().map(Pidfile::lock).transpose()?;
     // The paths stay valid when --daemonize changes the directory.
-    let config = arguments.config.iter().map(std::path::absolute).collect::<Result<Vec<PathBuf>, _>>()?;
+    let config = arguments
+        .config
+        .iter()
+        .map(std::path::absolute)
+        .collect::<Result<Vec<PathBuf>, _>>()?;
     let destination = destination(&arguments)?;
     if arguments.daemonize {
         nix::unistd::daemon(false, false).context("cannot go into the background")?;
@@ -86,7 +97,11 @@ fn start(arguments: cli::Run) -> Result<Ended> {
     let max_running = raise_descriptor_limit()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Events are looked for after every few tasks: with tokio's default of 61, tasks that are busy would delay them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(7)
+        .build()?;
     let options = Options {
         config,
         program: THIS_PROGRAM.into(),
@@ -116,7 +131,10 @@ fn source(arguments: &cli::Run) -> Result<SourceOptions> {
     if let Some(file) = &given.zk_digest_file {
         let (user, password) = credentials(file)?;
         let credentials = format!("{user}:{password}").into_bytes();
-        options.auth.push(zookeeper::Auth { scheme: "digest".to_owned(), credentials });
+        options.auth.push(zookeeper::Auth {
+            scheme: "digest".to_owned(),
+            credentials,
+        });
     }
     if let Some(file) = &given.zk_sasl_file {
         let (user, password) = credentials(file)?;
@@ -124,7 +142,10 @@ fn source(arguments: &cli::Run) -> Result<SourceOptions> {
     }
     if given.zk_tls || given.zk_ca.is_some() || given.zk_cert.is_some() {
         let ca = given.zk_ca.clone().unwrap_or_else(|| SYSTEM_CA.into());
-        let tls = zookeeper::Tls { ca, identity: given.zk_cert.clone().zip(given.zk_key.clone()) };
+        let tls = zookeeper::Tls {
+            ca,
+            identity: given.zk_cert.clone().zip(given.zk_key.clone()),
+        };
         // Read again for each session; now only to refuse early what cannot work.
         tls.load()?;
         options.tls = Some(tls);
@@ -170,7 +191,10 @@ fn raise_descriptor_limit() -> Result<usize> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
     let runs = hard.saturating_sub(OWN_DESCRIPTORS) / RUN_DESCRIPTORS;
     if runs == 0 {
-        bail!("the limit of open files, {hard}, is too low: at least {} are needed", OWN_DESCRIPTORS + RUN_DESCRIPTORS);
+        bail!(
+            "the limit of open files, {hard}, is too low: at least {} are needed",
+            OWN_DESCRIPTORS + RUN_DESCRIPTORS
+        );
     }
     Ok(usize::try_from(runs).unwrap_or(usize::MAX))
 }
@@ -185,7 +209,12 @@ fn check(arguments: &cli::Check) -> Result<u8> {
         print(&format!("{:#}\n", report::to_json(&reload)))?;
     } else {
         for printed in &reload.prints {
-            eprintln!("{}:{}: {}", printed.file.display(), printed.line.unwrap_or_default(), printed.text);
+            eprintln!(
+                "{}:{}: {}",
+                printed.file.display(),
+                printed.line.unwrap_or_default(),
+                printed.text
+            );
         }
         print(&report::render_table(&reload.watches))?;
         eprint!("{}", report::render_errors(&reload));
@@ -194,6 +223,8 @@ fn check(arguments: &cli::Check) -> Result<u8> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
     Ok(exit::SUCCESS)
 }

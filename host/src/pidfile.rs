@@ -39,17 +39,32 @@ pub enum PidfileError {
 impl Pidfile {
     /// Opens and locks the file. The lock belongs to the open file, so it stays over a fork: lock early, [`Pidfile::write`] late.
     pub fn lock(path: &Path) -> Result<Self, PidfileError> {
-        let at = |source: io::Error| PidfileError::Io { path: path.to_owned(), source };
+        let at = |source: io::Error| PidfileError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(OFlag::O_NOFOLLOW.bits());
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(OFlag::O_NOFOLLOW.bits());
         let file = options.open(path).map_err(at)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Ok(file) => Ok(Self {
+                path: path.to_owned(),
+                file,
+            }),
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
                 let read = (&mut file).take(32).read_to_string(&mut pid);
                 let pid = read.ok().map(|_| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
-                Err(PidfileError::Locked { path: path.to_owned(), pid })
+                Err(PidfileError::Locked {
+                    path: path.to_owned(),
+                    pid,
+                })
             }
             Err((_, errno)) => Err(at(errno.into())),
         }
@@ -59,8 +74,14 @@ impl Pidfile {
     pub fn write(&mut self) -> Result<(), PidfileError> {
         let line = format!("{}\n", std::process::id());
         let file = &mut *self.file;
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
-        written.map_err(|source| PidfileError::Io { path: self.path.clone(), source })
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(line.as_bytes()));
+        written.map_err(|source| PidfileError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -95,6 +116,9 @@ mod tests {
         std::fs::write(&path, "4711 and more text than the new pid\n").unwrap();
         let mut pidfile = Pidfile::lock(&path).unwrap();
         pidfile.write().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
     }
 }

@@ -21,12 +21,24 @@ pub async fn measure(table: &mut Table) -> Duration {
     let mut spawner = Spawner::new();
     let (small, command) = in_turns(&mut spawner).await;
     table.row("`std::process::Command` of /bin/true, small process", ms(command), "1");
-    table.row("`Exec([\"/bin/true\"])` through the launcher", ms(small), ratio(small, command));
+    table.row(
+        "`Exec([\"/bin/true\"])` through the launcher",
+        ms(small),
+        ratio(small, command),
+    );
     let ballast = vec![1u8; 500 << 20];
     let (large, command_large) = in_turns(&mut spawner).await;
     black_box(&ballast);
-    table.row("the same, daemon holding 500 MB", ms(large), format!("{} of small", ratio(large, small)));
-    table.row("`Command`, process holding 500 MB", ms(command_large), format!("{} of small", ratio(command_large, command)));
+    table.row(
+        "the same, daemon holding 500 MB",
+        ms(large),
+        format!("{} of small", ratio(large, small)),
+    );
+    table.row(
+        "`Command`, process holding 500 MB",
+        ms(command_large),
+        format!("{} of small", ratio(command_large, command)),
+    );
     small
 }
 
@@ -42,7 +54,12 @@ impl Spawner {
         let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         let process = ProcessSettings {
-            identity: Identity { user: "root".into(), home: "/".into(), shell: "/bin/sh".into(), ..Identity::default() },
+            identity: Identity {
+                user: "root".into(),
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+                ..Identity::default()
+            },
             cwd: Path::new("/").into(),
             umask: 0o022,
             env: vec![],
@@ -52,7 +69,12 @@ impl Spawner {
             timeout: None,
             kill_after: Duration::from_secs(5),
         };
-        Self { launches, events, process: Arc::new(process), next: 0 }
+        Self {
+            launches,
+            events,
+            process: Arc::new(process),
+            next: 0,
+        }
     }
 
     /// From the request until the process has been waited for and its output read.

@@ -14,7 +14,10 @@ use std::fmt::Display;
 use std::time::Duration;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut table = Table("| measured | median | ratio |\n| --- | --- | --- |\n".to_owned());
     let launch = runtime.block_on(launching::measure(&mut table));
     runtime.block_on(reacting::measure(&mut table, launch));

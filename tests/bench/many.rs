@@ -33,14 +33,22 @@ pub async fn measure(table: &mut Table) {
     let daemon = Peer::twitcher(&servers, all.path());
     let connected = daemon.line(" connected");
     let armed = daemon.line("all watches are armed");
-    table.row(format!("{MANY} watches under one parent: connected → armed"), ms(armed - connected), "");
+    table.row(
+        format!("{MANY} watches under one parent: connected → armed"),
+        ms(armed - connected),
+        "",
+    );
     // What is still busy with the start would count as idle.
     std::thread::sleep(Duration::from_secs(2));
     let each = (daemon.rss() - single.rss()) as f64 * 1024.0 / (MANY - 1) as f64;
     table.row("resident memory for each watch", format!("{each:.0} bytes"), "");
     let before = daemon.cpu_ticks();
     std::thread::sleep(Duration::from_secs(5));
-    table.row("CPU time in 5 s without changes", format!("{} ms", (daemon.cpu_ticks() - before) * 10), "");
+    table.row(
+        "CPU time in 5 s without changes",
+        format!("{} ms", (daemon.cpu_ticks() - before) * 10),
+        "",
+    );
 
     let begin = Instant::now();
     let mut writes = JoinSet::new();
@@ -57,7 +65,11 @@ pub async fn measure(table: &mut Table) {
     }
     let all = begin.elapsed();
     table.row(format!("all {MANY} changed at once: written"), ms(written), "");
-    table.row("every change seen, its action run to the end", ms(all), format!("{} each", ms(all / MANY as u32)));
+    table.row(
+        "every change seen, its action run to the end",
+        ms(all),
+        format!("{} each", ms(all / MANY as u32)),
+    );
 }
 
 fn node(index: usize) -> String {

@@ -17,7 +17,11 @@ pub struct Peer {
 impl Peer {
     pub fn twitcher(servers: &str, config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
-        Self::start(command.args(["run", "--log_to_stdout", "--zk", servers, "--config"]).arg(config))
+        Self::start(
+            command
+                .args(["run", "--log_to_stdout", "--zk", servers, "--config"])
+                .arg(config),
+        )
     }
 
     pub fn kazoo(servers: &str, path: &str) -> Self {

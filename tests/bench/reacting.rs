@@ -17,10 +17,17 @@ pub async fn measure(table: &mut Table, launch: Duration) {
     let writer = Client::connect(&servers).await.unwrap();
     let reader = Client::connect(&servers).await.unwrap();
     for path in ["/ours", "/kazoo", "/bare"] {
-        writer.create(path, b"0", &CreateMode::Persistent.with_acls(Acls::anyone_all())).await.unwrap();
+        writer
+            .create(path, b"0", &CreateMode::Persistent.with_acls(Acls::anyone_all()))
+            .await
+            .unwrap();
     }
     let config = tempfile::tempdir().unwrap();
-    fs::write(config.path().join("a.twc"), "RegisterWatch('/ours', Exec(['/bin/true']))\n").unwrap();
+    fs::write(
+        config.path().join("a.twc"),
+        "RegisterWatch('/ours', Exec(['/bin/true']))\n",
+    )
+    .unwrap();
     let ours = Peer::twitcher(&servers, config.path());
     let kazoo = Peer::kazoo(&servers, "/kazoo");
     ours.line("run ended");
@@ -47,8 +54,24 @@ pub async fn measure(table: &mut Table, launch: Duration) {
     }
     let (ours, kazoo, bare) = (median(of_ours), median(of_kazoo), median(of_bare));
     let allowed = bare.mul_f64(1.3) + launch;
-    table.row("`set_data` → kazoo DataWatch, its subprocess has exited", ms(kazoo), "1");
-    table.row("`set_data` → Twitcher, its action has exited", ms(ours), ratio(ours, kazoo));
-    table.row("`set_data` → zookeeper-client watch + get, nothing run", ms(bare), ratio(bare, kazoo));
-    table.row("1.3 x (watch + get) + launch", ms(allowed), format!("Twitcher: {} of it", ratio(ours, allowed)));
+    table.row(
+        "`set_data` → kazoo DataWatch, its subprocess has exited",
+        ms(kazoo),
+        "1",
+    );
+    table.row(
+        "`set_data` → Twitcher, its action has exited",
+        ms(ours),
+        ratio(ours, kazoo),
+    );
+    table.row(
+        "`set_data` → zookeeper-client watch + get, nothing run",
+        ms(bare),
+        ratio(bare, kazoo),
+    );
+    table.row(
+        "1.3 x (watch + get) + launch",
+        ms(allowed),
+        format!("Twitcher: {} of it", ratio(ours, allowed)),
+    );
 }

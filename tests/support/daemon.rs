@@ -44,7 +44,10 @@ impl Site {
 
     /// Writes `conf/NAME`; `OUT` in the text stands for the directory `out`.
     pub fn config(&self, name: &str, text: &str) {
-        self.write(&format!("conf/{name}"), &text.replace("OUT", &self.path("out").to_string_lossy()));
+        self.write(
+            &format!("conf/{name}"),
+            &text.replace("OUT", &self.path("out").to_string_lossy()),
+        );
     }
 
     /// Sets a znode of the tree.
@@ -139,17 +142,31 @@ impl Daemon {
 
     /// Waits until `count` runs of a watch have ended.
     pub fn wait_runs(&self, watch: &str, count: usize) -> Vec<Value> {
-        self.wait_for(count, &format!("run of {watch} ended"), |line| line["message"] == "run ended" && line["watch"] == watch)
+        self.wait_for(count, &format!("run of {watch} ended"), |line| {
+            line["message"] == "run ended" && line["watch"] == watch
+        })
     }
 
     /// Lines so far that are as wanted.
     pub fn count(&self, wanted: impl Fn(&Value) -> bool) -> usize {
-        self.log.lines.lock().unwrap().iter().filter(|line| wanted(line)).count()
+        self.log
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| wanted(line))
+            .count()
     }
 
     /// The whole log as text.
     pub fn text(&self) -> String {
-        self.log.lines.lock().unwrap().iter().map(|line| format!("{line}\n")).collect()
+        self.log
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     /// Waits for the end.
@@ -159,7 +176,11 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < end, "the daemon does not end; its log:\n{}", self.text());
+            assert!(
+                Instant::now() < end,
+                "the daemon does not end; its log:\n{}",
+                self.text()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -189,5 +210,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// Whether the process exists and is not a zombie.
 pub fn alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !matches!(stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]), None | Some(b'Z' | b'X'))
+    !matches!(
+        stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]),
+        None | Some(b'Z' | b'X')
+    )
 }

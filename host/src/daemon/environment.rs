@@ -1,7 +1,7 @@
 //! What an action finds in its environment. Pure but for the daemon's own environment.
 
-use crate::model::{Action, Watch};
 use crate::launch::wire::Task;
+use crate::model::{Action, Watch};
 use crate::scheduler::Start;
 
 /// PATH of an action where the daemon has none.
@@ -9,7 +9,14 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Of the daemon's environment, what every action gets.
 const PASSED_ON: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// Belongs to the daemon alone, even with `inherit_env`: an action must not speak to systemd in its name.
-const KEPT_BACK: [&str; 6] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID"];
+const KEPT_BACK: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "INVOCATION_ID",
+];
 
 /// What the launcher is asked to do for an action.
 pub fn task(action: &Action) -> Task {
@@ -28,7 +35,9 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     env.set("PATH", PATH);
     env.set("LANG", "C.UTF-8");
     // Names and values that are not UTF-8 are left out: they could not be told from forged ones in the log either.
-    for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))) {
+    for (name, value) in
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    {
         let inherited = settings.inherit_env && !KEPT_BACK.contains(&name.as_str());
         if inherited || PASSED_ON.contains(&name.as_str()) {
             env.set(&name, value);

@@ -85,7 +85,15 @@ impl Registry {
                     plan.summary.added += 1;
                     plan.change.add.push(subscription(id, &watch));
                     let machine = Machine::new(Arc::clone(&watch.policy));
-                    self.entries.insert(id, Entry { watch, machine, timer: None, retired: false });
+                    self.entries.insert(
+                        id,
+                        Entry {
+                            watch,
+                            machine,
+                            timer: None,
+                            retired: false,
+                        },
+                    );
                 }
                 Some(entry) if !entry.retired && entry.watch.same_as(&watch) => {
                     plan.summary.unchanged += 1;
@@ -100,7 +108,13 @@ impl Registry {
                         plan.change.remove.push(id);
                     }
                     plan.change.add.push(subscription(id, &watch));
-                    plan.inputs.push((id, Input::Reload { policy: Arc::clone(&watch.policy), same_node }));
+                    plan.inputs.push((
+                        id,
+                        Input::Reload {
+                            policy: Arc::clone(&watch.policy),
+                            same_node,
+                        },
+                    ));
                     entry.watch = watch;
                 }
             }
@@ -120,12 +134,19 @@ impl Registry {
     /// What a source must be told that knows nothing.
     pub fn everything(&self) -> Change {
         let live = self.entries.iter().filter(|(_, entry)| !entry.retired);
-        Change { remove: Vec::new(), add: live.map(|(id, entry)| subscription(*id, &entry.watch)).collect() }
+        Change {
+            remove: Vec::new(),
+            add: live.map(|(id, entry)| subscription(*id, &entry.watch)).collect(),
+        }
     }
 
     /// Drops a watch that was removed, once its runs have ended.
     pub fn forget_if_finished(&mut self, id: WatchId) {
-        if self.entries.get(&id).is_some_and(|entry| entry.retired && entry.machine.is_finished()) {
+        if self
+            .entries
+            .get(&id)
+            .is_some_and(|entry| entry.retired && entry.machine.is_finished())
+        {
             self.set_timer(id, None);
             if let Some(entry) = self.entries.remove(&id) {
                 self.leaving.remove(&entry.watch.name);
@@ -151,7 +172,12 @@ impl Registry {
 
     /// Takes the timers that are due.
     pub fn take_due(&mut self, now: Duration) -> Vec<WatchId> {
-        let due: Vec<_> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
+        let due: Vec<_> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
         for id in &due {
             self.set_timer(*id, None);
         }
@@ -165,5 +191,10 @@ impl Registry {
 }
 
 fn subscription(watch: WatchId, of: &Watch) -> Subscription {
-    Subscription { watch, name: of.name.clone(), znode: of.znode.clone(), watch_type: of.watch_type }
+    Subscription {
+        watch,
+        name: of.name.clone(),
+        znode: of.znode.clone(),
+        watch_type: of.watch_type,
+    }
 }

@@ -28,7 +28,11 @@ pub struct Loaded {
 impl Loader {
     pub fn new(paths: &[PathBuf], program: &Path) -> Self {
         let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()));
-        Self { config: Arc::new(Mutex::new(config)), loading: None, again: false }
+        Self {
+            config: Arc::new(Mutex::new(config)),
+            loading: None,
+            again: false,
+        }
     }
 
     /// Asks for a load. Requests while one is under way become one load after it.
@@ -38,13 +42,17 @@ impl Loader {
             return;
         }
         let config = Arc::clone(&self.config);
-        self.loading = Some(spawn_blocking(move || config.lock().unwrap_or_else(PoisonError::into_inner).reload()));
+        self.loading = Some(spawn_blocking(move || {
+            config.lock().unwrap_or_else(PoisonError::into_inner).reload()
+        }));
     }
 
     /// The next load that has ended. Never, unless one was asked for. Cancel safe.
     pub async fn loaded(&mut self) -> Loaded {
         loop {
-            let Some(loading) = &mut self.loading else { return std::future::pending().await };
+            let Some(loading) = &mut self.loading else {
+                return std::future::pending().await;
+            };
             let result = loading.await;
             self.loading = None;
             if std::mem::take(&mut self.again) {
@@ -60,8 +68,15 @@ impl Loader {
 
 /// An error as one line of the log.
 fn one_line(error: &ConfigError) -> String {
-    let place = error.position.map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
-    let hint = error.hint.as_ref().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+    let place = error
+        .position
+        .map(|at| format!(":{}:{}", at.line, at.column))
+        .unwrap_or_default();
+    let hint = error
+        .hint
+        .as_ref()
+        .map(|hint| format!(" (hint: {hint})"))
+        .unwrap_or_default();
     format!("{}{place}: {}{hint}", error.file.display(), error.message)
 }
 
@@ -85,5 +100,8 @@ fn report(reload: Reload) -> Loaded {
             }
         }
     }
-    Loaded { watches: reload.watches, failed_files }
+    Loaded {
+        watches: reload.watches,
+        failed_files,
+    }
 }

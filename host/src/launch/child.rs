@@ -4,6 +4,7 @@
 //! few pages and cannot fail for lack of memory. It must not know the daemon, and must never return into the launcher's code.
 
 use std::ffi::{CString, c_char, c_int};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -137,12 +138,13 @@ impl Prepared {
     }
 
     fn become_action(self, launcher: &Parent<'_>) -> ! {
-        // Nothing may unwind into the launcher's loop.
-        let code = catch_unwind(AssertUnwindSafe(|| self.run(launcher))).unwrap_or(101);
+        // Not dropped: what it owns may be closed by then. Nothing may unwind into the launcher's loop either.
+        let this = ManuallyDrop::new(self);
+        let code = catch_unwind(AssertUnwindSafe(|| this.run(launcher))).unwrap_or(101);
         exit_now(code)
     }
 
-    fn run(self, launcher: &Parent<'_>) -> c_int {
+    fn run(&self, launcher: &Parent<'_>) -> c_int {
         // Without this message the daemon would take the request for one that was never carried out: then it must not be.
         if send_reply(
             launcher.channel,
@@ -268,8 +270,7 @@ fn close_range(flags: u32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards: the process ends by
-/// [`exit_now`].
+/// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
 fn close_all_but_stdio() -> Result<(), Failure> {
     close_range(0).map_err(|errno| (Step::Descriptors, errno))
 }

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, read};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -145,7 +145,11 @@ impl Run {
         loop {
             match self.wake().await {
                 Wake::Exited => break,
-                Wake::Stream(index) => self.log_stream(index),
+                Wake::Stream(index) => {
+                    self.log_stream(index);
+                    // A flood is always ready: without this, its task would be the only one to make progress.
+                    yield_now().await;
+                }
                 Wake::Control(Some(Control::Notify(signal))) => {
                     let _ = pidfd_signal(self.pidfd.as_fd(), signal);
                 }
@@ -315,14 +319,15 @@ impl Stream {
         while self.pipe.is_some() {
             self.readable().await;
             self.log(&mut output, &run);
+            yield_now().await;
         }
     }
 
-    /// Reads what is there, up to 256 KiB so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
+    /// Reads what is there, up to 64 KiB so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
     /// there is anything: after the process has ended, its last words are there even if the poller has not been told yet.
     fn log(&mut self, output: &mut Output, run: &Invocation) {
         let mut buffer = [0u8; 16 * 1024];
-        for _ in 0..16 {
+        for _ in 0..4 {
             let Some(pipe) = &self.pipe else { return };
             match read(pipe.as_fd(), &mut buffer) {
                 Ok(length) if length > 0 => self.log_bytes(&buffer[..length], output, run),

@@ -51,3 +51,13 @@ pub struct Source {
     /// What the source says; bounded: a source that is not listened to waits, and reads the state anew when it can go on.
     pub reports: mpsc::Receiver<Report>,
 }
+
+impl Source {
+    /// A source that has nothing to say any more.
+    pub fn ended() -> Self {
+        Self {
+            changes: mpsc::unbounded_channel().0,
+            reports: mpsc::channel(1).1,
+        }
+    }
+}
