@@ -1,7 +1,8 @@
 //! Hostile `.twc` files: whatever they do, loading ends, and other files load.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,18 @@ fn a_flood_of_prints_and_watches_is_bounded() {
         ),
         ("c.twc", "RegisterWatch('/c', Exec('x' * 50000000))\n"),
         ("d.twc", "print('d\\x1b[2J\\nx', [1])\n"),
+        (
+            "e.twc",
+            "for a in range(2000):\n    RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})\n",
+        ),
+        (
+            "g.twc",
+            "for a in range(100):\n    RegisterWatch('/g', Exec('x' * 1000000))\n",
+        ),
+        (
+            "f.twc",
+            "RegisterWatch('/f', Exec('x'), **{'zn%d' % n: 1 for n in range(50000)})\n",
+        ),
     ]);
     let reload = dir.reload();
     assert_eq!(reload.prints.len(), 1002);
@@ -107,7 +120,7 @@ fn a_flood_of_prints_and_watches_is_bounded() {
     );
     assert_eq!(reload.prints[1001].text, "d [2J x [1]");
     let text = report::render_errors(&reload).replace(dir.dir.path().to_str().unwrap(), "DIR");
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @r#"
     DIR/b.twc:2:5: more than 100000 watches in one file
       |     RegisterWatch('/%d' % a, Exec('x'))
       |     ^
@@ -115,7 +128,255 @@ fn a_flood_of_prints_and_watches_is_bounded() {
     DIR/c.twc:1:1: a watch is too large
       | RegisterWatch('/c', Exec('x' * 50000000))
       | ^
-    ");
+
+    DIR/e.twc:2:5: unknown field "zn0"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn1"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn2"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn3"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn4"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn5"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn6"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn7"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn8"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn9"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn10"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn11"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn12"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn13"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn14"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn15"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn16"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn17"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn18"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn19"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn20"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn21"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn22"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn23"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn24"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn25"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn26"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn27"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn28"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn29"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn30"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn31"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn32"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn33"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn34"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn35"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn36"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn37"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn38"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn39"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn40"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn41"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn42"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn43"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn44"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn45"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn46"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn47"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn48"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn49"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn50"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn51"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn52"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn53"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn54"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn55"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn56"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn57"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn58"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc:2:5: unknown field "zn59"
+      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
+      |     ^
+
+    DIR/e.twc: there may be more errors; the rest of the file was not looked at
+
+    DIR/f.twc:1:1: a watch has no more than 26 fields
+      | RegisterWatch('/f', Exec('x'), **{'zn%d' % n: 1 for n in range(50000)})
+      | ^
+
+    DIR/g.twc: evaluation printed or registered more than 48 MiB
+    "#);
 }
 
 #[test]
@@ -184,4 +445,28 @@ fn the_helper_has_no_rights() {
     }
     drop(child.stdin.take());
     child.wait().unwrap();
+}
+
+#[test]
+fn the_helper_does_not_outlive_the_daemon() {
+    // The kernel counts the thread that started it as its parent.
+    let daemon = std::thread::spawn(|| {
+        let mut helper = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+            .arg("evaluate")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let text = "print(1)\nx = [a for a in range(1000000000) if a < 0]\n";
+        let request =
+            serde_json::json!({"Evaluate": {"file": "/a.twc", "text": text, "budget_ms": 10_000}}).to_string();
+        let length = u32::try_from(request.len()).unwrap().to_le_bytes();
+        let mut stdin = helper.stdin.take().unwrap();
+        stdin.write_all(&[&length, request.as_bytes()].concat()).unwrap();
+        // It has begun once it has said that it is ready; what it prints is still in its buffer.
+        helper.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+        helper
+    });
+    let status = daemon.join().unwrap().wait().unwrap();
+    assert_eq!(status.signal(), Some(9), "{status}");
 }
