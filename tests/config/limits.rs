@@ -99,11 +99,7 @@ fn a_flood_of_prints_and_watches_is_bounded() {
         ("d.twc", "print('d\\x1b[2J\\nx', [1])\n"),
         (
             "e.twc",
-            "for a in range(2000):\n    RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})\n",
-        ),
-        (
-            "g.twc",
-            "for a in range(100):\n    RegisterWatch('/g', Exec('x' * 1000000))\n",
+            "for a in range(100):\n    RegisterWatch('/e', Exec('x' * 1000000))\n",
         ),
         (
             "f.twc",
@@ -120,7 +116,7 @@ fn a_flood_of_prints_and_watches_is_bounded() {
     );
     assert_eq!(reload.prints[1001].text, "d [2J x [1]");
     let text = report::render_errors(&reload).replace(dir.dir.path().to_str().unwrap(), "DIR");
-    insta::assert_snapshot!(text, @r#"
+    insta::assert_snapshot!(text, @r"
     DIR/b.twc:2:5: more than 100000 watches in one file
       |     RegisterWatch('/%d' % a, Exec('x'))
       |     ^
@@ -129,254 +125,12 @@ fn a_flood_of_prints_and_watches_is_bounded() {
       | RegisterWatch('/c', Exec('x' * 50000000))
       | ^
 
-    DIR/e.twc:2:5: unknown field "zn0"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn1"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn2"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn3"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn4"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn5"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn6"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn7"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn8"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn9"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn10"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn11"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn12"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn13"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn14"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn15"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn16"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn17"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn18"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn19"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn20"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn21"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn22"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn23"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn24"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn25"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn26"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn27"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn28"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn29"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn30"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn31"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn32"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn33"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn34"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn35"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn36"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn37"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn38"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn39"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn40"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn41"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn42"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn43"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn44"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn45"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn46"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn47"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn48"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn49"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn50"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn51"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn52"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn53"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn54"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn55"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn56"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn57"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn58"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc:2:5: unknown field "zn59"
-      |     RegisterWatch('/e', Exec('x'), **{'zn%d' % n: 1 for n in range(60)})
-      |     ^
-
-    DIR/e.twc: there may be more errors; the rest of the file was not looked at
+    DIR/e.twc: evaluation printed or registered more than 48 MiB
 
     DIR/f.twc:1:1: a watch has no more than 26 fields
       | RegisterWatch('/f', Exec('x'), **{'zn%d' % n: 1 for n in range(50000)})
       | ^
-
-    DIR/g.twc: evaluation printed or registered more than 48 MiB
-    "#);
+    ");
 }
 
 #[test]
