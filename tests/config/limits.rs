@@ -135,13 +135,9 @@ fn a_flood_of_prints_and_watches_is_bounded() {
 
 #[test]
 fn ten_thousand_watches_load_in_one_go() {
-    let mut dir = Dir::new(&[(
-        "a.twc",
-        "for n in range(10000):\n    RegisterWatch('/n/%d' % n, Exec('true'))\n",
-    )]);
-    let started = Instant::now();
-    assert_eq!(dir.watches().len(), 10_000);
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let text = "for n in range(10000):\n    RegisterWatch('/n/%d' % n, Exec('true'))\n";
+    let watches = Dir::new(&[("a.twc", text)]).watches();
+    assert_eq!((watches.len(), &*watches[9999].name), (10_000, "a-10000"));
 }
 
 #[test]
