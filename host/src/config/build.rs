@@ -17,6 +17,10 @@ use crate::model::{Action, FunctionAction, Origin, Policy, ProcessSettings, Prog
 
 /// Most errors that are reported of one file.
 pub(super) const ERRORS_MAX: usize = 100;
+/// Most errors that are looked at before the rest of a file is not, repeated ones included. Each costs time, for a suggestion.
+const FAULTS_MAX: usize = 1000;
+/// Most fields of one watch, known or not.
+const FIELDS_MAX: usize = 64;
 
 /// Equal values as one shared one. Ten thousand watches rarely differ in more than their znode.
 #[derive(Debug, Default)]
@@ -76,27 +80,34 @@ pub(super) struct Parsed {
     pub(super) errors: Vec<ConfigError>,
 }
 
-/// The watches of one file, or everything that is wrong with them.
-pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<Vec<Entry>, Vec<ConfigError>> {
+/// The watches of one file, or everything that is wrong with them. The registrations are used up one by one, so that the memory of
+/// each can be that of the next watch.
+pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Result<Vec<Entry>, Vec<ConfigError>> {
+    let registrations = std::mem::take(&mut parsed.registrations);
     let mut builder = Builder {
         program: None,
         parsed,
         around,
         errors: parsed.errors.clone(),
-        surplus: 0,
+        faults: 0,
     };
-    let mut entries: Vec<Entry> = Vec::with_capacity(parsed.registrations.len());
+    let mut entries: Vec<Entry> = Vec::with_capacity(registrations.len());
     let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
-    for (index, registration) in parsed.registrations.iter().enumerate() {
-        let Some(entry) = builder.entry(registration, index) else {
+    for (index, registration) in registrations.into_iter().enumerate() {
+        if builder.errors.len() >= ERRORS_MAX || builder.faults >= FAULTS_MAX {
+            let rest = "there may be more errors; the rest of the file was not looked at";
+            builder.errors.push(ConfigError::of_file(&*parsed.source.file, rest));
+            break;
+        }
+        let Some(entry) = builder.entry(&registration, index) else {
             continue;
         };
         match first_of_name.get(&entry.watch.name) {
             Some(first) => {
                 let message = duplicate_name(&entry.watch, &entries[*first].watch);
                 builder.error(
-                    registration,
-                    name_offset(registration),
+                    &registration,
+                    name_offset(&registration),
                     message,
                     Some(DUPLICATE_HINT.to_owned()),
                 );
@@ -107,19 +118,11 @@ pub(super) fn watches(parsed: &Parsed, around: &mut Surroundings<'_>) -> Result<
             }
         }
     }
-    let Builder {
-        mut errors, surplus, ..
-    } = builder;
+    let mut errors = builder.errors;
     if errors.is_empty() {
         return Ok(entries);
     }
     errors.sort_by_key(|error| (error.position.is_none(), error.position));
-    if surplus > 0 {
-        errors.push(ConfigError::of_file(
-            &*parsed.source.file,
-            format!("and {surplus} more errors"),
-        ));
-    }
     Err(errors)
 }
 
@@ -163,8 +166,8 @@ struct Builder<'a, 'b> {
     /// Made when the first function action needs it.
     program: Option<Arc<Program>>,
     errors: Vec<ConfigError>,
-    /// How many more there are than are kept.
-    surplus: usize,
+    /// How many there were, repeated ones included.
+    faults: usize,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -185,13 +188,9 @@ impl<'a> Builder<'a, '_> {
         let hints: Vec<String> = hint.into_iter().chain(called).collect();
         let error = error.with_hint((!hints.is_empty()).then(|| hints.join("; ")));
         // A loop makes the same mistake at the same place many times; it is one mistake.
-        if self.errors.contains(&error) {
-            return;
-        }
-        if self.errors.len() < ERRORS_MAX {
+        self.faults += 1;
+        if !self.errors.contains(&error) {
             self.errors.push(error);
-        } else {
-            self.surplus += 1;
         }
     }
 
@@ -259,6 +258,12 @@ impl<'a> Builder<'a, '_> {
     /// Reads every field, and says of each what is wrong with it.
     fn fields(&mut self, registration: &Registration, refused: &mut bool) -> Fields {
         let mut fields = Fields::default();
+        if registration.fields.len() > FIELDS_MAX {
+            let message = format!("a watch has no more than {} fields", NAMES.len());
+            self.error(registration, registration.call, message, None);
+            *refused = true;
+            return fields;
+        }
         for Field {
             name,
             name_at,

@@ -27,7 +27,7 @@ pub(super) const PRINT_MAX: usize = 2000;
 /// Most lines of one file that are kept.
 const PRINTS_MAX: usize = 1000;
 /// Most bytes that one file can make the helper say.
-const REPLIES_MAX: usize = 256 << 20;
+const REPLIES_MAX: usize = 48 << 20;
 /// How much later than the helper itself the daemon loses patience: the helper knows the line of the endless loop.
 const GRACE: Duration = Duration::from_millis(500);
 

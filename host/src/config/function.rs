@@ -3,6 +3,7 @@
 //! This is called in the action's own process, after it has changed to the action's user and limits: whatever the function does
 //! is bounded by those. It must not know how the process came to be.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub fn run(action: &FunctionAction) -> i32 {
     match script::evaluate(file, source, &Memory(&action.program), None, Some(action.call)) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("{error}");
+            // Nobody listens if this fails, and eprintln! would panic.
+            let _ = writeln!(io::stderr(), "{error}");
             1
         }
     }

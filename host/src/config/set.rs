@@ -217,7 +217,7 @@ impl Config {
             host: &self.host,
         };
         let built = parsed.map_err(|error| vec![error]);
-        let built = built.and_then(|parsed| watches(&parsed, &mut around).map(|entries| (parsed, entries)));
+        let built = built.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
         match built {
             Ok((Parsed { source, loads, .. }, entries)) => Candidate::Changed(Loaded {
                 source,

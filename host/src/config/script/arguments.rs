@@ -218,26 +218,13 @@ mod tests {
         assert_eq!(shown("R()"), [""; 0]);
     }
 
-    #[test]
-    fn nonsense_is_survived() {
-        for text in [
-            "",
-            "(",
-            ")",
-            "R(",
-            "R('",
-            "R('''",
-            "R(=",
-            "R(a=",
-            "R(\\",
-            "R('\\",
-            "R(ü=1)",
-            ")))(((",
-            "R(a,,=,=)",
-        ] {
-            for end in 0..=text.len() + 1 {
-                Places::of_call(text, 0, end);
-            }
+    proptest::proptest! {
+        #[test]
+        fn nonsense_is_survived(text in r#"[R(){}\[\],='"\\# \na-cü]{0,40}"#, begin in 0..45_usize, end in 0..45_usize) {
+            let places = Places::of_call(&text, begin, end);
+            let inside = |at: &u32| (begin..end).contains(&(*at as usize));
+            proptest::prop_assert!(places.positional.iter().all(inside));
+            proptest::prop_assert!(places.keywords.iter().all(|(_, name, value)| inside(name) && inside(value)));
         }
     }
 }

@@ -330,7 +330,11 @@ fn errors_of_one_file_are_bounded() {
     let mut dir = Dir::new(&[("a.json", &text)]);
     let reload = dir.reload();
     assert_eq!(reload.errors().count(), 101);
-    assert_eq!(reload.errors().last().unwrap().message, "and 400 more errors");
+    let last = reload.errors().last().unwrap();
+    assert_eq!(
+        last.message,
+        "there may be more errors; the rest of the file was not looked at"
+    );
 }
 
 #[test]
