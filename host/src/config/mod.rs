@@ -1,1 +1,3 @@
 //! Configuration files: from text to [`crate::model::Watch`]es.
+
+pub mod watcher;

@@ -1,0 +1,1 @@
+//! Notices changes to the configuration files.
