@@ -34,7 +34,7 @@ pub(crate) struct FsEvents {
 }
 
 /// What has settled.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
     /// Paths that changed; with each, whether it may be another file or directory now, or have other permissions.
     pub paths: Vec<(PathBuf, bool)>,
@@ -56,7 +56,7 @@ impl Inbox {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path) -> bool) {
+    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path, Touch) -> bool) {
         let now = Instant::now();
         let lost = (now, PathBuf::from(ANYTHING), Touch::Entry);
         let mut news = self.lock();
@@ -65,7 +65,7 @@ impl Inbox {
                 let Some(touch) = touch(&event.kind) else {
                     return;
                 };
-                let paths = event.paths.into_iter().filter(|path| wanted(path));
+                let paths = event.paths.into_iter().filter(|path| wanted(path, touch));
                 news.extend(paths.map(|path| (now, path, touch)));
             }
             Ok(_) | Err(_) => news.push(lost.clone()),
@@ -91,10 +91,10 @@ fn touch(kind: &EventKind) -> Option<Touch> {
     }
 }
 
-/// Begins to tell changes of paths that are `wanted`; asked on the library's thread, so it must be quick.
+/// Begins to tell what happens to paths where it is `wanted`; asked on the library's thread, so it must be quick.
 pub(crate) fn open(
     patience: Patience,
-    wanted: impl Fn(&Path) -> bool + Send + 'static,
+    wanted: impl Fn(&Path, Touch) -> bool + Send + 'static,
 ) -> Result<(FsWatcher, FsEvents), notify::Error> {
     let inbox = Arc::new(Inbox::default());
     let events = FsEvents {
@@ -128,6 +128,11 @@ impl FsWatcher {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Whether a directory is watched.
+    pub(crate) fn is_watched(&self, directory: &Path) -> bool {
+        self.watched.contains(directory)
     }
 
     /// To be called for each path that may be another directory than before: it and what is below must be watched again.
@@ -204,5 +209,73 @@ impl FsEvents {
             }
             self.settling.touch(at, path, touch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{CreateKind, Event};
+    use std::time::Duration;
+
+    fn events() -> (Arc<Inbox>, FsEvents) {
+        let patience = Patience {
+            quiet: Duration::from_millis(1),
+            busy: Duration::from_millis(10),
+            writing: Duration::from_secs(1),
+        };
+        let inbox = Arc::new(Inbox::default());
+        let events = FsEvents {
+            inbox: Arc::clone(&inbox),
+            settling: Settling::new(patience),
+            patience,
+        };
+        (inbox, events)
+    }
+
+    fn created(path: impl Into<PathBuf>) -> notify::Result<Event> {
+        Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(path.into()))
+    }
+
+    fn settled(mut events: FsEvents) -> Batch {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.unwrap().block_on(events.settled())
+    }
+
+    #[test]
+    fn lost_events_are_told() {
+        for lost in [
+            Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)),
+            Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch)),
+        ] {
+            let (inbox, events) = events();
+            inbox.put(lost, &|_, _| true);
+            let paths = vec![];
+            assert_eq!(settled(events), Batch { paths, lost: true });
+        }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_no_memory() {
+        let (inbox, events) = events();
+        for n in 0..MOST_PATHS * 3 {
+            inbox.put(created(format!("/{n}")), &|_, _| true);
+            assert!(inbox.lock().len() <= MOST_PATHS);
+        }
+        assert!(settled(events).lost);
+    }
+
+    #[test]
+    fn what_is_not_wanted_and_our_own_reading_is_not_told() {
+        let (inbox, events) = events();
+        let read = Event::new(EventKind::Access(AccessKind::Open(AccessMode::Any))).add_path("/yes".into());
+        inbox.put(Ok(read), &|_, _| true);
+        inbox.put(created("/no"), &|path, touch| {
+            (path, touch) != (Path::new("/no"), Touch::Entry)
+        });
+        assert!(inbox.lock().is_empty());
+        inbox.put(created("/yes"), &|_, _| true);
+        let paths = vec![("/yes".into(), true)];
+        assert_eq!(settled(events), Batch { paths, lost: false });
     }
 }
