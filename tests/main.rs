@@ -8,3 +8,4 @@
 mod config;
 mod daemon;
 mod support;
+mod tree;

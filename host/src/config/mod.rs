@@ -42,3 +42,5 @@ pub use set::{Config, FileOutcome, FileReport, Reload};
 
 #[cfg(test)]
 mod tests;
+
+pub mod watcher;

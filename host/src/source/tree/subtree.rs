@@ -1,0 +1,123 @@
+//! The nodes of one watched subtree, and which of them changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::node::{Fnv, Node, NodeError, Print, Root, mzxid};
+
+/// Most nodes of a watched subtree: bounds memory and the time of a walk.
+const MOST_NODES: usize = 200_000;
+
+/// What a subtree was when it was last walked. Paths are below the root directory, without a leading slash.
+#[derive(Debug, Default)]
+pub(super) struct Subtree {
+    nodes: BTreeMap<String, Known>,
+    /// Files that could not be read, each of which was said once.
+    unread: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// None for a directory, and for a file that must be read again.
+    print: Option<Print>,
+    mzxid: i64,
+}
+
+impl Subtree {
+    /// Something happened to a path: it is not trusted to be unchanged only because its times are.
+    pub(super) fn touch(&mut self, path: &str) {
+        if let Some(known) = self.nodes.get_mut(path) {
+            known.print = None;
+        }
+    }
+
+    /// Walks the subtree at `top`. `enter` is called for each directory before it is listed. Files in `writing` stay what they
+    /// were, as do those that cannot be read, which are passed to `trouble` the first time. Returns the paths that changed.
+    pub(super) fn walk(
+        &mut self,
+        root: &Root,
+        top: &str,
+        directory: &Path,
+        writing: &HashSet<PathBuf>,
+        mut enter: impl FnMut(&Path),
+        mut trouble: impl FnMut(&str, NodeError),
+    ) -> Result<Vec<String>, NodeError> {
+        let mut found = BTreeMap::new();
+        let mut unread = BTreeSet::new();
+        let mut stack = vec![top.to_owned()];
+        while let Some(path) = stack.pop() {
+            let known = self.nodes.get(&path).copied();
+            let full = directory.join(&path);
+            let now = if writing.contains(&full) {
+                known
+            } else {
+                look(root, &path, known).unwrap_or_else(|error| {
+                    if !self.unread.contains(&path) {
+                        trouble(&path, error);
+                    }
+                    unread.insert(path.clone());
+                    known
+                })
+            };
+            let Some(now) = now else {
+                continue;
+            };
+            // A link to a directory is a node without children here: links could make the walk endless.
+            if now.print.is_none() && root.is_own_directory(&path).unwrap_or_default() {
+                enter(&full);
+                let names = root.names(&path)?;
+                stack.extend(names.iter().map(|name| join(&path, name)));
+            }
+            found.insert(path, now);
+            if found.len() + stack.len() > MOST_NODES {
+                return Err(NodeError::TooManyNodes(MOST_NODES));
+            }
+        }
+        self.unread = unread;
+        let old = std::mem::replace(&mut self.nodes, found);
+        let differs = |path: &String| old.get(path).map(|old| old.mzxid) != self.nodes.get(path).map(|new| new.mzxid);
+        let mut changed: Vec<String> = self.nodes.keys().filter(|path| differs(path)).cloned().collect();
+        changed.extend(old.keys().filter(|path| !self.nodes.contains_key(*path)).cloned());
+        changed.sort_unstable();
+        Ok(changed)
+    }
+
+    /// A digest over every node's path, creation and modification.
+    pub(super) fn digest(&self) -> u64 {
+        let one = |(path, known): (&String, &Known)| {
+            let mut hash = Fnv::default();
+            hash.add(path.as_bytes());
+            hash.add(&[0]);
+            hash.add(&known.mzxid.to_le_bytes());
+            hash.value()
+        };
+        self.nodes.iter().map(one).fold(0, |digest, one| digest ^ one)
+    }
+}
+
+/// What is at a path now; a file is read only if it is not the one that is known.
+fn look(root: &Root, path: &str, known: Option<Known>) -> Result<Option<Known>, NodeError> {
+    match root.look(path)? {
+        Node::Absent => Ok(None),
+        Node::Directory => Ok(Some(Known { print: None, mzxid: 0 })),
+        Node::File { print } if known.is_some_and(|known| known.print == Some(print)) => Ok(known),
+        Node::File { .. } => {
+            let data: Option<(Bytes, Print)> = root.data(path)?;
+            Ok(data.map(|(data, print)| Known {
+                print: Some(print),
+                mzxid: mzxid(&data, &print),
+            }))
+        }
+    }
+}
+
+/// A path one level down.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}/{name}")
+    }
+}
