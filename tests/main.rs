@@ -1,3 +1,4 @@
 //! End-to-end tests: the real program, real processes, a real ZooKeeper.
 
 mod support;
+mod zookeeper;
