@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, Site, alive, until};
+use crate::support::daemon::{Daemon, Site, alive};
+use crate::support::until;
 
 /// An action that notes its data, then waits for `OUT/go-DATA`.
 const GATED: &str = r#"Exec('d=$(cat); echo "start $d" >> OUT/log; while [ ! -e OUT/go-$d ]; do sleep 0.01; done; echo "end $d" >> OUT/log')"#;

@@ -9,3 +9,4 @@ mod config;
 mod daemon;
 mod support;
 mod tree;
+mod zookeeper;

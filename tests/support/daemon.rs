@@ -12,8 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than anything takes unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use super::DEADLINE;
 
 /// A directory with `tree/` and `conf/`, and daemons run on them.
 pub struct Site {
@@ -124,7 +123,7 @@ impl Daemon {
 
     /// Waits until `count` lines are as wanted; gives all of them.
     pub fn wait_for(&self, count: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + DEADLINE;
         let mut lines = self.log.lines.lock().unwrap();
         loop {
             let found: Vec<_> = lines.iter().filter(|line| wanted(line)).cloned().collect();
@@ -171,7 +170,7 @@ impl Daemon {
 
     /// Waits for the end.
     pub fn ended(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -195,15 +194,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Waits until a condition that no event announces holds.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,3 +1,24 @@
 //! What the tests share.
 
 pub mod daemon;
+pub mod proxy;
+pub mod zookeeper;
+
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that should happen at all on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits for `condition`; fails the test with `what` when it does not become true in time.
+pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for `condition` as long as anything may take.
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    eventually(what, DEADLINE, condition);
+}

@@ -34,6 +34,7 @@ mod schema;
 mod script;
 pub mod set;
 mod value;
+pub mod watcher;
 
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};
@@ -42,5 +43,3 @@ pub use set::{Config, FileOutcome, FileReport, Reload};
 
 #[cfg(test)]
 mod tests;
-
-pub mod watcher;

@@ -81,6 +81,11 @@ pub struct Report {
     pub output_bytes: usize,
 }
 
+/// How long the output of a run is left alone between two reads, once it is too much to be logged.
+const FLOOD_PAUSE: Duration = Duration::from_millis(5);
+/// Size of a flooded pipe, in bytes: with the pause it bounds what is read to 200 MB a second.
+const FLOOD_PIPE: i32 = 1024 * 1024;
+
 /// How often a terminated run's leftovers are looked for.
 const FAMILY_POLL: Duration = Duration::from_millis(25);
 /// How long after SIGKILL a run's leftovers may take to vanish.
@@ -98,6 +103,8 @@ pub(super) struct Run {
     control: mpsc::UnboundedReceiver<Control>,
     started: Instant,
     stopping: Option<Stopping>,
+    /// The output is a flood and is not read until then.
+    paused_until: Option<Instant>,
 }
 
 struct Stopping {
@@ -110,6 +117,7 @@ struct Stream {
     name: &'static str,
     pipe: Option<AsyncFd<OwnedFd>>,
     lines: Lines,
+    wide: bool,
 }
 
 enum Wake {
@@ -117,6 +125,7 @@ enum Wake {
     Stream(usize),
     Control(Option<Control>),
     Deadline,
+    Resume,
 }
 
 impl Run {
@@ -137,6 +146,7 @@ impl Run {
             control,
             started: Instant::now(),
             stopping: None,
+            paused_until: None,
         })
     }
 
@@ -149,11 +159,13 @@ impl Run {
                     self.log_stream(index);
                     // A flood is always ready: without this, its task would be the only one to make progress.
                     yield_now().await;
+                    self.slow_down_flood();
                 }
                 Wake::Control(Some(Control::Notify(signal))) => {
                     let _ = pidfd_signal(self.pidfd.as_fd(), signal);
                 }
                 Wake::Control(Some(Control::Terminate)) => self.stop(StopReason::Requested).await,
+                Wake::Resume => self.paused_until = None,
                 // The daemon has let go of this run; it goes on by itself.
                 Wake::Control(None) => {}
                 Wake::Deadline => match &mut self.stopping {
@@ -196,11 +208,13 @@ impl Run {
                 .and_then(|timeout| self.started.checked_add(timeout)),
         };
         let [stdout, stderr] = &self.streams;
+        let reading = self.paused_until.is_none();
         let connected = !self.control.is_closed() || !self.control.is_empty();
         tokio::select! {
             _ = self.pidfd.readable() => Wake::Exited,
-            () = stdout.readable(), if stdout.pipe.is_some() => Wake::Stream(0),
-            () = stderr.readable(), if stderr.pipe.is_some() => Wake::Stream(1),
+            () = stdout.readable(), if stdout.pipe.is_some() && reading => Wake::Stream(0),
+            () = stderr.readable(), if stderr.pipe.is_some() && reading => Wake::Stream(1),
+            () = sleep_until(self.paused_until.unwrap_or(self.started)), if !reading => Wake::Resume,
             control = self.control.recv(), if connected => Wake::Control(control),
             () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
         }
@@ -217,6 +231,18 @@ impl Run {
             killed: false,
         });
         self.signal_family(Signal::SIGTERM).await;
+    }
+
+    /// Output beyond what is logged is of little worth: it is read in bursts, so that the writer waits for the daemon rather than
+    /// other watches for the writer.
+    fn slow_down_flood(&mut self) {
+        if self.output.total() < output::LOGGED {
+            return;
+        }
+        self.paused_until = Some(Instant::now() + FLOOD_PAUSE);
+        for stream in &mut self.streams {
+            stream.widen();
+        }
     }
 
     fn family(&self) -> Family {
@@ -297,6 +323,7 @@ impl Stream {
             name,
             pipe: Some(pipe),
             lines: Lines::default(),
+            wide: false,
         })
     }
 
@@ -305,6 +332,15 @@ impl Stream {
             name: self.name,
             pipe: self.pipe.take(),
             lines: std::mem::take(&mut self.lines),
+            wide: self.wide,
+        }
+    }
+
+    fn widen(&mut self) {
+        if let Some(pipe) = self.pipe.as_ref().filter(|_| !self.wide) {
+            // Refused when the user has too many large pipes: then it stays slow.
+            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(FLOOD_PIPE));
+            self.wide = true;
         }
     }
 
@@ -323,11 +359,16 @@ impl Stream {
         }
     }
 
-    /// Reads what is there, up to 64 KiB so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
+    /// Reads what is there, up to what a pipe holds so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
     /// there is anything: after the process has ended, its last words are there even if the poller has not been told yet.
     fn log(&mut self, output: &mut Output, run: &Invocation) {
         let mut buffer = [0u8; 16 * 1024];
-        for _ in 0..4 {
+        let reads = if self.wide {
+            FLOOD_PIPE as usize / buffer.len()
+        } else {
+            4
+        };
+        for _ in 0..reads {
             let Some(pipe) = &self.pipe else { return };
             match read(pipe.as_fd(), &mut buffer) {
                 Ok(length) if length > 0 => self.log_bytes(&buffer[..length], output, run),

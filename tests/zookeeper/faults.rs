@@ -1,0 +1,270 @@
+//! What is seen when servers and connections fail: always the state that lasts, whatever happened in between.
+
+use std::time::Duration;
+
+use twitcher::model::WatchType::{Children, Data, Tree};
+
+use super::*;
+use crate::support::proxy::{Proxy, op};
+use crate::support::zookeeper::{ZooKeeperServer, free_port, unique_path};
+
+/// A node of each kind and strategy: watch 1 is data and 2 children, watched one by one; 3 is a subtree; 100.. are siblings.
+struct Fixture {
+    root: String,
+    siblings: Vec<String>,
+    round: u32,
+}
+
+impl Fixture {
+    async fn create(client: &Client) -> Self {
+        let root = unique_path("faults");
+        for rest in ["", "/one", "/list", "/tree", "/many"] {
+            create(client, &format!("{root}{rest}"), "").await;
+        }
+        let siblings: Vec<String> = (0..70).map(|i| format!("{root}/many/n{i}")).collect();
+        for path in &siblings {
+            create(client, path, "").await;
+        }
+        Self {
+            root,
+            siblings,
+            round: 0,
+        }
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("{}{rest}", self.root)
+    }
+
+    async fn observe(&self, observer: &mut Observer) {
+        let (one, list, tree) = (self.path("/one"), self.path("/list"), self.path("/tree"));
+        let mut add = vec![
+            (1, one.as_str(), Data),
+            (2, list.as_str(), Children),
+            (3, tree.as_str(), Tree),
+        ];
+        add.extend(
+            self.siblings
+                .iter()
+                .enumerate()
+                .map(|(i, path)| (100 + i as u32, path.as_str(), Data)),
+        );
+        observer.watch(&add).await;
+    }
+
+    /// Changes everything.
+    async fn change(&mut self, client: &Client) {
+        self.round += 1;
+        let round = self.round.to_string();
+        set_stubbornly(client, &self.path("/one"), &round).await;
+        create(client, &self.path(&format!("/list/{round}")), "").await;
+        create(client, &self.path(&format!("/tree/{round}")), "").await;
+        for path in &self.siblings {
+            set(client, path, &round).await;
+        }
+        // And a node of which every trace changes.
+        client.delete(&self.siblings[0], None).await.unwrap();
+        create(client, &self.siblings[0], &round).await;
+    }
+
+    /// Waits until every watch has seen the last change.
+    async fn seen(&self, observer: &mut Observer) {
+        let round = self.round.to_string();
+        observer.until_text(1, &round).await;
+        let mut names: Vec<String> = (1..=self.round).map(|round| format!("{round}\n")).collect();
+        names.sort();
+        observer.until_text(2, &names.concat()).await;
+        observer.until_text(3, &format!("{}/tree/{round}\n", self.root)).await;
+        for id in 100..170 {
+            observer.until_text(id, &round).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_during_a_disconnection_are_seen() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let client = writer(&server.address()).await;
+    let mut fixture = Fixture::create(&client).await;
+    let mut observer = Observer::new(options(&proxy.address()));
+    fixture.observe(&mut observer).await;
+    let sessions = observer.stats.sessions();
+
+    for _ in 0..3 {
+        proxy.rules(|rules| rules.refuse = true);
+        proxy.sever();
+        fixture.change(&client).await;
+        proxy.rules(|rules| rules.refuse = false);
+        fixture.seen(&mut observer).await;
+    }
+    assert_eq!(observer.stats.sessions(), sessions, "the sessions were kept");
+    assert!(observer.stats.lost() >= 3);
+    // And what changes after it.
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+}
+
+#[tokio::test]
+async fn changes_during_the_expiry_of_the_session_are_seen() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let client = writer(&server.address()).await;
+    let mut fixture = Fixture::create(&client).await;
+    let mut short = options(&proxy.address());
+    short.session_timeout = Duration::from_secs(1);
+    let mut observer = Observer::new(short);
+    fixture.observe(&mut observer).await;
+
+    proxy.rules(|rules| rules.blackhole = true);
+    eventually("the sessions are over", || observer.stats.ended() >= 2).await;
+    fixture.change(&client).await;
+    proxy.rules(|rules| rules.blackhole = false);
+    proxy.sever();
+    fixture.seen(&mut observer).await;
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_changes_nothing() {
+    let mut server = ZooKeeperServer::start();
+    let client = writer(&server.address()).await;
+    let mut fixture = Fixture::create(&client).await;
+    let mut observer = Observer::new(options(&server.address()));
+    fixture.observe(&mut observer).await;
+
+    server.restart();
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+}
+
+#[tokio::test]
+async fn wiped_data_is_seen_as_it_is() {
+    let mut server = ZooKeeperServer::start();
+    let client = writer(&server.address()).await;
+    // So many transactions that the new server is far behind the old one.
+    let fixture = Fixture::create(&client).await;
+    let mut quick = options(&server.address());
+    quick.session_timeout = Duration::from_secs(1);
+    let mut observer = Observer::new(quick);
+    fixture.observe(&mut observer).await;
+    drop(client);
+
+    server.wipe();
+    server.restart();
+    for id in [1, 2, 3, 100, 169] {
+        observer.until_absent(id).await;
+    }
+    let client = writer(&server.address()).await;
+    for path in [fixture.root.clone(), fixture.path("/one"), fixture.path("/tree")] {
+        create(&client, &path, "new").await;
+    }
+    observer.until_text(1, "new").await;
+    observer
+        .until("the subtree", |o| o.last(3).is_some_and(|last| last.exists()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_may_come_up_late() {
+    let mut server = ZooKeeperServer::start();
+    server.kill();
+    let mut observer = Observer::new(options(&server.address()));
+    observer.change(&[], &[(1, "/late", Data), (2, "/", Children)]);
+    observer.settle(Duration::from_millis(500)).await;
+    assert_eq!((observer.count(1), observer.armed), (0, 0));
+
+    server.restart();
+    observer.until("armed", |o| o.armed == 1).await;
+    observer.until_absent(1).await;
+    create(&writer(&server.address()).await, "/late", "here").await;
+    observer.until_text(1, "here").await;
+}
+
+#[tokio::test]
+async fn nobody_is_hammered_when_there_is_nobody_to_talk_to() {
+    // A port that accepts and closes, and one where nobody listens.
+    let proxy = Proxy::to(free_port());
+    proxy.rules(|rules| rules.refuse = true);
+    let mut observer = Observer::new(options(&format!("{},127.0.0.1:{}", proxy.address(), free_port())));
+    observer.change(&[], &[(1, "/a", Data)]);
+    observer.settle(Duration::from_secs(3)).await;
+    // Doubling from 0.1 s there is room for five or six attempts in 3 s; the source also asks the port why, once an attempt.
+    let attempts = proxy.connections();
+    assert!((2..=20).contains(&attempts), "{attempts} connections in 3 s");
+}
+
+#[tokio::test]
+async fn a_slow_network_only_delays() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    proxy.rules(|rules| rules.delay = Duration::from_millis(20));
+    let client = writer(&server.address()).await;
+    let path = unique_path("slow");
+    create(&client, &path, "0").await;
+    let mut observer = Observer::new(options(&proxy.address()));
+    observer.watch(&[(1, &path, Data)]).await;
+    for i in 1..=50 {
+        set(&client, &path, &i.to_string()).await;
+    }
+    observer.until_text(1, "50").await;
+    assert!(observer.count(1) < 50, "states that did not last are skipped");
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_slow_gets_the_newest_state() {
+    let server = ZooKeeperServer::shared();
+    let client = writer(&server.address()).await;
+    let parent = unique_path("backlog");
+    let paths = siblings(&client, &parent).await;
+    let single = unique_path("backlog");
+    create(&client, &single, "").await;
+
+    let mut observer = Observer::new(options(&server.address()));
+    let mut add = data_watches(&paths);
+    add.push((1000, &single, Data));
+    observer.watch(&add).await;
+    // More changes than the source may hold, while nobody listens. Large ones: only one of those may wait.
+    for round in 0..30 {
+        let data = format!("{round} {}", "x".repeat(20_000));
+        for path in paths.iter().chain([&single]) {
+            set(&client, path, &data).await;
+        }
+    }
+    for path in paths.iter().chain([&single]) {
+        set(&client, path, "last").await;
+    }
+    for id in (0..paths.len() as u32).chain([1000]) {
+        observer.until_text(id, "last").await;
+    }
+    let told: usize = observer.seen.values().map(Vec::len).sum();
+    assert!(
+        told < 71 * 10,
+        "{told} reports for 71 nodes: states were buffered instead of skipped"
+    );
+}
+
+#[tokio::test]
+async fn a_watch_that_went_deaf_is_found_and_healed() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let client = writer(&server.address()).await;
+    let mut fixture = Fixture::create(&client).await;
+    let mut sweeping = options(&proxy.address());
+    sweeping.sweep_interval = Duration::from_millis(200);
+    let mut observer = Observer::new(sweeping);
+    fixture.observe(&mut observer).await;
+    eventually("some sweeps", || observer.stats.sweeps() > 4).await;
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+    eventually("some more sweeps", || observer.stats.sweeps() > 8).await;
+    assert_eq!(observer.stats.stuck(), 0, "what events announce is not stuck");
+
+    proxy.rules(|rules| rules.drop_events = true);
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+    assert!(observer.stats.stuck() >= 73, "{} found", observer.stats.stuck());
+    proxy.rules(|rules| rules.drop_events = false);
+    assert!(proxy.requests(op::ADD_WATCH) >= 2);
+}
