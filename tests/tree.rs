@@ -1,5 +1,7 @@
 //! A local directory as the source: what is seen of it, through the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::future::Future;
@@ -283,6 +285,21 @@ fn a_file_is_seen_when_it_is_closed() {
         file.write_all(b"second half").unwrap();
         drop(file);
         assert_eq!(tree.text().await, "first half, second half");
+    });
+}
+
+#[test]
+fn a_half_written_file_is_left_out_when_others_change() {
+    run(async {
+        let mut tree = Tree::new();
+        tree.write("f", "old");
+        assert_eq!(tree.first("/", WatchType::Tree).await, "/\n/f\n");
+        let mut file = fs::File::create(tree.path("f")).unwrap();
+        file.write_all(b"half").unwrap();
+        tree.write("g", "other");
+        assert_eq!(tree.text().await, "/g\n");
+        drop(file);
+        assert_eq!(tree.text().await, "/f\n");
     });
 }
 

@@ -125,11 +125,13 @@ struct Scope {
     loaded: HashSet<PathBuf>,
     /// Single paths: those configured, what links lead to, and what must come or stay for them to exist.
     single: HashSet<PathBuf>,
+    /// The sets are being made anew: what matters is not known.
+    unknown: bool,
 }
 
 impl Scope {
     fn wants(&self, path: &Path, touch: Touch) -> bool {
-        if self.single.contains(path) {
+        if self.unknown || self.single.contains(path) {
             return true;
         }
         let below = self.loaded.contains(path) || path.parent().is_some_and(|parent| self.loaded.contains(parent));
@@ -175,18 +177,14 @@ impl Directories {
             self.watcher.forget_all();
         }
         for (path, entry) in &batch.paths {
-            let single = || {
-                self.scope
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .single
-                    .contains(path)
-            };
-            let matters = is_configuration(path)
-                || name(path).starts_with(b"..")
-                || self.watcher.is_watched(path)
-                || path.is_dir()
-                || single();
+            let scope = self.scope.read().unwrap_or_else(PoisonError::into_inner);
+            let matters = scope.single.contains(path)
+                || scope.wants(path, Touch::Entry)
+                    && (is_configuration(path)
+                        || name(path).starts_with(b"..")
+                        || self.watcher.is_watched(path)
+                        || path.is_dir());
+            drop(scope);
             if matters {
                 self.owed = true;
                 self.changed.insert(path.clone());
@@ -200,6 +198,7 @@ impl Directories {
 
     /// Watches everything that is there to be watched.
     fn watch(&mut self) {
+        self.scope.write().unwrap_or_else(PoisonError::into_inner).unknown = true;
         let mut scope = Scope::default();
         for path in self.paths.clone() {
             self.watch_above(&path, &mut scope);
@@ -491,7 +490,7 @@ mod tests {
         run(async {
             let mut config = Config::new("conf", directory);
             config.write("conf/a.twc");
-            // Polled and dropped at every point it can wait at.
+            // Dropped again and again while it waits.
             for _ in 0..50 {
                 let step = tokio::time::timeout(Duration::from_millis(1), config.watcher.next()).await;
                 if let Ok(changed) = step {
