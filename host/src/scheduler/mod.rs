@@ -31,7 +31,7 @@
 //! An update passes three gates before its run mode is asked: `settle`, then `delay` (this host's share of `splay`), then
 //! `min_interval` since the last start. A newer update replaces one that waits, in every mode but PARALLEL, where only one
 //! that still settles is replaced. Loads are delayed too (a fleet restarts as one as easily as it changes as one) but not
-//! settled. See [`gate`] for how replaced updates and gates combine without starving.
+//! settled. `gate.rs` says how replaced updates and gates combine without starving.
 //!
 //! RESTART terminates the running action when the new update is through its gates, not before: with a splay the fleet would
 //! otherwise stop as one and only start one by one. DISCARD ignores what is seen during a run, but a load is no mere update:

@@ -4,6 +4,7 @@ mod life;
 mod model;
 mod rules;
 mod script;
+mod times;
 
 use bytes::Bytes;
 

@@ -1,0 +1,237 @@
+//! Real directories, real inotify.
+
+use std::future::Future;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const QUICK: Duration = Duration::from_millis(20);
+
+fn run<F: Future>(test: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(test)
+}
+
+struct Config {
+    dir: TempDir,
+    watcher: Watcher,
+}
+
+impl Config {
+    /// Prepares a directory, then watches a path in it.
+    fn new(watched: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = TempDir::new().unwrap();
+        prepare(dir.path());
+        let watcher = Watcher::new(&[dir.path().join(watched)], QUICK).unwrap();
+        Self { dir, watcher }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn write(&self, path: &str) {
+        fs::write(self.path(path), "text").unwrap();
+    }
+
+    /// Waits for changes until one of them is of the path named last; tells the names of all.
+    async fn changes(&mut self, last: &str) -> Vec<String> {
+        let mut names = HashSet::new();
+        let last = self.path(last);
+        let last = fs::canonicalize(&last).unwrap_or(last);
+        while !names.contains(&last) {
+            let next = tokio::time::timeout(DEADLINE, self.watcher.next()).await;
+            names.extend(next.unwrap_or_else(|_| panic!("nothing but {names:?}")));
+        }
+        let root = fs::canonicalize(self.dir.path()).unwrap();
+        let below = |path: PathBuf| path.strip_prefix(&root).unwrap().display().to_string();
+        let mut names: Vec<_> = names.into_iter().map(below).collect();
+        names.sort();
+        names
+    }
+}
+
+fn directory(root: &Path) {
+    fs::create_dir(root.join("conf")).unwrap();
+    fs::write(root.join("conf/a.twc"), "text").unwrap();
+}
+
+#[test]
+fn files_that_are_written_replaced_and_deleted() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        config.write("conf/a.twc");
+        assert_eq!(config.changes("conf/a.twc").await, ["conf/a.twc"]);
+        config.write("conf/.a.twc.swp");
+        fs::rename(config.path("conf/.a.twc.swp"), config.path("conf/a.twc")).unwrap();
+        assert_eq!(config.changes("conf/a.twc").await, ["conf/a.twc"]);
+        fs::remove_file(config.path("conf/a.twc")).unwrap();
+        assert_eq!(config.changes("conf/a.twc").await, ["conf/a.twc"]);
+    });
+}
+
+#[test]
+fn droppings_are_no_change() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        for dropping in [
+            "conf/.a.twc.swp",
+            "conf/a.twc~",
+            "conf/4913",
+            "conf/README",
+            "other.twc",
+        ] {
+            config.write(dropping);
+        }
+        fs::remove_file(config.path("conf/4913")).unwrap();
+        // Whatever was told of them is told before or with this.
+        config.write("conf/b.json");
+        assert_eq!(config.changes("conf/b.json").await, ["conf/b.json"]);
+    });
+}
+
+#[test]
+fn sub_directories_that_come_and_go() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        fs::create_dir_all(config.path("conf/sub/deep")).unwrap();
+        config.changes("conf/sub").await;
+        config.write("conf/sub/deep/b.twc");
+        config.changes("conf/sub/deep/b.twc").await;
+        for _ in 0..20 {
+            fs::remove_dir_all(config.path("conf/sub")).unwrap();
+            fs::create_dir_all(config.path("conf/sub/deep")).unwrap();
+            config.changes("conf/sub").await;
+            config.write("conf/sub/deep/b.twc");
+            config.changes("conf/sub/deep/b.twc").await;
+        }
+        fs::remove_dir_all(config.path("conf/sub")).unwrap();
+        config.changes("conf/sub").await;
+    });
+}
+
+#[test]
+fn a_single_file_whatever_it_is_called() {
+    run(async {
+        let mut config = Config::new("watches", |root| fs::write(root.join("watches"), "text").unwrap());
+        config.write("neighbour.twc");
+        config.write("new");
+        fs::rename(config.path("new"), config.path("watches")).unwrap();
+        assert_eq!(config.changes("watches").await, ["watches"]);
+        config.write("watches");
+        assert_eq!(config.changes("watches").await, ["watches"]);
+    });
+}
+
+#[test]
+fn a_path_that_comes_later_and_is_replaced() {
+    run(async {
+        let mut config = Config::new("above/conf", |_| {});
+        fs::create_dir_all(config.path("above")).unwrap();
+        config.changes("above").await;
+        fs::create_dir_all(config.path("above/conf")).unwrap();
+        config.changes("above/conf").await;
+        config.write("above/conf/a.twc");
+        config.changes("above/conf/a.twc").await;
+        fs::rename(config.path("above/conf"), config.path("old")).unwrap();
+        config.changes("above/conf").await;
+        fs::create_dir(config.path("above/conf")).unwrap();
+        config.changes("above/conf").await;
+        config.write("old/a.twc");
+        config.write("above/conf/b.twc");
+        assert_eq!(config.changes("above/conf/b.twc").await, ["above/conf/b.twc"]);
+        fs::remove_dir_all(config.path("above")).unwrap();
+        config.changes("above").await;
+        fs::create_dir_all(config.path("above/conf")).unwrap();
+        config.changes("above").await;
+        config.write("above/conf/a.twc");
+        config.changes("above/conf/a.twc").await;
+    });
+}
+
+#[test]
+fn links_to_directories_and_files() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            for version in ["v1", "v2", "elsewhere"] {
+                fs::create_dir(root.join(version)).unwrap();
+            }
+            fs::write(root.join("elsewhere/f.twc"), "text").unwrap();
+            symlink("v1", root.join("conf")).unwrap();
+            symlink("../elsewhere/f.twc", root.join("v1/f.twc")).unwrap();
+            symlink(".", root.join("v1/loop")).unwrap();
+        });
+        config.write("v1/a.twc");
+        assert_eq!(config.changes("v1/a.twc").await, ["v1/a.twc"]);
+        config.write("elsewhere/f.twc");
+        assert_eq!(config.changes("elsewhere/f.twc").await, ["elsewhere/f.twc"]);
+        symlink("v2", config.path("new")).unwrap();
+        fs::rename(config.path("new"), config.path("conf")).unwrap();
+        // The link itself, not what it leads to.
+        let next = tokio::time::timeout(DEADLINE, config.watcher.next()).await.unwrap();
+        let link = fs::canonicalize(config.dir.path()).unwrap().join("conf");
+        assert_eq!(next, HashSet::from([link]));
+        config.write("v1/a.twc");
+        config.write("v2/a.twc");
+        assert_eq!(config.changes("v2/a.twc").await, ["v2/a.twc"]);
+    });
+}
+
+#[test]
+fn a_volume_that_is_swapped_as_a_whole() {
+    run(async {
+        let volume = |root: &Path, name: &str| {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("a.twc"), name).unwrap();
+            symlink(name, root.join("..new")).unwrap();
+            fs::rename(root.join("..new"), root.join("..data")).unwrap();
+        };
+        let mut config = Config::new("conf", |root| {
+            fs::create_dir(root.join("conf")).unwrap();
+            volume(&root.join("conf"), "..1");
+            symlink("..data/a.twc", root.join("conf/a.twc")).unwrap();
+        });
+        volume(&config.path("conf"), "..2");
+        let next = tokio::time::timeout(DEADLINE, config.watcher.next()).await.unwrap();
+        let data = fs::canonicalize(config.dir.path()).unwrap().join("conf/..data");
+        assert!(next.contains(&data), "{next:?}");
+    });
+}
+
+#[test]
+fn half_written_files_hold_the_batch_back() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        let mut file = fs::File::create(config.path("conf/b.twc")).unwrap();
+        file.write_all(b"half").unwrap();
+        config.write("conf/a.twc");
+        // Without the hold this is over after a tenth of the time; with it, slowness of the machine cannot end it.
+        let early = tokio::time::timeout(QUICK * 10, config.watcher.changed()).await;
+        assert!(early.is_err(), "told while a file is half written");
+        file.write_all(b"done").unwrap();
+        drop(file);
+        let names = config.changes("conf/b.twc").await;
+        assert_eq!(names, ["conf/a.twc", "conf/b.twc"]);
+    });
+}
+
+#[test]
+fn a_cancelled_wait_loses_nothing() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        config.write("conf/a.twc");
+        // Dropped again and again while it waits.
+        for _ in 0..50 {
+            let step = tokio::time::timeout(Duration::from_millis(1), config.watcher.next()).await;
+            if let Ok(changed) = step {
+                assert_eq!(changed.len(), 1);
+                return;
+            }
+        }
+        config.changes("conf/a.twc").await;
+    });
+}
