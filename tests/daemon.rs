@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, Site, alive};
+use crate::support::daemon::{Daemon, Site, alive, children};
 use crate::support::until;
 
 /// An action that notes its data, then waits for `OUT/go-DATA`.
@@ -522,21 +522,15 @@ fn nothing_leaks() {
     let daemon = site.start();
     daemon.wait_runs("n", 1);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-    let children = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-        let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        tasks
-            .flatten()
-            .map(|task| read(task).split_whitespace().count())
-            .sum::<usize>()
-    };
-    until("it is quiet", || children() == 1);
+    until("it is quiet", || children(daemon.pid()).len() == 1);
     let before = descriptors();
     for round in 1..=100 {
         site.set("/n", &round.to_string());
         daemon.wait_runs("n", round + 1);
     }
-    until("no zombie and no child but the launcher is left", || children() == 1);
+    until("no zombie and no child but the launcher is left", || {
+        children(daemon.pid()).len() == 1
+    });
     until("no descriptor is left", || descriptors() <= before);
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +16,18 @@ use twitcher::model::{Identity, Limit, Outcome, ProcessSettings, Resource, RunId
 /// Longer than anything here takes unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One at a time: each reaps every child of this process that it does not know.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Runs a test on a runtime of its own while no other does: each reaps every child of this process that it does not know.
+fn alone(test: impl Future<Output = ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
 
 struct Bench {
-    _turn: tokio::sync::MutexGuard<'static, ()>,
     launches: Launches,
     events: UnboundedReceiver<RunEvent>,
     launcher: u32,
@@ -28,13 +35,11 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Self {
-        let turn = TURN.lock().await;
+    fn new() -> Self {
         let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
         let pid = launcher.pid();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         Self {
-            _turn: turn,
             launches,
             events,
             launcher: pid,
@@ -151,383 +156,415 @@ fn pids_in(path: &Path) -> Vec<Pid> {
         .collect()
 }
 
-#[tokio::test]
-async fn runs_a_program_with_data_environment_and_output() {
-    let mut bench = Bench::new().await;
-    let (outcome, output) = bench
-        .run(
-            sh("cat; echo; echo $HOME $TWITCHER_RUN_ID; pwd; umask"),
-            settings(),
-            b"data",
-        )
-        .await;
-    assert_eq!(outcome, Outcome::Exited(0));
-    let run = RunId(std::process::id() as u64 * 1_000_000 + 1);
-    assert_eq!(output, format!("data\n/root {run}\n/\n0022\n"));
-    assert_eq!(bench.run(sh("exit 3"), settings(), b"").await.0, Outcome::Exited(3));
-    let without_stdin = ProcessSettings {
-        pipe_stdin: false,
-        ..settings()
-    };
-    assert_eq!(
-        bench
-            .run(sh("cat; readlink /proc/self/fd/0"), without_stdin, b"data")
-            .await
-            .1,
-        "/dev/null\n"
-    );
+#[test]
+fn runs_a_program_with_data_environment_and_output() {
+    alone(async {
+        let mut bench = Bench::new();
+        let (outcome, output) = bench
+            .run(
+                sh("cat; echo; echo $HOME $TWITCHER_RUN_ID; pwd; umask"),
+                settings(),
+                b"data",
+            )
+            .await;
+        assert_eq!(outcome, Outcome::Exited(0));
+        let run = RunId(std::process::id() as u64 * 1_000_000 + 1);
+        assert_eq!(output, format!("data\n/root {run}\n/\n0022\n"));
+        assert_eq!(bench.run(sh("exit 3"), settings(), b"").await.0, Outcome::Exited(3));
+        let without_stdin = ProcessSettings {
+            pipe_stdin: false,
+            ..settings()
+        };
+        assert_eq!(
+            bench
+                .run(sh("cat; readlink /proc/self/fd/0"), without_stdin, b"data")
+                .await
+                .1,
+            "/dev/null\n"
+        );
+    });
 }
 
-#[tokio::test]
-async fn errors_of_the_launch_are_not_exit_codes() {
-    let mut bench = Bench::new().await;
-    let failed = |outcome: Outcome| match outcome {
-        Outcome::LaunchFailed { .. } => outcome.to_string(),
-        other => panic!("not a launch error: {other:?}"),
-    };
-    let no_program = bench.run(argv(&["/no/such/program"]), settings(), b"").await.0;
-    assert_eq!(
-        failed(no_program),
-        "cannot execute \"/no/such/program\": No such file or directory (os error 2)"
-    );
-    let not_executable = bench.run(argv(&["/etc/passwd"]), settings(), b"").await.0;
-    assert_eq!(
-        failed(not_executable),
-        "cannot execute \"/etc/passwd\": Permission denied (os error 13)"
-    );
-    let not_in_path = bench.run(argv(&["no-such-program"]), settings(), b"").await.0;
-    assert_eq!(
-        failed(not_in_path),
-        "cannot execute \"no-such-program\": No such file or directory (os error 2)"
-    );
-    let no_directory = ProcessSettings {
-        cwd: Path::new("/no/such").into(),
-        ..settings()
-    };
-    let no_directory = bench.run(sh("true"), no_directory, b"").await.0;
-    assert_eq!(
-        failed(no_directory),
-        "cannot enter directory /no/such: No such file or directory (os error 2)"
-    );
-    let nul = bench.run(argv(&["/bin/echo", "a\0b"]), settings(), b"").await.0;
-    assert_eq!(
-        failed(nul),
-        "cannot execute \"/bin/echo\": Invalid argument (os error 22)"
-    );
-    // 127 by the program itself stays an exit code.
-    assert_eq!(bench.run(sh("exit 127"), settings(), b"").await.0, Outcome::Exited(127));
-    assert_eq!(
-        bench.run(sh("no-such-program"), settings(), b"").await.0,
-        Outcome::Exited(127)
-    );
+#[test]
+fn errors_of_the_launch_are_not_exit_codes() {
+    alone(async {
+        let mut bench = Bench::new();
+        let failed = |outcome: Outcome| match outcome {
+            Outcome::LaunchFailed { .. } => outcome.to_string(),
+            other => panic!("not a launch error: {other:?}"),
+        };
+        let no_program = bench.run(argv(&["/no/such/program"]), settings(), b"").await.0;
+        assert_eq!(
+            failed(no_program),
+            "cannot execute \"/no/such/program\": No such file or directory (os error 2)"
+        );
+        let not_executable = bench.run(argv(&["/etc/passwd"]), settings(), b"").await.0;
+        assert_eq!(
+            failed(not_executable),
+            "cannot execute \"/etc/passwd\": Permission denied (os error 13)"
+        );
+        let not_in_path = bench.run(argv(&["no-such-program"]), settings(), b"").await.0;
+        assert_eq!(
+            failed(not_in_path),
+            "cannot execute \"no-such-program\": No such file or directory (os error 2)"
+        );
+        let no_directory = ProcessSettings {
+            cwd: Path::new("/no/such").into(),
+            ..settings()
+        };
+        let no_directory = bench.run(sh("true"), no_directory, b"").await.0;
+        assert_eq!(
+            failed(no_directory),
+            "cannot enter directory /no/such: No such file or directory (os error 2)"
+        );
+        let nul = bench.run(argv(&["/bin/echo", "a\0b"]), settings(), b"").await.0;
+        assert_eq!(
+            failed(nul),
+            "cannot execute \"/bin/echo\": Invalid argument (os error 22)"
+        );
+        // 127 by the program itself stays an exit code.
+        assert_eq!(bench.run(sh("exit 127"), settings(), b"").await.0, Outcome::Exited(127));
+        assert_eq!(
+            bench.run(sh("no-such-program"), settings(), b"").await.0,
+            Outcome::Exited(127)
+        );
+    });
 }
 
-#[tokio::test]
-async fn privileges_are_dropped_whole() {
-    let mut bench = Bench::new().await;
-    let nobody = Identity {
-        uid: Some(65534),
-        gid: Some(65534),
-        groups: Some(vec![65534, 4]),
-        user: "nobody".into(),
-        home: "/".into(),
-        shell: "/bin/sh".into(),
-    };
-    let as_nobody = ProcessSettings {
-        identity: nobody,
-        ..settings()
-    };
-    let (outcome, output) = bench
-        .run(
-            sh("id -u; id -g; id -G; grep Cap[PE] /proc/self/status"),
-            as_nobody.clone(),
-            b"",
-        )
-        .await;
-    assert_eq!(outcome, Outcome::Exited(0));
-    assert_eq!(
-        output,
-        "65534\n65534\n65534 4\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
-    );
-    let locked = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(locked.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let locked_out = ProcessSettings {
-        cwd: locked.path().into(),
-        ..as_nobody
-    };
-    let (outcome, _) = bench.run(sh("true"), locked_out, b"").await;
-    assert!(
-        matches!(outcome, Outcome::LaunchFailed { errno: 13, .. }),
-        "entered as the user, not as root: {outcome:?}"
-    );
+#[test]
+fn privileges_are_dropped_whole() {
+    alone(async {
+        let mut bench = Bench::new();
+        let nobody = Identity {
+            uid: Some(65534),
+            gid: Some(65534),
+            groups: Some(vec![65534, 4]),
+            user: "nobody".into(),
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        };
+        let as_nobody = ProcessSettings {
+            identity: nobody,
+            ..settings()
+        };
+        let (outcome, output) = bench
+            .run(
+                sh("id -u; id -g; id -G; grep Cap[PE] /proc/self/status"),
+                as_nobody.clone(),
+                b"",
+            )
+            .await;
+        assert_eq!(outcome, Outcome::Exited(0));
+        assert_eq!(
+            output,
+            "65534\n65534\n65534 4\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
+        );
+        let locked = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(locked.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let locked_out = ProcessSettings {
+            cwd: locked.path().into(),
+            ..as_nobody
+        };
+        let (outcome, _) = bench.run(sh("true"), locked_out, b"").await;
+        assert!(
+            matches!(outcome, Outcome::LaunchFailed { errno: 13, .. }),
+            "entered as the user, not as root: {outcome:?}"
+        );
+    });
 }
 
-#[tokio::test]
-async fn a_process_starts_with_a_clean_slate() {
-    let mut bench = Bench::new().await;
-    let script = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd | wc -l; ps -o pid=,pgid=,sid= -p $$";
-    let (_, output) = bench.run(sh(script), settings(), b"x").await;
-    let lines: Vec<_> = output.lines().collect();
-    assert_eq!(lines[0], "SigBlk:\t0000000000000000");
-    // Without 32 and 33, which are glibc's own and may come ignored from whoever started the tests.
-    let ignored = u64::from_str_radix(lines[1].trim_start_matches("SigIgn:\t"), 16).unwrap() & !(0b11 << 31);
-    assert_eq!(ignored, 0, "SIGPIPE above all");
-    assert_eq!(lines[2], "4", "stdin, stdout, stderr, and the directory that ls reads");
-    let ids: Vec<_> = lines[3].split_whitespace().collect();
-    assert!(
-        ids[0] == ids[1] && ids[0] == ids[2],
-        "leads its own group and session: {ids:?}"
-    );
+#[test]
+fn a_process_starts_with_a_clean_slate() {
+    alone(async {
+        let mut bench = Bench::new();
+        let script = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd | wc -l; ps -o pid=,pgid=,sid= -p $$";
+        let (_, output) = bench.run(sh(script), settings(), b"x").await;
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines[0], "SigBlk:\t0000000000000000");
+        // Without 32 and 33, which are glibc's own and may come ignored from whoever started the tests.
+        let ignored = u64::from_str_radix(lines[1].trim_start_matches("SigIgn:\t"), 16).unwrap() & !(0b11 << 31);
+        assert_eq!(ignored, 0, "SIGPIPE above all");
+        assert_eq!(lines[2], "4", "stdin, stdout, stderr, and the directory that ls reads");
+        let ids: Vec<_> = lines[3].split_whitespace().collect();
+        assert!(
+            ids[0] == ids[1] && ids[0] == ids[2],
+            "leads its own group and session: {ids:?}"
+        );
+    });
 }
 
-#[tokio::test]
-async fn limits_and_umask_are_set() {
-    let mut bench = Bench::new().await;
-    let limited = ProcessSettings {
-        umask: 0o077,
-        limits: vec![
-            Limit {
-                resource: Resource::Nofile,
-                soft: 17,
-                hard: 18,
-            },
-            Limit {
+#[test]
+fn limits_and_umask_are_set() {
+    alone(async {
+        let mut bench = Bench::new();
+        let limited = ProcessSettings {
+            umask: 0o077,
+            limits: vec![
+                Limit {
+                    resource: Resource::Nofile,
+                    soft: 17,
+                    hard: 18,
+                },
+                Limit {
+                    resource: Resource::Core,
+                    soft: 0,
+                    hard: u64::MAX,
+                },
+            ],
+            ..settings()
+        };
+        let (_, output) = bench
+            .run(sh("umask; ulimit -Sn; ulimit -Hn; ulimit -Sc"), limited, b"")
+            .await;
+        assert_eq!(output, "0077\n17\n18\n0\n");
+    });
+}
+
+#[test]
+fn death_by_signal_is_told_from_exit() {
+    alone(async {
+        let mut bench = Bench::new();
+        let (outcome, _) = bench.run(sh("kill -KILL $$"), settings(), b"").await;
+        assert_eq!(outcome, Outcome::Signaled { signal: 9, core: false });
+        let dir = tempfile::tempdir().unwrap();
+        let with_core = ProcessSettings {
+            cwd: dir.path().into(),
+            limits: vec![Limit {
                 resource: Resource::Core,
-                soft: 0,
-                hard: u64::MAX,
-            },
-        ],
-        ..settings()
-    };
-    let (_, output) = bench
-        .run(sh("umask; ulimit -Sn; ulimit -Hn; ulimit -Sc"), limited, b"")
-        .await;
-    assert_eq!(output, "0077\n17\n18\n0\n");
+                soft: 1 << 30,
+                hard: 1 << 30,
+            }],
+            ..settings()
+        };
+        let (outcome, _) = bench.run(sh("kill -SEGV $$"), with_core, b"").await;
+        assert!(matches!(outcome, Outcome::Signaled { signal: 11, .. }), "{outcome:?}");
+    });
 }
 
-#[tokio::test]
-async fn death_by_signal_is_told_from_exit() {
-    let mut bench = Bench::new().await;
-    let (outcome, _) = bench.run(sh("kill -KILL $$"), settings(), b"").await;
-    assert_eq!(outcome, Outcome::Signaled { signal: 9, core: false });
-    let dir = tempfile::tempdir().unwrap();
-    let with_core = ProcessSettings {
-        cwd: dir.path().into(),
-        limits: vec![Limit {
-            resource: Resource::Core,
-            soft: 1 << 30,
-            hard: 1 << 30,
-        }],
-        ..settings()
-    };
-    let (outcome, _) = bench.run(sh("kill -SEGV $$"), with_core, b"").await;
-    assert!(matches!(outcome, Outcome::Signaled { signal: 11, .. }), "{outcome:?}");
+#[test]
+fn an_action_that_does_not_read_or_closes_its_stdin_harms_nobody() {
+    alone(async {
+        static MEGABYTE: [u8; 1024 * 1024] = [b'x'; 1024 * 1024];
+        let mut bench = Bench::new();
+        let deaf = bench.launch(sh("sleep 1000"), settings(), &MEGABYTE);
+        bench.started(deaf).await;
+        assert_eq!(
+            bench.run(sh("exec <&-; exit 5"), settings(), &MEGABYTE).await.0,
+            Outcome::Exited(5)
+        );
+        assert_eq!(bench.run(sh("wc -c"), settings(), &MEGABYTE).await.1, "1048576\n");
+        bench.launches.control(deaf, Control::Terminate);
+        assert_eq!(bench.ended(deaf).await.outcome, Outcome::Terminated);
+    });
 }
 
-#[tokio::test]
-async fn an_action_that_does_not_read_or_closes_its_stdin_harms_nobody() {
-    static MEGABYTE: [u8; 1024 * 1024] = [b'x'; 1024 * 1024];
-    let mut bench = Bench::new().await;
-    let deaf = bench.launch(sh("sleep 1000"), settings(), &MEGABYTE);
-    bench.started(deaf).await;
-    assert_eq!(
-        bench.run(sh("exec <&-; exit 5"), settings(), &MEGABYTE).await.0,
-        Outcome::Exited(5)
-    );
-    assert_eq!(bench.run(sh("wc -c"), settings(), &MEGABYTE).await.1, "1048576\n");
-    bench.launches.control(deaf, Control::Terminate);
-    assert_eq!(bench.ended(deaf).await.outcome, Outcome::Terminated);
+#[test]
+fn a_gigabyte_of_output_is_read_bounded_and_does_not_hold_up_others() {
+    alone(async {
+        let mut bench = Bench::new();
+        let flood = bench.sh("head -c 1000000000 /dev/zero; printf end");
+        bench.started(flood).await;
+        assert_eq!(
+            bench.run(sh("exit 4"), settings(), b"").await.0,
+            Outcome::Exited(4),
+            "another run meanwhile"
+        );
+        let report = bench.ended(flood).await;
+        assert_eq!(report.outcome, Outcome::Exited(0));
+        assert_eq!(report.output_bytes, 1_000_000_003);
+        assert_eq!(report.output_tail.len(), 64 * 1024);
+        assert!(report.output_tail.ends_with(b"\0end"));
+    });
 }
 
-#[tokio::test]
-async fn a_gigabyte_of_output_is_read_bounded_and_does_not_hold_up_others() {
-    let mut bench = Bench::new().await;
-    let flood = bench.sh("head -c 1000000000 /dev/zero; printf end");
-    bench.started(flood).await;
-    assert_eq!(
-        bench.run(sh("exit 4"), settings(), b"").await.0,
-        Outcome::Exited(4),
-        "another run meanwhile"
-    );
-    let report = bench.ended(flood).await;
-    assert_eq!(report.outcome, Outcome::Exited(0));
-    assert_eq!(report.output_bytes, 1_000_000_003);
-    assert_eq!(report.output_tail.len(), 64 * 1024);
-    assert!(report.output_tail.ends_with(b"\0end"));
-}
-
-#[tokio::test]
-async fn timeout_ends_the_whole_family_even_if_it_ignores_sigterm_or_left_the_group() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let pids = dir.path().join("pids");
-    // A child in the group that ignores SIGTERM, one in a session of its own that does too, and the main process itself.
-    let script = format!(
-        "trap '' TERM; sh -c 'echo $$ >> {0}; sleep 1000; sleep 1000' & setsid sh -c 'echo $$ >> {0}; sleep 1000; sleep 1000' & \
+#[test]
+fn timeout_ends_the_whole_family_even_if_it_ignores_sigterm_or_left_the_group() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let pids = dir.path().join("pids");
+        // A child in the group that ignores SIGTERM, one in a session of its own that does too, and the main process itself.
+        let script = format!(
+            "trap '' TERM; sh -c 'echo $$ >> {0}; sleep 1000; sleep 1000' & setsid sh -c 'echo $$ >> {0}; sleep 1000; sleep 1000' & \
          echo $$ >> {0}; while :; do sleep 1000; done",
-        pids.display()
-    );
-    let short = ProcessSettings {
-        timeout: Some(Duration::from_millis(500)),
-        kill_after: Duration::from_millis(300),
-        ..settings()
-    };
-    let run = bench.launch(sh(&script), short, b"");
-    let report = bench.ended(run).await;
-    assert_eq!(report.outcome, Outcome::TimedOut);
-    assert!(
-        report.elapsed >= Duration::from_millis(800),
-        "SIGKILL came before its time: {:?}",
-        report.elapsed
-    );
-    let pids = pids_in(&pids);
-    assert_eq!(pids.len(), 3);
-    for pid in pids {
-        assert!(!alive(pid), "{pid} survived");
-    }
-}
-
-#[tokio::test]
-async fn after_sigterm_children_get_their_time_to_clean_up() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let (ready, cleaned) = (dir.path().join("ready"), dir.path().join("cleaned"));
-    let child = format!(
-        "trap 'sleep 0.3; touch {}; exit' TERM; touch {}; while :; do sleep 0.05; done",
-        cleaned.display(),
-        ready.display()
-    );
-    let run = bench.launch(argv(&["/bin/sh", "-c", "sh -c \"$0\" & wait", &child]), settings(), b"");
-    bench.started(run).await;
-    eventually("the child is ready", || ready.exists()).await;
-    bench.launches.control(run, Control::Terminate);
-    let report = bench.ended(run).await;
-    assert_eq!(report.outcome, Outcome::Terminated);
-    assert!(cleaned.exists(), "the child was killed while it cleaned up");
-    assert!(
-        report.elapsed < Duration::from_secs(4),
-        "SIGKILL was waited for in vain: {:?}",
-        report.elapsed
-    );
-}
-
-#[tokio::test]
-async fn a_run_ends_with_its_main_process_whoever_holds_its_output() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let (pid, go) = (dir.path().join("pid"), dir.path().join("go"));
-    let script = format!(
-        "(echo $BASHPID > {0}; exec sh -c 'echo $$ > {0}; while [ ! -e {1} ]; do sleep 0.02; done; echo late; exec sleep 1000') & \
-         while [ ! -s {0} ]; do sleep 0.01; done; echo early",
-        pid.display(),
-        go.display()
-    );
-    let (outcome, output) = bench.run(sh(&script), settings(), b"").await;
-    assert_eq!(outcome, Outcome::Exited(0));
-    assert_eq!(output, "early\n");
-    std::fs::write(&go, "").unwrap();
-    let left = || pids_in(&pid).first().copied();
-    eventually("the one left behind writes and lives on", || {
-        left().is_some_and(|pid| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"sleep\n"))
-    })
-    .await;
-    kill(left().unwrap(), Signal::SIGKILL).unwrap();
-}
-
-#[tokio::test]
-async fn orphans_are_reaped() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let pid = dir.path().join("pid");
-    // Double fork: the grandchild outlives its parent and becomes the daemon's.
-    let script = format!(
-        "setsid sh -c 'sh -c \"echo \\$\\$ > {0}.new; mv {0}.new {0}; sleep 0.2\" &' ; exit 0",
-        pid.display()
-    );
-    assert_eq!(bench.run(sh(&script), settings(), b"").await.0, Outcome::Exited(0));
-    eventually("the orphan told its pid", || !pids_in(&pid).is_empty()).await;
-    let orphan = pids_in(&pid)[0];
-    eventually("the orphan has been waited for", || {
-        !Path::new(&format!("/proc/{orphan}")).exists()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn notify_reaches_the_main_process_alone() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let ready = dir.path().join("ready");
-    let script = format!(
-        "trap 'echo got; exit 0' USR1; sleep 1000 & touch {}; wait",
-        ready.display()
-    );
-    let run = bench.launch(sh(&script), settings(), b"");
-    bench.started(run).await;
-    eventually("the trap is set", || ready.exists()).await;
-    bench.launches.control(run, Control::Notify(Signal::SIGUSR1));
-    let report = bench.ended(run).await;
-    assert_eq!(report.outcome, Outcome::Exited(0));
-    assert_eq!(report.output_tail, b"got\n");
-}
-
-#[tokio::test]
-async fn many_that_end_together_are_all_reaped() {
-    let mut bench = Bench::new().await;
-    let mut open: std::collections::HashSet<_> = (0..300).map(|_| bench.sh("exit 0")).collect();
-    while !open.is_empty() {
-        if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
-            assert_eq!(report.outcome, Outcome::Exited(0));
-            assert!(open.remove(&run), "{run} ended twice");
+            pids.display()
+        );
+        let short = ProcessSettings {
+            timeout: Some(Duration::from_millis(500)),
+            kill_after: Duration::from_millis(300),
+            ..settings()
+        };
+        let run = bench.launch(sh(&script), short, b"");
+        let report = bench.ended(run).await;
+        assert_eq!(report.outcome, Outcome::TimedOut);
+        assert!(
+            report.elapsed >= Duration::from_millis(800),
+            "SIGKILL came before its time: {:?}",
+            report.elapsed
+        );
+        let pids = pids_in(&pids);
+        assert_eq!(pids.len(), 3);
+        for pid in pids {
+            assert!(!alive(pid), "{pid} survived");
         }
-    }
+    });
 }
 
-#[tokio::test]
-async fn runs_survive_the_launcher_and_the_next_one_takes_over() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let go = dir.path().join("go");
-    let run = bench.sh(&format!("while [ ! -e {} ]; do sleep 0.01; done; exit 7", go.display()));
-    let pid = bench.started(run).await;
-    kill(Pid::from_raw(bench.launcher as i32), Signal::SIGKILL).unwrap();
-    // Asked while nobody is there to serve it.
-    assert_eq!(bench.run(sh("exit 6"), settings(), b"").await.0, Outcome::Exited(6));
-    assert!(alive(pid));
-    std::fs::write(go, "").unwrap();
-    assert_eq!(bench.ended(run).await.outcome, Outcome::Exited(7), "still tracked");
+#[test]
+fn after_sigterm_children_get_their_time_to_clean_up() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, cleaned) = (dir.path().join("ready"), dir.path().join("cleaned"));
+        let child = format!(
+            "trap 'sleep 0.3; touch {}; exit' TERM; touch {}; while :; do sleep 0.05; done",
+            cleaned.display(),
+            ready.display()
+        );
+        let run = bench.launch(argv(&["/bin/sh", "-c", "sh -c \"$0\" & wait", &child]), settings(), b"");
+        bench.started(run).await;
+        eventually("the child is ready", || ready.exists()).await;
+        bench.launches.control(run, Control::Terminate);
+        let report = bench.ended(run).await;
+        assert_eq!(report.outcome, Outcome::Terminated);
+        assert!(cleaned.exists(), "the child was killed while it cleaned up");
+        assert!(
+            report.elapsed < Duration::from_secs(4),
+            "SIGKILL was waited for in vain: {:?}",
+            report.elapsed
+        );
+    });
+}
+
+#[test]
+fn a_run_ends_with_its_main_process_whoever_holds_its_output() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let (pid, go) = (dir.path().join("pid"), dir.path().join("go"));
+        let script = format!(
+            "(echo $BASHPID > {0}; exec sh -c 'echo $$ > {0}; while [ ! -e {1} ]; do sleep 0.02; done; echo late; exec sleep 1000') & \
+         while [ ! -s {0} ]; do sleep 0.01; done; echo early",
+            pid.display(),
+            go.display()
+        );
+        let (outcome, output) = bench.run(sh(&script), settings(), b"").await;
+        assert_eq!(outcome, Outcome::Exited(0));
+        assert_eq!(output, "early\n");
+        std::fs::write(&go, "").unwrap();
+        let left = || pids_in(&pid).first().copied();
+        eventually("the one left behind writes and lives on", || {
+            left().is_some_and(|pid| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"sleep\n"))
+        })
+        .await;
+        kill(left().unwrap(), Signal::SIGKILL).unwrap();
+    });
+}
+
+#[test]
+fn orphans_are_reaped() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        // Double fork: the grandchild outlives its parent and becomes the daemon's.
+        let script = format!(
+            "setsid sh -c 'sh -c \"echo \\$\\$ > {0}.new; mv {0}.new {0}; sleep 0.2\" &' ; exit 0",
+            pid.display()
+        );
+        assert_eq!(bench.run(sh(&script), settings(), b"").await.0, Outcome::Exited(0));
+        eventually("the orphan told its pid", || !pids_in(&pid).is_empty()).await;
+        let orphan = pids_in(&pid)[0];
+        eventually("the orphan has been waited for", || {
+            !Path::new(&format!("/proc/{orphan}")).exists()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn notify_reaches_the_main_process_alone() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready");
+        let script = format!(
+            "trap 'echo got; exit 0' USR1; sleep 1000 & touch {}; wait",
+            ready.display()
+        );
+        let run = bench.launch(sh(&script), settings(), b"");
+        bench.started(run).await;
+        eventually("the trap is set", || ready.exists()).await;
+        bench.launches.control(run, Control::Notify(Signal::SIGUSR1));
+        let report = bench.ended(run).await;
+        assert_eq!(report.outcome, Outcome::Exited(0));
+        assert_eq!(report.output_tail, b"got\n");
+    });
+}
+
+#[test]
+fn many_that_end_together_are_all_reaped() {
+    alone(async {
+        let mut bench = Bench::new();
+        let mut open: std::collections::HashSet<_> = (0..300).map(|_| bench.sh("exit 0")).collect();
+        while !open.is_empty() {
+            if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
+                assert_eq!(report.outcome, Outcome::Exited(0));
+                assert!(open.remove(&run), "{run} ended twice");
+            }
+        }
+    });
+}
+
+#[test]
+fn runs_survive_the_launcher_and_the_next_one_takes_over() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let go = dir.path().join("go");
+        let run = bench.sh(&format!("while [ ! -e {} ]; do sleep 0.01; done; exit 7", go.display()));
+        let pid = bench.started(run).await;
+        kill(Pid::from_raw(bench.launcher as i32), Signal::SIGKILL).unwrap();
+        // Asked while nobody is there to serve it.
+        assert_eq!(bench.run(sh("exit 6"), settings(), b"").await.0, Outcome::Exited(6));
+        assert!(alive(pid));
+        std::fs::write(go, "").unwrap();
+        assert_eq!(bench.ended(run).await.outcome, Outcome::Exited(7), "still tracked");
+    });
 }
 
 /// However the launcher dies, no request is lost and none is carried out twice.
-#[tokio::test]
-async fn a_dying_launcher_neither_loses_nor_doubles_requests() {
-    let mut bench = Bench::new().await;
-    let dir = tempfile::tempdir().unwrap();
-    let log = dir.path().join("log");
-    let mut open = std::collections::HashSet::new();
-    let mut deaths = 0;
-    for round in 0..4 {
-        for _ in 0..25 {
-            open.insert(bench.sh(&format!("echo {round} >> {}", log.display())));
-        }
-        kill(Pid::from_raw(bench.launcher as i32), Signal::SIGKILL).unwrap();
-        // The next launcher is killed in the middle of its work.
-        while deaths == round {
-            match timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
-                RunEvent::LauncherReplaced { pid } => {
-                    bench.launcher = pid;
-                    deaths += 1;
+#[test]
+fn a_dying_launcher_neither_loses_nor_doubles_requests() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut open = std::collections::HashSet::new();
+        let mut deaths = 0;
+        for round in 0..4 {
+            for _ in 0..25 {
+                open.insert(bench.sh(&format!("echo {round} >> {}", log.display())));
+            }
+            kill(Pid::from_raw(bench.launcher as i32), Signal::SIGKILL).unwrap();
+            // The next launcher is killed in the middle of its work.
+            while deaths == round {
+                match timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
+                    RunEvent::LauncherReplaced { pid } => {
+                        bench.launcher = pid;
+                        deaths += 1;
+                    }
+                    RunEvent::Ended { run, .. } => assert!(open.remove(&run), "{run} ended twice"),
+                    RunEvent::Started { .. } => {}
                 }
-                RunEvent::Ended { run, .. } => assert!(open.remove(&run), "{run} ended twice"),
-                RunEvent::Started { .. } => {}
             }
         }
-    }
-    while !open.is_empty() {
-        if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
-            assert_eq!(report.outcome, Outcome::Exited(0));
-            assert!(open.remove(&run), "{run} ended twice");
+        while !open.is_empty() {
+            if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
+                assert_eq!(report.outcome, Outcome::Exited(0));
+                assert!(open.remove(&run), "{run} ended twice");
+            }
         }
-    }
-    assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 100);
+        assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 100);
+    });
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -191,10 +191,30 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// Kills the daemon, and the actions that outlive it: an endless one would slow every test after this.
     fn drop(&mut self) {
+        let children = children(self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children {
+            let _ = killpg(child, Signal::SIGKILL);
+        }
     }
+}
+
+/// The children of a process.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let parse = |list: String| {
+        list.split_whitespace()
+            .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    lists.flat_map(parse).collect()
 }
 
 /// Whether the process exists and is not a zombie.

@@ -4,8 +4,10 @@
 
 use std::collections::VecDeque;
 
-/// Most bytes of a run's output that are logged.
+/// How much a run may add to the log, in bytes; each line counts [`LINE_COST`] more than its text.
 pub const LOGGED: usize = 1024 * 1024;
+/// What the log adds to a line, about: a flood of empty lines is a flood too.
+const LINE_COST: usize = 96;
 /// How much of the end of a run's output is kept.
 pub const KEPT: usize = 64 * 1024;
 /// Longest line; a longer one is logged in pieces.
@@ -60,10 +62,11 @@ impl Lines {
 #[derive(Debug, Default)]
 pub struct Output {
     total: usize,
+    logged: usize,
     tail: VecDeque<u8>,
 }
 
-/// Whether output is logged.
+/// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logging {
     /// It is.
@@ -75,19 +78,31 @@ pub enum Logging {
 }
 
 impl Output {
-    /// Notes what was read, and says whether it may be logged.
-    pub fn note(&mut self, bytes: &[u8]) -> Logging {
+    /// Notes what was read.
+    pub fn note(&mut self, bytes: &[u8]) {
         let last = &bytes[bytes.len().saturating_sub(KEPT)..];
         let excess = (self.tail.len() + last.len()).saturating_sub(KEPT);
         self.tail.drain(..excess);
         self.tail.extend(last);
-        let before = self.total;
         self.total += bytes.len();
-        match (before < LOGGED, self.total < LOGGED) {
-            (_, true) => Logging::On,
-            (true, false) => Logging::EndsHere,
-            (false, _) => Logging::Off,
+    }
+
+    /// Says whether a line may be logged.
+    pub fn log(&mut self, line: &[u8]) -> Logging {
+        if self.is_flood() {
+            return Logging::Off;
         }
+        self.logged += line.len() + LINE_COST;
+        if self.is_flood() {
+            Logging::EndsHere
+        } else {
+            Logging::On
+        }
+    }
+
+    /// Whether nothing more is logged.
+    pub fn is_flood(&self) -> bool {
+        self.logged >= LOGGED
     }
 
     /// Bytes written so far.
@@ -147,13 +162,24 @@ mod tests {
     }
 
     #[test]
-    fn logging_ends_once_and_the_tail_stays_bounded() {
+    fn logging_ends_once_whether_lines_are_long_or_many() {
+        for line in [vec![b'x'; LINE], vec![]] {
+            let mut output = Output::default();
+            let said: Vec<_> = (0..20_000).map(|_| output.log(&line)).collect();
+            let count = |what| said.iter().filter(|s| **s == what).count();
+            assert_eq!(count(Logging::EndsHere), 1);
+            assert_eq!(count(Logging::On), (LOGGED - 1) / (line.len() + LINE_COST));
+        }
+    }
+
+    #[test]
+    fn the_tail_is_the_last_of_it_and_bounded() {
         let mut output = Output::default();
-        let block = vec![b'x'; 100_000];
-        let said: Vec<_> = (0..13).map(|_| output.note(&block)).collect();
-        assert_eq!(said.iter().filter(|s| **s == Logging::On).count(), 10);
-        assert_eq!(said.iter().filter(|s| **s == Logging::EndsHere).count(), 1);
+        for _ in 0..13 {
+            output.note(&[b'x'; 100_000]);
+        }
         output.note(b"end");
+        assert_eq!(output.total(), 1_300_003);
         let tail = output.into_tail();
         assert_eq!(tail.len(), KEPT);
         assert!(tail.ends_with(b"xend"));

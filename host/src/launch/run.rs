@@ -236,7 +236,7 @@ impl Run {
     /// Output beyond what is logged is of little worth: it is read in bursts, so that the writer waits for the daemon rather than
     /// other watches for the writer.
     fn slow_down_flood(&mut self) {
-        if self.output.total() < output::LOGGED {
+        if !self.output.is_flood() {
             return;
         }
         self.paused_until = Some(Instant::now() + FLOOD_PAUSE);
@@ -380,26 +380,31 @@ impl Stream {
                 }
                 Ok(_) | Err(_) => {
                     self.pipe = None;
-                    self.lines.finish(|line| say(line, self.name, run));
+                    self.lines.finish(|line| log_line(line, self.name, output, run));
                 }
             }
         }
     }
 
     fn log_bytes(&mut self, bytes: &[u8], output: &mut Output, run: &Invocation) {
-        match output.note(bytes) {
-            Logging::On => self.lines.push(bytes, |line| say(line, self.name, run)),
-            Logging::Off => {}
-            Logging::EndsHere => {
-                self.lines.finish(|line| say(line, self.name, run));
-                warn!(watch = &*run.watch, run_id = %run.run, "output beyond {} bytes is not logged", output::LOGGED);
-            }
+        output.note(bytes);
+        if !output.is_flood() {
+            let name = self.name;
+            self.lines.push(bytes, |line| log_line(line, name, output, run));
         }
     }
 }
 
-fn say(line: &[u8], stream: &'static str, run: &Invocation) {
-    info!(target: "twitcher::output", watch = &*run.watch, run_id = %run.run, stream, "{}", output::printable(line));
+fn log_line(line: &[u8], stream: &'static str, output: &mut Output, run: &Invocation) {
+    match output.log(line) {
+        Logging::On => {
+            let text = output::printable(line);
+            info!(target: "twitcher::output", watch = &*run.watch, run_id = %run.run, stream, "{text}");
+        }
+        Logging::EndsHere => warn!(watch = &*run.watch, run_id = %run.run, limit = output::LOGGED,
+            "further output of this run is not logged"),
+        Logging::Off => {}
+    }
 }
 
 fn outcome(status: i32, stopped: Option<StopReason>) -> Outcome {
