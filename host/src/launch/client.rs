@@ -183,8 +183,7 @@ struct Link {
     pidfd: AsyncFd<OwnedFd>,
     since: Instant,
     deaths: u32,
-    /// The socket was full: wait until it is writable.
-    full: bool,
+    sending: Sending,
     /// Nothing more will come.
     closed: bool,
 }
@@ -199,7 +198,7 @@ impl Link {
             launcher,
             since: Instant::now(),
             deaths: 0,
-            full: false,
+            sending: Sending::Ready,
             closed: false,
         })
     }
@@ -217,6 +216,17 @@ impl Link {
         }
         result
     }
+}
+
+/// Whether requests can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// They can.
+    Ready,
+    /// When the socket is writable again.
+    Full,
+    /// The launcher is dead, and its pidfd is about to say so. The socket counts as writable all the time.
+    Broken,
 }
 
 /// A run that has no process yet.
@@ -273,7 +283,7 @@ impl Service {
                 },
                 Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
-                _ = self.link.socket.writable(), if self.link.full => self.link.full = false,
+                _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
                 _ = self.link.pidfd.readable() => self.replace_launcher().await,
                 _ = children.recv() => self.reap_orphans(),
                 _ = sweep.tick() => self.reap_orphans(),
@@ -283,7 +293,7 @@ impl Service {
 
     /// Sends what can be sent.
     fn flush(&mut self) {
-        while !self.link.full && self.in_flight.len() < MAX_IN_FLIGHT && self.has_room() {
+        while self.link.sending == Sending::Ready && self.in_flight.len() < MAX_IN_FLIGHT && self.has_room() {
             let Some(pending) = self.waiting.pop_front() else {
                 return;
             };
@@ -316,13 +326,12 @@ impl Service {
                 );
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.link.full = true;
+                self.link.sending = Sending::Full;
                 forget_readiness(&self.link.socket, Interest::WRITABLE);
                 self.waiting.push_front(pending);
             }
-            // The launcher is dead; its pidfd will say so, and the next one gets the request.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
-                self.link.full = true;
+                self.link.sending = Sending::Broken;
                 self.waiting.push_front(pending);
             }
             Err(error) => {

@@ -82,8 +82,8 @@ pub struct Report {
 }
 
 /// How long the output of a run is left alone between two reads, once it is too much to be logged.
-const FLOOD_PAUSE: Duration = Duration::from_millis(5);
-/// Size of a flooded pipe, in bytes: with the pause it bounds what is read to 200 MB a second.
+const FLOOD_PAUSE: Duration = Duration::from_millis(2);
+/// Size of a flooded pipe, in bytes: with the pause it bounds what is read to 500 MB a second.
 const FLOOD_PIPE: i32 = 1024 * 1024;
 
 /// How often a terminated run's leftovers are looked for.
