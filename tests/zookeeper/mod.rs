@@ -4,6 +4,7 @@ mod basics;
 mod defects;
 mod faults;
 mod hostile;
+mod said;
 mod scale;
 mod secure;
 

@@ -38,6 +38,7 @@ pub(super) struct Nodes {
     nodes: HashMap<Arc<str>, Node>,
     queue: VecDeque<Arc<str>>,
     large: VecDeque<Arc<str>>,
+    /// How many connections each has lost us. From [`STRIKES`] on it is left alone, until forgiven.
     strikes: HashMap<Arc<str>, u8>,
 }
 
@@ -108,6 +109,12 @@ impl Nodes {
                 self.queue.push_back(path.clone());
             }
         }
+    }
+
+    /// Has a troubled znode tried again.
+    pub fn forgive(&mut self, path: &str) {
+        self.strikes.remove(path);
+        self.mark(path, true);
     }
 
     pub fn has_work(&self) -> bool {
@@ -211,6 +218,9 @@ impl Nodes {
                 match read::check_data(&stat, shared.options.max_data) {
                     Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
                     Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
+                    Ok(()) if resting(&self.strikes, path) => {
+                        node.handles(WatchType::Data).for_each(|handle| shared.settle(handle))
+                    }
                     Ok(()) if self.large.contains(path) => {}
                     Ok(()) => self.large.push_back(path.clone()),
                 }
@@ -235,9 +245,8 @@ impl Nodes {
         };
         match read::data(client, &path).await {
             Err(Failure::Connection(error)) => {
-                let strikes = self.strikes.entry(path.clone()).or_default();
-                *strikes = strikes.saturating_add(1);
-                if *strikes >= STRIKES {
+                *self.strikes.entry(path.clone()).or_default() += 1;
+                if resting(&self.strikes, &path) {
                     self.trouble(shared, &path, WatchType::Data, Failure::Connection(error.clone()));
                 } else {
                     self.mark(&path, true);
@@ -307,6 +316,10 @@ impl Nodes {
         );
         node.handles(kind).for_each(|handle| shared.settle(handle));
     }
+}
+
+fn resting(strikes: &HashMap<Arc<str>, u8>, path: &str) -> bool {
+    strikes.get(path).is_some_and(|strikes| *strikes >= STRIKES)
 }
 
 impl Node {
