@@ -122,11 +122,6 @@ impl ZooKeeperServer {
         fs::remove_dir_all(self.dir.path().join("data")).unwrap();
     }
 
-    /// Changes `jute.maxbuffer` from the next start on.
-    pub fn set_max_buffer(&mut self, bytes: Option<usize>) {
-        self.setup.max_buffer = bytes;
-    }
-
     /// Stops it from doing anything (SIGSTOP), or lets it go on (SIGCONT).
     pub fn pause(&self, pause: bool) {
         let signal = if pause { Signal::SIGSTOP } else { Signal::SIGCONT };
