@@ -1,4 +1,6 @@
 //! What the tests share.
+#![allow(clippy::unwrap_used, reason = "in tests")]
+#![allow(dead_code, reason = "a toolbox: not every tool is in use at all times")]
 
 pub mod daemon;
 pub mod proxy;

@@ -122,11 +122,6 @@ impl ZooKeeperServer {
         fs::remove_dir_all(self.dir.path().join("data")).unwrap();
     }
 
-    /// Changes `jute.maxbuffer` from the next start on.
-    pub fn set_max_buffer(&mut self, bytes: Option<usize>) {
-        self.setup.max_buffer = bytes;
-    }
-
     /// Stops it from doing anything (SIGSTOP), or lets it go on (SIGCONT).
     pub fn pause(&self, pause: bool) {
         let signal = if pause { Signal::SIGSTOP } else { Signal::SIGCONT };
@@ -153,10 +148,7 @@ impl ZooKeeperServer {
             .args(["-c", GUARD, "guard"])
             .args(self.java_options())
             .arg("-cp")
-            .arg(format!(
-                "{}:/usr/share/java/zookeeper.jar:/usr/share/java/netty-all.jar",
-                dir.display()
-            ))
+            .arg(format!("{}:{}", dir.display(), jars()))
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(dir.join("zoo.cfg"))
             .stdin(Stdio::piped())
@@ -173,10 +165,13 @@ impl ZooKeeperServer {
 
         let start = Instant::now();
         while self.four_letters("ruok").ok().as_deref() != Some("imok") {
-            if kill(server, None).is_err() || start.elapsed() > START {
+            let log = || fs::read_to_string(self.file("server.log")).unwrap_or_default();
+            if kill(server, None).is_err() {
+                let why = log();
                 self.process = None;
-                return Err(fs::read_to_string(self.file("server.log")).unwrap_or_default());
+                return Err(why);
             }
+            assert!(start.elapsed() < START, "ZooKeeper runs, but does not serve: {}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
         // Somebody else's server on the port would also have answered.
@@ -250,6 +245,24 @@ impl Drop for Process {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+/// The server, what it needs for TLS, and what writes its log; as Debian names them.
+fn jars() -> String {
+    let netty = [
+        "buffer",
+        "codec",
+        "common",
+        "handler",
+        "resolver",
+        "transport",
+        "transport-native-unix-common",
+    ];
+    let netty = netty.map(|part| format!("/usr/share/java/netty-{part}.jar")).join(":");
+    let own = ["zookeeper", "slf4j-log4j12", "log4j-1.2"]
+        .map(|name| format!("/usr/share/java/{name}.jar"))
+        .join(":");
+    format!("{own}:{netty}")
 }
 
 /// Says the server's process id, waits until nobody holds our stdin any more, and kills the server.

@@ -140,6 +140,23 @@ async fn a_restarted_server_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_frozen_server_is_waited_for() {
+    let server = ZooKeeperServer::start();
+    let client = writer(&server.address()).await;
+    let mut fixture = Fixture::create(&client).await;
+    let mut short = options(&server.address());
+    short.session_timeout = Duration::from_secs(1);
+    let mut observer = Observer::new(short);
+    fixture.observe(&mut observer).await;
+
+    server.pause(true);
+    eventually("the sessions are given up", || observer.stats.ended() >= 2).await;
+    server.pause(false);
+    fixture.change(&client).await;
+    fixture.seen(&mut observer).await;
+}
+
+#[tokio::test]
 async fn wiped_data_is_seen_as_it_is() {
     let mut server = ZooKeeperServer::start();
     let client = writer(&server.address()).await;

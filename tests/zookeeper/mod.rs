@@ -1,9 +1,11 @@
 //! The ZooKeeper source against a real server, with faults injected by a proxy and by `kill -9`.
+#![allow(clippy::unwrap_used, reason = "in tests")]
 
 mod basics;
 mod defects;
 mod faults;
 mod hostile;
+mod said;
 mod scale;
 mod secure;
 

@@ -12,7 +12,7 @@ use tracing::warn;
 use zookeeper_client::Client;
 
 use super::ledger::Handle;
-use super::read::{self, Failure, PIPELINE, Reply};
+use super::read::{self, Failure, PIPELINE, Reply, SMALL};
 use super::shared::Shared;
 use super::subtree::Subtree;
 use crate::model::{Version, WatchType};
@@ -26,6 +26,8 @@ pub(super) struct Checked {
     pub path: Arc<str>,
     pub kind: WatchType,
     pub handle: Handle,
+    /// Bytes of data when last read, if known.
+    pub size: Option<usize>,
 }
 
 /// The sweep of one session: due from time to time, and then running beside everything else.
@@ -87,7 +89,7 @@ fn next_sweep(shared: &Shared) -> Instant {
     Instant::now() + shared.options.sweep_interval.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
-/// The watches that were not told what lasts. Stats alone are compared: they are small, whatever the data, and need no permission.
+/// The watches that were not told what lasts.
 async fn deaf(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<Checked>> {
     let suspects = differing(shared, client, watches).await?;
     if suspects.is_empty() {
@@ -108,7 +110,22 @@ async fn deaf(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<
 async fn differing(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<(Checked, Version)>> {
     let mut differing = Vec::new();
     let (trees, nodes): (Vec<_>, Vec<_>) = watches.into_iter().partition(|watch| watch.kind == WatchType::Tree);
-    for chunk in nodes.chunks(PIPELINE) {
+    // Small data is read, for many reads fit in one request; of everything else the stat.
+    let small = |watch: &Checked| watch.kind == WatchType::Data && watch.size.is_some_and(|size| size <= SMALL);
+    let (small, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(small);
+    let mut rest = &small[..];
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(read::batch(rest.iter().map(|watch| watch.size.unwrap_or(0))));
+        rest = later;
+        let paths: Vec<_> = batch.iter().map(|watch| watch.path.clone()).collect();
+        for (watch, reply) in batch.iter().zip(read::many(client, &paths).await?) {
+            if let Ok(found) = reply {
+                let version = found.map_or(Version::Absent, |(_, stat)| read::data_version(&stat));
+                keep_different(shared, watch, version, &mut differing);
+            }
+        }
+    }
+    for chunk in others.chunks(PIPELINE) {
         let paths: Vec<_> = chunk.iter().map(|watch| watch.path.clone()).collect();
         let stats = read::stats(client, &paths).await?;
         for (watch, stat) in chunk.iter().zip(stats) {

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::shared::{Closed, Shared};
 use super::worker::{Command, Target};
 use super::{oneshot, recursive};
-use crate::model::WatchId;
+use crate::model::{WatchId, WatchType, ZnodePath};
 use crate::source::Change;
 
 /// Most bytes of watched paths in one session. Above about 128 KiB the crate cannot set its watches again after a reconnect: the
@@ -77,9 +77,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceive
                     hub.change(change);
                 }
                 hub.armed_due = true;
-                hub.assign();
+                hub.assign().await;
             }
-            () = shared.replan.notified() => hub.assign(),
+            () = shared.replan.notified() => hub.assign().await,
             () = shared.settled.notified() => {}
             () = shared.closed() => break,
         }
@@ -132,14 +132,8 @@ impl Hub {
     }
 
     /// Chooses the strategy, and gives every watch that has no worker, or the wrong one, a worker.
-    fn assign(&mut self) {
-        let plan = if self.shared.one_by_one() {
-            Plan::default()
-        } else {
-            let ledger = self.shared.ledger();
-            let watches = ledger.iter().map(|(_, _, znode, kind)| (znode.as_str(), kind));
-            Plan::choose(watches, self.shared.options.servers.chroot().is_some())
-        };
+    async fn assign(&mut self) {
+        let plan = self.choose().await;
         let misplaced = self.misplaced(&plan);
         misplaced.iter().for_each(|watch| self.unassign(*watch));
         self.plan = plan;
@@ -161,19 +155,33 @@ impl Hub {
         debug!(roots, sessions, "strategy chosen");
     }
 
+    /// Beside the runtime: with a hundred thousand watches it takes long enough to be felt.
+    async fn choose(&self) -> Plan {
+        if self.shared.one_by_one() {
+            return Plan::default();
+        }
+        let watches: Vec<(ZnodePath, WatchType)> = self
+            .shared
+            .ledger()
+            .iter()
+            .map(|(_, _, znode, kind)| (znode.clone(), kind))
+            .collect();
+        let ours = self.shared.options.servers.chroot().is_some();
+        let choose = move || Plan::choose(watches.iter().map(|(znode, kind)| (znode.as_str(), *kind)), ours);
+        // It only fails when the runtime ends.
+        tokio::task::spawn_blocking(choose).await.unwrap_or_default()
+    }
+
     /// The watches that are not where `plan` wants them.
     fn misplaced(&self, plan: &Plan) -> Vec<WatchId> {
+        let unchanged = *plan == self.plan;
         let ledger = self.shared.ledger();
-        let misplaced = |watch: &(WatchId, Option<u32>, &crate::model::ZnodePath, crate::model::WatchType)| {
-            let (_, worker, znode, _) = watch;
-            let Some(worker) = worker else { return true };
-            match (plan.root_of(znode.as_str()), self.plan.root_of(znode.as_str())) {
-                (None, None) => false,
-                (Some(new), Some(old)) => new != old || self.roots.get(new) != Some(worker),
-                _ => true,
-            }
-        };
-        ledger.iter().filter(misplaced).map(|(watch, ..)| watch).collect()
+        let misplaced = ledger.iter().filter(|(_, worker, znode, _)| match worker {
+            None => true,
+            Some(_) if unchanged => false,
+            Some(_) => plan.root_of(znode.as_str()) != self.plan.root_of(znode.as_str()),
+        });
+        misplaced.map(|(watch, ..)| watch).collect()
     }
 
     /// Gives each recursive watch of the plan to a worker.

@@ -10,7 +10,7 @@ use zookeeper_client::Client;
 use super::audit::Checked;
 use super::ledger::Handle;
 use super::plan::ancestors;
-use super::read::{self, Failure, LARGE, PIPELINE};
+use super::read::{self, Failure, GUESS, LARGE, PIPELINE, SMALL};
 use super::shared::Shared;
 use super::worker::Stop;
 use crate::model::{Observation, WatchType};
@@ -24,12 +24,14 @@ const LISTS: usize = 8;
 #[derive(Debug)]
 struct Node {
     subs: Vec<(WatchType, Handle)>,
-    /// Bytes of data when last read; only a guess of how many there are now.
+    /// Bytes of data when last read, or what it is taken to have: only a guess of how many there are now.
     size: u32,
     /// Waits in the queue.
     queued: bool,
-    /// Something happened that only the stat can tell apart, or nothing is known yet.
-    survey: bool,
+    /// Maybe nothing happened: looking at the stat first may save reading much data.
+    doubt: bool,
+    /// The last attempt failed: perhaps because the reply was larger than expected.
+    careful: bool,
 }
 
 /// Znodes watched for their data or their children.
@@ -38,6 +40,7 @@ pub(super) struct Nodes {
     nodes: HashMap<Arc<str>, Node>,
     queue: VecDeque<Arc<str>>,
     large: VecDeque<Arc<str>>,
+    /// How many connections each has lost us. From [`STRIKES`] on it is left alone, until forgiven.
     strikes: HashMap<Arc<str>, u8>,
 }
 
@@ -45,9 +48,10 @@ impl Nodes {
     pub fn add(&mut self, path: &Arc<str>, kind: WatchType, handle: Handle) {
         let fresh = || Node {
             subs: Vec::with_capacity(1),
-            size: 0,
+            size: GUESS as u32,
             queued: false,
-            survey: true,
+            doubt: true,
+            careful: false,
         };
         self.nodes
             .entry(path.clone())
@@ -71,14 +75,14 @@ impl Nodes {
         }
     }
 
-    /// Has a znode read. `survey` when more may have happened to it than a change of its data.
-    pub fn mark(&mut self, path: &str, survey: bool) {
+    /// Has a znode read. `doubt` unless its data is known to have changed.
+    pub fn mark(&mut self, path: &str, doubt: bool) {
         let Some((path, _)) = self.nodes.get_key_value(path) else {
             return;
         };
         let path = path.clone();
         if let Some(node) = self.nodes.get_mut(&path) {
-            node.survey |= survey;
+            node.doubt |= doubt;
             if !std::mem::replace(&mut node.queued, true) {
                 self.queue.push_back(path);
             }
@@ -89,25 +93,31 @@ impl Nodes {
     /// not say so separately.
     pub fn event(&mut self, path: &str, came_or_went: bool) {
         self.mark(path, came_or_went);
-        if came_or_went && let Some(parent) = ancestors(path).next() {
-            if self
+        let parent = ancestors(path).next().filter(|_| came_or_went);
+        if let Some(parent) = parent
+            && self
                 .nodes
                 .get(parent)
                 .is_some_and(|node| node.wants(WatchType::Children))
-            {
-                self.mark(parent, true);
-            }
+        {
+            self.mark(parent, true);
         }
     }
 
     /// Has every znode read.
     pub fn mark_all(&mut self) {
         for (path, node) in &mut self.nodes {
-            node.survey = true;
+            node.doubt = true;
             if !std::mem::replace(&mut node.queued, true) {
                 self.queue.push_back(path.clone());
             }
         }
+    }
+
+    /// Has a troubled znode tried again.
+    pub fn forgive(&mut self, path: &str) {
+        self.strikes.remove(path);
+        self.mark(path, true);
     }
 
     pub fn has_work(&self) -> bool {
@@ -116,11 +126,14 @@ impl Nodes {
 
     pub fn watches(&self) -> impl Iterator<Item = Checked> {
         self.nodes.iter().flat_map(|(path, node)| {
-            node.subs.iter().map(|(kind, handle)| Checked {
+            let size = Some(node.size as usize);
+            let checked = move |(kind, handle): &(WatchType, Handle)| Checked {
                 path: path.clone(),
                 kind: *kind,
                 handle: *handle,
-            })
+                size,
+            };
+            node.subs.iter().map(checked)
         })
     }
 
@@ -139,7 +152,12 @@ impl Nodes {
         let done = self.read(shared, client, &batch).await;
         if done.is_err() {
             // Whatever of it was told already is not told again: the ledger knows.
-            batch.iter().for_each(|path| self.mark(path, true));
+            for path in &batch {
+                self.mark(path, true);
+                if let Some(node) = self.nodes.get_mut(path) {
+                    node.careful = true;
+                }
+            }
         }
         done
     }
@@ -148,7 +166,7 @@ impl Nodes {
         let (survey, known): (Vec<_>, Vec<_>) = batch
             .iter()
             .filter_map(|path| self.nodes.get(path).map(|node| (path, node)))
-            .partition(|(_, node)| node.survey || node.wants(WatchType::Children) || node.size as usize > LARGE);
+            .partition(|(_, node)| node.needs_survey());
         let mut data: Vec<(Arc<str>, usize)> = known
             .into_iter()
             .map(|(path, node)| (path.clone(), node.size as usize))
@@ -198,7 +216,7 @@ impl Nodes {
             let Some(node) = self.nodes.get_mut(path) else {
                 continue;
             };
-            node.survey = false;
+            (node.doubt, node.careful) = (false, false);
             let Some(stat) = stat else {
                 node.size = 0;
                 self.tell(shared, path, WatchType::Data, Observation::absent()).await?;
@@ -211,6 +229,9 @@ impl Nodes {
                 match read::check_data(&stat, shared.options.max_data) {
                     Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
                     Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
+                    Ok(()) if resting(&self.strikes, path) => {
+                        node.handles(WatchType::Data).for_each(|handle| shared.settle(handle))
+                    }
                     Ok(()) if self.large.contains(path) => {}
                     Ok(()) => self.large.push_back(path.clone()),
                 }
@@ -235,9 +256,8 @@ impl Nodes {
         };
         match read::data(client, &path).await {
             Err(Failure::Connection(error)) => {
-                let strikes = self.strikes.entry(path.clone()).or_default();
-                *strikes = strikes.saturating_add(1);
-                if *strikes >= STRIKES {
+                *self.strikes.entry(path.clone()).or_default() += 1;
+                if resting(&self.strikes, &path) {
                     self.trouble(shared, &path, WatchType::Data, Failure::Connection(error.clone()));
                 } else {
                     self.mark(&path, true);
@@ -261,6 +281,7 @@ impl Nodes {
             Ok(Some((data, stat))) => {
                 if let Some(node) = self.nodes.get_mut(path) {
                     node.size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                    node.doubt = false;
                 }
                 // It may have grown since its stat was read.
                 match read::check_data(&stat, shared.options.max_data) {
@@ -309,6 +330,10 @@ impl Nodes {
     }
 }
 
+fn resting(strikes: &HashMap<Arc<str>, u8>, path: &str) -> bool {
+    strikes.get(path).is_some_and(|strikes| *strikes >= STRIKES)
+}
+
 impl Node {
     fn wants(&self, kind: WatchType) -> bool {
         self.subs.iter().any(|(sub, _)| *sub == kind)
@@ -319,6 +344,13 @@ impl Node {
             .iter()
             .filter(move |(sub, _)| *sub == kind)
             .map(|(_, handle)| *handle)
+    }
+
+    /// Whether its stat is looked at before anything is read. Small data is read at once: many reads fit in one request, whereas
+    /// every stat is a request of its own.
+    fn needs_survey(&self) -> bool {
+        let size = self.size as usize;
+        self.wants(WatchType::Children) || self.careful || size > LARGE || (self.doubt && size > SMALL)
     }
 
     /// Whether a watch of this kind was told something else; those that were not are settled.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
-use zookeeper_client::{Client, EventType, OneshotWatcher, SessionState};
+use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
 
 use super::audit::{Checked, Sweep};
 use super::connect::{Backoff, Dialer, note_state};
@@ -160,7 +160,8 @@ impl Worker {
                 () = sleep_until(sweep.due), if sweep.running.is_none() => {
                     let checked = |(key, watched): (&Key, &Watched)| {
                         let (path, kind) = key.clone();
-                        let checked = move |handle: &Handle| Checked { path: path.clone(), kind, handle: *handle };
+                        let checked =
+                            move |handle: &Handle| Checked { path: path.clone(), kind, handle: *handle, size: None };
                         watched.subs.iter().map(checked).collect::<Vec<_>>()
                     };
                     let polled = |(key, _): &(&Key, &Watched)| key.1 != WatchType::Tree;
@@ -265,30 +266,48 @@ impl Tender {
         }
     }
 
-    /// Stat first, with the watch, and the data with it: one round trip, also for a znode that does not exist. Only of a znode
-    /// that was large is the size looked at before the data is asked for.
     async fn data(&mut self) -> Reply<Armed> {
+        match self.size {
+            // It was there and small: one request, which fails and sets no watch if it is not there any more.
+            Some(size) if size <= LARGE => match self.client.get_and_watch_data(&self.path).await {
+                Ok((data, stat, watcher)) => {
+                    self.size = Some(data.len());
+                    Ok((self.sized(data, &stat), watcher))
+                }
+                Err(Error::NoNode | Error::NoAuth) => self.stat_and_data().await,
+                Err(error) => Err(error.into()),
+            },
+            _ => self.stat_and_data().await,
+        }
+    }
+
+    /// Stat first, with the watch, and the data with it: one round trip, also for a znode that does not exist or may not be read.
+    /// Only of a znode that was large is the size looked at before the data is asked for.
+    async fn stat_and_data(&mut self) -> Reply<Armed> {
         let careful = self.size.is_some_and(|size| size > LARGE);
-        let max = self.shared.options.max_data;
         let (client, path) = (&self.client, &*self.path);
         let stat = client.check_and_watch_stat(path);
         let data = (!careful).then(|| read::data(client, path));
         let (stat, watcher) = stat.await?;
         self.size = stat.map(|stat| usize::try_from(stat.data_length).unwrap_or(0));
+        if let Some(Err(failure)) = stat.map(|stat| read::check_data(&stat, self.shared.options.max_data)) {
+            return Ok((Err(failure), watcher));
+        }
         let data = match (data, stat) {
-            (_, Some(stat)) if read::check_data(&stat, max).is_err() => {
-                return Ok((read::check_data(&stat, max).map(|()| Observation::absent()), watcher));
-            }
             (Some(data), _) => data.await,
-            (None, None) => Ok(None),
             (None, Some(_)) => read::data(client, path).await,
+            (None, None) => Ok(None),
         };
         let observation = match data {
-            Ok(Some((data, stat))) => read::check_data(&stat, max).map(|()| read::data_observation(data, &stat)),
+            Ok(Some((data, stat))) => self.sized(data, &stat),
             Ok(None) => Ok(Observation::absent()),
             Err(failure) => Err(failure),
         };
         Ok((observation, watcher))
+    }
+
+    fn sized(&self, data: Vec<u8>, stat: &Stat) -> Reply<Observation> {
+        read::check_data(stat, self.shared.options.max_data).map(|()| read::data_observation(data, stat))
     }
 
     async fn children(&mut self) -> Reply<Armed> {
@@ -299,10 +318,10 @@ impl Tender {
         }
         match self.client.get_and_watch_children(&self.path).await {
             Ok((names, stat, watcher)) => Ok((Ok(read::children_observation(names, &stat)), watcher)),
-            Err(zookeeper_client::Error::NoNode) => match self.client.check_and_watch_stat(&self.path).await? {
+            Err(Error::NoNode) => match self.client.check_and_watch_stat(&self.path).await? {
                 (None, watcher) => Ok((Ok(Observation::absent()), watcher)),
                 // It came into being in between.
-                (Some(_), _) => Err(Failure::Connection(zookeeper_client::Error::RuntimeInconsistent)),
+                (Some(_), _) => Err(Failure::Connection(Error::RuntimeInconsistent)),
             },
             Err(error) => Err(error.into()),
         }

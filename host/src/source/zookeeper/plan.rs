@@ -64,10 +64,8 @@ impl Plan {
             if enough {
                 roots.insert(path);
             }
-            if carries > 0 && path != "/" {
-                if let Some(parent) = ancestors(path).next() {
-                    *carried.entry(parent).or_default() += carries;
-                }
+            if let Some(parent) = ancestors(path).next() {
+                *carried.entry(parent).or_default() += carries;
             }
         }
         let outermost = roots

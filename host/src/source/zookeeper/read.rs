@@ -12,7 +12,16 @@ use super::subtree::Mark;
 use crate::model::{Observation, Stat, Version};
 
 /// Requests in flight at once. Enough to hide the round trip, few enough that a new event is looked at in between.
-pub(super) const PIPELINE: usize = 500;
+pub(super) const PIPELINE: usize = 250;
+
+/// Most znodes in one multi-read: so many may have grown to the largest size since they were last seen.
+const MULTI_COUNT: usize = 250;
+
+/// What a znode is taken to weigh of which nothing is known.
+pub(super) const GUESS: usize = 8 * 1024;
+
+/// Up to this size a znode is simply read when in doubt; a larger one is only read when its stat is news.
+pub(super) const SMALL: usize = 8 * 1024;
 
 /// Most data bytes of one multi-read. Well below the megabyte that is the default of `jute.maxbuffer`.
 const MULTI_BYTES: usize = 512 * 1024;
@@ -197,7 +206,7 @@ fn optional<T>(reply: Result<T, Error>) -> Reply<Option<T>> {
 /// How many of the first of these known sizes one multi-read may carry. Never none.
 pub(super) fn batch(sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
-    let fits = sizes.take(PIPELINE).take_while(|size| {
+    let fits = sizes.take(MULTI_COUNT).take_while(|size| {
         bytes += size;
         bytes <= MULTI_BYTES
     });
@@ -253,22 +262,26 @@ pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
     while !level.is_empty() {
         let mut next = Vec::new();
         for chunk in level.chunks(PIPELINE) {
-            // Stats first: they tell how large the list of children is, and need no permission.
-            for (path, stat) in chunk.iter().zip(stats(client, chunk).await?) {
+            let sent: Vec<_> = chunk.iter().map(|path| children(client, path)).collect();
+            for (path, reply) in chunk.iter().zip(sent) {
+                let stat = match reply.await {
+                    Ok(Some((names, stat))) => {
+                        check_children(&stat)?;
+                        next.extend(names.iter().map(|name| below(path, name)));
+                        Some(stat)
+                    }
+                    Ok(None) => None,
+                    // That it exists may be seen without permission.
+                    Err(Failure::Denied) => {
+                        listing.denied.push(path.clone());
+                        client.check_stat(path).await?
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 let Some(stat) = stat else { continue };
                 listing.marks.insert((&**path).into(), mark_of(&stat));
                 if &**path == root {
                     listing.root = Some(stat_of(&stat));
-                }
-                check_children(&stat)?;
-            }
-            let sent: Vec<_> = chunk.iter().map(|path| client.list_children(path)).collect();
-            for (path, reply) in chunk.iter().zip(sent) {
-                match optional(reply.await) {
-                    Ok(Some(names)) => next.extend(names.iter().map(|name| below(path, name))),
-                    Ok(None) => {}
-                    Err(Failure::Denied) => listing.denied.push(path.clone()),
-                    Err(failure) => return Err(failure),
                 }
             }
             if listing.marks.len() + next.len() > MAX_TREE {
@@ -309,7 +322,8 @@ mod tests {
 
     #[test]
     fn batches_are_capped_by_bytes_and_by_count() {
-        assert_eq!(batch([10; 2000].into_iter()), PIPELINE);
+        assert_eq!(batch([10; 2000].into_iter()), MULTI_COUNT);
+        assert_eq!(batch([GUESS; 2000].into_iter()), 64);
         assert_eq!(batch([LARGE; 10].into_iter()), 4);
         assert_eq!(batch([MULTI_BYTES * 2].into_iter()), 1);
     }

@@ -203,7 +203,7 @@ impl Worker {
                     for (path, kind) in self.shared.troubles.all() {
                         match kind {
                             WatchType::Tree => self.trees.mark(&path),
-                            _ => self.nodes.mark(&path, true),
+                            _ => self.nodes.forgive(&path),
                         }
                     }
                 }

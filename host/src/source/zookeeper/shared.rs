@@ -66,10 +66,9 @@ impl Shared {
             let places = if observation.stdin.len() < LARGE { 1 } else { REPORTS };
             let mut places = self.reports.reserve_many(places).await.map_err(|_| Closed)?;
             // The assignment may have ended while we waited.
-            if self.ledger().tell(handle, observation.version) {
-                if let Some(place) = places.next() {
-                    place.send(Report::Observed(handle.watch, observation));
-                }
+            let still_ours = self.ledger().tell(handle, observation.version);
+            if let Some(place) = places.next().filter(|_| still_ours) {
+                place.send(Report::Observed(handle.watch, observation));
             }
         }
         self.settle(handle);

@@ -87,6 +87,7 @@ impl Trees {
                 path: path.clone(),
                 kind: WatchType::Tree,
                 handle: *handle,
+                size: None,
             };
             tree.subs.iter().map(checked)
         })
