@@ -436,6 +436,26 @@ fn half_written_files_are_not_loaded() {
 }
 
 #[test]
+fn a_killed_daemons_run_is_found_and_waited_for() {
+    let site = Site::new();
+    site.set("/n", "1");
+    site.config("a.twc", &format!("RegisterWatch('/n', {GATED}, name='n')"));
+    let daemon = site.start();
+    daemon.wait("started", message("n", "run started"));
+    until("it runs", || site.lines("out/log").len() == 1);
+    daemon.crash();
+    site.set("/n", "2");
+    let daemon = site.start();
+    daemon.wait("found", message("n", "a run of the last daemon still runs"));
+    daemon.wait("loaded", |line| line["message"] == "configuration loaded");
+    assert_eq!(site.lines("out/log"), ["start 1"], "two at once");
+    go(&site, "1");
+    go(&site, "2");
+    daemon.wait_runs("n", 1);
+    assert_eq!(site.lines("out/log"), ["start 1", "end 1", "start 2", "end 2"]);
+}
+
+#[test]
 fn shutdown_lets_runs_end() {
     let site = Site::new();
     site.set("/n", "1");

@@ -6,6 +6,7 @@
 mod environment;
 mod registry;
 mod reload;
+mod survivors;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,10 +25,11 @@ use crate::launch::{Control, Invocation, Launcher, Launches, Report, RunEvent};
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
-use crate::source::{Report as SourceReport, Source, tree, zookeeper};
+use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 
 use registry::{Entry, Registry};
 use reload::Loader;
+use survivors::Survivors;
 
 /// How long files must be quiet before the configuration is loaded again.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -45,6 +47,8 @@ pub struct Options {
     pub program: PathBuf,
     /// What is watched.
     pub source: SourceOptions,
+    /// Where it is kept which actions run.
+    pub state_dir: PathBuf,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
     /// Most actions that may run at once.
@@ -94,6 +98,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
         source,
         log,
         loader,
+        survivors: Survivors::find(&options.state_dir),
         options,
     };
     daemon.serve(runs, watcher).await
@@ -109,6 +114,7 @@ struct Daemon {
     source: Source,
     log: Log,
     loader: Loader,
+    survivors: Survivors,
     options: Options,
 }
 
@@ -130,6 +136,7 @@ impl Daemon {
                 Some(event) = runs.recv() => self.on_run(event),
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
+                watch = self.survivors.ended() => self.on_survivor_ended(&watch),
                 () = watcher.changed() => self.loader.request(),
                 _ = hangup.recv() => {
                     info!("SIGHUP: loading the configuration again");
@@ -196,10 +203,12 @@ impl Daemon {
         match event {
             RunEvent::Started { run, pid } => {
                 if let Some((entry, event)) = self.run_of(run) {
+                    self.survivors.note_start(run, &entry.watch.name, pid);
                     info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
                 }
             }
             RunEvent::Ended { run, report } => {
+                self.survivors.note_end(run);
                 if let Some((entry, _)) = self.run_of(run) {
                     log_end(entry, run, &report);
                 }
@@ -273,8 +282,8 @@ impl Daemon {
             self.advance(id, input);
             self.registry.forget_if_finished(id);
         }
-        // The source may have ended; it is told everything when it is started anew.
-        let _ = self.source.changes.send(plan.change);
+        self.survivors.watches(|name| self.registry.named(name));
+        self.tell_source(plan.change);
         info!(
             watches = self.registry.len(),
             added = summary.added,
@@ -286,6 +295,24 @@ impl Daemon {
         );
     }
 
+    /// A watch whose action of a former daemon still runs is not observed before that has ended: then its state decides.
+    fn tell_source(&mut self, mut change: Change) {
+        change
+            .add
+            .retain(|subscription| !self.survivors.hold(&subscription.name));
+        // The source may have ended; it is told everything when it is started anew.
+        let _ = self.source.changes.send(change);
+    }
+
+    fn on_survivor_ended(&mut self, watch: &str) {
+        if let Some(subscription) = self.registry.subscription(watch) {
+            self.tell_source(Change {
+                remove: Vec::new(),
+                add: vec![subscription],
+            });
+        }
+    }
+
     /// A source ends only by a defect. What is watched must not depend on that.
     async fn restart_source(&mut self) {
         error!("the source ended unexpectedly; starting it anew");
@@ -293,7 +320,8 @@ impl Daemon {
         match self.options.source.spawn() {
             Ok(source) => {
                 self.source = source;
-                let _ = self.source.changes.send(self.registry.everything());
+                let everything = self.registry.everything();
+                self.tell_source(everything);
             }
             Err(error) => error!("{error:#}"),
         }

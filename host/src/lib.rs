@@ -40,3 +40,4 @@ pub mod observe;
 pub mod pidfile;
 pub mod scheduler;
 pub mod source;
+pub mod state;

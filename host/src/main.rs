@@ -106,6 +106,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         config,
         program: THIS_PROGRAM.into(),
         source,
+        state_dir: std::path::absolute(&arguments.state_dir)?,
         drain_timeout: arguments.drain_timeout,
         max_running,
     };

@@ -68,7 +68,11 @@ impl Site {
     }
 
     pub fn start_with(&self, arguments: &[&str]) -> Daemon {
-        Daemon::start(&self.path("conf"), arguments)
+        let state = self.path("state");
+        Daemon::start(
+            &self.path("conf"),
+            &[&["--state-dir", &state.to_string_lossy()], arguments].concat(),
+        )
     }
 }
 
@@ -182,6 +186,12 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Kills the daemon alone, as a crash would.
+    pub fn crash(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.ended();
     }
 
     pub fn stop(mut self) -> ExitStatus {

@@ -140,6 +140,16 @@ impl Registry {
         }
     }
 
+    /// The watch of that name in the configuration.
+    pub fn named(&self, name: &str) -> Option<&Arc<Watch>> {
+        Some(&self.entries.get(self.names.get(name)?)?.watch)
+    }
+
+    /// How the source is told of the watch of that name.
+    pub fn subscription(&self, name: &str) -> Option<Subscription> {
+        Some(subscription(*self.names.get(name)?, self.named(name)?))
+    }
+
     /// Drops a watch that was removed, once its runs have ended.
     pub fn forget_if_finished(&mut self, id: WatchId) {
         if self

@@ -25,8 +25,10 @@ mod output;
 mod polled;
 mod process;
 mod run;
+mod survivor;
 pub mod wire;
 
 pub use client::{LaunchError, Launcher, Launches, RunEvent};
 pub use launcher::{Bodies, main as launcher_main};
 pub use run::{Control, Invocation, Report, StopReason};
+pub use survivor::ProcessName;
