@@ -7,6 +7,7 @@
 
 mod config;
 mod daemon;
+mod ensemble;
 mod support;
 mod tree;
 mod zookeeper;
