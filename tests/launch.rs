@@ -1,5 +1,10 @@
 //! The launcher with real processes, users and signals: everything that an action may do to its supervisor.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed; Clippy knows only functions marked as tests"
+)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,8 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
 //! absolute times are this machine's.
 
+#![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
+
 mod launching;
 mod many;
 mod peer;

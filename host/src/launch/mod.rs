@@ -20,15 +20,18 @@
 mod child;
 mod client;
 mod launcher;
+mod link;
 mod memfd;
 mod output;
 mod polled;
 mod process;
 mod run;
+mod service;
 mod survivor;
 pub mod wire;
 
-pub use client::{LaunchError, Launcher, Launches, RunEvent};
+pub use client::{LaunchError, Launches, RunEvent};
 pub use launcher::{Bodies, main as launcher_main};
+pub use link::Launcher;
 pub use run::{Control, Invocation, Report, StopReason};
 pub use survivor::ProcessName;

@@ -81,6 +81,21 @@ pub struct Report {
     pub output_bytes: usize,
 }
 
+impl Report {
+    /// Of a run that never had a process.
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            elapsed: Duration::ZERO,
+            max_rss_kib: 0,
+            cpu: Duration::ZERO,
+            minor_faults: 0,
+            output_tail: Vec::new(),
+            output_bytes: 0,
+        }
+    }
+}
+
 /// How long the output of a run is left alone between two reads, once it is too much to be logged.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 /// Size of a flooded pipe, in bytes: with the pause it bounds what is read to 500 MB a second.

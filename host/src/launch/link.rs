@@ -1,0 +1,117 @@
+//! The launcher process now in service, and the daemon's end of its socket.
+//!
+//! It must not know what runs: it starts the process, sends nothing and keeps nothing between replies.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use super::client::LaunchError;
+use super::polled::{forget_readiness, polled};
+use super::process::pidfd_open;
+use super::wire::{Reply, receive_reply};
+
+/// A launcher process with the daemon's end of its socket.
+#[derive(Debug)]
+pub struct Launcher {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) child: Child,
+    socket: OwnedFd,
+}
+
+impl Launcher {
+    /// Starts a launcher: `program` with `arguments`, which must call [`super::launcher_main`]. Call it before the process has
+    /// threads or has raised its limits, which actions would inherit.
+    pub fn spawn(program: &Path, arguments: &[&str]) -> Result<Self, LaunchError> {
+        let at = |step| move |source: io::Error| LaunchError::Start { step, source };
+        prctl::set_child_subreaper(true).map_err(|e| at("become the reaper of orphaned processes")(e.into()))?;
+        Self::exec(program.to_owned(), arguments.iter().map(|a| (*a).to_owned()).collect()).map_err(at("execute"))
+    }
+
+    pub(super) fn exec(program: PathBuf, arguments: Vec<String>) -> io::Result<Self> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        // The socket travels as stdin: a descriptor that need not be made inheritable, so that no other child can get it.
+        let child = Program::new(&program)
+            .args(&arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(theirs)
+            .spawn()?;
+        Ok(Self {
+            program,
+            arguments,
+            child,
+            socket: ours,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// The launcher now in service.
+pub(super) struct Link {
+    pub(super) launcher: Launcher,
+    /// A duplicate for the poller.
+    pub(super) socket: AsyncFd<OwnedFd>,
+    pub(super) pidfd: AsyncFd<OwnedFd>,
+    pub(super) since: Instant,
+    pub(super) deaths: u32,
+    pub(super) sending: Sending,
+    /// Nothing more will come.
+    pub(super) closed: bool,
+}
+
+impl Link {
+    pub(super) fn new(launcher: Launcher) -> io::Result<Self> {
+        let pidfd = pidfd_open(Pid::from_raw(launcher.pid() as i32))?;
+        let socket = launcher.socket.try_clone()?;
+        Ok(Self {
+            socket: polled(socket, Interest::READABLE | Interest::WRITABLE)?,
+            pidfd: polled(pidfd, Interest::READABLE)?,
+            launcher,
+            since: Instant::now(),
+            deaths: 0,
+            sending: Sending::Ready,
+            closed: false,
+        })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.launcher.socket.as_fd()
+    }
+
+    /// The next reply, if there is one. Does not ask tokio whether there is: a process says that it failed before it exits, so after
+    /// its exit the message is here, told of or not.
+    pub(super) fn reply(&self) -> io::Result<Option<Reply>> {
+        let result = receive_reply(self.fd());
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+            forget_readiness(&self.socket, Interest::READABLE);
+        }
+        result
+    }
+}
+
+/// Whether requests can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// They can.
+    Ready,
+    /// When the socket is writable again.
+    Full,
+    /// The launcher is dead, and its pidfd is about to say so. The socket counts as writable all the time.
+    Broken,
+}

@@ -1,0 +1,459 @@
+//! The task that owns all launches: it sends requests, follows the processes, reaps orphans, and replaces a launcher that dies.
+//!
+//! It must not know when or why an action runs.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getsid, pipe2};
+use tokio::io::Interest;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+use super::client::{Command, RunEvent};
+use super::link::{Launcher, Link, Sending};
+use super::memfd;
+use super::polled::forget_readiness;
+use super::process::{RUN_ID_VARIABLE, pidfd_open};
+use super::run::{Control, Invocation, MAX_LINGERING, Report, Run};
+use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_request};
+use crate::model::{Outcome, RunId};
+
+/// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
+const MAX_IN_FLIGHT: usize = 32;
+/// How long after its death a launcher's children may take to say that they exist.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the first attempt to replace a launcher waits; doubled each time one dies within a minute, up to 64 times as long.
+const RESPAWN_DELAY: Duration = Duration::from_millis(50);
+/// How many launchers may die with a request unanswered before it is given up.
+const MAX_DEATHS: u32 = 5;
+/// A run that has no process yet.
+struct Pending {
+    invocation: Invocation,
+    /// How many launchers died with it unanswered.
+    deaths: u32,
+}
+
+/// A request that the launcher has, or had when it died.
+struct InFlight {
+    pending: Pending,
+    stdio: [OwnedFd; 2],
+    terminate: bool,
+}
+
+struct Reaped {
+    seq: u64,
+    pid: Pid,
+    invocation: Invocation,
+    report: Report,
+}
+
+/// See the module's documentation.
+pub(super) struct Service {
+    link: Link,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<RunEvent>,
+    reaped: mpsc::UnboundedSender<Reaped>,
+    reaped_end: mpsc::UnboundedReceiver<Reaped>,
+    waiting: VecDeque<Pending>,
+    in_flight: HashMap<u64, InFlight>,
+    failed: HashMap<u64, (Step, Errno)>,
+    running: HashMap<RunId, mpsc::UnboundedSender<Control>>,
+    pids: HashSet<Pid>,
+    next_seq: u64,
+    max_running: usize,
+    lingering: Arc<Semaphore>,
+    null: OwnedFd,
+    saturated: bool,
+}
+
+impl Service {
+    pub(super) fn new(
+        link: Link,
+        null: OwnedFd,
+        commands: mpsc::UnboundedReceiver<Command>,
+        events: mpsc::UnboundedSender<RunEvent>,
+        max_running: usize,
+    ) -> Self {
+        let (reaped, reaped_end) = mpsc::unbounded_channel();
+        Self {
+            link,
+            commands,
+            events,
+            reaped,
+            reaped_end,
+            waiting: VecDeque::new(),
+            in_flight: HashMap::new(),
+            failed: HashMap::new(),
+            running: HashMap::new(),
+            pids: HashSet::new(),
+            next_seq: 1,
+            max_running,
+            lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
+            null,
+            saturated: false,
+        }
+    }
+
+    pub(super) async fn serve(mut self, mut children: tokio::signal::unix::Signal) {
+        // SIGCHLD is only a hint: signals coalesce, and an orphan may have to wait until it is certain that it is one.
+        let mut sweep = interval(Duration::from_secs(30));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.flush();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Launch(invocation)) => self.waiting.push_back(Pending { invocation, deaths: 0 }),
+                    Some(Command::Control(run, control)) => self.control(run, control),
+                    None => return,
+                },
+                Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
+                _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
+                _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
+                _ = self.link.pidfd.readable() => self.replace_launcher().await,
+                _ = children.recv() => self.reap_orphans(),
+                _ = sweep.tick() => self.reap_orphans(),
+            }
+        }
+    }
+
+    /// Sends what can be sent.
+    fn flush(&mut self) {
+        while self.link.sending == Sending::Ready && self.in_flight.len() < MAX_IN_FLIGHT && self.has_room() {
+            let Some(pending) = self.waiting.pop_front() else {
+                return;
+            };
+            self.send(pending);
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let room = self.running.len() + self.in_flight.len() < self.max_running;
+        if !room && !self.waiting.is_empty() && !self.saturated {
+            warn!(
+                running = self.running.len(),
+                "as many actions run as the limit of open files allows; further ones wait"
+            );
+        }
+        self.saturated = !room;
+        room
+    }
+
+    fn send(&mut self, pending: Pending) {
+        match self.try_send(&pending.invocation) {
+            Ok((seq, stdio)) => {
+                self.in_flight.insert(
+                    seq,
+                    InFlight {
+                        pending,
+                        stdio,
+                        terminate: false,
+                    },
+                );
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.link.sending = Sending::Full;
+                forget_readiness(&self.link.socket, Interest::WRITABLE);
+                self.waiting.push_front(pending);
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+                self.link.sending = Sending::Broken;
+                self.waiting.push_front(pending);
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let outcome = Outcome::LaunchFailed {
+                    step: "prepare the launch".to_owned(),
+                    errno,
+                };
+                self.end(pending.invocation.run, Report::of(outcome));
+            }
+        }
+    }
+
+    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, [OwnedFd; 2])> {
+        let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
+        let data;
+        let stdin = if invocation.process.pipe_stdin && !invocation.stdin.is_empty() {
+            data = memfd::sealed(c"twitcher-stdin", &invocation.stdin)?;
+            data.as_fd()
+        } else {
+            self.null.as_fd()
+        };
+        let seq = self.next_seq;
+        send_request(
+            self.link.fd(),
+            &request(seq, invocation),
+            [stdin, stdout_end.as_fd(), stderr_end.as_fd()],
+        )?;
+        self.next_seq += 1;
+        Ok((seq, [stdout, stderr]))
+    }
+
+    fn control(&mut self, run: RunId, control: Control) {
+        if let Some(to) = self.running.get(&run) {
+            // A run that has just ended hears no more.
+            let _ = to.send(control);
+        } else if control == Control::Terminate {
+            if let Some(launch) = self
+                .in_flight
+                .values_mut()
+                .find(|launch| launch.pending.invocation.run == run)
+            {
+                launch.terminate = true;
+            } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
+                self.waiting.remove(at);
+                self.end(run, Report::of(Outcome::Terminated));
+            }
+        }
+    }
+
+    fn read_replies(&mut self) {
+        loop {
+            match self.link.reply() {
+                Ok(Some(Reply::Started { seq, pid })) => self.on_started(seq, Pid::from_raw(pid)),
+                Ok(Some(Reply::Failed { seq, step, errno })) => self.on_failed(seq, step, Errno::from_raw(errno)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The end of the stream. A launcher that lives on without it is of no use; its pidfd says when it is gone.
+                Ok(None) | Err(_) => {
+                    self.link.closed = true;
+                    let _ = self.link.launcher.child.kill();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_started(&mut self, seq: u64, pid: Pid) {
+        let Some(InFlight {
+            pending: Pending { invocation, .. },
+            stdio,
+            terminate,
+        }) = self.in_flight.remove(&seq)
+        else {
+            error!(seq, "the launcher answered a request that was not made");
+            return;
+        };
+        let run = invocation.run;
+        let (to, control) = mpsc::unbounded_channel();
+        if terminate {
+            let _ = to.send(Control::Terminate);
+        }
+        // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
+        let started = pidfd_open(pid)
+            .map_err(io::Error::from)
+            .and_then(|pidfd| Run::new(invocation, pid, pidfd, stdio, control));
+        let process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                error!(run_id = %run, %pid, %error, "cannot follow the process of a run; killing it");
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                self.end(
+                    run,
+                    Report::of(Outcome::LaunchFailed {
+                        step: "follow the process".to_owned(),
+                        errno,
+                    }),
+                );
+                return;
+            }
+        };
+        self.running.insert(run, to);
+        self.pids.insert(pid);
+        let _ = self.events.send(RunEvent::Started { run, pid: pid.as_raw() });
+        let (reaped, lingering) = (self.reaped.clone(), self.lingering.clone());
+        tokio::spawn(async move {
+            let (invocation, report) = process.supervise(&lingering).await;
+            let _ = reaped.send(Reaped {
+                seq,
+                pid,
+                invocation,
+                report,
+            });
+        });
+    }
+
+    fn on_failed(&mut self, seq: u64, step: Step, errno: Errno) {
+        match self.in_flight.remove(&seq) {
+            // It never became a process.
+            Some(InFlight {
+                pending: Pending { invocation, .. },
+                ..
+            }) => {
+                self.end(invocation.run, Report::of(launch_failed(&invocation, step, errno)));
+            }
+            None => {
+                self.failed.insert(seq, (step, errno));
+            }
+        }
+    }
+
+    fn on_reaped(&mut self, reaped: Reaped) {
+        let Reaped {
+            seq,
+            pid,
+            invocation,
+            mut report,
+        } = reaped;
+        self.running.remove(&invocation.run);
+        self.pids.remove(&pid);
+        if report.outcome == Outcome::Exited(SETUP_FAILED) {
+            self.read_replies();
+        }
+        if let Some((step, errno)) = self.failed.remove(&seq) {
+            report.outcome = launch_failed(&invocation, step, errno);
+        }
+        self.end(invocation.run, report);
+        self.reap_orphans();
+    }
+
+    fn end(&mut self, run: RunId, report: Report) {
+        let _ = self.events.send(RunEvent::Ended { run, report });
+    }
+
+    /// Waits for processes that actions left behind and that ended since: the daemon is their reaper. A process is taken for such an
+    /// orphan only when it cannot be anything else: not of the daemon's own session, as its helpers are, not a run's main process,
+    /// and not perhaps one whose start has not been heard of yet.
+    fn reap_orphans(&mut self) {
+        let our_session = getsid(None).ok();
+        let launcher = Pid::from_raw(self.link.launcher.pid() as i32);
+        while self.in_flight.is_empty() {
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) = waitid(Id::All, peek) else {
+                return;
+            };
+            if pid == launcher || self.pids.contains(&pid) || getsid(Some(pid)).ok() == our_session {
+                return;
+            }
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+    }
+
+    /// The launcher died. Runs in flight are the daemon's own children and go on; requests that no process has answered for are
+    /// sent to the next launcher.
+    async fn replace_launcher(&mut self) {
+        let status = self.link.launcher.child.wait();
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        error!(%status, running = self.running.len(), "the launcher died; starting another");
+        let end = Instant::now() + LAST_WORDS;
+        // The stream ends when no child of the old launcher is left that could still speak.
+        loop {
+            self.read_replies();
+            if self.link.closed || Instant::now() >= end {
+                break;
+            }
+            tokio::select! {
+                _ = self.link.socket.readable() => {}
+                () = sleep_until(end) => {}
+            }
+        }
+        let deaths = if self.link.since.elapsed() < Duration::from_secs(60) {
+            self.link.deaths + 1
+        } else {
+            0
+        };
+        let mut unanswered: Vec<_> = self.in_flight.drain().collect();
+        unanswered.sort_by_key(|(seq, _)| *seq);
+        let mut delay = RESPAWN_DELAY * (1 << deaths.min(6));
+        loop {
+            if deaths > 0 {
+                sleep_until(Instant::now() + delay).await;
+            }
+            let launcher = &self.link.launcher;
+            match Launcher::exec(launcher.program.clone(), launcher.arguments.clone()).and_then(Link::new) {
+                Ok(link) => {
+                    self.link = Link { deaths, ..link };
+                    break;
+                }
+                Err(error) => {
+                    error!(%error, "cannot start the launcher; trying again");
+                    sleep_until(Instant::now() + delay).await;
+                    delay = (delay * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+        let pid = self.link.launcher.pid();
+        info!(pid, sent_again = unanswered.len(), "launcher started");
+        let _ = self.events.send(RunEvent::LauncherReplaced { pid });
+        for (
+            _,
+            InFlight {
+                pending: Pending { invocation, deaths },
+                terminate,
+                ..
+            },
+        ) in unanswered.into_iter().rev()
+        {
+            if terminate {
+                self.end(invocation.run, Report::of(Outcome::Terminated));
+            } else if deaths + 1 >= MAX_DEATHS {
+                // Perhaps it is this very request that no launcher survives.
+                self.end(
+                    invocation.run,
+                    Report::of(launch_failed(&invocation, Step::Clone, Errno::EIO)),
+                );
+            } else {
+                self.waiting.push_front(Pending {
+                    invocation,
+                    deaths: deaths + 1,
+                });
+            }
+        }
+    }
+}
+
+fn request(seq: u64, invocation: &Invocation) -> Request {
+    let settings = &invocation.process;
+    let identity = &settings.identity;
+    let mut env = invocation.env.clone();
+    env.push((RUN_ID_VARIABLE.to_owned(), invocation.run.to_string()));
+    Request {
+        seq,
+        task: invocation.task.clone(),
+        env,
+        uid: identity.uid,
+        gid: identity.gid,
+        groups: identity.groups.clone(),
+        cwd: settings.cwd.to_string_lossy().into_owned(),
+        umask: settings.umask,
+        limits: settings.limits.clone(),
+    }
+}
+
+fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
+    let identity = &invocation.process.identity;
+    let step = match step {
+        Step::Decode => "read the request".to_owned(),
+        Step::Clone => "make a process".to_owned(),
+        Step::Signals => "reset the signals".to_owned(),
+        Step::Session => "make a session".to_owned(),
+        Step::Stdio => "place the standard streams".to_owned(),
+        Step::Limit(resource) => format!("set the limit {resource:?}").to_lowercase(),
+        Step::Groups => format!("set the groups of user {}", identity.user),
+        Step::Gid => format!("change to group {}", identity.gid.unwrap_or_default()),
+        Step::Uid => format!(
+            "change to user {} (uid {})",
+            identity.user,
+            identity.uid.unwrap_or_default()
+        ),
+        Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
+        Step::Descriptors => "close inherited descriptors".to_owned(),
+        Step::Exec => match &invocation.task {
+            Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
+            Task::Function(_) => "run the function".to_owned(),
+        },
+    };
+    Outcome::LaunchFailed {
+        step,
+        errno: errno as i32,
+    }
+}
