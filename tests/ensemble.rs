@@ -90,7 +90,7 @@ fn the_flags_of_the_original_work() {
     writer.create("/n", "x");
     let site = Site::new();
     site.config("a.twc", "RegisterWatch('/n', Exec('cat > OUT/log'))");
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_twitcher"))
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_twitcher"))
         .args([
             "run",
             "--zkservers",

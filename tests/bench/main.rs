@@ -9,7 +9,6 @@ mod peer;
 mod reacting;
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
 mod support;
 
 use std::fmt::Display;

@@ -73,7 +73,7 @@ enum HelperError {
 }
 
 /// Evaluates `.twc` files in a helper process. The process is started when it is first needed, and serves until
-/// [`Evaluator::rest`], or until a file breaks it.
+/// `Evaluator::rest`, or until a file breaks it.
 #[derive(Debug)]
 pub struct Evaluator {
     program: PathBuf,
