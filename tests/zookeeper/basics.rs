@@ -146,6 +146,38 @@ async fn a_subtree_tells_the_paths_that_changed() {
 }
 
 #[tokio::test]
+async fn a_subtree_may_change_while_it_is_listed() {
+    let server = ZooKeeperServer::shared();
+    let client = writer(&server.address()).await;
+    let root = unique_path("busy-tree");
+    let path = |i: usize| format!("{root}/{}/{i}", i % 20);
+    let mut writer = client.new_multi_writer();
+    writer.add_create(&root, b"", &OPEN).unwrap();
+    (0..20).for_each(|i| writer.add_create(&format!("{root}/{i}"), b"", &OPEN).unwrap());
+    (0..2000).for_each(|i| writer.add_create(&path(i), b"", &OPEN).unwrap());
+    writer.commit().await.unwrap();
+
+    let mut observer = Observer::new(options(&server.address()));
+    let changes = async {
+        for i in 0..500 {
+            let (set, delete) = (path(i), path(1000 + i));
+            let (set, delete) = (client.set_data(&set, b"x", None), client.delete(&delete, None));
+            set.await.unwrap();
+            delete.await.unwrap();
+            create(&client, &path(2000 + i), "").await;
+        }
+    };
+    let tree = [(1, root.as_str(), Tree)];
+    tokio::join!(changes, observer.watch(&tree));
+    let mut fresh = Observer::new(options(&server.address()));
+    fresh.watch(&[(1, &root, Tree)]).await;
+    let now = fresh.last(1).unwrap().version;
+    observer
+        .until("the same state", |o| o.last(1).unwrap().version == now)
+        .await;
+}
+
+#[tokio::test]
 async fn subscriptions_change_while_it_runs() {
     let server = ZooKeeperServer::shared();
     let client = writer(&server.address()).await;

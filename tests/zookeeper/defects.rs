@@ -56,7 +56,6 @@ async fn many_scattered_paths_survive_a_reconnect() {
     observer.watch(&data_watches(&paths)).await;
     assert_eq!(proxy.requests(op::ADD_WATCH), 0, "watched one by one");
     let sessions = observer.stats.sessions();
-    assert_eq!(sessions, 3);
 
     proxy.sever();
     for i in [0, 400, 989] {
@@ -74,6 +73,7 @@ async fn many_scattered_paths_survive_a_reconnect() {
         observer.until_text(i, "2").await;
     }
     assert_eq!(observer.stats.sessions(), sessions, "no session was lost");
+    assert_eq!(sessions, 3, "because no session has too much");
 }
 
 /// 4: the crate panics when a recursive watch is polled after the end of its session.
@@ -179,9 +179,15 @@ async fn waiting_for_one_watch_is_not_interrupted_by_others() {
 /// 8: servers before 3.6 have neither recursive watches nor multi-reads.
 #[tokio::test]
 async fn an_old_server_is_watched_one_by_one() {
+    for missing in [vec![op::ADD_WATCH, op::MULTI_READ], vec![op::MULTI_READ]] {
+        watched_without(missing).await;
+    }
+}
+
+async fn watched_without(missing: Vec<i32>) {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
-    proxy.rules(|rules| rules.unimplemented = vec![op::ADD_WATCH, op::MULTI_READ]);
+    proxy.rules(|rules| rules.unimplemented = missing);
     let client = writer(&server.address()).await;
     let root = unique_path("old");
     let paths = siblings(&client, &root).await;

@@ -127,6 +127,31 @@ async fn changes_during_the_expiry_of_the_session_are_seen() {
 }
 
 #[tokio::test]
+async fn a_request_that_gets_no_answer_is_made_again() {
+    let server = ZooKeeperServer::shared();
+    let client = writer(&server.address()).await;
+    for watch_type in [Data, Children, Tree] {
+        let proxy = Proxy::to(server.port());
+        let (first, second) = (unique_path("unanswered"), unique_path("unanswered"));
+        create(&client, &first, "").await;
+        create(&client, &second, "").await;
+        let mut stubborn = options(&proxy.address());
+        // Trying again is not for the timer that is meant for znodes in trouble.
+        stubborn.retry_interval = Duration::from_secs(3600);
+        let mut observer = Observer::new(stubborn);
+        observer.watch(&[(1, &first, watch_type)]).await;
+
+        proxy.rules(|rules| rules.blackhole = true);
+        observer.change(&[], &[(2, &second, watch_type)]);
+        let lost = observer.stats.lost();
+        eventually("the connection is given up", || observer.stats.lost() > lost).await;
+        proxy.rules(|rules| rules.blackhole = false);
+        proxy.sever();
+        observer.until("the second", |o| o.count(2) == 1).await;
+    }
+}
+
+#[tokio::test]
 async fn a_restarted_server_changes_nothing() {
     let mut server = ZooKeeperServer::start();
     let client = writer(&server.address()).await;

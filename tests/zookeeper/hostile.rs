@@ -184,7 +184,7 @@ async fn a_node_that_loses_the_connection_is_left_alone_for_a_while() {
         assert_eq!(proxy.cut(), cut, "left alone");
         assert!(proxy.connections() <= 8, "{} connections", proxy.connections());
     }
-    // What only passes in small pieces, but is read in batches, is no poison.
+    // What only passes in small pieces is no poison.
     let proxy = Proxy::to(server.port());
     proxy.rules(|rules| rules.cut_replies_over = Some(700 * 1024));
     let (_, others) = neighbours(&client, true).await;
@@ -193,7 +193,10 @@ async fn a_node_that_loses_the_connection_is_left_alone_for_a_while() {
     }
     let mut observer = Observer::new(options(&proxy.address()));
     observer.watch(&with_data(&others, &[])).await;
-    assert_eq!(proxy.cut(), 0);
+    assert!(
+        proxy.cut() <= 1,
+        "after one attempt that took them for small, their sizes are looked at"
+    );
     assert!(
         proxy.requests(op::MULTI_READ) >= 14,
         "70 x 100 KiB in pieces of at most 512 KiB"

@@ -15,6 +15,7 @@ use super::ledger::Handle;
 use super::read::{self, Failure, PIPELINE, Reply, SMALL};
 use super::shared::Shared;
 use super::subtree::Subtree;
+use super::worker::Stop;
 use crate::model::{Version, WatchType};
 
 /// Time for an event that is on its way, and the read it leads to. A difference that lasts longer was not announced.
@@ -58,13 +59,15 @@ impl Sweep {
         }
     }
 
-    /// Logs and counts what it found, and hands it on.
-    pub fn ended(&mut self, shared: &Shared, found: Reply<Vec<Checked>>) -> Vec<Checked> {
+    /// Logs and counts what it found, and hands it on. An error when it found that the session is over.
+    pub fn ended(&mut self, shared: &Shared, found: Reply<Vec<Checked>>) -> Result<Vec<Checked>, Stop> {
         self.running = None;
         self.due = next_sweep(shared);
-        let Ok(deaf) = found else {
-            // Interrupted by a lost connection; everything is read again then anyway.
-            return Vec::new();
+        let deaf = match found {
+            Ok(deaf) => deaf,
+            Err(Failure::Session(_)) => return Err(Stop::Session),
+            // Interrupted by a lost connection: what is in doubt is read again then anyway.
+            Err(_) => return Ok(Vec::new()),
         };
         shared.options.stats.count_sweep();
         for watch in &deaf {
@@ -75,7 +78,7 @@ impl Sweep {
                 znode, "a change was not announced; setting the watch again"
             );
         }
-        deaf
+        Ok(deaf)
     }
 }
 

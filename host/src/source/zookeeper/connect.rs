@@ -249,6 +249,21 @@ pub(super) fn note_state(shared: &Shared, client: &Client, state: SessionState) 
     over
 }
 
+/// Logs and counts the end of a session that a request told us of.
+pub(super) fn note_end(shared: &Shared, client: &Client) {
+    let state = client.state();
+    // The crate's own task may be gone without a last word.
+    note_state(
+        shared,
+        client,
+        if state.is_terminated() {
+            state
+        } else {
+            SessionState::Closed
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

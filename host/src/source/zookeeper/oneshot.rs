@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
 
 use super::audit::{Checked, Sweep};
-use super::connect::{Backoff, Dialer, note_state};
+use super::connect::{Backoff, Dialer, note_end, note_state};
 use super::ledger::Handle;
 use super::read::{self, Failure, LARGE, Reply};
 use super::shared::{Closed, Shared};
@@ -54,6 +54,8 @@ struct Worker {
     watched: HashMap<Key, Watched>,
     /// Bounds how many znodes are read at once.
     places: Arc<Semaphore>,
+    /// Woken by who finds that the session is over.
+    broken: Arc<Notify>,
 }
 
 /// Watches what it is told to until nobody tells it any more.
@@ -63,6 +65,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
         shared,
         watched: HashMap::new(),
         places: Arc::new(Semaphore::new(READERS)),
+        broken: Arc::default(),
     };
     loop {
         let client = {
@@ -77,6 +80,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
                 }
             }
         };
+        worker.broken = Arc::default();
         worker.start_all(&client);
         let stop = worker.serve(&client, &mut commands).await;
         worker.watched.values_mut().for_each(|watched| watched.task = None);
@@ -131,6 +135,7 @@ impl Worker {
                 kind: key.1,
                 subs: watched.subs.clone(),
                 places: self.places.clone(),
+                broken: self.broken.clone(),
                 size: None,
             };
             watched.task = Some(Tending(tokio::spawn(tender.run())));
@@ -168,9 +173,17 @@ impl Worker {
                     let watches = self.watched.iter().filter(polled).flat_map(checked).collect();
                     sweep.start(&self.shared, client, watches);
                 }
+                () = self.broken.notified() => {
+                    note_end(&self.shared, client);
+                    return Stop::Session;
+                }
                 found = sweep.found() => {
-                    for Checked { path, kind, .. } in sweep.ended(&self.shared, found) {
-                        self.start(&(path, kind), client);
+                    match sweep.ended(&self.shared, found) {
+                        Ok(deaf) => deaf.into_iter().for_each(|watch| self.start(&(watch.path, watch.kind), client)),
+                        Err(stop) => {
+                            note_end(&self.shared, client);
+                            return stop;
+                        }
                     }
                 }
             }
@@ -186,6 +199,7 @@ struct Tender {
     kind: WatchType,
     subs: Vec<Handle>,
     places: Arc<Semaphore>,
+    broken: Arc<Notify>,
     /// Bytes of data when last seen, if known.
     size: Option<usize>,
 }
@@ -235,7 +249,7 @@ impl Tender {
                     }
                 }
                 Ok((Err(Failure::Connection(_)), _)) => sleep(backoff.next()).await,
-                Ok((Err(Failure::Session(_)), _)) | Err(Failure::Session(_)) => std::future::pending().await,
+                Ok((Err(Failure::Session(_)), _)) | Err(Failure::Session(_)) => return self.end().await,
                 Ok((Err(failure), watcher)) => {
                     self.trouble(&failure);
                     // A change of permissions has no event.
@@ -261,9 +275,14 @@ impl Tender {
     async fn wait(&self, watcher: OneshotWatcher) {
         let event = watcher.changed().await;
         if event.event_type == EventType::Session {
-            // The session is over; the worker starts a new one, and a new task.
-            std::future::pending().await
+            self.end().await
         }
+    }
+
+    /// The session is over: the worker starts a new one, with a new task in place of this.
+    async fn end<T>(&self) -> T {
+        self.broken.notify_one();
+        std::future::pending().await
     }
 
     async fn data(&mut self) -> Reply<Armed> {
@@ -342,7 +361,7 @@ impl Tender {
                     }
                     subtree.told();
                 }
-                Err(Failure::Session(_)) => std::future::pending().await,
+                Err(Failure::Session(_)) => return self.end().await,
                 Err(Failure::Connection(_)) => {}
                 Err(failure) => self.trouble(&failure),
             }

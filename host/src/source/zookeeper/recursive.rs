@@ -15,11 +15,11 @@ use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
 use super::audit::{Checked, Sweep};
-use super::connect::{Backoff, Dialer, note_state};
+use super::connect::{Backoff, Dialer, note_end, note_state};
 use super::nodes::Nodes;
 use super::read::{self, Failure, PIPELINE, Reply};
 use super::shared::Shared;
-use super::trees::Trees;
+use super::trees::{Listed, Trees};
 use super::worker::{Command, Commands, Stop, Target};
 use crate::model::WatchType;
 
@@ -117,6 +117,7 @@ enum Wake {
     Retry,
     Sweep,
     Swept(Reply<Vec<Checked>>),
+    Listed(Listed),
 }
 
 impl Worker {
@@ -182,6 +183,7 @@ impl Worker {
                 () = sleep_until(retry) => Wake::Retry,
                 () = sleep_until(sweep.due), if sweep.running.is_none() => Wake::Sweep,
                 found = sweep.found() => Wake::Swept(found),
+                Some(listed) = self.trees.listed() => Wake::Listed(listed),
             };
             match wake {
                 Wake::State(SessionState::SyncConnected) => {
@@ -198,6 +200,12 @@ impl Worker {
                 Wake::Command(None) => return Stop::Closed,
                 Wake::Command(Some(command)) => self.apply(command),
                 Wake::Work => {}
+                Wake::Listed(listed) => {
+                    let taken = self.trees.take(&self.shared, listed).await;
+                    if let Err(stop) = self.went(client, taken) {
+                        return stop;
+                    }
+                }
                 Wake::Retry => {
                     retry = Instant::now() + self.shared.options.retry_interval;
                     for (path, kind) in self.shared.troubles.all() {
@@ -211,23 +219,36 @@ impl Worker {
                     let watches = self.nodes.watches().chain(self.trees.watches()).collect();
                     sweep.start(&self.shared, client, watches);
                 }
-                Wake::Swept(found) => {
-                    let deaf = sweep.ended(&self.shared, found);
-                    self.heal(&deaf);
-                }
+                Wake::Swept(found) => match sweep.ended(&self.shared, found) {
+                    Ok(deaf) => self.heal(&deaf),
+                    Err(stop) => {
+                        note_end(&self.shared, client);
+                        return stop;
+                    }
+                },
             }
             if self.pause.is_none() {
-                match self.work(client).await {
-                    Ok(()) => {}
-                    Err(Stop::Interrupted(failure)) => {
-                        debug!(%failure, "interrupted");
-                        self.pause = Some(Instant::now() + self.backoff.next());
-                    }
-                    // The state says how it ended.
-                    Err(Stop::Session) => self.pause = Some(Instant::now() + self.backoff.next()),
-                    Err(stop) => return stop,
+                let worked = self.work(client).await;
+                if let Err(stop) = self.went(client, worked) {
+                    return stop;
                 }
             }
+        }
+    }
+
+    /// Makes of an interruption a pause, and of everything worse the end of this session.
+    fn went(&mut self, client: &Client, result: Result<(), Stop>) -> Result<(), Stop> {
+        match result {
+            Err(Stop::Interrupted(failure)) => {
+                debug!(%failure, "interrupted");
+                self.pause = Some(Instant::now() + self.backoff.next());
+                Ok(())
+            }
+            Err(Stop::Session) => {
+                note_end(&self.shared, client);
+                Err(Stop::Session)
+            }
+            result => result,
         }
     }
 

@@ -5,36 +5,78 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use zookeeper_client::Client;
 
 use super::audit::Checked;
 use super::ledger::Handle;
 use super::plan::ancestors;
-use super::read::{self, Excess, Failure, Listing, MAX_TREE, PIPELINE};
+use super::read::{self, Excess, Failure, Listing, MAX_TREE, PIPELINE, Reply};
 use super::shared::Shared;
 use super::subtree::Subtree;
 use super::worker::Stop;
 use crate::model::WatchType;
 
+/// Subtrees of a session that are listed at once.
+const LISTINGS: usize = 16;
+
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+struct Tree {
     subs: Vec<Handle>,
     subtree: Subtree,
+    /// Paths that events named and that were not looked at yet.
+    dirty: HashSet<Arc<str>>,
     /// Must be listed anew.
     doubt: bool,
-    /// Changed since it was last told.
-    touched: bool,
+    /// Is being listed.
+    listing: Option<Task>,
     /// Cannot be read as a whole, so what is known of it is not its state.
     given_up: bool,
     /// The znodes in it whose children we may not see.
     denied: Vec<Arc<str>>,
 }
 
+/// A listing under way; given up when dropped.
+#[derive(Debug)]
+struct Task {
+    number: u64,
+    handle: AbortHandle,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// A listing that ended.
+#[derive(Debug)]
+pub(super) struct Listed {
+    root: Arc<str>,
+    number: u64,
+    result: Reply<Listing>,
+}
+
 /// All watched subtrees of a session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trees {
     trees: HashMap<Arc<str>, Tree>,
-    dirty: HashSet<Arc<str>>,
+    listings: u64,
+    ended: mpsc::UnboundedSender<Listed>,
+    listed: mpsc::UnboundedReceiver<Listed>,
+}
+
+impl Default for Trees {
+    fn default() -> Self {
+        let (ended, listed) = mpsc::unbounded_channel();
+        Self {
+            trees: HashMap::new(),
+            listings: 0,
+            ended,
+            listed,
+        }
+    }
 }
 
 impl Trees {
@@ -45,40 +87,52 @@ impl Trees {
     }
 
     pub fn remove(&mut self, shared: &Shared, root: &Arc<str>, handle: Handle) {
-        if let Some(tree) = self.trees.get_mut(root) {
-            tree.subs.retain(|sub| *sub != handle);
-            if tree.subs.is_empty() {
-                self.trees.remove(root);
-                shared.troubles.forget(root, WatchType::Tree);
-            }
+        let Some(tree) = self.trees.get_mut(root) else {
+            return;
+        };
+        tree.subs.retain(|sub| *sub != handle);
+        if tree.subs.is_empty() {
+            let denied = self.trees.remove(root).map(|tree| tree.denied).unwrap_or_default();
+            denied
+                .iter()
+                .chain([root])
+                .for_each(|path| shared.troubles.forget(path, WatchType::Tree));
         }
     }
 
     /// An event about `path` arrived.
     pub fn event(&mut self, path: &str) {
-        if self.containing(path).next().is_some() {
-            self.dirty.insert(path.into());
+        if !self.trees.is_empty() {
+            self.each_containing(path, |tree| {
+                tree.dirty.insert(path.into());
+            });
         }
     }
 
     /// Has the subtrees listed anew that this znode is in.
     pub fn mark(&mut self, path: &str) {
-        let roots: Vec<&str> = self.containing(path).collect();
-        for root in roots {
-            if let Some(tree) = self.trees.get_mut(root) {
-                tree.doubt = true;
-            }
+        self.each_containing(path, |tree| tree.doubt = true);
+    }
+
+    /// Has every subtree listed anew; what is under way belongs to a connection that is gone.
+    pub fn mark_all(&mut self) {
+        for tree in self.trees.values_mut() {
+            tree.listing = None;
+            tree.doubt = true;
         }
     }
 
-    /// Has every subtree listed anew.
-    pub fn mark_all(&mut self) {
-        self.dirty.clear();
-        self.trees.values_mut().for_each(|tree| tree.doubt = true);
+    pub fn has_work(&self) -> bool {
+        self.can_list() || self.trees.values().any(Tree::can_update)
     }
 
-    pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || self.trees.values().any(|tree| tree.doubt || tree.touched)
+    fn can_list(&self) -> bool {
+        let waits = |tree: &Tree| tree.doubt && tree.listing.is_none();
+        self.trees.values().any(waits) && self.running() < LISTINGS
+    }
+
+    fn running(&self) -> usize {
+        self.trees.values().filter(|tree| tree.listing.is_some()).count()
     }
 
     pub fn watches(&self) -> impl Iterator<Item = Checked> {
@@ -93,71 +147,83 @@ impl Trees {
         })
     }
 
-    fn containing<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> {
-        std::iter::once(path)
-            .chain(ancestors(path))
-            .filter(|above| self.trees.contains_key(*above))
+    fn each_containing(&mut self, path: &str, mut act: impl FnMut(&mut Tree)) {
+        for root in std::iter::once(path).chain(ancestors(path)) {
+            self.trees.get_mut(root).into_iter().for_each(&mut act);
+        }
     }
 
     /// Does some of what must be done. What a lost connection interrupts is kept for the next time.
     pub async fn work(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
-        if let Some(root) = self
-            .trees
-            .iter()
-            .find(|(_, tree)| tree.doubt)
-            .map(|(root, _)| root.clone())
-        {
-            return self.list(shared, client, &root).await;
+        if self.can_list() {
+            self.list(client);
         }
-        if !self.dirty.is_empty() {
-            let paths: Vec<Arc<str>> = self.dirty.iter().take(PIPELINE).cloned().collect();
-            let stats = read::stats(client, &paths).await?;
-            for (path, stat) in paths.iter().zip(stats) {
-                self.dirty.remove(path);
-                let roots: Vec<&str> = self.containing(path).collect();
-                for root in roots {
-                    let Some(tree) = self.trees.get_mut(root).filter(|tree| !tree.given_up) else {
-                        continue;
-                    };
-                    tree.subtree.set(path, stat.as_ref().map(read::mark_of));
-                    if root == &**path {
-                        tree.subtree.set_root(stat.as_ref().map(read::stat_of));
-                    }
-                    tree.touched = true;
-                }
+        let Some((root, tree)) = self.trees.iter_mut().find(|(_, tree)| tree.can_update()) else {
+            return Ok(());
+        };
+        let paths: Vec<Arc<str>> = tree.dirty.iter().take(PIPELINE).cloned().collect();
+        let stats = read::stats(client, &paths).await?;
+        for (path, stat) in paths.iter().zip(stats) {
+            tree.dirty.remove(path);
+            tree.subtree.set(path, stat.as_ref().map(read::mark_of));
+            if path == root {
+                tree.subtree.set_root(stat.as_ref().map(read::stat_of));
             }
         }
-        if self.dirty.is_empty() {
-            let touched: Vec<Arc<str>> = self
-                .trees
-                .iter()
-                .filter(|(_, tree)| tree.touched)
-                .map(|(root, _)| root.clone())
-                .collect();
-            for root in touched {
-                if let Some(tree) = self.trees.get_mut(&root) {
-                    tree.tell(shared, &root).await?;
-                }
-            }
+        if tree.dirty.is_empty() {
+            tree.tell(shared, root).await?;
         }
         Ok(())
     }
 
-    async fn list(&mut self, shared: &Shared, client: &Client, root: &Arc<str>) -> Result<(), Stop> {
-        let listing = read::subtree(client, root).await;
-        let Some(tree) = self.trees.get_mut(root) else {
+    /// Starts listings, beside everything else: a large subtree takes seconds.
+    fn list(&mut self, client: &Client) {
+        let free = LISTINGS - self.running();
+        let waiting = self
+            .trees
+            .iter_mut()
+            .filter(|(_, tree)| tree.doubt && tree.listing.is_none());
+        for (root, tree) in waiting.take(free) {
+            tree.doubt = false;
+            // The listing is younger than these.
+            tree.dirty.clear();
+            self.listings += 1;
+            let (client, root, number, ended) = (client.clone(), root.clone(), self.listings, self.ended.clone());
+            let task = tokio::spawn(async move {
+                let result = read::subtree(&client, &root).await;
+                // Nobody waits for it any more when the worker is gone.
+                let _ = ended.send(Listed { root, number, result });
+            });
+            tree.listing = Some(Task {
+                number,
+                handle: task.abort_handle(),
+            });
+        }
+    }
+
+    /// The next listing that ends. Safe to be dropped while waiting.
+    pub async fn listed(&mut self) -> Option<Listed> {
+        self.listed.recv().await
+    }
+
+    /// Takes over what a listing found.
+    pub async fn take(&mut self, shared: &Shared, listed: Listed) -> Result<(), Stop> {
+        let Listed { root, number, result } = listed;
+        let current = |tree: &&mut Tree| tree.listing.as_ref().is_some_and(|task| task.number == number);
+        let Some(tree) = self.trees.get_mut(&root).filter(current) else {
             return Ok(());
         };
-        match listing {
+        tree.listing = None;
+        match result {
             Ok(listing) => {
-                tree.doubt = false;
-                tree.take(shared, root, listing);
-                tree.tell(shared, root).await
+                tree.take(shared, &root, listing);
+                tree.tell(shared, &root).await
             }
             Err(failure) => {
+                tree.doubt = true;
                 let failure = failure.of_one()?;
                 tree.doubt = false;
-                tree.give_up(shared, root, failure);
+                tree.give_up(shared, &root, failure);
                 Ok(())
             }
         }
@@ -165,6 +231,10 @@ impl Trees {
 }
 
 impl Tree {
+    fn can_update(&self) -> bool {
+        !self.dirty.is_empty() && !self.given_up && self.listing.is_none() && !self.doubt
+    }
+
     fn take(&mut self, shared: &Shared, root: &Arc<str>, listing: Listing) {
         self.given_up = false;
         self.subtree.set_all(&listing.marks);
@@ -185,8 +255,8 @@ impl Tree {
         self.denied = listing.denied;
     }
 
+    /// What happened while it was listed is still to be looked at, and will be told next.
     async fn tell(&mut self, shared: &Shared, root: &Arc<str>) -> Result<(), Stop> {
-        self.touched = false;
         if self.subtree.len() > MAX_TREE {
             self.give_up(shared, root, Failure::TooLarge(Excess::Tree));
             return Ok(());
@@ -202,6 +272,7 @@ impl Tree {
     fn give_up(&mut self, shared: &Shared, root: &Arc<str>, failure: Failure) {
         self.subtree = Subtree::default();
         self.given_up = true;
+        self.dirty.clear();
         shared
             .troubles
             .note(root, WatchType::Tree, &failure, None, shared.options.retry_interval);
