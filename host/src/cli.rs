@@ -109,7 +109,7 @@ pub struct Run {
         help_heading = "Configuration"
     )]
     pub config: Vec<PathBuf>,
-    /// Directory for state that outlives the daemon
+    /// Directory for state that outlives the daemon: which actions run, so that the next daemon waits for them
     #[arg(
         long,
         value_name = "DIR",

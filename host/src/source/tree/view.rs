@@ -211,7 +211,7 @@ impl View {
             }
             Err(error) => {
                 if watched.trouble.as_ref() != Some(&error) {
-                    warn!(watch = %name, %znode, %error, "cannot read znode");
+                    warn!(watch = &**name, %znode, %error, "cannot read znode");
                     watched.trouble = Some(error);
                 }
                 None
@@ -219,8 +219,8 @@ impl View {
         };
         if let Some(observation) = &observation {
             match (watched.sent, observation.exists()) {
-                (None, true) => info!(watch = %name, %znode, "watch armed"),
-                (None, false) => info!(watch = %name, %znode, "watch armed, node absent"),
+                (None, true) => info!(watch = &**name, %znode, "watch armed"),
+                (None, false) => info!(watch = &**name, %znode, "watch armed, node absent"),
                 (Some(_), _) => {}
             }
             watched.sent = Some(observation.version);
@@ -287,7 +287,7 @@ impl View {
                     &self.root,
                     writing,
                     |directory| enter(watcher, unwatchable, directory),
-                    |path, error| warn!(watch = %name, %znode, path, %error, "cannot read a node of the subtree"),
+                    |path, error| warn!(watch = &**name, %znode, path, %error, "cannot read a node of the subtree"),
                 )?;
                 let digest = watched.subtree.digest();
                 Ok(Some(Observation {
