@@ -13,7 +13,7 @@
 //! ledger decides whether what was read is news. A watch is always set before the state is read, so what the read misses is
 //! announced. A sweep compares everything once in a while, in case an event is lost after all.
 //!
-//! What `zookeeper-client` and the server do not do is worked around here, each with a test of its own in `tests/zookeeper.rs`.
+//! What `zookeeper-client` and the server do not do is worked around here, each with a test of its own in `tests/zookeeper/`.
 //!
 //! This module must not know what the observations are for.
 
