@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::config::watcher::Watcher;
-use crate::launch::{Control, Invocation, Launcher, Launches, Report, RunEvent};
+use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEvent};
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
@@ -168,7 +168,11 @@ impl Daemon {
     fn on_source(&mut self, report: SourceReport) {
         match report {
             SourceReport::Observed(id, observation) => self.on_observation(id, observation),
-            SourceReport::Armed => info!(watches = self.registry.len(), "all watches are armed"),
+            SourceReport::Armed => {
+                info!(watches = self.registry.len(), "all watches are armed");
+                // What loading took for a while would otherwise stay with the process for good.
+                tokio::task::spawn_blocking(launch::release_free_memory);
+            }
         }
     }
 
@@ -208,10 +212,10 @@ impl Daemon {
                 }
             }
             RunEvent::Ended { run, report } => {
-                self.survivors.note_end(run);
                 if let Some((entry, _)) = self.run_of(run) {
                     log_end(entry, run, &report);
                 }
+                self.survivors.note_end(run);
                 if let Some((id, _)) = self.runs.remove(&run) {
                     self.advance(
                         id,

@@ -10,9 +10,15 @@ use tracing::{info, warn};
 use crate::model::{RunId, RunMode, Watch};
 use crate::state::{Record, Runs};
 
+/// What is written down.
+enum Note {
+    Started { run: RunId, watch: Arc<str>, pid: i32 },
+    Ended { run: String },
+}
+
 /// The runs of this daemon, remembered for the next, and those of the last one that still go on.
 pub struct Survivors {
-    runs: Option<Runs>,
+    notes: Option<std::sync::mpsc::Sender<Note>>,
     /// Found, but their watches are not known yet.
     found: Vec<Record>,
     /// How many runs each watch waits for.
@@ -24,15 +30,15 @@ pub struct Survivors {
 impl Survivors {
     pub fn find(state_dir: &Path) -> Self {
         let (ended, ended_end) = mpsc::unbounded_channel();
-        let (runs, found) = match Runs::open(state_dir) {
-            Ok((runs, found)) => (Some(runs), found),
+        let (notes, found) = match Runs::open(state_dir) {
+            Ok((runs, found)) => (write_down(runs), found),
             Err(error) => {
                 warn!("{error}; should this daemon be killed, the next one will not know of its running actions");
                 (None, Vec::new())
             }
         };
         Self {
-            runs,
+            notes,
             found,
             holding: HashMap::new(),
             ended,
@@ -90,9 +96,7 @@ impl Survivors {
                 run_id = record.run,
                 "the run of the last daemon has ended"
             );
-            if let Some(runs) = &self.runs {
-                runs.ended(&record.run);
-            }
+            self.note(Note::Ended { run: record.run });
             let left = self.holding.get(&record.watch).map_or(0, |count| count - 1);
             if left == 0 {
                 self.holding.remove(&record.watch);
@@ -102,15 +106,60 @@ impl Survivors {
         }
     }
 
-    pub fn note_start(&self, run: RunId, watch: &str, pid: i32) {
-        if let Some(Err(error)) = self.runs.as_ref().map(|runs| runs.started(run, watch, pid)) {
-            warn!(watch, "{error}");
-        }
+    pub fn note_start(&self, run: RunId, watch: &Arc<str>, pid: i32) {
+        let watch = Arc::clone(watch);
+        self.note(Note::Started { run, watch, pid });
     }
 
     pub fn note_end(&self, run: RunId) {
-        if let Some(runs) = &self.runs {
-            runs.ended(&run.to_string());
+        self.note(Note::Ended { run: run.to_string() });
+    }
+
+    fn note(&self, note: Note) {
+        if let Some(notes) = &self.notes {
+            // The thread ends after this.
+            let _ = notes.send(note);
+        }
+    }
+}
+
+/// Keeps the disk off the way from a change to its action: a thread writes. What ended before it was written never is.
+fn write_down(runs: Runs) -> Option<std::sync::mpsc::Sender<Note>> {
+    let (to, notes) = std::sync::mpsc::channel();
+    let work = move || {
+        while let Ok(first) = notes.recv() {
+            let batch: Vec<Note> = std::iter::once(first).chain(notes.try_iter()).collect();
+            let ended: Vec<&String> = batch
+                .iter()
+                .filter_map(|note| {
+                    if let Note::Ended { run } = note {
+                        Some(run)
+                    } else {
+                        None
+                    }
+                })
+                .collect();
+            for note in &batch {
+                match note {
+                    Note::Started { run, .. } if ended.contains(&&run.to_string()) => {}
+                    Note::Started { run, watch, pid } => {
+                        if let Err(error) = runs.started(*run, watch, *pid) {
+                            warn!(watch = &**watch, "{error}");
+                        }
+                    }
+                    Note::Ended { run } => runs.ended(run),
+                }
+            }
+        }
+    };
+    match std::thread::Builder::new()
+        .name("twitcher-state".to_owned())
+        .spawn(work)
+    {
+        Ok(_) => Some(to),
+        Err(error) => {
+            warn!(%error, "cannot start a thread; the next daemon will not know of running actions");
+            None
         }
     }
 }

@@ -14,6 +14,15 @@ use nix::unistd::Pid;
 /// The environment variable by which a process that left its group is still recognised.
 pub const RUN_ID_VARIABLE: &str = "TWITCHER_RUN_ID";
 
+/// Gives memory that is allocated but free back to the kernel; glibc does so by itself only at the end of its heap.
+pub fn release_free_memory() {
+    // SAFETY: the call takes no memory that is in use, and locks what it looks at.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A descriptor for the process; it becomes readable when the process ends.
 pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes plain numbers and returns a new descriptor, always close-on-exec.

@@ -181,7 +181,10 @@ fn filter(verbosity: Verbosity) -> Targets {
         Verbosity::Verbose => Targets::new()
             .with_target("twitcher", Level::DEBUG)
             .with_default(Level::WARN),
-        Verbosity::Debug => Targets::new().with_default(Level::DEBUG),
+        // At debug level the ZooKeeper client prints the password of its session.
+        Verbosity::Debug => Targets::new()
+            .with_target("zookeeper_client", Level::INFO)
+            .with_default(Level::DEBUG),
     }
 }
 
