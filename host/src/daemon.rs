@@ -37,6 +37,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const SOURCE_RESTART: Duration = Duration::from_secs(1);
 /// How long after SIGKILL a run may take to be gone before the daemon stops without it.
 const LAST_GRACE: Duration = Duration::from_secs(3);
+/// How long the source is given at the end to close its session.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What a daemon needs to know.
 #[derive(Debug)]
@@ -374,6 +376,8 @@ impl Daemon {
                 self.launches.control(*run, Control::Terminate);
             }
         }
+        // Lets the source close its session; else the server would keep it until it expires.
+        tokio::time::sleep(GOODBYE).await;
         info!("stopped");
         ended
     }

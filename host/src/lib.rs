@@ -34,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+mod fswatch;
 pub mod launch;
 pub mod model;
 pub mod observe;

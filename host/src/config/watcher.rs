@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 // The part of the tree source that knows inotify, not what is watched for.
-use crate::source::tree::fs_events::{self, Batch, FsEvents, FsWatcher};
-use crate::source::tree::settling::{Patience, Touch};
+use crate::fswatch::events::{self as fs_events, Batch, FsEvents, FsWatcher};
+use crate::fswatch::settling::{Patience, Touch};
 
 /// How long nothing must change before a change is told, unless the caller wishes otherwise.
 pub const SETTLE: Duration = Duration::from_millis(200);

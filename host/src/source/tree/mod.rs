@@ -15,9 +15,7 @@
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
 //!   and a sweep every [`Options::sweep`] finds what was missed all the same.
 
-pub(crate) mod fs_events;
 mod node;
-pub(crate) mod settling;
 mod subtree;
 mod view;
 
@@ -31,10 +29,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
-use self::fs_events::{Batch, FsEvents};
-use self::settling::Patience;
 use self::view::View;
 use super::{Change, Report, Source};
+use crate::fswatch::events::{self as fs_events, Batch, FsEvents};
+use crate::fswatch::settling::Patience;
 use crate::model::WatchId;
 
 /// Reports that wait for the daemon. Few, because each may carry 1 MiB.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::fs_events::{Batch, FsWatcher};
 use super::node::{Fnv, Node, NodeError, Print, Root, mzxid, znode_name};
 use super::subtree::Subtree;
+use crate::fswatch::events::{Batch, FsWatcher};
 use crate::model::{Observation, Stat, Version, WatchId, WatchType};
 use crate::source::{Change, Subscription};
 
