@@ -89,6 +89,8 @@ impl Daemon {
             .arg(tree)
             .arg("--config")
             .arg(config)
+            .arg("--state-dir")
+            .arg(tree.with_file_name("state"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
