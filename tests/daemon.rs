@@ -310,6 +310,23 @@ fn stop_parks_the_watch_until_its_file_changes() {
 }
 
 #[test]
+fn sighup_brings_a_parked_watch_back_with_the_latest_state() {
+    let site = Site::new();
+    site.set("/n", "bad");
+    let action = "read d; echo $d >> OUT/log; [ $d = good ]";
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', Exec({action:?}), on_failure=STOP, name='s')"),
+    );
+    let daemon = site.start();
+    daemon.wait("parked", message("s", "watch parked"));
+    seen(&daemon, &site, "s", "/n", "good\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_runs("s", 2);
+    assert_eq!(site.lines("out/log"), ["bad", "good"]);
+}
+
+#[test]
 fn a_launch_error_is_told_from_an_exit_code() {
     let site = Site::new();
     site.set("/n", "x");

@@ -145,6 +145,7 @@ impl Daemon {
                     if let Err(error) = self.log.reopen() {
                         error!("{error}; the old one stays in use");
                     }
+                    self.resume_parked();
                     self.loader.request();
                 }
                 _ = terminate.recv() => break,
@@ -197,6 +198,14 @@ impl Daemon {
             );
         }
         self.carry_out(id, effects);
+    }
+
+    /// An operator who asks for a reload wants parked watches back, also those whose files are as they were.
+    fn resume_parked(&mut self) {
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.advance(id, Input::Resume);
+        }
     }
 
     fn on_timers(&mut self) {
@@ -275,7 +284,7 @@ impl Daemon {
                 Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
                 Effect::DisarmTimer => self.registry.set_timer(id, None),
                 Effect::Park { run } => warn!(watch = &*watch.name, run_id = %run,
-                    "watch parked: its action failed and on_failure is STOP; change or reload its file to go on"),
+                    "watch parked: its action failed and on_failure is STOP; change its file or send SIGHUP to go on"),
                 Effect::Record(decision) => log_decision(entry, decision),
             }
         }

@@ -1,6 +1,6 @@
 //! Runs of a daemon that was killed: found at the start, waited for, and only then are their watches observed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,15 @@ use crate::state::{Record, Runs};
 enum Note {
     Started { run: RunId, watch: Arc<str>, pid: i32 },
     Ended { run: String },
+}
+
+impl Note {
+    fn ended(&self) -> Option<String> {
+        match self {
+            Note::Ended { run } => Some(run.clone()),
+            Note::Started { .. } => None,
+        }
+    }
 }
 
 /// The runs of this daemon, remembered for the next, and those of the last one that still go on.
@@ -129,19 +138,10 @@ fn write_down(runs: Runs) -> Option<std::sync::mpsc::Sender<Note>> {
     let work = move || {
         while let Ok(first) = notes.recv() {
             let batch: Vec<Note> = std::iter::once(first).chain(notes.try_iter()).collect();
-            let ended: Vec<&String> = batch
-                .iter()
-                .filter_map(|note| {
-                    if let Note::Ended { run } = note {
-                        Some(run)
-                    } else {
-                        None
-                    }
-                })
-                .collect();
+            let ended: HashSet<String> = batch.iter().filter_map(Note::ended).collect();
             for note in &batch {
                 match note {
-                    Note::Started { run, .. } if ended.contains(&&run.to_string()) => {}
+                    Note::Started { run, .. } if ended.contains(&run.to_string()) => {}
                     Note::Started { run, watch, pid } => {
                         if let Err(error) = runs.started(*run, watch, *pid) {
                             warn!(watch = &**watch, "{error}");

@@ -34,5 +34,5 @@ pub use client::{LaunchError, Launches, RunEvent};
 pub use launcher::{Bodies, main as launcher_main};
 pub use link::Launcher;
 pub use process::release_free_memory;
-pub use run::{Control, Invocation, Report, StopReason};
+pub use run::{Control, Invocation, Report};
 pub use survivor::ProcessName;

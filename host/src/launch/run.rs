@@ -46,7 +46,7 @@ pub struct Invocation {
 
 /// Why a run is ended before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
+enum StopReason {
     /// Its timeout passed.
     Timeout,
     /// A newer update, or the daemon stops.
