@@ -72,7 +72,7 @@ const RUN_HELP: &str = "\
 Signals:
   SIGTERM, SIGINT  stop: start nothing more, give running actions --drain-timeout, then terminate them;
                    a second one terminates them at once
-  SIGHUP           load the configuration again and open the log file anew
+  SIGHUP           load the configuration again, bring parked watches back, and open the log file anew
 
 Examples:
   twitcher run --zk zk1:2181,zk2:2181,zk3:2181/fleet --config /etc/twitcher
