@@ -18,7 +18,11 @@ const OPEN_FILES: u64 = 256;
 /// Never an address space (`RLIMIT_AS`) of our own: the runtime reserves gigabytes that it does not use, and bounds memory itself.
 /// No file size either: the component's output goes through pipes, and how much a granted directory may hold is for the operator.
 pub fn process_limits(of_watch: &[Limit], timeout: Option<Duration>, kill_after: Duration) -> Vec<Limit> {
-    let fixed = [(Resource::Core, 0), (Resource::Nofile, OPEN_FILES), (Resource::Nproc, 0)];
+    let fixed = [
+        (Resource::Core, 0),
+        (Resource::Nofile, OPEN_FILES),
+        (Resource::Nproc, 0),
+    ];
     let defaults = fixed.map(|(resource, most)| Limit {
         resource,
         soft: most,
@@ -51,7 +55,12 @@ mod tests {
             hard: 20,
         };
         let limits = process_limits(&[own], None, Duration::from_secs(5));
-        let of = |resource| limits.iter().filter(|limit| limit.resource == resource).collect::<Vec<_>>();
+        let of = |resource| {
+            limits
+                .iter()
+                .filter(|limit| limit.resource == resource)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of(Resource::Nofile), [&own]);
         assert_eq!(of(Resource::Core).len(), 1);
         assert!(of(Resource::Cpu).is_empty());
@@ -62,7 +71,10 @@ mod tests {
     fn cpu_time_is_bounded_by_the_time_on_the_clock() {
         let cpu = |timeout, kill_after| {
             let limits = process_limits(&[], Some(timeout), kill_after);
-            limits.into_iter().find(|limit| limit.resource == Resource::Cpu).unwrap()
+            limits
+                .into_iter()
+                .find(|limit| limit.resource == Resource::Cpu)
+                .unwrap()
         };
         let limit = cpu(Duration::from_millis(2500), Duration::from_millis(4500));
         assert_eq!((limit.soft, limit.hard), (8, 9));

@@ -25,6 +25,9 @@ pub use self::limits::process_limits;
 /// Why a process could not be confined. It must then end without running anything.
 #[derive(Debug, Error)]
 pub enum ConfineError {
+    /// The table of system calls needs more code than jumps reach over: a mistake of the program, found by its tests.
+    #[error("the seccomp filter is too large: {0} instructions")]
+    FilterTooLarge(usize),
     /// The process could be given privileges by a program it executes.
     #[error("cannot set no_new_privs: {0}")]
     NoNewPrivs(#[source] Errno),
@@ -48,11 +51,11 @@ pub struct Filters {
 
 impl Filters {
     /// Takes well under a millisecond.
-    pub fn compile() -> Self {
-        Self {
-            without_network: Filter::compile(&syscalls::rules(false)),
-            with_tcp: Filter::compile(&syscalls::rules(true)),
-        }
+    pub fn compile() -> Result<Self, ConfineError> {
+        Ok(Self {
+            without_network: Filter::compile(&syscalls::rules(false))?,
+            with_tcp: Filter::compile(&syscalls::rules(true))?,
+        })
     }
 }
 

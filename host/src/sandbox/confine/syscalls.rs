@@ -122,11 +122,22 @@ const ALLOWED_WITH_TCP: &[c_long] = &[libc::SYS_connect, libc::SYS_getpeername, 
 const SOCKET_OPTIONS: &[(i32, &[i32])] = &[
     (
         libc::SOL_SOCKET,
-        &[libc::SO_KEEPALIVE, libc::SO_LINGER, libc::SO_RCVBUF, libc::SO_REUSEADDR, libc::SO_SNDBUF],
+        &[
+            libc::SO_KEEPALIVE,
+            libc::SO_LINGER,
+            libc::SO_RCVBUF,
+            libc::SO_REUSEADDR,
+            libc::SO_SNDBUF,
+        ],
     ),
     (
         libc::IPPROTO_TCP,
-        &[libc::TCP_KEEPCNT, libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_NODELAY],
+        &[
+            libc::TCP_KEEPCNT,
+            libc::TCP_KEEPIDLE,
+            libc::TCP_KEEPINTVL,
+            libc::TCP_NODELAY,
+        ],
     ),
     (libc::IPPROTO_IP, &[libc::IP_TTL]),
     (libc::IPPROTO_IPV6, &[libc::IPV6_UNICAST_HOPS, libc::IPV6_V6ONLY]),
@@ -144,71 +155,87 @@ pub(super) fn rules(tcp: bool) -> BTreeMap<u32, Verdict> {
     add(KILLED, Verdict::Kill);
     add(KILLED_HERE, Verdict::Kill);
 
-    let not_executable = Verdict::AllowIf(vec![vec![without(2, libc::PROT_EXEC)]]);
-    add(&[libc::SYS_mmap, libc::SYS_mprotect], not_executable);
+    let not_executable = without(2, libc::PROT_EXEC);
+    add(&[libc::SYS_mmap, libc::SYS_mprotect], allow_if([not_executable]));
     // abort(3) and raise(3).
-    add(&[libc::SYS_tgkill], Verdict::AllowIf(vec![vec![is(0, OWN_PID)]]));
+    add(&[libc::SYS_tgkill], allow_if([is(0, &[OWN_PID])]));
     // Reads the limits of this process (0), sets none: the pointer to new ones is null.
-    let no_new_limits = Condition { half: 5, ..is(2, 0) };
-    add(&[libc::SYS_prlimit64], Verdict::AllowIf(vec![vec![is(0, 0), is(2, 0), no_new_limits]]));
+    let upper_half = Condition { half: 5, ..is(2, &[0]) };
+    add(&[libc::SYS_prlimit64], allow_if([is(0, &[0]), is(2, &[0]), upper_half]));
     // The last is isatty(3).
-    add(&[libc::SYS_ioctl], any_of(1, &[libc::FIONBIO as u32, libc::FIONREAD as u32, libc::TCGETS as u32]));
-    let commands = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL, libc::F_SETFD, libc::F_SETFL];
-    add(&[libc::SYS_fcntl], any_of(1, &commands.map(|command| command as u32)));
-    add(&[libc::SYS_getsockopt], any_of(1, &[libc::SOL_SOCKET as u32]));
+    add(
+        &[libc::SYS_ioctl],
+        allow_if([is(
+            1,
+            &[libc::FIONBIO, libc::FIONREAD, libc::TCGETS].map(|command| command as u32),
+        )]),
+    );
+    let commands = [
+        libc::F_DUPFD,
+        libc::F_DUPFD_CLOEXEC,
+        libc::F_GETFD,
+        libc::F_GETFL,
+        libc::F_SETFD,
+        libc::F_SETFL,
+    ];
+    add(
+        &[libc::SYS_fcntl],
+        allow_if([is(1, &commands.map(|command| command as u32))]),
+    );
+    let levels = [
+        libc::SOL_SOCKET,
+        libc::IPPROTO_TCP,
+        libc::IPPROTO_IP,
+        libc::IPPROTO_IPV6,
+    ]
+    .map(|level| level as u32);
+    add(&[libc::SYS_getsockopt], allow_if([is(1, &levels)]));
 
     if !tcp {
         add(&[libc::SYS_sendmsg, libc::SYS_sendto], Verdict::Allow);
         return rules;
     }
     add(ALLOWED_WITH_TCP, Verdict::Allow);
-    add(&[libc::SYS_socket], Verdict::AllowIf(tcp_sockets()));
+    add(&[libc::SYS_socket], allow_if(tcp_sockets()));
     // Sending may connect, and past Landlock, which looks at connect(2) only.
-    add(&[libc::SYS_sendmsg], Verdict::AllowIf(vec![vec![without(2, libc::MSG_FASTOPEN)]]));
-    add(&[libc::SYS_sendto], Verdict::AllowIf(vec![vec![without(3, libc::MSG_FASTOPEN)]]));
-    let options = SOCKET_OPTIONS
-        .iter()
-        .flat_map(|(level, names)| names.iter().map(|name| vec![is(1, *level as u32), is(2, *name as u32)]));
+    add(&[libc::SYS_sendmsg], allow_if([without(2, libc::MSG_FASTOPEN)]));
+    add(&[libc::SYS_sendto], allow_if([without(3, libc::MSG_FASTOPEN)]));
+    let options = SOCKET_OPTIONS.iter().map(|(level, names)| {
+        let names: Vec<_> = names.iter().map(|name| *name as u32).collect();
+        vec![is(1, &[*level as u32]), is(2, &names)]
+    });
     add(&[libc::SYS_setsockopt], Verdict::AllowIf(options.collect()));
-    let levels = SOCKET_OPTIONS.iter().map(|(level, _)| *level as u32).collect::<Vec<_>>();
-    add(&[libc::SYS_getsockopt], any_of(1, &levels));
     rules
 }
 
 /// TCP and nothing like it: Landlock knows the ports of no other stream protocol (MPTCP, SCTP).
-fn tcp_sockets() -> Vec<Vec<Condition>> {
-    let families = [libc::AF_INET, libc::AF_INET6];
-    let protocols = [0, libc::IPPROTO_TCP];
+fn tcp_sockets() -> [Condition; 3] {
+    let families = [libc::AF_INET, libc::AF_INET6].map(|family| family as u32);
     let kind = Condition {
-        half: 2,
         mask: !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32,
-        value: libc::SOCK_STREAM as u32,
+        ..is(1, &[libc::SOCK_STREAM as u32])
     };
-    families
-        .iter()
-        .flat_map(|family| protocols.map(|protocol| vec![is(0, *family as u32), kind, is(2, protocol as u32)]))
-        .collect()
+    [is(0, &families), kind, is(2, &[0, libc::IPPROTO_TCP as u32])]
 }
 
-/// The argument, an `int` or flags below 2^32, is this.
-fn is(argument: u8, value: u32) -> Condition {
+fn allow_if<const N: usize>(all: [Condition; N]) -> Verdict {
+    Verdict::AllowIf(vec![all.to_vec()])
+}
+
+/// The argument, an `int` or flags below 2^32, is one of these.
+fn is(argument: u8, values: &[u32]) -> Condition {
     Condition {
         half: 2 * argument,
         mask: u32::MAX,
-        value,
+        values: values.to_vec(),
     }
 }
 
-/// None of these bits.
+/// The argument has none of these bits.
 fn without(argument: u8, bits: i32) -> Condition {
     Condition {
         half: 2 * argument,
         mask: bits as u32,
-        value: 0,
+        values: vec![0],
     }
-}
-
-/// The argument is one of these values.
-fn any_of(argument: u8, values: &[u32]) -> Verdict {
-    Verdict::AllowIf(values.iter().map(|value| vec![is(argument, *value)]).collect())
 }
