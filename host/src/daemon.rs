@@ -3,6 +3,7 @@
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
 
+mod broker;
 mod environment;
 mod registry;
 mod reload;
@@ -24,9 +25,11 @@ use crate::config::watcher::Watcher;
 use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEvent};
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
+use crate::sandbox::channel::Reason;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 
+use broker::Broker;
 use registry::{Entry, Registry};
 use reload::Loader;
 use survivors::Survivors;
@@ -101,6 +104,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
         log,
         loader,
         survivors: Survivors::find(&options.state_dir),
+        broker: Broker::default(),
         options,
     };
     daemon.serve(runs, watcher).await
@@ -117,6 +121,7 @@ struct Daemon {
     log: Log,
     loader: Loader,
     survivors: Survivors,
+    broker: Broker,
     options: Options,
 }
 
@@ -217,22 +222,32 @@ impl Daemon {
     fn on_run(&mut self, event: RunEvent) {
         match event {
             RunEvent::Started { run, pid } => {
-                if let Some((entry, event)) = self.run_of(run) {
+                if let Some(watch) = self.broker.watch_of(run) {
+                    self.survivors.note_start(run, watch, pid);
+                } else if let Some((entry, event)) = self.run_of(run) {
                     self.survivors.note_start(run, &entry.watch.name, pid);
                     info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
                 }
             }
-            RunEvent::Ended { run, report } => {
+            RunEvent::Asked { asker, question, answer } => {
+                let run = self.ids.allot();
+                self.broker.asked(asker, question, answer, run, &self.launches, &self.source.znodes);
+            }
+            RunEvent::Ended { run, mut report } => {
+                self.survivors.note_end(run);
+                if self.broker.ended(run, &mut report) {
+                    return;
+                }
+                self.broker.parent_ended(run, &self.launches);
                 if let Some((entry, _)) = self.run_of(run) {
                     log_end(entry, run, &report);
                 }
-                self.survivors.note_end(run);
                 if let Some((id, _)) = self.runs.remove(&run) {
                     self.advance(
                         id,
                         Input::Exited {
                             run,
-                            success: report.outcome.is_success(),
+                            success: !report.outcome.is_failure(),
                         },
                     );
                     self.registry.forget_if_finished(id);
@@ -279,7 +294,7 @@ impl Daemon {
                 },
                 Effect::Terminate { run } => {
                     info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
-                    self.launches.control(run, Control::Terminate);
+                    self.launches.control(run, Control::Terminate(Reason::Superseded));
                 }
                 Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
                 Effect::DisarmTimer => self.registry.set_timer(id, None),
@@ -359,7 +374,7 @@ impl Daemon {
         let mut deadline = Instant::now() + timeout;
         let mut ended = Ended::Drained;
         tokio::pin!(again);
-        while !self.runs.is_empty() {
+        while !self.runs.is_empty() || !self.broker.is_idle() {
             let asked = tokio::select! {
                 Some(event) = runs.recv() => {
                     self.on_run(event);
@@ -382,7 +397,7 @@ impl Daemon {
                 .unwrap_or_default();
             deadline = Instant::now() + longest + LAST_GRACE;
             for run in self.runs.keys() {
-                self.launches.control(*run, Control::Terminate);
+                self.launches.control(*run, Control::Terminate(Reason::Shutdown));
             }
         }
         // Lets the source close its session; else the server would keep it until it expires.
@@ -401,6 +416,7 @@ fn invocation(entry: &Entry, start: Start) -> Invocation {
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
         stdin: start.observation.stdin,
+        capture: false,
     }
 }
 

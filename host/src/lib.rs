@@ -39,6 +39,8 @@ pub mod launch;
 pub mod model;
 pub mod observe;
 pub mod pidfile;
+pub mod sandbox;
 pub mod scheduler;
 pub mod source;
 pub mod state;
+mod unprivileged;

@@ -4,8 +4,9 @@
 //! few pages and cannot fail for lack of memory. It must not know the daemon, and must never return into the launcher's code.
 
 use std::ffi::{CString, c_char, c_int};
+use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -17,17 +18,23 @@ use nix::unistd::{
     Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid,
 };
 
+use super::interrupt;
 use super::launcher::Bodies;
-use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_reply};
+use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
 use crate::model::{FunctionAction, Limit, Resource};
+use crate::sandbox::channel::Channel;
+use crate::sandbox::{self, Loaded, Ready, Stdio};
 
 /// PATH where a request's environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where a component's process has its channel.
+const CHANNEL: RawFd = 3;
+
 /// A request in the form that system calls take.
-pub struct Prepared {
+pub struct Prepared<'a> {
     seq: u64,
-    body: Body,
+    body: Body<'a>,
     env: Vec<(String, String)>,
     cwd: CString,
     umask: Mode,
@@ -48,13 +55,18 @@ pub struct Parent<'a> {
     pub ignored: &'a [c_int],
 }
 
-enum Body {
+enum Body<'a> {
     Exec {
         candidates: Vec<CString>,
         argv: CStrings,
         envp: CStrings,
     },
     Function(FunctionAction),
+    Wasm {
+        ready: &'a Ready,
+        task: Box<WasmTask>,
+        channel: OwnedFd,
+    },
 }
 
 /// A null-terminated array of C strings.
@@ -76,13 +88,30 @@ impl CStrings {
 /// A step that failed, with its error number.
 pub type Failure = (Step, Errno);
 
-impl Prepared {
+impl<'a> Prepared<'a> {
     /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
-    pub fn new(request: Request, stdio: [OwnedFd; 3]) -> Result<Self, Failure> {
+    pub fn new(request: Request, fds: Vec<OwnedFd>, components: &'a mut Loaded) -> Result<Self, Failure> {
         let bad = |step| move |_| (step, Errno::EINVAL);
+        let mut fds = fds.into_iter();
+        let mut fd = || fds.next().ok_or((Step::Decode, Errno::EBADMSG));
+        let stdio = [fd()?, fd()?, fd()?];
         let body = match request.task {
             Task::Function(action) => Body::Function(action),
-            Task::Wasm(_) => return Err((Step::Exec, Errno::ENOSYS)),
+            Task::Wasm(task) => {
+                let component = &task.action.component;
+                let ready = components
+                    .get(component.digest, component.entry, fd()?)
+                    .map_err(|error| {
+                        // The reply has room for a number alone.
+                        eprintln!("twitcher launcher: {}: {error}", component.file.display());
+                        (Step::Load, Errno::ENOEXEC)
+                    })?;
+                Body::Wasm {
+                    ready,
+                    task,
+                    channel: fd()?,
+                }
+            }
             Task::Exec(argv) => {
                 let program = argv.first().ok_or((Step::Exec, Errno::EINVAL))?;
                 let path = request
@@ -169,6 +198,21 @@ impl Prepared {
                         return (launcher.bodies.function)(action);
                     }
                 },
+                Body::Wasm { ready, task, channel } => match component_descriptors(channel, ready.descriptors()) {
+                    Err(failure) => failure,
+                    Ok((channel, stdio)) => {
+                        // From here on the component's own channel says what happens.
+                        interrupt::on_sigterm(ready.engine());
+                        return sandbox::run(
+                            ready,
+                            &task.action,
+                            &task.change,
+                            Channel::new(Some(channel)),
+                            stdio,
+                            || Ok(()),
+                        );
+                    }
+                },
             },
         };
         // Should this fail, the exit code still says that it went wrong.
@@ -209,7 +253,7 @@ impl Prepared {
         }
         chdir(self.cwd.as_c_str()).map_err(at(Step::Chdir))?;
         // Whatever was left open by mistake closes when the program is executed; the channel must stay until then.
-        close_range(libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
+        close_range(3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
     }
 
     fn place_stdio(&self) -> nix::Result<()> {
@@ -264,16 +308,44 @@ fn reset_signals(ignored: &[c_int]) -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-fn close_range(flags: u32) -> nix::Result<()> {
-    // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor above 2 (see the caller).
+fn close_range(first: c_int, last: c_int, flags: u32) -> nix::Result<()> {
+    // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor of the range (see the callers).
     #[allow(unsafe_code)]
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, c_int::MAX, flags) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     Errno::result(result).map(drop)
 }
 
 /// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
 fn close_all_but_stdio() -> Result<(), Failure> {
-    close_range(0).map_err(|errno| (Step::Descriptors, errno))
+    close_range(3, c_int::MAX, 0).map_err(|errno| (Step::Descriptors, errno))
+}
+
+/// A component's process keeps its streams, its channel, and what it needs to be instantiated. Nothing that owns another descriptor
+/// is dropped afterwards.
+fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, Stdio), Failure> {
+    let at = |errno| (Step::Descriptors, errno);
+    // SAFETY: descriptor 3 is the launcher's own channel (see `launcher::take_channel`), of which this process has no more use.
+    #[allow(unsafe_code)]
+    let placed = unsafe { libc::dup2(channel.as_raw_fd(), CHANNEL) };
+    Errno::result(placed).map_err(at)?;
+    let mut first = CHANNEL + 1;
+    for fd in kept.iter().filter(|fd| **fd > CHANNEL) {
+        if first < *fd {
+            close_range(first, *fd - 1, 0).map_err(at)?;
+        }
+        first = *fd + 1;
+    }
+    close_range(first, c_int::MAX, 0).map_err(at)?;
+    // SAFETY: all four were just put in place, and nothing else in this process owns them: the standard library's streams borrow.
+    #[allow(unsafe_code)]
+    unsafe {
+        let stdio = Stdio {
+            stdin: File::from_raw_fd(0),
+            stdout: File::from_raw_fd(1),
+            stderr: File::from_raw_fd(2),
+        };
+        Ok((OwnedFd::from_raw_fd(CHANNEL), stdio))
+    }
 }
 
 fn replace_environment(env: &[(String, String)]) {

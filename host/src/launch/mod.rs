@@ -19,6 +19,8 @@
 
 mod child;
 mod client;
+mod interrupt;
+mod invocation;
 mod launcher;
 mod link;
 mod memfd;
@@ -27,12 +29,15 @@ mod polled;
 mod process;
 mod run;
 mod service;
+mod stream;
 mod survivor;
+mod talk;
 pub mod wire;
 
 pub use client::{LaunchError, Launches, RunEvent};
+pub use invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Question, Report};
 pub use launcher::{Bodies, main as launcher_main};
 pub use link::Launcher;
 pub use process::release_free_memory;
-pub use run::{Control, Invocation, Report};
+
 pub use survivor::ProcessName;

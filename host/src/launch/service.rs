@@ -3,6 +3,7 @@
 //! It must not know when or why an action runs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,13 +19,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use super::client::{Command, RunEvent};
+use super::invocation::{Control, Invocation, Report};
 use super::link::{Launcher, Link, Sending};
 use super::memfd;
 use super::polled::forget_readiness;
 use super::process::{RUN_ID_VARIABLE, pidfd_open};
-use super::run::{Control, Invocation, MAX_LINGERING, Report, Run};
+use super::run::{Ends, MAX_LINGERING, Run};
+use super::talk;
 use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_request};
 use crate::model::{Outcome, RunId};
+use crate::sandbox::channel::Reason;
 
 /// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
 const MAX_IN_FLIGHT: usize = 32;
@@ -44,8 +48,9 @@ struct Pending {
 /// A request that the launcher has, or had when it died.
 struct InFlight {
     pending: Pending,
-    stdio: [OwnedFd; 2],
-    terminate: bool,
+    ends: Ends,
+    /// It is to be terminated as soon as it has started.
+    terminate: Option<Reason>,
 }
 
 struct Reaped {
@@ -148,13 +153,13 @@ impl Service {
 
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
-            Ok((seq, stdio)) => {
+            Ok((seq, ends)) => {
                 self.in_flight.insert(
                     seq,
                     InFlight {
                         pending,
-                        stdio,
-                        terminate: false,
+                        ends,
+                        terminate: None,
                     },
                 );
             }
@@ -178,7 +183,7 @@ impl Service {
         }
     }
 
-    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, [OwnedFd; 2])> {
+    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends)> {
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
         let data;
@@ -189,26 +194,41 @@ impl Service {
             self.null.as_fd()
         };
         let seq = self.next_seq;
-        send_request(
-            self.link.fd(),
-            &request(seq, invocation),
-            [stdin, stdout_end.as_fd(), stderr_end.as_fd()],
-        )?;
+        let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
+        let request = request(seq, invocation);
+        let channel = match &invocation.task {
+            Task::Exec(_) | Task::Function(_) => {
+                send_request(self.link.fd(), &request, &stdio)?;
+                None
+            }
+            Task::Wasm(task) => {
+                let native = File::open(&task.action.component.native)?;
+                let (ours, theirs) = talk::pair()?;
+                let [stdin, stdout, stderr] = stdio;
+                send_request(
+                    self.link.fd(),
+                    &request,
+                    &[stdin, stdout, stderr, native.as_fd(), theirs.as_fd()],
+                )?;
+                Some(ours)
+            }
+        };
         self.next_seq += 1;
-        Ok((seq, [stdout, stderr]))
+        let output = [stdout, stderr];
+        Ok((seq, Ends { output, channel }))
     }
 
     fn control(&mut self, run: RunId, control: Control) {
         if let Some(to) = self.running.get(&run) {
             // A run that has just ended hears no more.
             let _ = to.send(control);
-        } else if control == Control::Terminate {
+        } else if let Control::Terminate(reason) = control {
             if let Some(launch) = self
                 .in_flight
                 .values_mut()
                 .find(|launch| launch.pending.invocation.run == run)
             {
-                launch.terminate = true;
+                launch.terminate = Some(reason);
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
                 self.end(run, Report::of(Outcome::Terminated));
@@ -235,7 +255,7 @@ impl Service {
     fn on_started(&mut self, seq: u64, pid: Pid) {
         let Some(InFlight {
             pending: Pending { invocation, .. },
-            stdio,
+            ends,
             terminate,
         }) = self.in_flight.remove(&seq)
         else {
@@ -244,13 +264,13 @@ impl Service {
         };
         let run = invocation.run;
         let (to, control) = mpsc::unbounded_channel();
-        if terminate {
-            let _ = to.send(Control::Terminate);
+        if let Some(reason) = terminate {
+            let _ = to.send(Control::Terminate(reason));
         }
         // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
         let started = pidfd_open(pid)
             .map_err(io::Error::from)
-            .and_then(|pidfd| Run::new(invocation, pid, pidfd, stdio, control));
+            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, (to.clone(), control), self.events.clone()));
         let process = match started {
             Ok(process) => process,
             Err(error) => {
@@ -393,7 +413,7 @@ impl Service {
             },
         ) in unanswered.into_iter().rev()
         {
-            if terminate {
+            if terminate.is_some() {
                 self.end(invocation.run, Report::of(Outcome::Terminated));
             } else if deaths + 1 >= MAX_DEATHS {
                 // Perhaps it is this very request that no launcher survives.
@@ -447,6 +467,10 @@ fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
         ),
         Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
         Step::Descriptors => "close inherited descriptors".to_owned(),
+        Step::Load => match &invocation.task {
+            Task::Wasm(task) => format!("load the native code of {}", task.action.component.file.display()),
+            Task::Exec(_) | Task::Function(_) => "load native code".to_owned(),
+        },
         Step::Exec => match &invocation.task {
             Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
             Task::Function(_) => "run the function".to_owned(),
