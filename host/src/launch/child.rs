@@ -2,6 +2,9 @@
 //!
 //! All that can be done before the clone is done before it ([`Prepared`]): the child only makes system calls, so that it dirties
 //! few pages and cannot fail for lack of memory. It must not know the daemon, and must never return into the launcher's code.
+//!
+//! A program's process shares the launcher's memory until it executes the program, which is faster than a copy and needs no more care
+//! than the above. What runs code of its own in the process, and for long, gets a copy.
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
@@ -20,6 +23,7 @@ use nix::unistd::{
 
 use super::interrupt;
 use super::launcher::Bodies;
+use super::vfork::ChildStack;
 use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
 use crate::model::{FunctionAction, Limit, Resource};
 use crate::sandbox::channel::Channel;
@@ -35,6 +39,7 @@ const CHANNEL: RawFd = 3;
 pub struct Prepared<'a> {
     seq: u64,
     body: Body<'a>,
+    may_share: bool,
     env: Vec<(String, String)>,
     cwd: CString,
     umask: Mode,
@@ -53,6 +58,8 @@ pub struct Parent<'a> {
     pub bodies: &'a Bodies,
     /// The signals that the launcher ignores.
     pub ignored: &'a [c_int],
+    /// For processes that share its memory; none where that is not safe.
+    pub stack: Option<&'a ChildStack>,
 }
 
 enum Body<'a> {
@@ -140,6 +147,7 @@ impl<'a> Prepared<'a> {
         Ok(Self {
             seq: request.seq,
             body,
+            may_share: request.may_share_memory,
             env: request.env,
             cwd: CString::new(request.cwd).map_err(bad(Step::Chdir))?,
             umask: Mode::from_bits_truncate(request.umask),
@@ -155,23 +163,40 @@ impl<'a> Prepared<'a> {
 
     /// Clones a process that goes through the steps and becomes the program.
     pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), Failure> {
+        let at = |errno| (Step::Clone, errno);
+        match (&self.body, launcher.stack) {
+            (Body::Exec { .. }, Some(stack)) if self.may_share => {
+                // SAFETY: for a program the steps are system calls on memory that was prepared before; what they allocate they free
+                // again, and a panic ends here. The launcher's only signal handlers are the standard library's, which end the process.
+                // The child's other attributes (descriptors, signal dispositions, ids, limits, directory) are its own.
+                #[allow(unsafe_code)]
+                unsafe { stack.clone_sharing(libc::CLONE_PARENT, || self.run_to_end(launcher)) }.map_err(at)?;
+                Ok(())
+            }
+            _ => self.fork(launcher).map_err(at),
+        }
+    }
+
+    fn fork(self, launcher: &Parent<'_>) -> nix::Result<()> {
         // SAFETY: the launcher has one thread, so no lock is held by a thread that the child lacks. Without CLONE_VM the child works
         // on its own copy of memory, and with no stack given it goes on on its copy of this one. Going around glibc's fork leaves
         // only its cached thread id stale, which nothing here asks for.
         #[allow(unsafe_code)]
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
         match pid {
-            -1 => Err((Step::Clone, Errno::last())),
-            0 => self.become_action(launcher),
+            -1 => Err(Errno::last()),
+            0 => {
+                // Not dropped: what it owns may be closed by then.
+                let this = ManuallyDrop::new(self);
+                exit_now(this.run_to_end(launcher))
+            }
             _ => Ok(()),
         }
     }
 
-    fn become_action(self, launcher: &Parent<'_>) -> ! {
-        // Not dropped: what it owns may be closed by then. Nothing may unwind into the launcher's loop either.
-        let this = ManuallyDrop::new(self);
-        let code = catch_unwind(AssertUnwindSafe(|| this.run(launcher))).unwrap_or(101);
-        exit_now(code)
+    /// Nothing may unwind into the launcher's loop.
+    fn run_to_end(&self, launcher: &Parent<'_>) -> c_int {
+        catch_unwind(AssertUnwindSafe(|| self.run(launcher))).unwrap_or(101)
     }
 
     fn run(&self, launcher: &Parent<'_>) -> c_int {

@@ -14,6 +14,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 
 use super::child::{Parent, Prepared};
+use super::vfork::ChildStack;
 use super::wire::{Reply, Step, receive_request, send_reply};
 use crate::model::FunctionAction;
 use crate::sandbox::Loaded;
@@ -36,10 +37,16 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let _ = prctl::set_name(c"twitcher-launch");
     let channel = take_channel()?;
     let ignored = ignored_signals();
+    let stack = if may_share_memory() {
+        Some(ChildStack::new()?)
+    } else {
+        None
+    };
     let parent = Parent {
         channel: channel.as_fd(),
         bodies,
         ignored: &ignored,
+        stack: stack.as_ref(),
     };
     let mut components = Loaded::default();
     while let Some(received) = receive_request(channel.as_fd())? {
@@ -77,6 +84,12 @@ fn take_channel() -> io::Result<OwnedFd> {
     debug_assert!(channel.as_raw_fd() == 3 && null.as_raw_fd() > 3);
     dup2_stdin(null.as_fd())?;
     Ok(channel)
+}
+
+/// A process that has become its user's and still shares root's memory must be out of that user's reach. The kernel sees to that by
+/// making the memory undumpable when the user changes, unless the administrator has told it otherwise.
+fn may_share_memory() -> bool {
+    std::fs::read_to_string("/proc/sys/fs/suid_dumpable").is_ok_and(|setting| matches!(setting.trim(), "0" | "2"))
 }
 
 fn ignore(which: Signal) -> io::Result<()> {

@@ -22,6 +22,7 @@ use super::client::{Command, RunEvent};
 use super::invocation::{Control, Invocation, Report};
 use super::link::{Launcher, Link, Sending};
 use super::memfd;
+use super::patience::Patience;
 use super::polled::forget_readiness;
 use super::process::{RUN_ID_VARIABLE, pidfd_open};
 use super::run::{Ends, MAX_LINGERING, Run};
@@ -32,12 +33,11 @@ use crate::sandbox::channel::Reason;
 
 /// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
 const MAX_IN_FLIGHT: usize = 32;
-/// How long after its death a launcher's children may take to say that they exist.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the first attempt to replace a launcher waits; doubled each time one dies within a minute, up to 64 times as long.
 const RESPAWN_DELAY: Duration = Duration::from_millis(50);
 /// How many launchers may die with a request unanswered before it is given up.
 const MAX_DEATHS: u32 = 5;
+
 /// A run that has no process yet.
 struct Pending {
     invocation: Invocation,
@@ -77,6 +77,7 @@ pub(super) struct Service {
     lingering: Arc<Semaphore>,
     null: OwnedFd,
     saturated: bool,
+    patience: Patience,
 }
 
 impl Service {
@@ -104,6 +105,7 @@ impl Service {
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             null,
             saturated: false,
+            patience: Patience::default(),
         }
     }
 
@@ -113,6 +115,7 @@ impl Service {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.flush();
+            let silence_ends = self.patience.ends();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Launch(invocation)) => self.waiting.push_back(Pending { invocation, deaths: 0 }),
@@ -123,6 +126,7 @@ impl Service {
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
                 _ = self.link.pidfd.readable() => self.replace_launcher().await,
+                () = sleep_until(silence_ends.unwrap_or(self.link.since)), if silence_ends.is_some() => self.give_up_launcher(),
                 _ = children.recv() => self.reap_orphans(),
                 _ = sweep.tick() => self.reap_orphans(),
             }
@@ -154,6 +158,7 @@ impl Service {
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
             Ok((seq, ends)) => {
+                self.patience.sent(Instant::now());
                 self.in_flight.insert(
                     seq,
                     InFlight {
@@ -195,7 +200,8 @@ impl Service {
         };
         let seq = self.next_seq;
         let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
-        let request = request(seq, invocation);
+        let may_share = self.patience.may_share(Instant::now());
+        let request = request(seq, invocation, may_share);
         let channel = match &invocation.task {
             Task::Exec(_) | Task::Function(_) => {
                 send_request(self.link.fd(), &request, &stdio)?;
@@ -249,6 +255,22 @@ impl Service {
                     return;
                 }
             }
+            self.patience.answered(Instant::now(), !self.in_flight.is_empty());
+        }
+    }
+
+    /// The launcher has not answered for long: it waits for a process that cannot execute its program, which goes on by itself.
+    fn give_up_launcher(&mut self) {
+        // It may be this task that was held up.
+        self.read_replies();
+        let now = Instant::now();
+        if self.patience.ends().is_some_and(|end| now >= end) {
+            warn!(
+                unanswered = self.in_flight.len(),
+                "the launcher is held up, by a program that takes long to be loaded; replacing it"
+            );
+            self.patience.lose(now);
+            let _ = self.link.launcher.child.kill();
         }
     }
 
@@ -364,18 +386,12 @@ impl Service {
         let status = self.link.launcher.child.wait();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         error!(%status, running = self.running.len(), "the launcher died; starting another");
-        let end = Instant::now() + LAST_WORDS;
-        // The stream ends when no child of the old launcher is left that could still speak.
-        loop {
-            self.read_replies();
-            if self.link.closed || Instant::now() >= end {
-                break;
-            }
-            tokio::select! {
-                _ = self.link.socket.readable() => {}
-                () = sleep_until(end) => {}
-            }
+        // Its children may still speak: those that have done so count, the others will find that they cannot, and end.
+        if let Err(error) = self.link.hang_up() {
+            error!(%error, "cannot hang up on the children of the former launcher");
         }
+        self.read_replies();
+        self.patience.renew();
         let deaths = if self.link.since.elapsed() < Duration::from_secs(60) {
             self.link.deaths + 1
         } else {
@@ -431,7 +447,7 @@ impl Service {
     }
 }
 
-fn request(seq: u64, invocation: &Invocation) -> Request {
+fn request(seq: u64, invocation: &Invocation, may_share_memory: bool) -> Request {
     let settings = &invocation.process;
     let identity = &settings.identity;
     let mut env = invocation.env.clone();
@@ -446,6 +462,7 @@ fn request(seq: u64, invocation: &Invocation) -> Request {
         cwd: settings.cwd.to_string_lossy().into_owned(),
         umask: settings.umask,
         limits: settings.limits.clone(),
+        may_share_memory,
     }
 }
 

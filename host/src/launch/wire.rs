@@ -45,6 +45,8 @@ pub struct Request {
     pub umask: u32,
     /// Resource limits.
     pub limits: Vec<Limit>,
+    /// Whether the process may share the launcher's memory until it executes its program: faster, but the launcher waits until then.
+    pub may_share_memory: bool,
 }
 
 /// What a process does once it is set up.
@@ -274,6 +276,7 @@ mod tests {
                 soft: 0,
                 hard: u64::MAX,
             }],
+            may_share_memory: true,
         }
     }
 
