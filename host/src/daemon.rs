@@ -229,9 +229,14 @@ impl Daemon {
                     info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
                 }
             }
-            RunEvent::Asked { asker, question, answer } => {
+            RunEvent::Asked {
+                asker,
+                question,
+                answer,
+            } => {
                 let run = self.ids.allot();
-                self.broker.asked(asker, question, answer, run, &self.launches, &self.source.znodes);
+                self.broker
+                    .asked(asker, question, answer, run, &self.launches, &self.source.znodes);
             }
             RunEvent::Ended { run, mut report } => {
                 self.survivors.note_end(run);

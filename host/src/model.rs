@@ -714,7 +714,13 @@ impl Outcome {
 
     /// Whether the watch's `on_failure` is to decide what follows. Giving up for newer state is neither success nor failure.
     pub fn is_failure(&self) -> bool {
-        let superseded = matches!(self, Outcome::Failed { failure: Failure::Superseded, .. });
+        let superseded = matches!(
+            self,
+            Outcome::Failed {
+                failure: Failure::Superseded,
+                ..
+            }
+        );
         !self.is_success() && !superseded
     }
 }

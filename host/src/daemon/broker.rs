@@ -33,7 +33,15 @@ pub struct Broker {
 
 impl Broker {
     /// Answers a question, now or later. `run` is the id for a command, should it be one.
-    pub fn asked(&mut self, asker: Asker, question: Question, answer: Answer, run: RunId, launches: &Launches, znodes: &Znodes) {
+    pub fn asked(
+        &mut self,
+        asker: Asker,
+        question: Question,
+        answer: Answer,
+        run: RunId,
+        launches: &Launches,
+        znodes: &Znodes,
+    ) {
         match question {
             Question::Command { name, args, stdin } => self.command(asker, name, args, stdin, answer, run, launches),
             Question::Znode(request) => match znode(&asker.action.grants, &request) {
@@ -106,7 +114,12 @@ impl Broker {
         let Some(waiting) = self.commands.remove(&run) else {
             return false;
         };
-        let Waiting { parent, name, watch, answer } = waiting;
+        let Waiting {
+            parent,
+            name,
+            watch,
+            answer,
+        } = waiting;
         let (outcome, seconds) = (&report.outcome, report.elapsed.as_secs_f64());
         info!(watch = &*watch, run_id = %parent, command = name, %outcome, seconds, "command ended");
         answer.give(ToAction::Command(result(report)));
@@ -140,7 +153,9 @@ fn result(report: &mut Report) -> Result<CommandOutput, CommandError> {
         Outcome::Signaled { signal, .. } => Ok(output(None, Some(*signal))),
         Outcome::TimedOut => Err(CommandError::TimedOut),
         Outcome::Terminated => Err(CommandError::Cancelled),
-        failed @ (Outcome::LaunchFailed { .. } | Outcome::Failed { .. }) => Err(CommandError::Failed(failed.to_string())),
+        failed @ (Outcome::LaunchFailed { .. } | Outcome::Failed { .. }) => {
+            Err(CommandError::Failed(failed.to_string()))
+        }
     }
 }
 
@@ -169,19 +184,23 @@ fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeErro
         return Ok(path);
     }
     let add = format!("znodes = {{{:?}: {add:?}}} to its Wasm(...)", path.as_str());
-    Err(ZnodeError::Denied(format!("{what} {path} is not granted; to allow it, add {add}")))
+    Err(ZnodeError::Denied(format!(
+        "{what} {path} is not granted; to allow it, add {add}"
+    )))
 }
 
 async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> Result<ZnodeReply, source::ZnodeError> {
     Ok(match request {
         ZnodeRequest::Get { .. } => {
-            let (data, stat) = znodes.get(path).await?;
+            let (data, stat) = znodes.get(&path).await?;
             ZnodeReply::Data(data.to_vec(), stat)
         }
-        ZnodeRequest::Children { .. } => ZnodeReply::Children(znodes.children(path).await?),
-        ZnodeRequest::Set { data, expect_version, .. } => ZnodeReply::Set(znodes.set(path, data.into(), expect_version).await?),
+        ZnodeRequest::Children { .. } => ZnodeReply::Children(znodes.children(&path).await?),
+        ZnodeRequest::Set {
+            data, expect_version, ..
+        } => ZnodeReply::Set(znodes.set(&path, data.into(), expect_version).await?),
         ZnodeRequest::Create { data, .. } => {
-            znodes.create(path, data.into()).await?;
+            znodes.create(&path, data.into()).await?;
             ZnodeReply::Created
         }
     })
@@ -218,7 +237,10 @@ mod tests {
             writable,
         };
         Grants {
-            commands: vec![command("reload", &["systemctl", "reload", "app"], false), command("git", &["git"], true)],
+            commands: vec![
+                command("reload", &["systemctl", "reload", "app"], false),
+                command("git", &["git"], true),
+            ],
             znodes: vec![znode("/app", true, false), znode("/app/status", false, true)],
             ..Grants::default()
         }
@@ -228,7 +250,10 @@ mod tests {
     fn only_named_commands_run_and_arguments_only_where_the_operator_lets_them() {
         let run = |name: &str, args: &[&str]| command(&grants(), name, args.iter().map(|arg| (*arg).into()).collect());
         assert_eq!(run("reload", &[]).unwrap(), ["systemctl", "reload", "app"]);
-        assert_eq!(run("git", &["; rm -rf /", "$(id)"]).unwrap(), ["git", "; rm -rf /", "$(id)"]);
+        assert_eq!(
+            run("git", &["; rm -rf /", "$(id)"]).unwrap(),
+            ["git", "; rm -rf /", "$(id)"]
+        );
         assert!(run("reload", &["--root=/"]).unwrap_err().contains("\"*\""));
         assert!(run("sh", &["-c", "id"]).unwrap_err().contains("commands = {\"sh\": "));
         assert!(run("/bin/sh", &[]).is_err());
@@ -239,12 +264,22 @@ mod tests {
         let get = |path: &str| znode(&grants(), &ZnodeRequest::Get { path: path.into() });
         let set = |path: &str| {
             let data = Vec::new();
-            znode(&grants(), &ZnodeRequest::Set { path: path.into(), data, expect_version: None })
+            znode(
+                &grants(),
+                &ZnodeRequest::Set {
+                    path: path.into(),
+                    data,
+                    expect_version: None,
+                },
+            )
         };
         assert!(get("/app").is_ok() && get("/app/a/b").is_ok() && get("/app/status").is_ok());
         assert!(set("/app/status").is_ok());
         for denied in [get("/application"), get("/"), set("/app"), set("/app/status/x")] {
-            assert!(matches!(&denied, Err(ZnodeError::Denied(why)) if why.contains("znodes = {")), "{denied:?}");
+            assert!(
+                matches!(&denied, Err(ZnodeError::Denied(why)) if why.contains("znodes = {")),
+                "{denied:?}"
+            );
         }
         assert!(matches!(get("/app/../x"), Err(ZnodeError::Failed(_))));
     }
