@@ -92,7 +92,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
     let (launches, runs) = Launches::start(launcher, options.max_running)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let loader = Loader::new(&options.config, &options.program);
+    let loader = Loader::new(&options.config, &options.program, watcher.components());
     let source = options.source.spawn()?;
     let daemon = Daemon {
         clock: Instant::now(),

@@ -2,6 +2,8 @@
 //!
 //! This module must not know how any of it comes about: no I/O, no clock, no async, no other module of this crate.
 
+mod grants;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
