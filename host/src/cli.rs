@@ -66,6 +66,9 @@ pub enum Command {
     /// The process that evaluates .twc files; `run` and `check` start it
     #[command(hide = true)]
     Evaluate,
+    /// The process that compiles a component; `run` and `check` start it
+    #[command(hide = true)]
+    Compile,
 }
 
 const RUN_HELP: &str = "\

@@ -43,6 +43,9 @@ const LAST_GRACE: Duration = Duration::from_secs(3);
 /// How long the source is given at the end to close its session.
 const GOODBYE: Duration = Duration::from_millis(100);
 
+/// Where in the state directory the native code of components is kept.
+const CACHE: &str = "components";
+
 /// What a daemon needs to know.
 #[derive(Debug)]
 pub struct Options {
@@ -87,12 +90,17 @@ pub enum Ended {
     Terminated,
 }
 
-/// Runs until SIGTERM or SIGINT. Must be called on a current-thread runtime.
+/// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
 pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
     let (launches, runs) = Launches::start(launcher, options.max_running)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let loader = Loader::new(&options.config, &options.program, watcher.components());
+    let loader = Loader::new(
+        &options.config,
+        &options.program,
+        options.state_dir.join(CACHE),
+        watcher.components(),
+    );
     let source = options.source.spawn()?;
     let daemon = Daemon {
         clock: Instant::now(),

@@ -14,8 +14,9 @@ use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Launcher};
 use twitcher::observe::{Destination, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
+use twitcher::sandbox::components::Components;
 use twitcher::source::{tree, zookeeper};
-use twitcher::{config, demo};
+use twitcher::{config, demo, sandbox};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Launcher => launch::launcher_main(&BODIES)
             .context("launcher")
             .map(|()| exit::SUCCESS),
+        Command::Compile => return ExitCode::from(sandbox::helper::serve() as u8),
         Command::Evaluate => return ExitCode::from(config::helper::serve() as u8),
     };
     code.map_or_else(
@@ -110,7 +112,8 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         drain_timeout: arguments.drain_timeout,
         max_running,
     };
-    let ended = runtime.block_on(daemon::run(options, launcher, log));
+    let local = tokio::task::LocalSet::new();
+    let ended = runtime.block_on(local.run_until(daemon::run(options, launcher, log)));
     // A thread that still loads the configuration is not worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
@@ -204,7 +207,12 @@ fn check(arguments: &cli::Check) -> Result<u8> {
     for path in &arguments.paths {
         std::fs::metadata(path).with_context(|| format!("configuration path {}", path.display()))?;
     }
-    let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into())).reload();
+    // Whoever checks may not be allowed to write where the daemon keeps native code.
+    let cache = tempfile::tempdir().context("cannot make a temporary directory for native code")?;
+    let components = Components::new(THIS_PROGRAM.into(), cache.path().join("components"));
+    let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into()))
+        .with_components(components.resolver())
+        .reload();
     let failed = reload.errors().next().is_some();
     if arguments.json {
         print(&format!("{:#}\n", report::to_json(&reload)))?;

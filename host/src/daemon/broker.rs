@@ -47,7 +47,7 @@ impl Broker {
             Question::Znode(request) => match znode(&asker.action.grants, &request) {
                 Ok(path) => {
                     let znodes = znodes.clone();
-                    tokio::spawn(async move {
+                    tokio::task::spawn_local(async move {
                         let result = carry_out(&znodes, path, request).await;
                         answer.give(ToAction::Znode(result.map_err(|error| words(&error))));
                     });

@@ -9,6 +9,7 @@ use tracing::{error, info};
 use crate::config::watcher::ComponentWatch;
 use crate::config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
 use crate::model::Watch;
+use crate::sandbox::components::Components;
 
 /// Loads the configuration when asked.
 pub struct Loader {
@@ -29,9 +30,11 @@ pub struct Loaded {
 }
 
 impl Loader {
-    /// Loads files at or below `paths`, and tells `components` which files of components they use.
-    pub fn new(paths: &[PathBuf], program: &Path, components: ComponentWatch) -> Self {
-        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()));
+    /// Loads files at or below `paths`, keeps the native code of components in `cache`, and tells `components` which files of components they use.
+    pub fn new(paths: &[PathBuf], program: &Path, cache: PathBuf, components: ComponentWatch) -> Self {
+        let compiler = Components::new(program.to_owned(), cache);
+        let config =
+            Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(compiler.resolver());
         Self {
             config: Arc::new(Mutex::new(config)),
             components,

@@ -110,10 +110,8 @@ impl Run {
         events: mpsc::UnboundedSender<RunEvent>,
     ) -> io::Result<Self> {
         let [stdout, stderr] = ends.output;
-        let output = Output {
-            captured: invocation.capture.then(Captured::default),
-            ..Output::default()
-        };
+        let mut output = Output::default();
+        output.captured = invocation.capture.then(Captured::default);
         Ok(Self {
             invocation,
             pid,

@@ -146,6 +146,14 @@ impl Components {
         })
     }
 
+    /// As the configuration takes it: with errors in words.
+    pub fn resolver(self) -> Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send> {
+        Box::new(move |file, grants| {
+            let resolved = self.resolve(file, grants);
+            resolved.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        })
+    }
+
     /// The name of an entry: the component, and everything else that its native code depends on.
     fn entry_name(&self, digest: Digest) -> Result<String, ComponentError> {
         let profile = match self.profile.get() {

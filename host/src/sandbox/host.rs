@@ -44,8 +44,11 @@ pub struct Host {
 
 /// The standard streams of the process.
 pub struct Stdio {
+    /// Descriptor 0: the data.
     pub stdin: File,
+    /// Descriptor 1.
     pub stdout: File,
+    /// Descriptor 2.
     pub stderr: File,
 }
 

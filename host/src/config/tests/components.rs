@@ -11,7 +11,10 @@ use crate::model::{Action, Component, Digest, Entry, Grants, WasmAction, Watch};
 pub(super) fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>> {
     let text = fs::read(file).map_err(|error| vec![format!("cannot read: {error}")])?;
     if text.starts_with(b"broken") {
-        return Err(vec!["is not a component".to_owned(), "has a line of nonsense".to_owned()]);
+        return Err(vec![
+            "is not a component".to_owned(),
+            "has a line of nonsense".to_owned(),
+        ]);
     }
     let mut digest = [0; 32];
     let length = text.len().min(32);
@@ -53,7 +56,10 @@ fn every_argument_arrives() {
     assert_eq!(report::render_errors(&reload), "");
     let WasmAction { component, grants } = &**action(&reload.watches[0]);
     assert_eq!(*component.file, *dir.path("conf/x.wasm"));
-    assert_eq!((grants.memory, grants.args.as_slice()), (2 << 30, ["-v".into(), String::new()].as_slice()));
+    assert_eq!(
+        (grants.memory, grants.args.as_slice()),
+        (2 << 30, ["-v".into(), String::new()].as_slice())
+    );
     let shown = |list: Vec<String>| list.join("\n");
     insta::assert_snapshot!(shown(grants.dirs.iter().map(ToString::to_string).collect()), @"");
     insta::assert_snapshot!(shown(grants.net.iter().map(ToString::to_string).collect()), @"");
@@ -82,8 +88,12 @@ fn errors_of(arguments: &str) -> String {
 /// The messages and hints about a file, without places and lines.
 fn told(text: &str) -> String {
     let errors = Dir::new(&[("a.json", text)]).with_components().errors();
-    let told = errors.lines().filter(|line| !line.starts_with("  |") && !line.is_empty());
-    told.map(|line| line.split_once(": ").unwrap().1).collect::<Vec<_>>().join("; ")
+    let told = errors
+        .lines()
+        .filter(|line| !line.starts_with("  |") && !line.is_empty());
+    told.map(|line| line.split_once(": ").unwrap().1)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Each input with what is told of it.
@@ -95,13 +105,28 @@ fn table(inputs: &[&str], told: impl Fn(&str) -> String) -> String {
 #[test]
 fn a_component_is_a_path() {
     let references = [
-        "1", "null", "\"\"", "\"render\"", "\"render.wat\"", "\"/dir/\"", "\"a\\u0000/b\"", "[\"x.wasm\"]",
+        "1",
+        "null",
+        "\"\"",
+        "\"render\"",
+        "\"render.wat\"",
+        "\"/dir/\"",
+        "\"a\\u0000/b\"",
+        "[\"x.wasm\"]",
     ];
-    let all = table(&references, |reference| told(&watch_with(&format!("\"component\": {reference}"))));
+    let all = table(&references, |reference| {
+        told(&watch_with(&format!("\"component\": {reference}")))
+    });
     insta::assert_snapshot!(all, @"");
     insta::assert_snapshot!(told(&watch_with("")), @"");
-    let actions = ["{\"wasm\": \"x.wasm\"}", "{\"wasm\": {\"component\": \"/x.wasm\"}, \"exec\": \"true\"}", "{\"wsam\": {}}"];
-    let all = table(&actions, |action| told(&format!("[{{\"znode\": \"/a\", \"action\": {action}}}]")));
+    let actions = [
+        "{\"wasm\": \"x.wasm\"}",
+        "{\"wasm\": {\"component\": \"/x.wasm\"}, \"exec\": \"true\"}",
+        "{\"wsam\": {}}",
+    ];
+    let all = table(&actions, |action| {
+        told(&format!("[{{\"znode\": \"/a\", \"action\": {action}}}]"))
+    });
     insta::assert_snapshot!(all, @"");
 }
 
@@ -268,7 +293,10 @@ fn what_is_for_processes_applies_to_components_too() {
     let reload = dir.reload();
     assert_eq!(report::render_errors(&reload), "");
     let watch = &reload.watches[0];
-    assert_eq!((watch.process.identity.user.as_str(), watch.policy.notify_signal), ("daemon", Some(10)));
+    assert_eq!(
+        (watch.process.identity.user.as_str(), watch.policy.notify_signal),
+        ("daemon", Some(10))
+    );
 }
 
 #[test]
@@ -279,7 +307,11 @@ fn without_somebody_who_knows_them_components_are_errors() {
 
 #[test]
 fn a_component_that_changes_takes_the_files_that_use_it_along() {
-    let both = format!("[{}, {}]", &watch_with("\"component\": \"x.wasm\"")[1..].trim_end_matches(']'), &ONE[1..ONE.len() - 1]);
+    let both = format!(
+        "[{}, {}]",
+        &watch_with("\"component\": \"x.wasm\"")[1..].trim_end_matches(']'),
+        &ONE[1..ONE.len() - 1]
+    );
     let mut dir = Dir::new(&[
         ("a.json", &both),
         ("b.json", &watch_with("\"component\": \"y.wasm\"")),
@@ -289,7 +321,10 @@ fn a_component_that_changes_takes_the_files_that_use_it_along() {
     ])
     .with_components();
     let first = dir.reload();
-    assert_eq!(dir.config.components().into_iter().collect::<Vec<_>>(), [dir.path("x.wasm").into(), dir.path("y.wasm").into()]);
+    assert_eq!(
+        dir.config.components().into_iter().collect::<Vec<_>>(),
+        [dir.path("x.wasm").into(), dir.path("y.wasm").into()]
+    );
     assert!(!dir.config.components_changed());
     assert_eq!(outcome(&dir.reload(), "a.json"), "Unchanged");
 
@@ -299,9 +334,17 @@ fn a_component_that_changes_takes_the_files_that_use_it_along() {
     assert_eq!(outcome(&second, "a.json"), "Loaded { watches: 2 }");
     assert_eq!(outcome(&second, "b.json"), "Unchanged");
     assert_eq!(outcome(&second, "c.json"), "Unchanged");
-    let same: Vec<bool> = first.watches.iter().zip(&second.watches).map(|(a, b)| a.same_as(b)).collect();
+    let same: Vec<bool> = first
+        .watches
+        .iter()
+        .zip(&second.watches)
+        .map(|(a, b)| a.same_as(b))
+        .collect();
     assert_eq!(same, [false, true, true, true]);
-    assert_eq!(action(&second.watches[0]).component.digest.to_string()[..6], hex(b"two"));
+    assert_eq!(
+        action(&second.watches[0]).component.digest.to_string()[..6],
+        hex(b"two")
+    );
 
     // Another file, the same content: nothing that a watch would notice.
     replace(&dir, "x.wasm", "two");
@@ -357,7 +400,9 @@ fn a_component_that_was_missing_is_used_once_it_is_there() {
 fn one_component_with_the_same_grants_is_asked_for_once() {
     let watch = |n: usize| {
         let memory = 1 + n % 2;
-        format!("{{\"znode\": \"/{n}\", \"action\": {{\"wasm\": {{\"component\": \"x.wasm\", \"memory\": \"{memory}MiB\"}}}}}}")
+        format!(
+            "{{\"znode\": \"/{n}\", \"action\": {{\"wasm\": {{\"component\": \"x.wasm\", \"memory\": \"{memory}MiB\"}}}}}}"
+        )
     };
     let text = format!("[{}]", (0..100).map(watch).collect::<Vec<_>>().join(","));
     let mut dir = Dir::new(&[("a.json", &text), ("b.json", ONE), ("x.wasm", "one")]);
@@ -405,5 +450,8 @@ fn check_shows_components() {
     // What is shown means the same when it is read.
     let again = format!("[{{\"znode\": \"/a\", \"action\": {}}}]", json["action"]);
     dir.write("a.json", &again);
-    assert_eq!(action(&dir.reload().watches[0]).grants, action(&reload.watches[0]).grants);
+    assert_eq!(
+        action(&dir.reload().watches[0]).grants,
+        action(&reload.watches[0]).grants
+    );
 }
