@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -46,8 +47,17 @@ pub enum FromAction {
     },
     /// Uses a znode; answered by [`ToAction::Znode`].
     Znode(ZnodeRequest),
-    /// How the call ended. Nothing follows but the end of the process.
-    Ended(Ended),
+    /// How the call ended, and what it took. Nothing follows but the end of the process.
+    Ended(Ended, Timing),
+}
+
+/// What a call took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// Until the component could be called: opening its grants, and making an instance.
+    pub instantiate: Duration,
+    /// The call itself.
+    pub call: Duration,
 }
 
 /// The level of a log line.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::channel::{Channel, Ended, FromAction, TEXT_MAX, cut};
+use super::channel::{Channel, Ended, FromAction, TEXT_MAX, Timing, cut};
 use super::host::{Host, Stdio};
 use super::imports::twitcher::action::types::Failure as Said;
 use super::native::{Call, Ready};
@@ -26,8 +26,9 @@ pub fn run(
     confine: impl FnOnce() -> Result<(), Ended>,
 ) -> i32 {
     let speaker = channel.speaker();
+    let mut timing = Timing::default();
     let ended = match Host::new(action, change, channel, stdio) {
-        Ok(host) => confine().map_or_else(|ended| ended, |()| call(ready, host)),
+        Ok(host) => confine().map_or_else(|ended| ended, |()| call(ready, host, &mut timing)),
         Err(ended) => ended,
     };
     let code = match &ended {
@@ -36,11 +37,12 @@ pub fn run(
         Ended::Failed(..) | Ended::NotCalled { .. } => FAILED,
     };
     // Should the daemon have gone, the exit code still says whether it went well.
-    let _ = speaker.say(&FromAction::Ended(ended));
+    let _ = speaker.say(&FromAction::Ended(ended, timing));
     code
 }
 
-fn call(ready: &Ready, host: Host) -> Ended {
+fn call(ready: &Ready, host: Host, timing: &mut Timing) -> Ended {
+    let began = host.started;
     // No threads: the process may not even make any.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,6 +62,7 @@ fn call(ready: &Ready, host: Host) -> Ended {
             Call::Handler(pre) => {
                 let data = store.data().data.to_vec();
                 let instance = pre.instantiate_async(&mut store).await?;
+                timing.instantiate = began.elapsed();
                 let result = instance
                     .twitcher_action_handler()
                     .call_on_change(&mut store, &data)
@@ -68,11 +71,13 @@ fn call(ready: &Ready, host: Host) -> Ended {
             }
             Call::Command(pre) => {
                 let instance = pre.instantiate_async(&mut store).await?;
+                timing.instantiate = began.elapsed();
                 let result = instance.wasi_cli_run().call_run(&mut store).await?;
                 Ok(Ended::Code(u8::from(result.is_err())))
             }
         }
     });
+    timing.call = began.elapsed().saturating_sub(timing.instantiate);
     result.unwrap_or_else(|error| broken_off(&error, store.data(), matches!(ready.call, Call::Command(_))))
 }
 
