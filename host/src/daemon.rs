@@ -66,7 +66,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub enum SourceOptions {
     /// A ZooKeeper ensemble.
-    ZooKeeper(zookeeper::Options),
+    ZooKeeper(Box<zookeeper::Options>),
     /// A local directory.
     Tree(tree::Options),
 }
@@ -74,7 +74,7 @@ pub enum SourceOptions {
 impl SourceOptions {
     fn spawn(&self) -> anyhow::Result<Source> {
         match self {
-            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn(options.clone())),
+            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn((**options).clone())),
             SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
         }
     }

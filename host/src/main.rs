@@ -155,7 +155,7 @@ fn source(arguments: &cli::Run) -> Result<SourceOptions> {
         tls.load()?;
         options.tls = Some(tls);
     }
-    Ok(SourceOptions::ZooKeeper(options))
+    Ok(SourceOptions::ZooKeeper(Box::new(options)))
 }
 
 /// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
