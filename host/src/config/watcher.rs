@@ -1,10 +1,11 @@
 //! Notices that something changed below the configuration paths, once it is no longer being changed.
 //!
 //! It must not know what is in the files. What it watches: every directory that is loaded, the directory that a path itself is
-//! in (editors replace files, and a path may come later), and what symbolic links lead to. Directories are always watched under
-//! their real path, because inotify knows a directory only once.
+//! in (editors replace files, and a path may come later), and what symbolic links lead to. The files of components are paths of
+//! the same kind; which ones is known only when the configuration has been loaded. Directories are always watched under their real
+//! path, because inotify knows a directory only once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most directories that are watched; configuration has a handful.
 const MOST_DIRECTORIES: usize = 10_000;
 
+/// Most files of components that are watched.
+const MOST_COMPONENTS: usize = 10_000;
+
+/// Most symbolic links on the way to one of them; the kernel follows no more.
+const MOST_LINKS: usize = 40;
+
 /// Tells that configuration changed.
 #[derive(Debug)]
 pub struct Watcher {
@@ -34,6 +41,27 @@ pub struct Watcher {
     directories: Arc<Mutex<Directories>>,
     /// A batch that is being looked at: kept until that is done, so that a cancelled wait loses nothing.
     batch: Option<Batch>,
+}
+
+/// Chooses the files of components whose changes count as changes of the configuration.
+#[derive(Debug, Clone)]
+pub struct ComponentWatch {
+    directories: Arc<Mutex<Directories>>,
+}
+
+impl ComponentWatch {
+    /// Watches these files and no others. None needs to exist yet; each may be a symbolic link. True if one of them was not watched
+    /// before: it may have changed since it was read. Blocks while it looks at directories.
+    pub fn watch(&self, files: BTreeSet<Arc<Path>>) -> bool {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if directories.components == files {
+            return false;
+        }
+        let more = !files.is_subset(&directories.components);
+        directories.components = files;
+        directories.watch();
+        more
+    }
 }
 
 /// Why configuration paths cannot be watched.
@@ -76,6 +104,7 @@ impl Watcher {
         let (watcher, events) = fs_events::open(patience, wanted)?;
         let mut directories = Directories {
             paths,
+            components: BTreeSet::new(),
             watcher,
             scope,
             changed: HashSet::new(),
@@ -88,6 +117,13 @@ impl Watcher {
             directories: Arc::new(Mutex::new(directories)),
             batch: None,
         })
+    }
+
+    /// What tells it which components there are.
+    pub fn components(&self) -> ComponentWatch {
+        ComponentWatch {
+            directories: Arc::clone(&self.directories),
+        }
     }
 
     /// Waits until something changed and all that changed has settled. Cancel-safe: a change is told by the next call then.
@@ -159,6 +195,7 @@ fn may_be_directory(path: &Path) -> bool {
 #[derive(Debug)]
 struct Directories {
     paths: Vec<PathBuf>,
+    components: BTreeSet<Arc<Path>>,
     watcher: FsWatcher,
     scope: Arc<RwLock<Scope>>,
     /// What changed since it was last told.
@@ -204,6 +241,11 @@ impl Directories {
             self.watch_above(&path, &mut scope);
             self.watch_at(&path, &mut scope);
         }
+        for file in self.components.clone().iter().take(MOST_COMPONENTS) {
+            self.watch_above(file, &mut scope);
+            self.watch_links(file, &mut scope);
+            self.watch_target(file, &mut scope);
+        }
         *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
     }
 
@@ -237,10 +279,38 @@ impl Directories {
                 self.watch_directory(&real);
                 let entries = fs::read_dir(&real).into_iter().flatten().flatten();
                 stack.extend(entries.filter(leads_on).map(|entry| entry.path()));
-            } else if let Some(above) = real.parent() {
-                self.watch_directory(above);
-                scope.single.insert(real);
+            } else {
+                self.watch_target(&real, scope);
             }
+        }
+    }
+
+    /// Watches every symbolic link on the way to a file: a new release is often put in force by exchanging one.
+    fn watch_links(&mut self, path: &Path, scope: &mut Scope) {
+        let mut ways = vec![path.to_owned()];
+        let mut followed = 0;
+        while let Some(way) = ways.pop() {
+            for step in way.ancestors() {
+                let (Ok(target), Some(above)) = (fs::read_link(step), step.parent()) else {
+                    continue;
+                };
+                followed += 1;
+                if followed > MOST_LINKS {
+                    return;
+                }
+                self.watch_above(step, scope);
+                ways.push(above.join(target));
+            }
+        }
+    }
+
+    /// Watches the file that a path leads to.
+    fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
+        if let Ok(real) = fs::canonicalize(path)
+            && let Some(above) = real.parent()
+        {
+            self.watch_directory(above);
+            scope.single.insert(real);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one validation and the set of files, through `.json` files: they need no helper process. What is particular to `.twc` files
 //! is tested end to end, in `tests/config`.
 
+mod components;
 mod fields;
 mod files;
 
@@ -25,6 +26,12 @@ impl Dir {
             this.write(name, text);
         }
         this
+    }
+
+    /// The same files, read by somebody who takes every file for a component.
+    fn with_components(mut self) -> Self {
+        self.config = self.config.with_components(Box::new(components::resolve));
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
