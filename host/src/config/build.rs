@@ -8,14 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ConfigError, Position, Source, did_you_mean};
 use super::component::Components;
 use super::component_fields;
+use super::error::{ConfigError, Position, Source, did_you_mean};
 use super::field_types::{ActionSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
 use super::identity::{Accounts, Who};
 use super::value::{ComponentCall, Field, Registration, Value, quoted};
-use crate::model::{Action, FunctionAction, Grants, WasmAction, Origin, Policy, ProcessSettings, Program, RunMode, Watch};
+use crate::model::{
+    Action, FunctionAction, Grants, Origin, Policy, ProcessSettings, Program, RunMode, WasmAction, Watch,
+};
 
 /// Most errors that are reported of one file.
 pub(super) const ERRORS_MAX: usize = 100;
@@ -187,7 +189,13 @@ impl<'a> Builder<'a, '_> {
     fn error(&mut self, registration: &Registration, offset: u32, message: String, hint: Option<String>) {
         let place = self.place(registration.within.as_deref());
         let called = registration.within.is_some().then_some("called from");
-        self.error_in(place, offset, message, hint, called.map(|how| (how, registration.origin)));
+        self.error_in(
+            place,
+            offset,
+            message,
+            hint,
+            called.map(|how| (how, registration.origin)),
+        );
     }
 
     /// Notes an error in a text, with the place in the file itself that led there.

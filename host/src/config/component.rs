@@ -118,6 +118,8 @@ impl Components {
 
 impl fmt::Debug for Components {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Components").field("shared", &self.shared.len()).finish_non_exhaustive()
+        f.debug_struct("Components")
+            .field("shared", &self.shared.len())
+            .finish_non_exhaustive()
     }
 }

@@ -202,7 +202,11 @@ fn check_path(path: &str) -> Result<(), Mismatch> {
         Some(names) if odd(names) => Some("leave out \"//\", \".\", \"..\" and a \"/\" at the end".to_owned()),
         _ => None,
     };
-    Err(Mismatch::new(format!("has {}, which is not an absolute path in its simplest form", quoted(path))).hint(hint))
+    Err(Mismatch::new(format!(
+        "has {}, which is not an absolute path in its simplest form",
+        quoted(path)
+    ))
+    .hint(hint))
 }
 
 impl Serialize for Dirs {
@@ -239,7 +243,9 @@ impl FromValue for Commands {
             check_name(name)?;
             let mismatch = |got: &dyn std::fmt::Display| {
                 let name = quoted(name);
-                Mismatch::new(format!("must have a list of strings for {name}, beginning with the program, not {got}"))
+                Mismatch::new(format!(
+                    "must have a list of strings for {name}, beginning with the program, not {got}"
+                ))
             };
             let items = match command {
                 Item::List(items) if items.len() <= LIST_MAX => items,
@@ -317,8 +323,8 @@ impl FromValue for Znodes {
         for (pattern, access) in entries(value, "a dict from paths to \"r\" or \"rw\"")? {
             let (path, below) = match pattern.strip_suffix("/**") {
                 Some("") => ("/", true),
-                Some(path) => (path, true),
-                None => (pattern.as_str(), false),
+                Some(path) if path != "/" => (path, true),
+                _ => (pattern.as_str(), false),
             };
             // ZooKeeper allows it in names, but here it would rather be meant as a pattern than as a name.
             if path.contains('*') {
@@ -335,7 +341,9 @@ impl FromValue for Znodes {
                 Item::Scalar(Scalar::Str(access)) if access == "rw" => true,
                 other => {
                     let pattern = quoted(pattern);
-                    return Err(Mismatch::new(format!("must have \"r\" or \"rw\" for {pattern}, not {other}")));
+                    return Err(Mismatch::new(format!(
+                        "must have \"r\" or \"rw\" for {pattern}, not {other}"
+                    )));
                 }
             };
             znodes.push(ZnodeGrant { path, below, writable });
@@ -390,7 +398,10 @@ impl FromValue for Memory {
             Value::Str(text) => Self::UNITS.iter().find_map(|(unit, size)| {
                 let digits = text.strip_suffix(unit)?;
                 // The parser would take a sign.
-                let count: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+                let count: u64 = digits
+                    .bytes()
+                    .all(|b| b.is_ascii_digit())
+                    .then(|| digits.parse().ok())??;
                 count.checked_mul(*size)
             }),
             _ => None,

@@ -98,7 +98,9 @@ impl Fault {
     fn mismatch(self, text: &str, expected: &str) -> Mismatch {
         let hint = match self {
             Self::Scheme => "begin with https:// or http://",
-            Self::BeyondOrigin => "leave out what follows the host and port, also a \"/\" at the end: a grant is for all of an origin",
+            Self::BeyondOrigin => {
+                "leave out what follows the host and port, also a \"/\" at the end: a grant is for all of an origin"
+            }
             Self::UserInfo => "leave out what is before the \"@\": give the component credentials by its config",
             Self::Wildcard => "\"*\" cannot be granted: name every host",
             Self::Brackets => "write an IPv6 address in brackets: [::1]:443",
@@ -167,7 +169,9 @@ fn number(digits: &str) -> Option<u16> {
 fn name(text: &str) -> Result<String, Fault> {
     let name = text.to_ascii_lowercase();
     let good = |label: &str| {
-        let letters = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let letters = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         letters && (1..=LABEL_MAX).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
     if name.len() > NAME_MAX || !name.split('.').all(good) {

@@ -36,7 +36,10 @@ impl FromValue for Reference {
                 "{} is the name of a bundle, which this version of Twitcher does not support",
                 quoted(text)
             ))
-            .hint(format!("give the path of a file, such as {}", quoted(&format!("./{text}.wasm")))));
+            .hint(format!(
+                "give the path of a file, such as {}",
+                quoted(&format!("./{text}.wasm"))
+            )));
         }
         Ok(Self(text.clone()))
     }

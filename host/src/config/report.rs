@@ -110,7 +110,9 @@ fn wasm(action: &WasmAction) -> serde_json::Value {
         ("znodes", znodes),
         ("memory", Some(json!(grants.memory))),
     ];
-    let given = arguments.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let given = arguments
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
     serde_json::Value::Object(given.collect())
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::component::{self, Components, Resolver, Used};
 use super::build::{Entry, Interner, Parsed, Surroundings, taken_elsewhere, watches};
+use super::component::{self, Components, Resolver, Used};
 use super::error::{ConfigError, Source};
 use super::evaluator::{Evaluator, Print};
 use super::files::{Kind, Reader};

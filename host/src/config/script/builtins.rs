@@ -82,7 +82,11 @@ starlark_simple_value!(Wasm);
 
 impl fmt::Display for Wasm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let component = self.call.arguments.iter().find(|field| field.name == component_fields::REF);
+        let component = self
+            .call
+            .arguments
+            .iter()
+            .find(|field| field.name == component_fields::REF);
         match component.map(|field| &field.value) {
             Some(value) => write!(f, "Wasm({value})"),
             None => f.write_str("Wasm()"),

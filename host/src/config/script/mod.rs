@@ -66,10 +66,7 @@ pub(super) enum ScriptError {
         given: usize,
     },
     #[error("{function} got {name} both by position and by name")]
-    GivenTwice {
-        function: &'static str,
-        name: &'static str,
-    },
+    GivenTwice { function: &'static str, name: &'static str },
     #[error("a watch is too large")]
     TooLarge,
     #[error("more than {0} watches in one file")]
