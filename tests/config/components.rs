@@ -81,12 +81,76 @@ RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
 "#,
     )])
     .errors();
-    insta::assert_snapshot!(errors, @"");
+    insta::assert_snapshot!(errors, @r#"
+    DIR/a.twc:3:15: unknown argument "memroy" of a component
+      |               memroy = "1MiB",  # memory = 5
+      |               ^
+      hint: did you mean "memory"?
+
+    DIR/a.twc:4:22: dirs has "out", which is not an absolute path in its simplest form
+      |               dirs = {"out": "/srv"})
+      |                      ^
+
+    DIR/a.twc:6:21: component is missing
+      | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
+      |                     ^
+      hint: it is the first argument of Wasm(…): the path of the component's file
+
+    DIR/a.twc:6:35: config must have a string for "k", not the number 1
+      | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
+      |                                   ^
+      hint: put it in quotes: "1"
+
+    DIR/a.twc:6:60: inherit_env is not for components
+      | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
+      |                                                            ^
+      hint: a component sees only what Wasm(…, env = {…}) gives it
+
+    DIR/a.twc:6:72: env is not for components
+      | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
+      |                                                                        ^
+      hint: a component sees only what Wasm(…, env = {…}) gives it
+
+    DIR/a.twc:7:26: component "render" is the name of a bundle, which this version of Twitcher does not support
+      | RegisterWatch("/c", Wasm("render"))
+      |                          ^
+      hint: give the path of a file, such as "./render.wasm"
+
+    DIR/a.twc:8:21: component DIR/gone.wasm: cannot read: No such file or directory (os error 2)
+      | RegisterWatch("/d", Wasm("gone.wasm"))
+      |                     ^
+
+    DIR/a.twc:9:26: component must be the path of a component, not a component
+      | RegisterWatch("/e", Wasm(Wasm("x.wasm")))
+      |                          ^
+
+    DIR/a.twc:10:38: env must be a dict of strings, not a component
+      | RegisterWatch("/f", Exec("x"), env = Wasm("x.wasm"))
+      |                                      ^
+
+    DIR/a.twc:11:21: unknown argument "wram" of a component
+      | RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
+      |                     ^
+      hint: did you mean "warm"?
+
+    DIR/a.twc:11:21: config must be a dict of strings, not a dict with a key that is not a string
+      | RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
+      |                     ^
+    "#);
     let called_wrongly = ["Wasm('x.wasm', {})", "Wasm('x.wasm', component='y.wasm')"];
     let all = called_wrongly
         .map(|call| dir(&[("a.twc", &format!("{call}\n"))]).errors())
         .join("\n");
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @r#"
+    DIR/a.twc:1:1: Wasm takes at most 1 argument by position, not 2
+      | Wasm('x.wasm', {})
+      | ^
+      hint: give the others by name
+
+    DIR/a.twc:1:1: Wasm got component both by position and by name
+      | Wasm('x.wasm', component='y.wasm')
+      | ^
+    "#);
 }
 
 #[test]
@@ -107,7 +171,12 @@ fn a_component_of_a_library_lies_beside_the_library() {
     assert_eq!(*action(&watches[0]).component.file, *dir.path("lib/x.wasm"));
     assert_eq!(*action(&watches[1]).component.file, *dir.path("lib/y"));
     fs::remove_file(dir.path("lib/x.wasm")).unwrap();
-    insta::assert_snapshot!(dir.errors(), @"");
+    insta::assert_snapshot!(dir.errors(), @r#"
+    DIR/lib/_lib.twc:1:10: component DIR/lib/x.wasm: cannot read: No such file or directory (os error 2)
+      | PLUGIN = Wasm('x.wasm')
+      |          ^
+      hint: used at DIR/main.twc:2:1
+    "#);
 }
 
 #[test]

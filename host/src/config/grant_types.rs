@@ -34,11 +34,13 @@ pub(super) fn strings(value: &Value) -> Result<Vec<&str>, Mismatch> {
         Value::List(items) => items,
         other => return Err(Mismatch::expected("a list of strings", other)),
     };
-    let string = |item| match item {
-        &Scalar::Str(ref text) => Ok(text.as_str()),
-        other => Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
-    };
-    items.iter().map(string).collect()
+    items
+        .iter()
+        .map(|item| match item {
+            Scalar::Str(text) => Ok(text.as_str()),
+            other => Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
+        })
+        .collect()
 }
 
 /// A name by which a component asks for something.
