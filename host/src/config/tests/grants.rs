@@ -51,9 +51,7 @@ fn a_component_is_a_path() {
     "a\u0000/b" -> component must be the path of a component, not the string "a\0/b"
     ["x.wasm"] -> component must be the path of a component, not a list
     "#);
-    insta::assert_snapshot!(told(&watch_with("")), @r#"
-    component is missing; it is the first argument of Wasm(…): the path of the component's file
-    "#);
+    insta::assert_snapshot!(told(&watch_with("")), @"component is missing; it is the first argument of Wasm(…): the path of the component's file");
     let actions = [
         "{\"wasm\": \"x.wasm\"}",
         "{\"wasm\": {\"component\": \"/x.wasm\"}, \"exec\": \"true\"}",
@@ -302,11 +300,7 @@ fn what_a_component_is_given_is_bounded() {
     }
     let large = |n: usize| format!("\"{n}\": \"{}\"", "x".repeat(131_000));
     let large = (0..9).map(large).collect::<Vec<_>>().join(",");
-    insta::assert_snapshot!(errors_of(&format!("\"config\": {{{large}}}")), @r#"
-    the component is given 1179009 bytes in config, args, env and commands; at most 1048576 are allowed; put large texts into a file, in a directory that dirs grants
-    "#);
+    insta::assert_snapshot!(errors_of(&format!("\"config\": {{{large}}}")), @"the component is given 1179009 bytes in config, args, env and commands; at most 1048576 are allowed; put large texts into a file, in a directory that dirs grants");
     let unknown = (0..40).map(|n| format!("\"x{n}\": 1")).collect::<Vec<_>>().join(",");
-    insta::assert_snapshot!(errors_of(&unknown), @r#"
-    a component has no more than 11 arguments
-    "#);
+    insta::assert_snapshot!(errors_of(&unknown), @"a component has no more than 11 arguments");
 }
