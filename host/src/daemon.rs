@@ -397,7 +397,7 @@ fn invocation(entry: &Entry, start: Start) -> Invocation {
     Invocation {
         run: start.run,
         watch: watch.name.clone(),
-        task: environment::task(&watch.action),
+        task: environment::task(watch, &start),
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
         stdin: start.observation.stdin,

@@ -66,6 +66,7 @@ fn action(action: &Action) -> String {
         Action::Shell(line) => line.to_string(),
         Action::Argv(argv) => argv.join(" "),
         Action::Function(_) => "(function)".to_owned(),
+        Action::Wasm(action) => format!("(component) {}", action.component.file.display()),
     }
 }
 
@@ -95,6 +96,7 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
                 Action::Shell(line) => json!({"exec": line}),
                 Action::Argv(argv) => json!({"exec": argv}),
                 Action::Function(_) => json!("function"),
+                Action::Wasm(action) => json!({"wasm": action.component.file}),
             },
             "run_mode": watch.policy.run_mode,
             "user": watch.process.identity.user,

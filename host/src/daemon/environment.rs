@@ -1,6 +1,8 @@
 //! What an action finds in its environment. Pure but for the daemon's own environment.
 
-use crate::launch::wire::Task;
+use std::sync::Arc;
+
+use crate::launch::wire::{ChangeFacts, Task, WasmTask};
 use crate::model::{Action, Watch};
 use crate::scheduler::Start;
 
@@ -19,11 +21,24 @@ const KEPT_BACK: [&str; 6] = [
 ];
 
 /// What the launcher is asked to do for an action.
-pub fn task(action: &Action) -> Task {
-    match action {
+pub fn task(watch: &Watch, start: &Start) -> Task {
+    match &watch.action {
         Action::Shell(script) => Task::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_string()]),
         Action::Argv(words) => Task::Exec(words.iter().map(|word| word.to_string()).collect()),
         Action::Function(function) => Task::Function(function.clone()),
+        Action::Wasm(action) => Task::Wasm(Box::new(WasmTask {
+            action: Arc::clone(action),
+            change: ChangeFacts {
+                run: start.run,
+                watch: Arc::clone(&watch.name),
+                path: watch.znode.clone(),
+                watch_type: watch.watch_type,
+                event: start.event,
+                stat: start.observation.stat,
+                attempt: 1,
+                timeout: watch.process.timeout,
+            },
+        })),
     }
 }
 

@@ -82,6 +82,7 @@ impl Prepared {
         let bad = |step| move |_| (step, Errno::EINVAL);
         let body = match request.task {
             Task::Function(action) => Body::Function(action),
+            Task::Wasm(_) => return Err((Step::Exec, Errno::ENOSYS)),
             Task::Exec(argv) => {
                 let program = argv.first().ok_or((Step::Exec, Errno::EINVAL))?;
                 let path = request

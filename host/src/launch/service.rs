@@ -450,6 +450,7 @@ fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
         Step::Exec => match &invocation.task {
             Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
             Task::Function(_) => "run the function".to_owned(),
+            Task::Wasm(task) => format!("run {}", task.action.component.file.display()),
         },
     };
     Outcome::LaunchFailed {

@@ -4,6 +4,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -11,7 +13,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::{Deserialize, Serialize};
 
 use super::memfd;
-use crate::model::{FunctionAction, Limit, Resource};
+use crate::model::{Event, FunctionAction, Limit, Resource, RunId, Stat, WasmAction, WatchType, ZnodePath};
 
 /// Largest message in a datagram, in bytes. A larger request travels in a memfd. One page: each page that the launcher writes to after
 /// a clone costs a fault.
@@ -51,6 +53,38 @@ pub enum Task {
     Exec(Vec<String>),
     /// Runs a function of the configuration in the process itself.
     Function(FunctionAction),
+    /// Runs a component in the process itself, in the sandbox.
+    Wasm(Box<WasmTask>),
+}
+
+/// A component to run, with what it is told of the change. Its native code and its channel to the daemon come as descriptors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WasmTask {
+    /// The component and its grants.
+    pub action: Arc<WasmAction>,
+    /// What it is told.
+    pub change: ChangeFacts,
+}
+
+/// What a component is told of the change that it runs for, besides the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangeFacts {
+    /// The run.
+    pub run: RunId,
+    /// Name of the watch.
+    pub watch: Arc<str>,
+    /// The watched node.
+    pub path: ZnodePath,
+    /// What of it is watched: tells what the data is.
+    pub watch_type: WatchType,
+    /// Why it runs.
+    pub event: Event,
+    /// The node's stat; none while it is absent.
+    pub stat: Option<Stat>,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Time until the run is ended; none is for ever.
+    pub timeout: Option<Duration>,
 }
 
 /// Says what became of a request.
