@@ -118,8 +118,19 @@ impl Repository {
         }
         // "3 files changed, 10 insertions(+)"; nothing, where no file differs.
         let summary = self.git(&["diff", "--shortstat", &old, &new]).run()?;
-        let files = summary.text().split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0_u64);
-        log::info!("pulled", repository = self.path, old = old, new = new, files_changed = files);
+        let files = summary
+            .text()
+            .split(' ')
+            .next()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0_u64);
+        log::info!(
+            "pulled",
+            repository = self.path,
+            old = old,
+            new = new,
+            files_changed = files
+        );
         Ok(())
     }
 }

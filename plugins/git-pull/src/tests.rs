@@ -29,7 +29,11 @@ impl Scene {
 
     fn git(&self, inside: &str, args: &[&str]) -> String {
         let output = git(&self.dir.path().join(inside), args, b"");
-        assert!(output.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.success(),
+            "git {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.text().into_owned()
     }
 
@@ -57,7 +61,11 @@ impl Scene {
 
     /// What a run that is in the middle of its pull holds.
     fn lock_for(&self, watch: &str) {
-        let owner = git(&self.dir.path().join("clone"), &["hash-object", "-w", "--stdin"], watch.as_bytes());
+        let owner = git(
+            &self.dir.path().join("clone"),
+            &["hash-object", "-w", "--stdin"],
+            watch.as_bytes(),
+        );
         self.git("clone", &["update-ref", LOCK, &owner.text()]);
     }
 }
