@@ -90,6 +90,7 @@ pub enum Plugin {
         /// How often each is run
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..100_000))]
         rounds: u32,
+        /// What is run
         #[command(flatten)]
         run: PluginRun,
     },

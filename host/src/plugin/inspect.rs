@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use wasm_metadata::Payload;
+use wasmparser::{KnownCustom, Parser};
 use wit_component::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
 
@@ -79,12 +79,12 @@ pub fn inspect(file: &Path) -> Result<String, InspectError> {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{name}: {} bytes", bytes.len());
-    if wasmparser::Parser::is_core_wasm(&bytes) {
+    if Parser::is_core_wasm(&bytes) {
         let _ = writeln!(
             text,
             "a core module: it is adapted to a component when it is compiled\n"
         );
-    } else if !wasmparser::Parser::is_component(&bytes) {
+    } else if !Parser::is_component(&bytes) {
         return Err(invalid("it is neither a component nor a core module".to_owned()));
     } else {
         let decoded = decode(&bytes).map_err(|error| invalid(format!("{error:#}")))?;
@@ -143,23 +143,19 @@ fn describe(text: &mut String, resolve: &Resolve, world: WorldId, file: &Path) {
     );
 }
 
+/// What compilers and binding generators say of themselves, in the component and in the modules within.
 fn made_with(text: &mut String, bytes: &[u8]) {
-    let Ok(payload) = Payload::from_binary(bytes) else {
-        return;
-    };
     let mut tools = BTreeSet::new();
-    let mut payloads = vec![&payload];
-    while let Some(payload) = payloads.pop() {
-        if let Payload::Component { children, .. } = payload {
-            payloads.extend(children);
-        }
-        let producers = payload.metadata().producers.as_ref();
-        for (_, values) in producers.into_iter().flat_map(|producers| producers.iter()) {
-            tools.extend(
-                values
-                    .iter()
-                    .map(|(name, version)| format!("{name} {version}").trim().to_owned()),
-            );
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        let wasmparser::Payload::CustomSection(section) = payload else {
+            continue;
+        };
+        let KnownCustom::Producers(fields) = section.as_known() else {
+            continue;
+        };
+        for field in fields.into_iter().flatten() {
+            let values = field.values.into_iter().flatten();
+            tools.extend(values.map(|value| format!("{} {}", value.name, value.version).trim().to_owned()));
         }
     }
     if !tools.is_empty() {

@@ -246,13 +246,14 @@ impl Bench {
                     self.broker
                         .asked(asker, question, answer, command, &self.launches, &self.source.znodes);
                 }
-                RunEvent::Ended { run: ended, mut report } if !self.broker.ended(ended, &mut report) => {
+                RunEvent::Ended { run: ended, mut report } => {
+                    let command = self.broker.ended(ended, &mut report);
                     self.broker.parent_ended(ended, &self.launches);
-                    if ended == run {
+                    if !command && ended == run {
                         return Ok(report);
                     }
                 }
-                RunEvent::Ended { .. } | RunEvent::Started { .. } | RunEvent::LauncherReplaced { .. } => {}
+                RunEvent::Started { .. } | RunEvent::LauncherReplaced { .. } => {}
             }
         }
     }
