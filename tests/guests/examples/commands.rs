@@ -4,7 +4,10 @@ guests::action!(|data| {
     let args: Vec<String> = setting("args").lines().map(str::to_owned).collect();
     let output = commands::run(&setting("name"), &args, &data);
     if let Ok(output) = &output {
-        println!("code {:?}, signal {:?}, truncated {}", output.code, output.signal, output.truncated);
+        println!(
+            "code {:?}, signal {:?}, truncated {}",
+            output.code, output.signal, output.truncated
+        );
         println!("stdout: {}", String::from_utf8_lossy(&output.stdout));
         println!("stderr: {}", String::from_utf8_lossy(&output.stderr));
     }

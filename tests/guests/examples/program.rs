@@ -3,5 +3,8 @@
 fn main() {
     println!("args: {:?}", std::env::args().skip(1).collect::<Vec<_>>());
     println!("env: {:?}", std::env::vars().collect::<Vec<_>>());
-    println!("stdin: {}", std::io::read_to_string(std::io::stdin()).expect("stdin is text"));
+    println!(
+        "stdin: {}",
+        std::io::read_to_string(std::io::stdin()).expect("stdin is text")
+    );
 }

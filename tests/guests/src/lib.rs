@@ -67,7 +67,9 @@ macro_rules! handler {
         /// What became of something forbidden: a permanent failure that says how it was refused; success if it was not.
         #[allow(dead_code)]
         fn refused<T>(tried: Result<T, impl std::fmt::Debug>) -> Result<(), Failure> {
-            tried.map(drop).map_err(|error| Failure::Permanent(format!("refused: {error:?}")))
+            tried
+                .map(drop)
+                .map_err(|error| Failure::Permanent(format!("refused: {error:?}")))
         }
     };
 }
