@@ -12,8 +12,9 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
-demo:
-	cargo run --quiet --locked --package twitcher-host -- demo
+demo: wasm-target
+	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
+	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
 test: zookeeper
 	cargo fmt --all --check

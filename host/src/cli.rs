@@ -51,8 +51,12 @@ pub enum Command {
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
     #[command(subcommand)]
     Plugin(Plugin),
-    /// See it work: two watches on a directory, a few changes, what ran
-    Demo,
+    /// See it work: a few watches on a directory, a few changes, what ran
+    Demo {
+        /// The plugin `hello`, to be shown beside the others
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+    },
     /// Print a shell completion script
     Completions {
         /// The shell

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
-        Command::Demo => demo::run(Path::new(THIS_PROGRAM)).map(|()| exit::SUCCESS),
+        Command::Demo { component } => demo::run(Path::new(THIS_PROGRAM), component.as_deref()).map(|()| exit::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
             Ok(exit::SUCCESS)
