@@ -5,12 +5,15 @@
     reason = "a test that panics has failed; Clippy knows only functions marked as tests"
 )]
 
+use std::collections::HashSet;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -97,6 +100,22 @@ impl Bench {
                 _ => {}
             }
         }
+    }
+
+    /// Waits until all these have ended, in whatever order, each once. Returns how many launchers were replaced meanwhile.
+    async fn all_end(&mut self, mut open: HashSet<RunId>, outcome: Outcome) -> usize {
+        let mut replaced = 0;
+        while !open.is_empty() {
+            match timeout(PATIENCE, self.events.recv()).await.expect("runs hang").unwrap() {
+                RunEvent::LauncherReplaced { .. } => replaced += 1,
+                RunEvent::Ended { run, report } => {
+                    assert_eq!(report.outcome, outcome);
+                    assert!(open.remove(&run), "{run} ended twice");
+                }
+                RunEvent::Started { .. } => {}
+            }
+        }
+        replaced
     }
 
     /// Runs a script to its end.
@@ -511,13 +530,8 @@ fn notify_reaches_the_main_process_alone() {
 fn many_that_end_together_are_all_reaped() {
     alone(async {
         let mut bench = Bench::new();
-        let mut open: std::collections::HashSet<_> = (0..300).map(|_| bench.sh("exit 0")).collect();
-        while !open.is_empty() {
-            if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
-                assert_eq!(report.outcome, Outcome::Exited(0));
-                assert!(open.remove(&run), "{run} ended twice");
-            }
-        }
+        let open: HashSet<_> = (0..300).map(|_| bench.sh("exit 0")).collect();
+        bench.all_end(open, Outcome::Exited(0)).await;
     });
 }
 
@@ -545,7 +559,7 @@ fn a_dying_launcher_neither_loses_nor_doubles_requests() {
         let mut bench = Bench::new();
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let mut open = std::collections::HashSet::new();
+        let mut open = HashSet::new();
         let mut deaths = 0;
         for round in 0..4 {
             for _ in 0..25 {
@@ -564,12 +578,56 @@ fn a_dying_launcher_neither_loses_nor_doubles_requests() {
                 }
             }
         }
-        while !open.is_empty() {
-            if let RunEvent::Ended { run, report } = timeout(PATIENCE, bench.events.recv()).await.unwrap().unwrap() {
-                assert_eq!(report.outcome, Outcome::Exited(0));
-                assert!(open.remove(&run), "{run} ended twice");
-            }
-        }
+        bench.all_end(open, Outcome::Exited(0)).await;
         assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 100);
+    });
+}
+
+/// A program that cannot be executed while this lives: executing it waits until a write lease on it is given back.
+struct Stuck(std::fs::File);
+
+impl Stuck {
+    fn program(at: &Path) -> Self {
+        std::fs::copy("/bin/true", at).unwrap();
+        let file = std::fs::File::open(at).unwrap();
+        // From fcntl.h; the libc crate has it not.
+        const F_SETSIG: libc::c_int = 10;
+        // SAFETY: the calls take numbers. The signal tells that somebody waits for the lease; this one is ignored by default.
+        #[allow(unsafe_code)]
+        let leased = unsafe {
+            libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+        };
+        assert_eq!(leased, 0, "{}", std::io::Error::last_os_error());
+        Self(file)
+    }
+
+    fn release(self) {
+        drop(self.0);
+    }
+}
+
+/// A launcher waits for the process that shares its memory to execute its program. On a dead file server that takes for ever.
+#[test]
+fn a_program_that_cannot_be_loaded_holds_up_only_itself() {
+    alone(async {
+        let mut bench = Bench::new();
+        let dir = tempfile::tempdir().unwrap();
+        let programs = [dir.path().join("a"), dir.path().join("b"), dir.path().join("c")];
+        let stuck = programs.each_ref().map(|program| Stuck::program(program));
+        let mut waiting = HashSet::new();
+        let mut replaced = 0;
+        for program in &programs {
+            let run = bench.launch(argv(&[program.to_str().unwrap()]), settings(), b"");
+            let pid = bench.started(run).await;
+            let waits = || std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|at| at.contains("lease"));
+            eventually("it is being executed", waits).await;
+            waiting.insert(run);
+            let others = (0..40).map(|_| bench.sh("exit 6")).collect();
+            replaced += bench.all_end(others, Outcome::Exited(6)).await;
+        }
+        assert_eq!(replaced, 1, "it happens once: from then on launchers do not wait");
+        stuck.into_iter().for_each(Stuck::release);
+        bench.all_end(waiting, Outcome::Exited(0)).await;
     });
 }

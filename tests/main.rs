@@ -10,4 +10,5 @@ mod daemon;
 mod ensemble;
 mod support;
 mod tree;
+mod tree_znodes;
 mod zookeeper;

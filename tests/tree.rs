@@ -478,7 +478,7 @@ fn the_sweep_finds_what_no_event_told() {
 fn dropping_the_source_ends_it() {
     run(async {
         let tree = Tree::new();
-        let Source { changes, reports } = tree.source;
+        let Source { changes, reports, .. } = tree.source;
         drop(reports);
         drop(changes);
         // The task holds the only strong handle of the inotify thread: that is gone when the task is.

@@ -3,7 +3,6 @@
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
 
-mod environment;
 mod registry;
 mod reload;
 mod survivors;
@@ -20,10 +19,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::broker::Broker;
 use crate::config::watcher::Watcher;
+use crate::environment;
 use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEvent};
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
+use crate::sandbox::channel::Reason;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 
@@ -39,6 +41,9 @@ const SOURCE_RESTART: Duration = Duration::from_secs(1);
 const LAST_GRACE: Duration = Duration::from_secs(3);
 /// How long the source is given at the end to close its session.
 const GOODBYE: Duration = Duration::from_millis(100);
+
+/// Where in the state directory the native code of components is kept.
+const CACHE: &str = "components";
 
 /// What a daemon needs to know.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub enum SourceOptions {
     /// A ZooKeeper ensemble.
-    ZooKeeper(zookeeper::Options),
+    ZooKeeper(Box<zookeeper::Options>),
     /// A local directory.
     Tree(tree::Options),
 }
@@ -69,7 +74,7 @@ pub enum SourceOptions {
 impl SourceOptions {
     fn spawn(&self) -> anyhow::Result<Source> {
         match self {
-            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn(options.clone())),
+            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn((**options).clone())),
             SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
         }
     }
@@ -84,12 +89,17 @@ pub enum Ended {
     Terminated,
 }
 
-/// Runs until SIGTERM or SIGINT. Must be called on a current-thread runtime.
+/// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
 pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
     let (launches, runs) = Launches::start(launcher, options.max_running)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let loader = Loader::new(&options.config, &options.program);
+    let loader = Loader::new(
+        &options.config,
+        &options.program,
+        options.state_dir.join(CACHE),
+        watcher.components(),
+    );
     let source = options.source.spawn()?;
     let daemon = Daemon {
         clock: Instant::now(),
@@ -101,6 +111,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
         log,
         loader,
         survivors: Survivors::find(&options.state_dir),
+        broker: Broker::default(),
         options,
     };
     daemon.serve(runs, watcher).await
@@ -117,6 +128,7 @@ struct Daemon {
     log: Log,
     loader: Loader,
     survivors: Survivors,
+    broker: Broker,
     options: Options,
 }
 
@@ -217,22 +229,37 @@ impl Daemon {
     fn on_run(&mut self, event: RunEvent) {
         match event {
             RunEvent::Started { run, pid } => {
-                if let Some((entry, event)) = self.run_of(run) {
+                if let Some(watch) = self.broker.watch_of(run) {
+                    self.survivors.note_start(run, watch, pid);
+                } else if let Some((entry, event)) = self.run_of(run) {
                     self.survivors.note_start(run, &entry.watch.name, pid);
                     info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
                 }
             }
-            RunEvent::Ended { run, report } => {
+            RunEvent::Asked {
+                asker,
+                question,
+                answer,
+            } => {
+                let run = self.ids.allot();
+                self.broker
+                    .asked(asker, question, answer, run, &self.launches, &self.source.znodes);
+            }
+            RunEvent::Ended { run, mut report } => {
+                self.survivors.note_end(run);
+                if self.broker.ended(run, &mut report) {
+                    return;
+                }
+                self.broker.parent_ended(run, &self.launches);
                 if let Some((entry, _)) = self.run_of(run) {
                     log_end(entry, run, &report);
                 }
-                self.survivors.note_end(run);
                 if let Some((id, _)) = self.runs.remove(&run) {
                     self.advance(
                         id,
                         Input::Exited {
                             run,
-                            success: report.outcome.is_success(),
+                            success: !report.outcome.is_failure(),
                         },
                     );
                     self.registry.forget_if_finished(id);
@@ -279,7 +306,7 @@ impl Daemon {
                 },
                 Effect::Terminate { run } => {
                     info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
-                    self.launches.control(run, Control::Terminate);
+                    self.launches.control(run, Control::Terminate(Reason::Superseded));
                 }
                 Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
                 Effect::DisarmTimer => self.registry.set_timer(id, None),
@@ -359,7 +386,7 @@ impl Daemon {
         let mut deadline = Instant::now() + timeout;
         let mut ended = Ended::Drained;
         tokio::pin!(again);
-        while !self.runs.is_empty() {
+        while !self.runs.is_empty() || !self.broker.is_idle() {
             let asked = tokio::select! {
                 Some(event) = runs.recv() => {
                     self.on_run(event);
@@ -382,7 +409,7 @@ impl Daemon {
                 .unwrap_or_default();
             deadline = Instant::now() + longest + LAST_GRACE;
             for run in self.runs.keys() {
-                self.launches.control(*run, Control::Terminate);
+                self.launches.control(*run, Control::Terminate(Reason::Shutdown));
             }
         }
         // Lets the source close its session; else the server would keep it until it expires.
@@ -401,6 +428,7 @@ fn invocation(entry: &Entry, start: Start) -> Invocation {
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
         stdin: start.observation.stdin,
+        capture: false,
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! This module must not know how any of it comes about: no I/O, no clock, no async, no other module of this crate.
 
+mod grants;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +89,11 @@ impl ZnodePath {
             return Err(ZnodePathError::Character(owned(), c));
         }
         Ok(Self(path))
+    }
+
+    /// The path of the root.
+    pub fn root() -> Self {
+        Self("/".into())
     }
 
     /// The path as text.
@@ -630,6 +637,27 @@ impl fmt::Display for Event {
     }
 }
 
+/// What a component is told of the change that it runs for, besides the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeFacts {
+    /// The run.
+    pub run: RunId,
+    /// Name of the watch.
+    pub watch: Arc<str>,
+    /// The watched node.
+    pub path: ZnodePath,
+    /// What of it is watched: tells what the data is.
+    pub watch_type: WatchType,
+    /// Why it runs.
+    pub event: Event,
+    /// The node's stat; none while it is absent.
+    pub stat: Option<Stat>,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Time until the run is ended; none is for ever.
+    pub timeout: Option<Duration>,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -684,6 +712,18 @@ impl Outcome {
     /// Whether the action did its work.
     pub fn is_success(&self) -> bool {
         matches!(self, Outcome::Exited(0))
+    }
+
+    /// Whether the watch's `on_failure` is to decide what follows. Giving up for newer state is neither success nor failure.
+    pub fn is_failure(&self) -> bool {
+        let superseded = matches!(
+            self,
+            Outcome::Failed {
+                failure: Failure::Superseded,
+                ..
+            }
+        );
+        !self.is_success() && !superseded
     }
 }
 

@@ -10,6 +10,10 @@ use std::time::Duration;
 pub mod op {
     /// Set watches again after a reconnect.
     pub const SET_WATCHES: i32 = 101;
+    /// Create a node.
+    pub const CREATE: i32 = 15;
+    /// Set a node's data.
+    pub const SET_DATA: i32 = 5;
     /// Read a node's data.
     pub const GET_DATA: i32 = 4;
     /// Several reads in one.
@@ -33,6 +37,8 @@ pub struct Rules {
     pub drop_events: bool,
     /// These operations are answered as by a server that does not know them.
     pub unimplemented: Vec<i32>,
+    /// The next request with this code is carried out, but its connection ends instead of the reply. Once.
+    pub cut_reply_to: Option<i32>,
     /// A reply of more bytes ends the connection instead.
     pub cut_replies_over: Option<usize>,
 }
@@ -88,14 +94,17 @@ impl Proxy {
                 }
                 drop(state);
                 let reply_to = Arc::new(Mutex::new(client.try_clone().unwrap()));
+                let doomed: Arc<Mutex<Option<i32>>> = Arc::default();
                 let up = Pump {
                     common: common.clone(),
                     client: reply_to.clone(),
+                    doomed: doomed.clone(),
                     up: true,
                 };
                 let down = Pump {
                     common: common.clone(),
                     client: reply_to,
+                    doomed,
                     up: false,
                 };
                 let (client_in, server_out) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -142,7 +151,7 @@ impl Proxy {
             .unwrap_or(0)
     }
 
-    /// Connections ended by [`Rules::cut_replies_over`] so far.
+    /// Connections ended by [`Rules::cut_replies_over`] and [`Rules::cut_reply_to`] so far.
     pub fn cut(&self) -> usize {
         self.common.state.lock().unwrap().cut
     }
@@ -159,6 +168,8 @@ impl Drop for Proxy {
 struct Pump {
     common: Arc<Common>,
     client: Arc<Mutex<TcpStream>>,
+    /// The request whose reply ends the connection.
+    doomed: Arc<Mutex<Option<i32>>>,
     up: bool,
 }
 
@@ -175,7 +186,13 @@ impl Pump {
             let passed = match &mut server {
                 Some(server) => {
                     let op = if first { op::CONNECT } else { word(8).unwrap_or(0) };
-                    *self.common.state.lock().unwrap().requests.entry(op).or_default() += 1;
+                    let mut state = self.common.state.lock().unwrap();
+                    *state.requests.entry(op).or_default() += 1;
+                    if !first && state.rules.cut_reply_to == Some(op) {
+                        state.rules.cut_reply_to = None;
+                        *self.doomed.lock().unwrap() = word(4);
+                    }
+                    drop(state);
                     if rules.unimplemented.contains(&op) {
                         self.answer_unimplemented(word(4).unwrap_or(0))
                     } else {
@@ -183,6 +200,10 @@ impl Pump {
                     }
                 }
                 None if !first && rules.drop_events && word(4) == Some(-1) => Ok(()),
+                None if !first && word(4).is_some() && word(4) == *self.doomed.lock().unwrap() => {
+                    self.common.state.lock().unwrap().cut += 1;
+                    break;
+                }
                 None if rules.cut_replies_over.is_some_and(|limit| frame.len() > limit) => {
                     self.common.state.lock().unwrap().cut += 1;
                     break;

@@ -8,6 +8,7 @@ mod hostile;
 mod said;
 mod scale;
 mod secure;
+mod znodes;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::component::Components;
+use super::component_fields;
 use super::error::{ConfigError, Position, Source, did_you_mean};
-use super::field_types::{ActionSpec, Seconds};
+use super::field_types::{ActionSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
 use super::identity::{Accounts, Who};
-use super::value::{Field, Registration, Value, quoted};
-use crate::model::{Action, FunctionAction, Origin, Policy, ProcessSettings, Program, RunMode, Watch};
+use super::value::{ComponentCall, Field, Registration, Value, quoted};
+use crate::model::{
+    Action, FunctionAction, Grants, Origin, Policy, ProcessSettings, Program, RunMode, WasmAction, Watch,
+};
 
 /// Most errors that are reported of one file.
 pub(super) const ERRORS_MAX: usize = 100;
@@ -21,6 +25,8 @@ pub(super) const ERRORS_MAX: usize = 100;
 const FAULTS_MAX: usize = 1000;
 /// Most fields of one watch, known or not.
 const FIELDS_MAX: usize = 64;
+/// Most errors that are told of one component.
+const LINES_MAX: usize = 20;
 
 /// Equal values as one shared one. Ten thousand watches rarely differ in more than their znode.
 #[derive(Debug, Default)]
@@ -64,6 +70,7 @@ pub(super) struct Entry {
 pub(super) struct Surroundings<'a> {
     pub(super) accounts: &'a mut Accounts,
     pub(super) interner: &'a mut Interner,
+    pub(super) components: &'a mut Components,
     /// This host's name, for `splay`.
     pub(super) host: &'a str,
 }
@@ -171,19 +178,39 @@ struct Builder<'a, 'b> {
 }
 
 impl<'a> Builder<'a, '_> {
-    /// The text that a registration's offsets are in.
-    fn place(&self, registration: &Registration) -> &'a Source {
-        let file = registration.within.as_deref().map(Path::new);
+    /// The text that the offsets of a registration or component are in.
+    fn place(&self, within: Option<&str>) -> &'a Source {
+        let file = within.map(Path::new);
         let load = |file: &Path| self.parsed.loads.iter().find(|load| &*load.file == file);
         file.and_then(load).unwrap_or(&self.parsed.source)
     }
 
     /// Notes an error at an offset in the text of a registration.
     fn error(&mut self, registration: &Registration, offset: u32, message: String, hint: Option<String>) {
-        let error = self.place(registration).error(offset as usize, message);
-        let called = registration.within.as_ref().map(|_| {
-            let Position { line, column } = self.parsed.source.position(registration.origin as usize);
-            format!("called from {}:{line}:{column}", self.parsed.source.file.display())
+        let place = self.place(registration.within.as_deref());
+        let called = registration.within.is_some().then_some("called from");
+        self.error_in(
+            place,
+            offset,
+            message,
+            hint,
+            called.map(|how| (how, registration.origin)),
+        );
+    }
+
+    /// Notes an error in a text, with the place in the file itself that led there.
+    fn error_in(
+        &mut self,
+        place: &Source,
+        offset: u32,
+        message: String,
+        hint: Option<String>,
+        led_by: Option<(&str, u32)>,
+    ) {
+        let error = place.error(offset as usize, message);
+        let called = led_by.map(|(how, origin)| {
+            let Position { line, column } = self.parsed.source.position(origin as usize);
+            format!("{how} {}:{line}:{column}", self.parsed.source.file.display())
         });
         let hints: Vec<String> = hint.into_iter().chain(called).collect();
         let error = error.with_hint((!hints.is_empty()).then(|| hints.join("; ")));
@@ -199,6 +226,7 @@ impl<'a> Builder<'a, '_> {
         let refused = &mut false;
         let fields = self.fields(registration, refused);
         self.check_combinations(registration, &fields, refused);
+        let component = self.component(registration, fields.action.as_ref(), refused);
 
         let who = Who {
             uid: fields.uid.clone(),
@@ -219,6 +247,11 @@ impl<'a> Builder<'a, '_> {
             return None;
         }
 
+        // The last that can fail, because it may take long.
+        let action = match component {
+            Some(wanted) => Action::Wasm(self.resolved(registration, wanted)?),
+            None => self.action(action, index)?,
+        };
         let name = fields.name.clone().or_else(|| fields.description.clone());
         let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
         let delay = share(self.around.host, &name, fields.splay.0);
@@ -240,7 +273,7 @@ impl<'a> Builder<'a, '_> {
             name,
             znode: znode.0,
             watch_type: fields.watch_type,
-            action: self.action(action, index)?,
+            action,
             policy,
             process,
             origin: Origin {
@@ -314,12 +347,25 @@ impl<'a> Builder<'a, '_> {
             );
             *refused = true;
         }
+        if matches!(fields.action, Some(ActionSpec::Component(_))) {
+            let hint = "a component sees only what Wasm(…, env = {…}) gives it";
+            for (name, given) in [("env", !fields.env.0.is_empty()), ("inherit_env", fields.inherit_env)] {
+                if given {
+                    let at = value_offset(registration, name);
+                    let message = format!("{name} is not for components");
+                    self.error(registration, at, message, Some(hint.to_owned()));
+                    *refused = true;
+                }
+            }
+        }
     }
 
+    /// Any action but a component.
     fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
         Some(match action {
             ActionSpec::Shell(line) => Action::Shell(line),
             ActionSpec::Argv(argv) => Action::Argv(argv),
+            ActionSpec::Component(_) => return None,
             ActionSpec::Function => {
                 let parsed = self.parsed;
                 let program = self.program.get_or_insert_with(|| {
@@ -337,6 +383,67 @@ impl<'a> Builder<'a, '_> {
             }
         })
     }
+
+    /// Reads every argument of a watch's component, if that is its action, and says of each what is wrong with it.
+    fn component(
+        &mut self,
+        registration: &Registration,
+        action: Option<&ActionSpec>,
+        refused: &mut bool,
+    ) -> Option<WantedComponent> {
+        let Some(ActionSpec::Component(call)) = action else {
+            return None;
+        };
+        match component_fields::read(call) {
+            Ok((reference, grants)) => Some(WantedComponent {
+                call: call.clone(),
+                path: reference.path_in(&self.place(call.within.as_deref()).file).into(),
+                grants,
+            }),
+            Err(faults) => {
+                for (at, Mismatch { message, hint }) in faults {
+                    self.component_error(registration, call, at, message, hint);
+                }
+                *refused = true;
+                None
+            }
+        }
+    }
+
+    /// The component itself; none if it cannot be used, and then the errors say why.
+    fn resolved(&mut self, registration: &Registration, wanted: WantedComponent) -> Option<Arc<WasmAction>> {
+        let WantedComponent { call, path, grants } = wanted;
+        match self.around.components.resolve(path.clone(), grants) {
+            Ok(action) => Some(action),
+            Err(lines) => {
+                for line in lines.into_iter().take(LINES_MAX) {
+                    let message = format!("component {}: {line}", path.display());
+                    self.component_error(registration, &call, call.at, message, None);
+                }
+                None
+            }
+        }
+    }
+
+    fn component_error(
+        &mut self,
+        registration: &Registration,
+        call: &ComponentCall,
+        at: u32,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let place = self.place(call.within.as_deref());
+        let used = call.within.is_some().then_some(("used at", registration.origin));
+        self.error_in(place, at, message, hint, used);
+    }
+}
+
+/// A component that a watch's action names, before anybody has looked for it.
+struct WantedComponent {
+    call: Arc<ComponentCall>,
+    path: Arc<Path>,
+    grants: Grants,
 }
 
 /// Where a field's value stands; the registration itself if the field was not given.

@@ -10,8 +10,9 @@ use nix::sys::signal::Signal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use super::component_fields::ComponentFields;
 use super::error::did_you_mean;
-use super::value::{Item, Scalar, Value, quoted};
+use super::value::{ComponentCall, Item, Scalar, Value, quoted};
 use crate::model::{OnFailure, RunMode, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
@@ -132,23 +133,29 @@ pub(super) enum ActionSpec {
     Shell(Arc<str>),
     Argv(Arc<[Arc<str>]>),
     Function,
+    /// Its arguments are read where an error in one of them can be placed.
+    Component(Arc<ComponentCall>),
 }
 
 impl FromValue for ActionSpec {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let use_exec =
-            || "Exec(\"command\"), Exec([\"program\", \"argument\"]) or a function; in JSON {\"exec\": …}".to_owned();
+        let forms = || {
+            "Exec(\"command\"), Exec([\"program\", \"argument\"]), Wasm(\"file.wasm\", …) or a function; in JSON {\"exec\": …} or \
+             {\"wasm\": {\"component\": \"file.wasm\", …}}"
+                .to_owned()
+        };
         match value {
             Value::Function => Ok(Self::Function),
+            Value::Component(call) => Ok(Self::Component(call.clone())),
             Value::Dict(entries) => match entries.as_slice() {
                 [(key, command)] if key == "exec" => command_from(command),
-                [(key, _)] if key == "wasm" => Err(Mismatch::new(
-                    "cannot be a component: this version of Twitcher does not support them",
-                )
-                .hint(use_exec())),
-                _ => Err(Mismatch::new("must have \"exec\" and nothing else").hint(use_exec())),
+                [(key, other)] if key == "wasm" => {
+                    let form = "{\"wasm\": {\"component\": \"file.wasm\", …}}";
+                    Err(Mismatch::expected("an object as \"wasm\"", other).hint(form.to_owned()))
+                }
+                _ => Err(Mismatch::new("must have \"exec\" or \"wasm\" and nothing else").hint(forms())),
             },
-            other => Err(Mismatch::expected("Exec(…) or a function", other).hint(use_exec())),
+            other => Err(Mismatch::expected("Exec(…), Wasm(…) or a function", other).hint(forms())),
         }
     }
 }
@@ -203,12 +210,14 @@ impl JsonSchema for ActionSpec {
     fn schema_name() -> Cow<'static, str> {
         "Action".into()
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "required": ["exec"],
+            "minProperties": 1,
+            "maxProperties": 1,
             "additionalProperties": false,
             "properties": {
+                "wasm": generator.subschema_for::<ComponentFields>(),
                 "exec": {
                     "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
                     "oneOf": [

@@ -240,9 +240,9 @@ impl Reader {
     }
 }
 
-/// The path that `load(name)` means in `file`: beside it. By names alone, so that it means the same when the file runs again from
-/// memory.
-pub(super) fn load_path(file: &Path, name: &str) -> PathBuf {
+/// The path that a name in `file` means: beside it, unless it is absolute. By names alone, so that a `load()` means the same when
+/// the file runs again from memory.
+pub(super) fn path_named_in(file: &Path, name: &str) -> PathBuf {
     let mut path = PathBuf::new();
     for component in file.parent().unwrap_or(Path::new("/")).join(name).components() {
         match component {
@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn loads_stay_inside() {
-        let path = |name| load_path(Path::new("/etc/twitcher/sub/a.twc"), name);
+        let path = |name| path_named_in(Path::new("/etc/twitcher/sub/a.twc"), name);
         assert_eq!(path("lib.twc"), Path::new("/etc/twitcher/sub/lib.twc"));
         assert_eq!(path("../lib.twc"), Path::new("/etc/twitcher/lib.twc"));
         assert_eq!(path("./../../../../lib.twc"), Path::new("/lib.twc"));

@@ -2,14 +2,16 @@
 //!
 //! This module finds out what stands where. It must not know what a field means.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{ConfigError, Position, Source};
-use super::value::{Field, Item, Registration, Scalar, Value};
+use super::value::{ComponentCall, Field, Item, Registration, Scalar, Value};
 
 /// Most watches in one file.
 pub(super) const WATCHES_MAX: usize = 100_000;
@@ -77,27 +79,72 @@ fn registration(source: &Source, element: &RawValue) -> Result<Registration, Con
     if !element.get().starts_with('{') {
         return Err(source.error(at, "a watch must be an object"));
     }
-    let mut fields: Vec<Field> = Vec::new();
-    for (name, name_at, value) in members(source, element)? {
-        if fields.iter().any(|field| field.name == name) {
-            return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
-        }
-        let value_at = offset(&source.text, value.get());
-        let value: serde_json::Value =
-            serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?;
-        fields.push(Field {
-            name,
-            name_at: short(name_at),
-            value_at: short(value_at),
-            value: plain(value),
-        });
-    }
     Ok(Registration {
         within: None,
         call: short(at),
         origin: short(at),
-        fields,
+        fields: fields(source, element)?,
     })
+}
+
+/// The members of an object as fields. A name that is given twice is an error: one of the two would be ignored.
+fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError> {
+    let mut fields: Vec<Field> = Vec::new();
+    for (name, name_at, value) in members(source, object)? {
+        if fields.iter().any(|field| field.name == name) {
+            return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
+        }
+        let value_at = offset(&source.text, value.get());
+        let component = match name.as_str() {
+            "action" => component(source, value)?,
+            _ => None,
+        };
+        let value = match component {
+            Some(component) => Value::Component(Arc::new(component)),
+            None => {
+                if let Some(twice) = given_twice(value) {
+                    let message = format!("{name} has {} twice", super::value::quoted(&twice));
+                    return Err(source.error(value_at, message));
+                }
+                plain(serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?)
+            }
+        };
+        fields.push(Field {
+            name,
+            name_at: short(name_at),
+            value_at: short(value_at),
+            value,
+        });
+    }
+    Ok(fields)
+}
+
+/// A name that an object has twice. The parser would take the last of the two, and a reader perhaps the first.
+fn given_twice(value: &RawValue) -> Option<String> {
+    if !value.get().starts_with('{') {
+        return None;
+    }
+    let Ok(Names(names)) = serde_json::from_str(value.get()) else {
+        return None;
+    };
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().find(|name| !seen.insert(name.clone()))
+}
+
+/// The component that an action is, if it is one: an object in an object, the only values inside a watch that have fields and so
+/// need places.
+fn component(source: &Source, action: &RawValue) -> Result<Option<ComponentCall>, ConfigError> {
+    if !action.get().starts_with('{') {
+        return Ok(None);
+    }
+    match members(source, action)?.as_slice() {
+        [(name, name_at, object)] if name == "wasm" && object.get().starts_with('{') => Ok(Some(ComponentCall {
+            within: None,
+            at: short(*name_at),
+            arguments: fields(source, object)?,
+        })),
+        _ => Ok(None),
+    }
 }
 
 /// The members of an object, in order, with the place of each name.
@@ -214,6 +261,29 @@ impl<'de> Deserialize<'de> for Elements<'de> {
             }
         }
         deserializer.deserialize_seq(Collect)
+    }
+}
+
+/// The names in an object, in order.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Collect)
     }
 }
 

@@ -9,7 +9,7 @@
 //!   │                   few resources):       │
 //!   │                   script                │
 //!   └── registrations: plain values with places ┘
-//! build      fields, identity: one validation for both ──► Watch
+//! build      fields, identity, component: one validation for both ──► Watch
 //! set        all files together; each a transaction
 //! ```
 //!
@@ -18,17 +18,22 @@
 //! This module must not know what happens to watches: no sources, no scheduler, no launcher.
 
 mod build;
+mod component;
+mod component_fields;
 mod error;
 pub mod evaluator;
 mod field_types;
 mod fields;
 mod files;
 pub mod function;
+mod grant_types;
 pub mod helper;
 mod identity;
 mod json;
+mod network_types;
 mod process_types;
 mod protocol;
+mod reference;
 pub mod report;
 mod schema;
 mod script;
@@ -36,6 +41,7 @@ pub mod set;
 mod value;
 pub mod watcher;
 
+pub use component::Resolver;
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};
 pub use schema::schema;

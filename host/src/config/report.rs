@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::set::Reload;
-use crate::model::{Action, Watch, WatchType};
+use crate::model::{Action, Component, Entry as ComponentEntry, WasmAction, Watch, WatchType};
 
 /// Most characters of an action in a table.
 const ACTION_SHOWN: usize = 40;
@@ -66,7 +66,11 @@ fn action(action: &Action) -> String {
         Action::Shell(line) => line.to_string(),
         Action::Argv(argv) => argv.join(" "),
         Action::Function(_) => "(function)".to_owned(),
-        Action::Wasm(action) => format!("(component) {}", action.component.file.display()),
+        // The directory is the same for most, and would leave no room for what tells them apart.
+        Action::Wasm(action) => {
+            let file = action.component.file.file_name().unwrap_or_default();
+            format!("(component) {}", file.to_string_lossy())
+        }
     }
 }
 
@@ -84,6 +88,49 @@ pub fn render_errors(reload: &Reload) -> String {
     errors.join("\n")
 }
 
+/// A component and its grants, in the form that a `.json` configuration file has. What it is not granted is left out.
+fn wasm(action: &WasmAction) -> serde_json::Value {
+    let WasmAction { component, grants } = action;
+    let pairs = |pairs: &[(String, String)]| object(pairs.iter().map(|(key, value)| (key.clone(), json!(value))));
+    let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts));
+    let dirs = object(grants.dirs.iter().map(|dir| (dir.guest.clone(), json!(dir.target()))));
+    let commands = grants.commands.iter();
+    let commands = object(commands.map(|command| (command.name.clone(), command.list().collect())));
+    let znodes = grants.znodes.iter();
+    let znodes = object(znodes.map(|znode| (znode.pattern(), json!(znode.access()))));
+    let arguments = [
+        ("component", Some(json!(component.file))),
+        ("config", pairs(&grants.config)),
+        ("args", list(grants.args.clone())),
+        ("env", pairs(&grants.env)),
+        ("dirs", dirs),
+        ("net", list(grants.net.iter().map(ToString::to_string).collect())),
+        ("http", list(grants.http.iter().map(ToString::to_string).collect())),
+        ("commands", commands),
+        ("znodes", znodes),
+        ("memory", Some(json!(grants.memory))),
+    ];
+    let given = arguments
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    serde_json::Value::Object(given.collect())
+}
+
+/// These members as an object; none if there are none.
+fn object(members: impl Iterator<Item = (String, serde_json::Value)>) -> Option<serde_json::Value> {
+    let members: serde_json::Map<_, _> = members.collect();
+    (!members.is_empty()).then_some(serde_json::Value::Object(members))
+}
+
+/// What a component's file was found to be.
+fn component(component: &Component) -> serde_json::Value {
+    let entry = match component.entry {
+        ComponentEntry::Handler => "handler",
+        ComponentEntry::Command => "command",
+    };
+    json!({"sha256": component.digest.to_string(), "entry": entry})
+}
+
 /// The watches and errors as one JSON object, for programs.
 pub fn to_json(reload: &Reload) -> serde_json::Value {
     let watch = |watch: &Arc<Watch>| {
@@ -96,7 +143,11 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
                 Action::Shell(line) => json!({"exec": line}),
                 Action::Argv(argv) => json!({"exec": argv}),
                 Action::Function(_) => json!("function"),
-                Action::Wasm(action) => json!({"wasm": action.component.file}),
+                Action::Wasm(action) => json!({"wasm": wasm(action)}),
+            },
+            "component": match &watch.action {
+                Action::Wasm(action) => Some(component(&action.component)),
+                _ => None,
             },
             "run_mode": watch.policy.run_mode,
             "user": watch.process.identity.user,

@@ -42,6 +42,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::config::component_fields::{self, ComponentFields};
     use crate::config::fields::NAMES;
     use crate::config::value::Value;
 
@@ -62,6 +63,26 @@ mod tests {
         }
         assert_eq!(watch["required"], serde_json::json!(["znode", "action"]));
         assert_eq!(watch["additionalProperties"], serde_json::json!(false));
+    }
+
+    #[test]
+    fn the_schema_has_exactly_the_arguments_that_a_component_takes() {
+        let action = &schema()["$defs"]["Action"]["properties"];
+        assert!(action["exec"].is_object());
+        assert_eq!(action["wasm"]["$ref"], "#/$defs/Component");
+        let component = &schema()["$defs"]["Component"];
+        let properties = component["properties"].as_object().unwrap();
+        let published: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
+        assert_eq!(published, component_fields::NAMES.into_iter().collect());
+        for name in component_fields::NAMES {
+            assert!(properties[name]["description"].is_string(), "{name} has no description");
+            let refused = ComponentFields::default().set(name, &Value::Other("something odd".into()));
+            assert!(refused.is_err(), "{name} is not read, or takes anything");
+        }
+        assert_eq!(component["required"], serde_json::json!(["component"]));
+        assert_eq!(component["additionalProperties"], serde_json::json!(false));
+        assert_eq!(properties["memory"]["default"], "64MiB");
+        assert_eq!(properties["warm"]["default"], 0);
     }
 
     #[test]

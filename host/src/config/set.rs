@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Entry, Interner, Parsed, Surroundings, taken_elsewhere, watches};
+use super::component::{self, Components, Resolver, Used};
 use super::error::{ConfigError, Source};
 use super::evaluator::{Evaluator, Print};
 use super::files::{Kind, Reader};
@@ -24,7 +25,10 @@ pub struct Config {
     /// This host's name, for `splay`.
     host: String,
     interner: Interner,
+    components: Components,
     files: BTreeMap<PathBuf, Loaded>,
+    /// What each file used when it was last read, also if it failed: what was wrong may be mended in the component.
+    used: BTreeMap<PathBuf, Used>,
 }
 
 /// A file that has loaded at least once.
@@ -110,14 +114,37 @@ impl Config {
             evaluator,
             host: host_name(),
             interner: Interner::default(),
+            components: Components::new(Box::new(|_, _| {
+                Err(vec!["components are not supported in this build".to_owned()])
+            })),
             files: BTreeMap::new(),
+            used: BTreeMap::new(),
         }
+    }
+
+    /// The same configuration with somebody who knows components. Without, every component is an error.
+    pub fn with_components(mut self, resolver: Resolver) -> Self {
+        self.components = Components::new(resolver);
+        self
+    }
+
+    /// The files of all components that the configuration uses, or tried to use: should one of them change, come or go, the
+    /// configuration is to be loaded again.
+    pub fn components(&self) -> BTreeSet<Arc<Path>> {
+        self.used.values().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Whether one of [`Config::components`] is another file than when it was last looked at. Whoever begins to watch them asks
+    /// this afterwards: one may have changed before it was watched.
+    pub fn components_changed(&self) -> bool {
+        self.used.values().any(component::changed)
     }
 
     /// Reads all files again. Blocks for as long as that takes: up to the evaluator's budget for each `.twc` file.
     ///
     /// A file that fails keeps its previous watches, and so do the files below a directory or path that cannot be read. Files that
-    /// have not changed are not evaluated again, but their users are looked up again.
+    /// have not changed are not evaluated again, but their users are looked up again. A file has changed when what it loads or a
+    /// component that it uses has.
     pub fn reload(&mut self) -> Reload {
         let mut reload = Reload::default();
         let (found, unreadable) = self.find();
@@ -145,6 +172,7 @@ impl Config {
             let hidden = reload.files.iter().any(|report| file.starts_with(&report.file));
             if !hidden {
                 self.files.remove(&file);
+                self.used.remove(&file);
                 reload.files.push(FileReport {
                     file,
                     outcome: FileOutcome::Removed,
@@ -165,6 +193,7 @@ impl Config {
             reload.files.push(FileReport { file, outcome });
         }
         self.interner.trim();
+        self.components.end_load();
         let entries = self.files.values().flat_map(|loaded| &loaded.entries);
         reload.watches = entries.map(|entry| entry.watch.clone()).collect();
         reload
@@ -196,6 +225,7 @@ impl Config {
             && !loaded.stale
             && loaded.source.text == source.text
             && self.loads_unchanged(&loaded.loads)
+            && !self.used.get(file).is_some_and(component::changed)
         {
             return match with_present_users(&loaded.entries, accounts, &mut self.interner, &loaded.source) {
                 Ok(entries) => Candidate::Unchanged(entries),
@@ -214,10 +244,12 @@ impl Config {
         let mut around = Surroundings {
             accounts,
             interner: &mut self.interner,
+            components: &mut self.components,
             host: &self.host,
         };
         let built = parsed.map_err(|error| vec![error]);
         let built = built.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
+        self.used.insert(file.to_owned(), self.components.take_used());
         match built {
             Ok((Parsed { source, loads, .. }, entries)) => Candidate::Changed(Loaded {
                 source,

@@ -3,11 +3,13 @@
 //! This module must not know fields or watches.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// A value as it was written in a configuration file. Two levels of nesting at most: no field needs more, and a value that comes
-/// from another process or a hostile file then needs no guard against deep recursion.
+/// from another process or a hostile file then needs no guard against deep recursion. A component's arguments are values again,
+/// but nothing here or later looks for a component among them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Value {
     None,
@@ -20,6 +22,8 @@ pub(super) enum Value {
     Dict(Vec<(String, Item)>),
     /// A function of a `.twc` file.
     Function,
+    /// What `Wasm(…)` makes, or the object of an action's `"wasm"`.
+    Component(Arc<ComponentCall>),
     /// Anything else, in words.
     Other(String),
 }
@@ -65,6 +69,7 @@ impl fmt::Display for Value {
             Value::List(_) => f.write_str("a list"),
             Value::Dict(_) => f.write_str("a dict"),
             Value::Function => f.write_str("a function"),
+            Value::Component(_) => f.write_str("a component"),
             Value::Other(what) => f.write_str(what),
         }
     }
@@ -104,7 +109,18 @@ pub(super) struct Registration {
     pub(super) fields: Vec<Field>,
 }
 
-/// One field of a registration.
+/// A component as it was written. It has places of its own: it can be made long before the watch that it is for, in another file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ComponentCall {
+    /// The file whose text the offsets are in; none for the file that is being read.
+    pub(super) within: Option<String>,
+    /// Where the call or the name `"wasm"` stands.
+    pub(super) at: u32,
+    /// Everything that was given, in order.
+    pub(super) arguments: Vec<Field>,
+}
+
+/// One field of a registration, or one argument of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Field {
     /// The name, known or not.

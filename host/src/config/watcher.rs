@@ -1,17 +1,18 @@
 //! Notices that something changed below the configuration paths, once it is no longer being changed.
 //!
 //! It must not know what is in the files. What it watches: every directory that is loaded, the directory that a path itself is
-//! in (editors replace files, and a path may come later), and what symbolic links lead to. Directories are always watched under
-//! their real path, because inotify knows a directory only once.
+//! in (editors replace files, and a path may come later), and what symbolic links lead to. The files of components are paths of
+//! the same kind; which ones is known only when the configuration has been loaded. Directories are always watched under their real
+//! path, because inotify knows a directory only once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
 // The part of the tree source that knows inotify, not what is watched for.
@@ -27,13 +28,41 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most directories that are watched; configuration has a handful.
 const MOST_DIRECTORIES: usize = 10_000;
 
+/// Most files of components that are watched.
+const MOST_COMPONENTS: usize = 10_000;
+
+/// Most symbolic links on the way to one of them; the kernel follows no more.
+const MOST_LINKS: usize = 40;
+
 /// Tells that configuration changed.
 #[derive(Debug)]
 pub struct Watcher {
     events: FsEvents,
     directories: Arc<Mutex<Directories>>,
-    /// A batch that is being looked at: kept until that is done, so that a cancelled wait loses nothing.
-    batch: Option<Batch>,
+    /// A batch that is being looked at, and what will be told of it: kept until then, so that a cancelled wait loses nothing. The
+    /// waiting side never locks the directories: whoever else looks at some may have to wait for a file system.
+    look: Option<JoinHandle<Option<HashSet<PathBuf>>>>,
+}
+
+/// Chooses the files of components whose changes count as changes of the configuration.
+#[derive(Debug, Clone)]
+pub struct ComponentWatch {
+    directories: Arc<Mutex<Directories>>,
+}
+
+impl ComponentWatch {
+    /// Watches these files and no others. None needs to exist yet; each may be a symbolic link. True if one of them was not watched
+    /// before: it may have changed since it was read. Blocks while it looks at directories.
+    pub fn watch(&self, files: BTreeSet<Arc<Path>>) -> bool {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if directories.components == files {
+            return false;
+        }
+        let more = !files.is_subset(&directories.components);
+        directories.components = files;
+        directories.watch();
+        more
+    }
 }
 
 /// Why configuration paths cannot be watched.
@@ -76,18 +105,24 @@ impl Watcher {
         let (watcher, events) = fs_events::open(patience, wanted)?;
         let mut directories = Directories {
             paths,
+            components: BTreeSet::new(),
             watcher,
             scope,
-            changed: HashSet::new(),
-            owed: false,
             unwatchable: false,
         };
         directories.watch();
         Ok(Self {
             events,
             directories: Arc::new(Mutex::new(directories)),
-            batch: None,
+            look: None,
         })
+    }
+
+    /// What tells it which components there are.
+    pub fn components(&self) -> ComponentWatch {
+        ComponentWatch {
+            directories: Arc::clone(&self.directories),
+        }
     }
 
     /// Waits until something changed and all that changed has settled. Cancel-safe: a change is told by the next call then.
@@ -98,21 +133,24 @@ impl Watcher {
     /// What changed; empty if that is not known.
     async fn next(&mut self) -> HashSet<PathBuf> {
         loop {
-            let batch = match &self.batch {
-                Some(batch) => batch.clone(),
-                None => self.batch.insert(self.events.all_settled().await).clone(),
+            let look = match &mut self.look {
+                Some(look) => look,
+                None => {
+                    let batch = self.events.all_settled().await;
+                    let directories = Arc::clone(&self.directories);
+                    self.look.insert(spawn_blocking(move || {
+                        let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
+                        directories.look(&batch)
+                    }))
+                }
             };
-            let directories = Arc::clone(&self.directories);
-            let look = spawn_blocking(move || {
-                let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
-                directories.look(&batch);
-            });
-            // It can fail only with the runtime or by a panic; then something may have changed.
-            let failed = look.await.is_err();
-            self.batch = None;
-            let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-            if std::mem::take(&mut directories.owed) || failed {
-                return std::mem::take(&mut directories.changed);
+            let told = look.await;
+            self.look = None;
+            match told {
+                Ok(Some(changed)) => return changed,
+                Ok(None) => {}
+                // It can fail only with the runtime or by a panic; then something may have changed.
+                Err(_) => return HashSet::new(),
             }
         }
     }
@@ -159,21 +197,19 @@ fn may_be_directory(path: &Path) -> bool {
 #[derive(Debug)]
 struct Directories {
     paths: Vec<PathBuf>,
+    components: BTreeSet<Arc<Path>>,
     watcher: FsWatcher,
     scope: Arc<RwLock<Scope>>,
-    /// What changed since it was last told.
-    changed: HashSet<PathBuf>,
-    /// Something changed since then.
-    owed: bool,
     /// A directory could not be watched; said once.
     unwatchable: bool,
 }
 
 impl Directories {
-    /// Looks at what happened: keeps what matters, and watches what is new.
-    fn look(&mut self, batch: &Batch) {
+    /// Looks at what happened, and watches what is new. Tells what matters; none if nothing does, and nothing in particular if
+    /// events were lost.
+    fn look(&mut self, batch: &Batch) -> Option<HashSet<PathBuf>> {
+        let mut changed = HashSet::new();
         if batch.lost {
-            self.owed = true;
             self.watcher.forget_all();
         }
         for (path, entry) in &batch.paths {
@@ -186,14 +222,14 @@ impl Directories {
                         || path.is_dir());
             drop(scope);
             if matters {
-                self.owed = true;
-                self.changed.insert(path.clone());
+                changed.insert(path.clone());
             }
             if *entry {
                 self.watcher.forget(path);
             }
         }
         self.watch();
+        (batch.lost || !changed.is_empty()).then_some(changed)
     }
 
     /// Watches everything that is there to be watched.
@@ -203,6 +239,11 @@ impl Directories {
         for path in self.paths.clone() {
             self.watch_above(&path, &mut scope);
             self.watch_at(&path, &mut scope);
+        }
+        for file in self.components.clone().iter().take(MOST_COMPONENTS) {
+            self.watch_above(file, &mut scope);
+            self.watch_links(file, &mut scope);
+            self.watch_target(file, &mut scope);
         }
         *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
     }
@@ -237,10 +278,38 @@ impl Directories {
                 self.watch_directory(&real);
                 let entries = fs::read_dir(&real).into_iter().flatten().flatten();
                 stack.extend(entries.filter(leads_on).map(|entry| entry.path()));
-            } else if let Some(above) = real.parent() {
-                self.watch_directory(above);
-                scope.single.insert(real);
+            } else {
+                self.watch_target(&real, scope);
             }
+        }
+    }
+
+    /// Watches every symbolic link on the way to a file: a new release is often put in force by exchanging one.
+    fn watch_links(&mut self, path: &Path, scope: &mut Scope) {
+        let mut ways = vec![path.to_owned()];
+        let mut followed = 0;
+        while let Some(way) = ways.pop() {
+            for step in way.ancestors() {
+                let (Ok(target), Some(above)) = (fs::read_link(step), step.parent()) else {
+                    continue;
+                };
+                followed += 1;
+                if followed > MOST_LINKS {
+                    return;
+                }
+                self.watch_above(step, scope);
+                ways.push(above.join(target));
+            }
+        }
+    }
+
+    /// Watches the file that a path leads to.
+    fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
+        if let Ok(real) = fs::canonicalize(path)
+            && let Some(above) = real.parent()
+        {
+            self.watch_directory(above);
+            scope.single.insert(real);
         }
     }
 

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info};
 
+use crate::config::watcher::ComponentWatch;
 use crate::config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
 use crate::model::Watch;
+use crate::sandbox::components::Components;
 
 /// Loads the configuration when asked.
 pub struct Loader {
     config: Arc<Mutex<Config>>,
-    loading: Option<JoinHandle<Reload>>,
+    components: ComponentWatch,
+    /// The load under way; with what it came to, whether files have changed while it was.
+    loading: Option<JoinHandle<(Reload, bool)>>,
     /// Asked while one load was under way, which may have read a file before it changed.
     again: bool,
 }
@@ -26,10 +30,14 @@ pub struct Loaded {
 }
 
 impl Loader {
-    pub fn new(paths: &[PathBuf], program: &Path) -> Self {
-        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()));
+    /// Loads files at or below `paths`, keeps the native code of components in `cache`, and tells `components` which files of components they use.
+    pub fn new(paths: &[PathBuf], program: &Path, cache: PathBuf, components: ComponentWatch) -> Self {
+        let compiler = Components::new(program.to_owned(), cache);
+        let config =
+            Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(compiler.resolver());
         Self {
             config: Arc::new(Mutex::new(config)),
+            components,
             loading: None,
             again: false,
         }
@@ -42,8 +50,13 @@ impl Loader {
             return;
         }
         let config = Arc::clone(&self.config);
+        let components = self.components.clone();
         self.loading = Some(spawn_blocking(move || {
-            config.lock().unwrap_or_else(PoisonError::into_inner).reload()
+            let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+            let reload = config.reload();
+            // One that was not watched before may have changed between being read and being watched.
+            let outdated = components.watch(config.components()) && config.components_changed();
+            (reload, outdated)
         }));
     }
 
@@ -55,11 +68,12 @@ impl Loader {
             };
             let result = loading.await;
             self.loading = None;
-            if std::mem::take(&mut self.again) {
+            let outdated = matches!(result, Ok((_, true)));
+            if std::mem::take(&mut self.again) || outdated {
                 self.request();
             }
             match result {
-                Ok(reload) => return report(reload),
+                Ok((reload, _)) => return report(reload),
                 Err(defect) => error!(%defect, "loading the configuration failed; what was loaded stays in force"),
             }
         }

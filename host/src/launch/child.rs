@@ -2,10 +2,14 @@
 //!
 //! All that can be done before the clone is done before it ([`Prepared`]): the child only makes system calls, so that it dirties
 //! few pages and cannot fail for lack of memory. It must not know the daemon, and must never return into the launcher's code.
+//!
+//! A program's process shares the launcher's memory until it executes the program, which is faster than a copy and needs no more care
+//! than the above. What runs code of its own in the process, and for long, gets a copy.
 
 use std::ffi::{CString, c_char, c_int};
+use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -17,17 +21,25 @@ use nix::unistd::{
     Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid,
 };
 
+use super::interrupt;
 use super::launcher::Bodies;
-use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_reply};
+use super::vfork::ChildStack;
+use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
 use crate::model::{FunctionAction, Limit, Resource};
+use crate::sandbox::channel::Channel;
+use crate::sandbox::{self, Loaded, Ready, Stdio};
 
 /// PATH where a request's environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where a component's process has its channel.
+const CHANNEL: RawFd = 3;
+
 /// A request in the form that system calls take.
-pub struct Prepared {
+pub struct Prepared<'a> {
     seq: u64,
-    body: Body,
+    body: Body<'a>,
+    may_share: bool,
     env: Vec<(String, String)>,
     cwd: CString,
     umask: Mode,
@@ -46,15 +58,22 @@ pub struct Parent<'a> {
     pub bodies: &'a Bodies,
     /// The signals that the launcher ignores.
     pub ignored: &'a [c_int],
+    /// For processes that share its memory; none where that is not safe.
+    pub stack: Option<&'a ChildStack>,
 }
 
-enum Body {
+enum Body<'a> {
     Exec {
         candidates: Vec<CString>,
         argv: CStrings,
         envp: CStrings,
     },
     Function(FunctionAction),
+    Wasm {
+        ready: &'a Ready,
+        task: Box<WasmTask>,
+        channel: OwnedFd,
+    },
 }
 
 /// A null-terminated array of C strings.
@@ -76,13 +95,30 @@ impl CStrings {
 /// A step that failed, with its error number.
 pub type Failure = (Step, Errno);
 
-impl Prepared {
+impl<'a> Prepared<'a> {
     /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
-    pub fn new(request: Request, stdio: [OwnedFd; 3]) -> Result<Self, Failure> {
+    pub fn new(request: Request, fds: Vec<OwnedFd>, components: &'a mut Loaded) -> Result<Self, Failure> {
         let bad = |step| move |_| (step, Errno::EINVAL);
+        let mut fds = fds.into_iter();
+        let mut fd = || fds.next().ok_or((Step::Decode, Errno::EBADMSG));
+        let stdio = [fd()?, fd()?, fd()?];
         let body = match request.task {
             Task::Function(action) => Body::Function(action),
-            Task::Wasm(_) => return Err((Step::Exec, Errno::ENOSYS)),
+            Task::Wasm(task) => {
+                let component = &task.action.component;
+                let ready = components
+                    .get(component.digest, component.entry, fd()?)
+                    .map_err(|error| {
+                        // The reply has room for a number alone.
+                        eprintln!("twitcher launcher: {}: {error}", component.file.display());
+                        (Step::Load, Errno::ENOEXEC)
+                    })?;
+                Body::Wasm {
+                    ready,
+                    task,
+                    channel: fd()?,
+                }
+            }
             Task::Exec(argv) => {
                 let program = argv.first().ok_or((Step::Exec, Errno::EINVAL))?;
                 let path = request
@@ -111,6 +147,7 @@ impl Prepared {
         Ok(Self {
             seq: request.seq,
             body,
+            may_share: request.may_share_memory,
             env: request.env,
             cwd: CString::new(request.cwd).map_err(bad(Step::Chdir))?,
             umask: Mode::from_bits_truncate(request.umask),
@@ -126,23 +163,40 @@ impl Prepared {
 
     /// Clones a process that goes through the steps and becomes the program.
     pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), Failure> {
+        let at = |errno| (Step::Clone, errno);
+        match (&self.body, launcher.stack) {
+            (Body::Exec { .. }, Some(stack)) if self.may_share => {
+                // SAFETY: for a program the steps are system calls on memory that was prepared before; what they allocate they free
+                // again, and a panic ends here. The launcher's only signal handlers are the standard library's, which end the process.
+                // The child's other attributes (descriptors, signal dispositions, ids, limits, directory) are its own.
+                #[allow(unsafe_code)]
+                unsafe { stack.clone_sharing(libc::CLONE_PARENT, || self.run_to_end(launcher)) }.map_err(at)?;
+                Ok(())
+            }
+            _ => self.fork(launcher).map_err(at),
+        }
+    }
+
+    fn fork(self, launcher: &Parent<'_>) -> nix::Result<()> {
         // SAFETY: the launcher has one thread, so no lock is held by a thread that the child lacks. Without CLONE_VM the child works
         // on its own copy of memory, and with no stack given it goes on on its copy of this one. Going around glibc's fork leaves
         // only its cached thread id stale, which nothing here asks for.
         #[allow(unsafe_code)]
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
         match pid {
-            -1 => Err((Step::Clone, Errno::last())),
-            0 => self.become_action(launcher),
+            -1 => Err(Errno::last()),
+            0 => {
+                // Not dropped: what it owns may be closed by then.
+                let this = ManuallyDrop::new(self);
+                exit_now(this.run_to_end(launcher))
+            }
             _ => Ok(()),
         }
     }
 
-    fn become_action(self, launcher: &Parent<'_>) -> ! {
-        // Not dropped: what it owns may be closed by then. Nothing may unwind into the launcher's loop either.
-        let this = ManuallyDrop::new(self);
-        let code = catch_unwind(AssertUnwindSafe(|| this.run(launcher))).unwrap_or(101);
-        exit_now(code)
+    /// Nothing may unwind into the launcher's loop.
+    fn run_to_end(&self, launcher: &Parent<'_>) -> c_int {
+        catch_unwind(AssertUnwindSafe(|| self.run(launcher))).unwrap_or(101)
     }
 
     fn run(&self, launcher: &Parent<'_>) -> c_int {
@@ -167,6 +221,14 @@ impl Prepared {
                     Ok(()) => {
                         replace_environment(&self.env);
                         return (launcher.bodies.function)(action);
+                    }
+                },
+                Body::Wasm { ready, task, channel } => match component_descriptors(channel, ready.descriptors()) {
+                    Err(failure) => failure,
+                    Ok((channel, stdio)) => {
+                        // From here on the component's own channel says what happens.
+                        interrupt::on_sigterm(ready.engine());
+                        return sandbox::run(ready, &task.action, &task.change, Channel::new(Some(channel)), stdio);
                     }
                 },
             },
@@ -209,7 +271,7 @@ impl Prepared {
         }
         chdir(self.cwd.as_c_str()).map_err(at(Step::Chdir))?;
         // Whatever was left open by mistake closes when the program is executed; the channel must stay until then.
-        close_range(libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
+        close_range(3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
     }
 
     fn place_stdio(&self) -> nix::Result<()> {
@@ -264,16 +326,44 @@ fn reset_signals(ignored: &[c_int]) -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-fn close_range(flags: u32) -> nix::Result<()> {
-    // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor above 2 (see the caller).
+fn close_range(first: c_int, last: c_int, flags: u32) -> nix::Result<()> {
+    // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor of the range (see the callers).
     #[allow(unsafe_code)]
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, c_int::MAX, flags) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     Errno::result(result).map(drop)
 }
 
 /// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
 fn close_all_but_stdio() -> Result<(), Failure> {
-    close_range(0).map_err(|errno| (Step::Descriptors, errno))
+    close_range(3, c_int::MAX, 0).map_err(|errno| (Step::Descriptors, errno))
+}
+
+/// A component's process keeps its streams, its channel, and what it needs to be instantiated. Nothing that owns another descriptor
+/// is dropped afterwards.
+fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, Stdio), Failure> {
+    let at = |errno| (Step::Descriptors, errno);
+    // SAFETY: descriptor 3 is the launcher's own channel (see `launcher::take_channel`), of which this process has no more use.
+    #[allow(unsafe_code)]
+    let placed = unsafe { libc::dup2(channel.as_raw_fd(), CHANNEL) };
+    Errno::result(placed).map_err(at)?;
+    let mut first = CHANNEL + 1;
+    for fd in kept.iter().filter(|fd| **fd > CHANNEL) {
+        if first < *fd {
+            close_range(first, *fd - 1, 0).map_err(at)?;
+        }
+        first = *fd + 1;
+    }
+    close_range(first, c_int::MAX, 0).map_err(at)?;
+    // SAFETY: all four were just put in place, and nothing else in this process owns them: the standard library's streams borrow.
+    #[allow(unsafe_code)]
+    unsafe {
+        let stdio = Stdio {
+            stdin: File::from_raw_fd(0),
+            stdout: File::from_raw_fd(1),
+            stderr: File::from_raw_fd(2),
+        };
+        Ok((OwnedFd::from_raw_fd(CHANNEL), stdio))
+    }
 }
 
 fn replace_environment(env: &[(String, String)]) {

@@ -5,8 +5,8 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::invocation::{Answer, Asker, Control, Invocation, Question, Report};
 use super::link::{Launcher, Link};
-use super::run::{Control, Invocation, Report};
 use super::service::Service;
 use crate::model::RunId;
 
@@ -32,6 +32,15 @@ pub enum RunEvent {
         run: RunId,
         /// Its process id.
         pid: i32,
+    },
+    /// A component asks for something, and waits for the answer.
+    Asked {
+        /// Who asks.
+        asker: Asker,
+        /// What it asks for; untrusted.
+        question: Question,
+        /// To be given exactly once.
+        answer: Answer,
     },
     /// A run has ended: its process has been waited for, or could not be started.
     Ended {

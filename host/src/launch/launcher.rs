@@ -1,6 +1,6 @@
 //! The launcher: a process with one thread that turns requests into processes.
 //!
-//! It must stay small: never compile, never talk to ZooKeeper, keep nothing between requests. It ends when the daemon's end of the
+//! It must stay small: never compile, never talk to ZooKeeper, keep nothing between requests but the native code of components. It ends when the daemon's end of the
 //! socket closes.
 
 use std::fs::File;
@@ -14,8 +14,10 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 
 use super::child::{Parent, Prepared};
+use super::vfork::ChildStack;
 use super::wire::{Reply, Step, receive_request, send_reply};
 use crate::model::FunctionAction;
+use crate::sandbox::Loaded;
 
 /// What an action process runs when it is not a program of its own. A table of functions, so that this module need not know the
 /// modules that implement them.
@@ -35,21 +37,27 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let _ = prctl::set_name(c"twitcher-launch");
     let channel = take_channel()?;
     let ignored = ignored_signals();
+    let stack = if may_share_memory() {
+        Some(ChildStack::new()?)
+    } else {
+        None
+    };
     let parent = Parent {
         channel: channel.as_fd(),
         bodies,
         ignored: &ignored,
+        stack: stack.as_ref(),
     };
+    let mut components = Loaded::default();
     while let Some(received) = receive_request(channel.as_fd())? {
-        let outcome = match (received.message, <[OwnedFd; 3]>::try_from(received.fds)) {
-            (Ok(request), Ok(stdio)) => {
+        let outcome = match received.message {
+            Ok(request) => {
                 let seq = request.seq;
-                Prepared::new(request, stdio)
+                Prepared::new(request, received.fds, &mut components)
                     .and_then(|prepared| prepared.spawn(&parent))
                     .map_err(|(step, errno)| (seq, step, errno))
             }
-            (Ok(request), Err(_)) => Err((request.seq, Step::Decode, Errno::EBADMSG)),
-            (Err(seq), _) => Err((seq, Step::Decode, Errno::EBADMSG)),
+            Err(seq) => Err((seq, Step::Decode, Errno::EBADMSG)),
         };
         if let Err((seq, step, errno)) = outcome {
             send_reply(
@@ -72,9 +80,16 @@ fn take_channel() -> io::Result<OwnedFd> {
     #[allow(unsafe_code)]
     let channel = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(high) };
     let null = File::open("/dev/null")?;
-    debug_assert!(null.as_raw_fd() > 2);
+    // Nothing but the standard streams is open yet, so the channel is descriptor 3: children count on it.
+    debug_assert!(channel.as_raw_fd() == 3 && null.as_raw_fd() > 3);
     dup2_stdin(null.as_fd())?;
     Ok(channel)
+}
+
+/// A process that has become its user's and still shares root's memory must be out of that user's reach. The kernel sees to that by
+/// making the memory undumpable when the user changes, unless the administrator has told it otherwise.
+fn may_share_memory() -> bool {
+    std::fs::read_to_string("/proc/sys/fs/suid_dumpable").is_ok_and(|setting| matches!(setting.trim(), "0" | "2"))
 }
 
 fn ignore(which: Signal) -> io::Result<()> {

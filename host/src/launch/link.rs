@@ -3,13 +3,13 @@
 //! It must not know what runs: it starts the process, sends nothing and keeps nothing between replies.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -92,6 +92,11 @@ impl Link {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.launcher.socket.as_fd()
+    }
+
+    /// From now on nothing can be said to us. What was said before can still be read.
+    pub(super) fn hang_up(&self) -> io::Result<()> {
+        Ok(shutdown(self.fd().as_raw_fd(), Shutdown::Read)?)
     }
 
     /// The next reply, if there is one. Does not ask tokio whether there is: a process says that it failed before it exits, so after

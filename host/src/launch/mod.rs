@@ -11,28 +11,35 @@
 //! clones may run any code, and cloning it is cheap. `CLONE_PARENT` makes actions the daemon's children: the daemon waits for
 //! them itself, with their resource usage, and loses nothing when the launcher dies.
 //!
-//! It is the child itself that says [`wire::Reply::Started`], as its first act, on the launcher's socket. So when that socket
-//! reports its end, which takes the death of the launcher and of every child that has not executed its program yet, a request
-//! without an answer was never carried out: it is sent to the next launcher and nothing runs twice.
+//! It is the child itself that says [`wire::Reply::Started`], as its first act, on the launcher's socket, and a child that cannot say
+//! it ends. So once the daemon has closed that socket to further messages, a request without an answer is not carried out any more:
+//! it is sent to the next launcher and nothing runs twice.
 //!
 //! This module must not know what a watch is, when it runs, or where its data came from.
 
 mod child;
 mod client;
+mod interrupt;
+mod invocation;
 mod launcher;
 mod link;
 mod memfd;
 mod output;
+mod patience;
 mod polled;
 mod process;
 mod run;
 mod service;
+mod stream;
 mod survivor;
+mod talk;
+mod vfork;
 pub mod wire;
 
 pub use client::{LaunchError, Launches, RunEvent};
+pub use invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Question, Report};
 pub use launcher::{Bodies, main as launcher_main};
 pub use link::Launcher;
 pub use process::release_free_memory;
-pub use run::{Control, Invocation, Report};
+
 pub use survivor::ProcessName;

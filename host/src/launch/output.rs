@@ -4,6 +4,10 @@
 
 use std::collections::VecDeque;
 
+use tracing::warn;
+
+use super::invocation::{Captured, Invocation};
+
 /// How much a run may add to the log, in bytes; each line counts [`LINE_COST`] more than its text.
 pub const LOGGED: usize = 1024 * 1024;
 /// What the log adds to a line, about: a flood of empty lines is a flood too.
@@ -64,6 +68,13 @@ pub struct Output {
     total: usize,
     logged: usize,
     tail: VecDeque<u8>,
+    /// Where it goes instead of the log, for a run whose output is captured.
+    pub captured: Option<Captured>,
+}
+
+/// Says that no more of a run's output is logged.
+pub fn log_end(run: &Invocation) {
+    warn!(watch = &*run.watch, run_id = %run.run, limit = LOGGED, "further output of this run is not logged");
 }
 
 /// Whether a line is logged.

@@ -10,39 +10,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, read};
+use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, error, info, trace, warn};
 
-use super::output::{self, Lines, Logging, Output};
-use super::polled::{forget_readiness, polled};
+use super::client::RunEvent;
+use super::invocation::{Answer, Asker, Captured, Control, Invocation, Question, Report};
+use super::output::{self, Logging, Output};
+use super::polled::polled;
 use super::process::{Family, pidfd_signal};
+use super::stream::{Stream, log_line};
+use super::talk::Talk;
 use super::wire::Task;
-use crate::model::{Outcome, ProcessSettings, RunId};
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct Invocation {
-    /// Identifies the run.
-    pub run: RunId,
-    /// Name of the watch, for the log.
-    pub watch: Arc<str>,
-    /// The program or function.
-    pub task: Task,
-    /// The whole environment; `TWITCHER_RUN_ID` is added.
-    pub env: Vec<(String, String)>,
-    /// How the process is set up and how long it may take.
-    pub process: Arc<ProcessSettings>,
-    /// What the action gets on stdin, unless its settings say otherwise.
-    pub stdin: Bytes,
-}
+use crate::model::{Failure, Outcome};
+use crate::sandbox::channel::{Denied, Ended, FromAction, Level, Reason, ToAction};
 
 /// Why a run is ended before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,56 +37,20 @@ enum StopReason {
     /// Its timeout passed.
     Timeout,
     /// A newer update, or the daemon stops.
-    Requested,
+    Requested(Reason),
 }
 
-/// What can be done to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Sends a signal to the main process.
-    Notify(Signal),
-    /// SIGTERM to the process group, SIGKILL after the settings' `kill_after`.
-    Terminate,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// From the process's first instant until it was waited for.
-    pub elapsed: Duration,
-    /// Largest resident set of the process or a child it waited for, in KiB.
-    pub max_rss_kib: u64,
-    /// User and system time of the process and the children it waited for.
-    pub cpu: Duration,
-    /// Page faults served without I/O, of the process and the children it waited for.
-    pub minor_faults: u64,
-    /// The last 64 KiB of what it wrote to stdout and stderr.
-    pub output_tail: Vec<u8>,
-    /// How much it wrote, in bytes.
-    pub output_bytes: usize,
-}
-
-impl Report {
-    /// Of a run that never had a process.
-    pub(super) fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            elapsed: Duration::ZERO,
-            max_rss_kib: 0,
-            cpu: Duration::ZERO,
-            minor_faults: 0,
-            output_tail: Vec::new(),
-            output_bytes: 0,
+impl StopReason {
+    fn told(self) -> Reason {
+        match self {
+            StopReason::Timeout => Reason::Timeout,
+            StopReason::Requested(reason) => reason,
         }
     }
 }
 
 /// How long the output of a run is left alone between two reads, once it is too much to be logged.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
-/// Size of a flooded pipe, in bytes: with the pause it bounds what is read to 500 MB a second.
-const FLOOD_PIPE: i32 = 1024 * 1024;
 
 /// How often a terminated run's leftovers are looked for.
 const FAMILY_POLL: Duration = Duration::from_millis(25);
@@ -108,7 +59,13 @@ const FAMILY_GRACE: Duration = Duration::from_secs(2);
 /// Most runs whose output is read after they have ended, because a process they left behind holds it open.
 pub(super) const MAX_LINGERING: usize = 256;
 
-/// A started process with the daemon's ends of its streams.
+/// The daemon's ends of a process's streams, and of its channel if it is a component's.
+pub(super) struct Ends {
+    pub(super) output: [OwnedFd; 2],
+    pub(super) channel: Option<OwnedFd>,
+}
+
+/// A started process.
 pub(super) struct Run {
     invocation: Invocation,
     pid: Pid,
@@ -116,6 +73,10 @@ pub(super) struct Run {
     streams: [Stream; 2],
     output: Output,
     control: mpsc::UnboundedReceiver<Control>,
+    talk: Option<Talk>,
+    events: mpsc::UnboundedSender<RunEvent>,
+    /// Weak, so that the run still notices when the daemon lets go of it.
+    answers: mpsc::WeakUnboundedSender<Control>,
     started: Instant,
     stopping: Option<Stopping>,
     /// The output is a flood and is not read until then.
@@ -124,20 +85,16 @@ pub(super) struct Run {
 
 struct Stopping {
     reason: StopReason,
+    /// A component is interrupted then, if it has not stopped by itself.
+    term_at: Option<Instant>,
     kill_at: Instant,
     killed: bool,
-}
-
-struct Stream {
-    name: &'static str,
-    pipe: Option<AsyncFd<OwnedFd>>,
-    lines: Lines,
-    wide: bool,
 }
 
 enum Wake {
     Exited,
     Stream(usize),
+    Talk,
     Control(Option<Control>),
     Deadline,
     Resume,
@@ -148,16 +105,22 @@ impl Run {
         invocation: Invocation,
         pid: Pid,
         pidfd: OwnedFd,
-        stdio: [OwnedFd; 2],
-        control: mpsc::UnboundedReceiver<Control>,
+        ends: Ends,
+        (answers, control): (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
+        events: mpsc::UnboundedSender<RunEvent>,
     ) -> io::Result<Self> {
-        let [stdout, stderr] = stdio;
+        let [stdout, stderr] = ends.output;
+        let mut output = Output::default();
+        output.captured = invocation.capture.then(Captured::default);
         Ok(Self {
             invocation,
             pid,
             pidfd: polled(pidfd, Interest::READABLE)?,
             streams: [Stream::new("stdout", stdout)?, Stream::new("stderr", stderr)?],
-            output: Output::default(),
+            output,
+            talk: ends.channel.map(Talk::new).transpose()?,
+            events,
+            answers: answers.downgrade(),
             control,
             started: Instant::now(),
             stopping: None,
@@ -176,18 +139,33 @@ impl Run {
                     yield_now().await;
                     self.slow_down_flood();
                 }
-                Wake::Control(Some(Control::Notify(signal))) => {
-                    let _ = pidfd_signal(self.pidfd.as_fd(), signal);
+                Wake::Talk => {
+                    self.listen();
+                    yield_now().await;
+                    self.slow_down_flood();
                 }
-                Wake::Control(Some(Control::Terminate)) => self.stop(StopReason::Requested).await,
+                Wake::Control(Some(Control::Notify(signal))) => match &mut self.talk {
+                    Some(talk) => talk.tell(&ToAction::Cancel(Reason::Superseded)),
+                    None => drop(pidfd_signal(self.pidfd.as_fd(), signal)),
+                },
+                Wake::Control(Some(Control::Tell(answer))) => {
+                    if let Some(talk) = &mut self.talk {
+                        talk.tell(&answer);
+                    }
+                }
+                Wake::Control(Some(Control::Terminate(reason))) => self.stop(StopReason::Requested(reason)).await,
                 Wake::Resume => self.paused_until = None,
                 // The daemon has let go of this run; it goes on by itself.
                 Wake::Control(None) => {}
                 Wake::Deadline => match &mut self.stopping {
                     None => self.stop(StopReason::Timeout).await,
                     Some(stopping) => {
-                        stopping.killed = true;
-                        self.signal_family(Signal::SIGKILL).await;
+                        let signal = match stopping.term_at.take() {
+                            Some(_) => Signal::SIGTERM,
+                            None => Signal::SIGKILL,
+                        };
+                        stopping.killed = signal == Signal::SIGKILL;
+                        self.signal_family(signal).await;
                     }
                 },
             }
@@ -199,9 +177,17 @@ impl Run {
         for index in 0..self.streams.len() {
             self.log_stream(index);
         }
+        // What it said last is there after its end like its output.
+        self.listen();
         self.let_streams_linger(lingering);
+        let ended = self.talk.as_mut().and_then(Talk::take_ended);
+        let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
+        let outcome = self.outcome(status, ended);
+        let captured = self.output.captured.take();
         let report = Report {
-            outcome: outcome(status, self.stopping.as_ref().map(|stopping| stopping.reason)),
+            outcome,
+            captured,
+            timing,
             elapsed: self.started.elapsed(),
             max_rss_kib: usage.ru_maxrss.max(0) as u64,
             cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
@@ -215,7 +201,7 @@ impl Run {
     async fn wake(&mut self) -> Wake {
         let deadline = match &self.stopping {
             Some(stopping) if stopping.killed => None,
-            Some(stopping) => Some(stopping.kill_at),
+            Some(stopping) => Some(stopping.term_at.unwrap_or(stopping.kill_at)),
             None => self
                 .invocation
                 .process
@@ -223,12 +209,19 @@ impl Run {
                 .and_then(|timeout| self.started.checked_add(timeout)),
         };
         let [stdout, stderr] = &self.streams;
+        let talk = async {
+            match &self.talk {
+                Some(talk) => talk.ready().await,
+                None => std::future::pending().await,
+            }
+        };
         let reading = self.paused_until.is_none();
         let connected = !self.control.is_closed() || !self.control.is_empty();
         tokio::select! {
             _ = self.pidfd.readable() => Wake::Exited,
             () = stdout.readable(), if stdout.pipe.is_some() && reading => Wake::Stream(0),
             () = stderr.readable(), if stderr.pipe.is_some() && reading => Wake::Stream(1),
+            () = talk, if reading => Wake::Talk,
             () = sleep_until(self.paused_until.unwrap_or(self.started)), if !reading => Wake::Resume,
             control = self.control.recv(), if connected => Wake::Control(control),
             () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
@@ -239,13 +232,21 @@ impl Run {
         if self.stopping.is_some() {
             return;
         }
-        let kill_at = Instant::now() + self.invocation.process.kill_after;
+        let (now, kill_after) = (Instant::now(), self.invocation.process.kill_after);
+        // A component is asked; a signal would be its end.
+        let term_at = self.talk.as_mut().map(|talk| {
+            talk.tell(&ToAction::Cancel(reason.told()));
+            now + kill_after / 2
+        });
         self.stopping = Some(Stopping {
             reason,
-            kill_at,
+            term_at,
+            kill_at: now + kill_after,
             killed: false,
         });
-        self.signal_family(Signal::SIGTERM).await;
+        if term_at.is_none() {
+            self.signal_family(Signal::SIGTERM).await;
+        }
     }
 
     /// Output beyond what is logged is of little worth: it is read in bursts, so that the writer waits for the daemon rather than
@@ -305,6 +306,93 @@ impl Run {
         }
     }
 
+    /// Takes in what a component says.
+    fn listen(&mut self) {
+        let Some(mut talk) = self.talk.take() else { return };
+        talk.write();
+        talk.read(|message| self.heard(message));
+        if talk.is_closed() && self.stopping.is_none() {
+            // It may be on its way out. If it is not, it broke the rules, and nobody will answer it.
+            trace!(run_id = %self.invocation.run, "the component's channel is closed");
+        }
+        self.talk = Some(talk);
+    }
+
+    fn heard(&mut self, message: FromAction) {
+        let question = match message {
+            FromAction::Log { level, message, fields } => return self.log_record(level, &message, fields),
+            FromAction::Denied(denied) => return self.log_denied(&denied),
+            FromAction::Command { name, args, stdin } => Question::Command { name, args, stdin },
+            FromAction::Znode(request) => Question::Znode(request),
+            FromAction::Ended(..) => return,
+        };
+        // Without a daemon to ask there is no answer; the run's timeout ends it.
+        let run = &self.invocation;
+        if let (Some(answers), Task::Wasm(task)) = (self.answers.upgrade(), &run.task) {
+            let _ = self.events.send(RunEvent::Asked {
+                asker: Asker {
+                    run: run.run,
+                    watch: Arc::clone(&run.watch),
+                    action: Arc::clone(&task.action),
+                    process: Arc::clone(&run.process),
+                    env: run.env.clone(),
+                },
+                question,
+                answer: Answer(answers),
+            });
+        }
+    }
+
+    fn log_record(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = [message, &*fields.join(" ")].join(if fields.is_empty() { "" } else { " " });
+        let run = &self.invocation;
+        match self.output.log(text.as_bytes()) {
+            Logging::On => {
+                let text = output::printable(text.as_bytes());
+                let (watch, run_id) = (&*run.watch, run.run);
+                match level {
+                    Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
+                    Level::Debug => debug!(target: "twitcher::action", watch, %run_id, "{text}"),
+                    Level::Info => info!(target: "twitcher::action", watch, %run_id, "{text}"),
+                    Level::Warn => warn!(target: "twitcher::action", watch, %run_id, "{text}"),
+                    Level::Error => error!(target: "twitcher::action", watch, %run_id, "{text}"),
+                }
+            }
+            Logging::EndsHere => output::log_end(run),
+            Logging::Off => {}
+        }
+    }
+
+    fn log_denied(&mut self, denied: &Denied) {
+        let (what, add) = denied.words();
+        let line = format!("denied: {what}; to allow it, add {add}");
+        match self.output.log(line.as_bytes()) {
+            Logging::On => {
+                let line = output::printable(line.as_bytes());
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
+            }
+            Logging::EndsHere => output::log_end(&self.invocation),
+            Logging::Off => {}
+        }
+    }
+
+    /// How it ended: what the kernel says of the process, and what the component says of itself.
+    fn outcome(&mut self, status: i32, ended: Option<Ended>) -> Outcome {
+        if let Some(Ended::Failed(_, message)) = &ended {
+            // Where a component trapped is worth many lines.
+            for line in message.lines().skip(1) {
+                log_line(line.as_bytes(), "trap", &mut self.output, &self.invocation);
+            }
+        }
+        match (self.stopping.as_ref().map(|stopping| stopping.reason), outcome(status)) {
+            (Some(StopReason::Timeout), _) => Outcome::TimedOut,
+            (Some(StopReason::Requested(_)), _) => Outcome::Terminated,
+            (None, exited @ Outcome::Exited(_)) if self.talk.is_some() => said(ended, exited),
+            (None, exited) => exited,
+        }
+    }
+
     fn log_stream(&mut self, index: usize) {
         self.streams[index].log(&mut self.output, &self.invocation);
     }
@@ -330,108 +418,32 @@ impl Run {
     }
 }
 
-impl Stream {
-    fn new(name: &'static str, fd: OwnedFd) -> io::Result<Self> {
-        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let pipe = polled(fd, Interest::READABLE)?;
-        Ok(Self {
-            name,
-            pipe: Some(pipe),
-            lines: Lines::default(),
-            wide: false,
-        })
-    }
-
-    fn take(&mut self) -> Self {
-        Self {
-            name: self.name,
-            pipe: self.pipe.take(),
-            lines: std::mem::take(&mut self.lines),
-            wide: self.wide,
-        }
-    }
-
-    fn widen(&mut self) {
-        if let Some(pipe) = self.pipe.as_ref().filter(|_| !self.wide) {
-            // Refused when the user has too many large pipes: then it stays slow.
-            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(FLOOD_PIPE));
-            self.wide = true;
-        }
-    }
-
-    async fn readable(&self) {
-        if let Some(pipe) = &self.pipe {
-            let _ = pipe.readable().await;
-        }
-    }
-
-    async fn linger(mut self, run: Invocation, _permit: OwnedSemaphorePermit) {
-        let mut output = Output::default();
-        while self.pipe.is_some() {
-            self.readable().await;
-            self.log(&mut output, &run);
-            yield_now().await;
-        }
-    }
-
-    /// Reads what is there, up to what a pipe holds so that a flood does not hold up other watches, and logs it. It does not ask tokio whether
-    /// there is anything: after the process has ended, its last words are there even if the poller has not been told yet.
-    fn log(&mut self, output: &mut Output, run: &Invocation) {
-        let mut buffer = [0u8; 16 * 1024];
-        let reads = if self.wide {
-            FLOOD_PIPE as usize / buffer.len()
-        } else {
-            4
-        };
-        for _ in 0..reads {
-            let Some(pipe) = &self.pipe else { return };
-            match read(pipe.as_fd(), &mut buffer) {
-                Ok(length) if length > 0 => self.log_bytes(&buffer[..length], output, run),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    // Tokio is to forget its readiness, so that the next wait is for something new.
-                    forget_readiness(pipe, Interest::READABLE);
-                    return;
-                }
-                Ok(_) | Err(_) => {
-                    self.pipe = None;
-                    self.lines.finish(|line| log_line(line, self.name, output, run));
-                }
-            }
-        }
-    }
-
-    fn log_bytes(&mut self, bytes: &[u8], output: &mut Output, run: &Invocation) {
-        output.note(bytes);
-        if !output.is_flood() {
-            let name = self.name;
-            self.lines.push(bytes, |line| log_line(line, name, output, run));
-        }
+/// What a component says of its end, if it had one of its own.
+fn said(ended: Option<Ended>, exited: Outcome) -> Outcome {
+    match ended {
+        Some(Ended::Success) => exited,
+        Some(Ended::Code(code)) => Outcome::Exited(i32::from(code)),
+        Some(Ended::Failed(failure, message)) => Outcome::Failed {
+            failure,
+            message: output::printable(message.lines().next().unwrap_or_default().as_bytes()),
+        },
+        Some(Ended::NotCalled { step, errno }) => Outcome::LaunchFailed { step, errno },
+        // Not even a success is one if nobody says so.
+        None => Outcome::Failed {
+            failure: Failure::Trap,
+            message: "its process ended without a word".to_owned(),
+        },
     }
 }
 
-fn log_line(line: &[u8], stream: &'static str, output: &mut Output, run: &Invocation) {
-    match output.log(line) {
-        Logging::On => {
-            let text = output::printable(line);
-            info!(target: "twitcher::output", watch = &*run.watch, run_id = %run.run, stream, "{text}");
-        }
-        Logging::EndsHere => warn!(watch = &*run.watch, run_id = %run.run, limit = output::LOGGED,
-            "further output of this run is not logged"),
-        Logging::Off => {}
-    }
-}
-
-fn outcome(status: i32, stopped: Option<StopReason>) -> Outcome {
-    match stopped {
-        Some(StopReason::Timeout) => Outcome::TimedOut,
-        Some(StopReason::Requested) => Outcome::Terminated,
-        None if libc::WIFSIGNALED(status) => Outcome::Signaled {
+fn outcome(status: i32) -> Outcome {
+    if libc::WIFSIGNALED(status) {
+        return Outcome::Signaled {
             signal: libc::WTERMSIG(status),
             core: libc::WCOREDUMP(status),
-        },
-        None => Outcome::Exited(libc::WEXITSTATUS(status)),
+        };
     }
+    Outcome::Exited(libc::WEXITSTATUS(status))
 }
 
 /// Waits for a process that has ended.

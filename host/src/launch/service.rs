@@ -3,6 +3,7 @@
 //! It must not know when or why an action runs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,22 +19,26 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use super::client::{Command, RunEvent};
+use super::invocation::{Control, Invocation, Report};
 use super::link::{Launcher, Link, Sending};
 use super::memfd;
+use super::patience::Patience;
 use super::polled::forget_readiness;
 use super::process::{RUN_ID_VARIABLE, pidfd_open};
-use super::run::{Control, Invocation, MAX_LINGERING, Report, Run};
+use super::run::{Ends, MAX_LINGERING, Run};
+use super::talk;
 use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_request};
 use crate::model::{Outcome, RunId};
+use crate::sandbox::channel::Reason;
+use crate::sandbox::confine::process_limits;
 
 /// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
 const MAX_IN_FLIGHT: usize = 32;
-/// How long after its death a launcher's children may take to say that they exist.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the first attempt to replace a launcher waits; doubled each time one dies within a minute, up to 64 times as long.
 const RESPAWN_DELAY: Duration = Duration::from_millis(50);
 /// How many launchers may die with a request unanswered before it is given up.
 const MAX_DEATHS: u32 = 5;
+
 /// A run that has no process yet.
 struct Pending {
     invocation: Invocation,
@@ -44,8 +49,9 @@ struct Pending {
 /// A request that the launcher has, or had when it died.
 struct InFlight {
     pending: Pending,
-    stdio: [OwnedFd; 2],
-    terminate: bool,
+    ends: Ends,
+    /// It is to be terminated as soon as it has started.
+    terminate: Option<Reason>,
 }
 
 struct Reaped {
@@ -72,6 +78,7 @@ pub(super) struct Service {
     lingering: Arc<Semaphore>,
     null: OwnedFd,
     saturated: bool,
+    patience: Patience,
 }
 
 impl Service {
@@ -99,6 +106,7 @@ impl Service {
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             null,
             saturated: false,
+            patience: Patience::default(),
         }
     }
 
@@ -108,6 +116,7 @@ impl Service {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.flush();
+            let silence_ends = self.patience.ends();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Launch(invocation)) => self.waiting.push_back(Pending { invocation, deaths: 0 }),
@@ -118,6 +127,7 @@ impl Service {
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
                 _ = self.link.pidfd.readable() => self.replace_launcher().await,
+                () = sleep_until(silence_ends.unwrap_or(self.link.since)), if silence_ends.is_some() => self.give_up_launcher(),
                 _ = children.recv() => self.reap_orphans(),
                 _ = sweep.tick() => self.reap_orphans(),
             }
@@ -148,13 +158,14 @@ impl Service {
 
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
-            Ok((seq, stdio)) => {
+            Ok((seq, ends)) => {
+                self.patience.sent(Instant::now());
                 self.in_flight.insert(
                     seq,
                     InFlight {
                         pending,
-                        stdio,
-                        terminate: false,
+                        ends,
+                        terminate: None,
                     },
                 );
             }
@@ -178,7 +189,7 @@ impl Service {
         }
     }
 
-    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, [OwnedFd; 2])> {
+    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends)> {
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
         let data;
@@ -189,26 +200,42 @@ impl Service {
             self.null.as_fd()
         };
         let seq = self.next_seq;
-        send_request(
-            self.link.fd(),
-            &request(seq, invocation),
-            [stdin, stdout_end.as_fd(), stderr_end.as_fd()],
-        )?;
+        let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
+        let may_share = self.patience.may_share(Instant::now());
+        let request = request(seq, invocation, may_share);
+        let channel = match &invocation.task {
+            Task::Exec(_) | Task::Function(_) => {
+                send_request(self.link.fd(), &request, &stdio)?;
+                None
+            }
+            Task::Wasm(task) => {
+                let native = File::open(&task.action.component.native)?;
+                let (ours, theirs) = talk::pair()?;
+                let [stdin, stdout, stderr] = stdio;
+                send_request(
+                    self.link.fd(),
+                    &request,
+                    &[stdin, stdout, stderr, native.as_fd(), theirs.as_fd()],
+                )?;
+                Some(ours)
+            }
+        };
         self.next_seq += 1;
-        Ok((seq, [stdout, stderr]))
+        let output = [stdout, stderr];
+        Ok((seq, Ends { output, channel }))
     }
 
     fn control(&mut self, run: RunId, control: Control) {
         if let Some(to) = self.running.get(&run) {
             // A run that has just ended hears no more.
             let _ = to.send(control);
-        } else if control == Control::Terminate {
+        } else if let Control::Terminate(reason) = control {
             if let Some(launch) = self
                 .in_flight
                 .values_mut()
                 .find(|launch| launch.pending.invocation.run == run)
             {
-                launch.terminate = true;
+                launch.terminate = Some(reason);
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
                 self.end(run, Report::of(Outcome::Terminated));
@@ -229,13 +256,29 @@ impl Service {
                     return;
                 }
             }
+            self.patience.answered(Instant::now(), !self.in_flight.is_empty());
+        }
+    }
+
+    /// The launcher has not answered for long: it waits for a process that cannot execute its program, which goes on by itself.
+    fn give_up_launcher(&mut self) {
+        // It may be this task that was held up.
+        self.read_replies();
+        let now = Instant::now();
+        if self.patience.ends().is_some_and(|end| now >= end) {
+            warn!(
+                unanswered = self.in_flight.len(),
+                "the launcher is held up, by a program that takes long to be loaded; replacing it"
+            );
+            self.patience.lose(now);
+            let _ = self.link.launcher.child.kill();
         }
     }
 
     fn on_started(&mut self, seq: u64, pid: Pid) {
         let Some(InFlight {
             pending: Pending { invocation, .. },
-            stdio,
+            ends,
             terminate,
         }) = self.in_flight.remove(&seq)
         else {
@@ -244,13 +287,13 @@ impl Service {
         };
         let run = invocation.run;
         let (to, control) = mpsc::unbounded_channel();
-        if terminate {
-            let _ = to.send(Control::Terminate);
+        if let Some(reason) = terminate {
+            let _ = to.send(Control::Terminate(reason));
         }
         // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
         let started = pidfd_open(pid)
             .map_err(io::Error::from)
-            .and_then(|pidfd| Run::new(invocation, pid, pidfd, stdio, control));
+            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, (to.clone(), control), self.events.clone()));
         let process = match started {
             Ok(process) => process,
             Err(error) => {
@@ -344,18 +387,12 @@ impl Service {
         let status = self.link.launcher.child.wait();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         error!(%status, running = self.running.len(), "the launcher died; starting another");
-        let end = Instant::now() + LAST_WORDS;
-        // The stream ends when no child of the old launcher is left that could still speak.
-        loop {
-            self.read_replies();
-            if self.link.closed || Instant::now() >= end {
-                break;
-            }
-            tokio::select! {
-                _ = self.link.socket.readable() => {}
-                () = sleep_until(end) => {}
-            }
+        // Its children may still speak: those that have done so count, the others will find that they cannot, and end.
+        if let Err(error) = self.link.hang_up() {
+            error!(%error, "cannot hang up on the children of the former launcher");
         }
+        self.read_replies();
+        self.patience.renew();
         let deaths = if self.link.since.elapsed() < Duration::from_secs(60) {
             self.link.deaths + 1
         } else {
@@ -393,7 +430,7 @@ impl Service {
             },
         ) in unanswered.into_iter().rev()
         {
-            if terminate {
+            if terminate.is_some() {
                 self.end(invocation.run, Report::of(Outcome::Terminated));
             } else if deaths + 1 >= MAX_DEATHS {
                 // Perhaps it is this very request that no launcher survives.
@@ -411,7 +448,7 @@ impl Service {
     }
 }
 
-fn request(seq: u64, invocation: &Invocation) -> Request {
+fn request(seq: u64, invocation: &Invocation, may_share_memory: bool) -> Request {
     let settings = &invocation.process;
     let identity = &settings.identity;
     let mut env = invocation.env.clone();
@@ -425,7 +462,11 @@ fn request(seq: u64, invocation: &Invocation) -> Request {
         groups: identity.groups.clone(),
         cwd: settings.cwd.to_string_lossy().into_owned(),
         umask: settings.umask,
-        limits: settings.limits.clone(),
+        limits: match invocation.task {
+            Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
+            Task::Wasm(_) => process_limits(&settings.limits, settings.timeout, settings.kill_after),
+        },
+        may_share_memory,
     }
 }
 
@@ -447,6 +488,10 @@ fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
         ),
         Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
         Step::Descriptors => "close inherited descriptors".to_owned(),
+        Step::Load => match &invocation.task {
+            Task::Wasm(task) => format!("load the native code of {}", task.action.component.file.display()),
+            Task::Exec(_) | Task::Function(_) => "load native code".to_owned(),
+        },
         Step::Exec => match &invocation.task {
             Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
             Task::Function(_) => "run the function".to_owned(),

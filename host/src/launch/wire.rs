@@ -5,7 +5,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -13,15 +12,17 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::{Deserialize, Serialize};
 
 use super::memfd;
-use crate::model::{Event, FunctionAction, Limit, Resource, RunId, Stat, WasmAction, WatchType, ZnodePath};
+use crate::model::{ChangeFacts, FunctionAction, Limit, Resource, WasmAction};
 
 /// Largest message in a datagram, in bytes. A larger request travels in a memfd. One page: each page that the launcher writes to after
 /// a clone costs a fault.
 const MAX_INLINE: usize = 4096;
 /// Largest request of all, in bytes: it holds no znode data, but may hold the text of a configuration file.
 const MAX_REQUEST: usize = 64 * 1024 * 1024;
-/// stdin, stdout, stderr, and a body too large to be inline.
-const MAX_FDS: usize = 4;
+/// stdin, stdout, stderr, a component's native code and its channel, and a body too large to be inline.
+const MAX_FDS: usize = 6;
+/// Length of the part of a message that says which it is, and all of it that is inline when the rest travels in a memfd.
+const HEAD: usize = 8;
 
 /// Asks the launcher to start a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub struct Request {
     pub umask: u32,
     /// Resource limits.
     pub limits: Vec<Limit>,
+    /// Whether the process may share the launcher's memory until it executes its program: faster, but the launcher waits until then.
+    pub may_share_memory: bool,
 }
 
 /// What a process does once it is set up.
@@ -57,6 +60,16 @@ pub enum Task {
     Wasm(Box<WasmTask>),
 }
 
+impl Task {
+    /// How many descriptors come with it: stdin, stdout and stderr; for a component also its native code and its channel.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Task::Exec(_) | Task::Function(_) => 3,
+            Task::Wasm(_) => 5,
+        }
+    }
+}
+
 /// A component to run, with what it is told of the change. Its native code and its channel to the daemon come as descriptors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WasmTask {
@@ -64,27 +77,6 @@ pub struct WasmTask {
     pub action: Arc<WasmAction>,
     /// What it is told.
     pub change: ChangeFacts,
-}
-
-/// What a component is told of the change that it runs for, besides the data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChangeFacts {
-    /// The run.
-    pub run: RunId,
-    /// Name of the watch.
-    pub watch: Arc<str>,
-    /// The watched node.
-    pub path: ZnodePath,
-    /// What of it is watched: tells what the data is.
-    pub watch_type: WatchType,
-    /// Why it runs.
-    pub event: Event,
-    /// The node's stat; none while it is absent.
-    pub stat: Option<Stat>,
-    /// Counted from 1.
-    pub attempt: u32,
-    /// Time until the run is ended; none is for ever.
-    pub timeout: Option<Duration>,
 }
 
 /// Says what became of a request.
@@ -136,6 +128,8 @@ pub enum Step {
     Chdir,
     /// No other descriptor is inherited.
     Descriptors,
+    /// The component's native code was loaded.
+    Load,
     /// The program was executed.
     Exec,
 }
@@ -148,16 +142,16 @@ pub struct Received<T> {
     pub fds: Vec<OwnedFd>,
 }
 
-/// Sends a request with the three standard streams of the process. `EAGAIN` when the launcher is behind.
-pub fn send_request(socket: BorrowedFd<'_>, request: &Request, stdio: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+/// Sends a request with the descriptors that [`Task::descriptors`] tells. `EAGAIN` when the launcher is behind.
+pub fn send_request(socket: BorrowedFd<'_>, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = encode(request.seq, request)?;
-    let mut fds: Vec<RawFd> = stdio.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     if body.len() <= MAX_INLINE {
         return send(socket, &body, &fds);
     }
     let large = memfd::sealed(c"twitcher-request", &body)?;
     fds.push(large.as_raw_fd());
-    send(socket, &body[..8], &fds)
+    send(socket, &body[..HEAD], &fds)
 }
 
 /// Receives a request; `None` at the end of the stream.
@@ -165,16 +159,16 @@ pub fn receive_request(socket: BorrowedFd<'_>) -> io::Result<Option<Received<Req
     let Some((mut body, mut fds)) = receive(socket)? else {
         return Ok(None);
     };
-    if fds.len() == MAX_FDS
+    if body.len() == HEAD
         && let Some(large) = fds.pop()
     {
         body = memfd::read_all(large, MAX_REQUEST)?;
     }
-    let message = if fds.len() == 3 {
-        decode(&body)
-    } else {
-        Err(seq_of(&body))
-    };
+    let seq = seq_of(&body);
+    let message = decode(&body).and_then(|request| match request.task.descriptors() == fds.len() {
+        true => Ok(request),
+        false => Err(seq),
+    });
     Ok(Some(Received { message, fds }))
 }
 
@@ -206,7 +200,7 @@ fn encode(seq: u64, message: &Request) -> io::Result<Vec<u8>> {
 
 fn decode(body: &[u8]) -> Result<Request, u64> {
     let seq = seq_of(body);
-    let rest = body.get(8..).ok_or(seq)?;
+    let rest = body.get(HEAD..).ok_or(seq)?;
     postcard::from_bytes::<Request>(rest)
         .ok()
         .filter(|request| request.seq == seq)
@@ -252,7 +246,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>
         return Ok(None);
     }
     // A message that was cut does not decode; its descriptors are closed with it.
-    let kept = if whole { length } else { 8.min(length) };
+    let kept = if whole { length } else { HEAD.min(length) };
     Ok(Some((body[..kept].to_vec(), fds)))
 }
 
@@ -282,6 +276,7 @@ mod tests {
                 soft: 0,
                 hard: u64::MAX,
             }],
+            may_share_memory: true,
         }
     }
 
@@ -290,7 +285,7 @@ mod tests {
         let (ours, theirs) = pair();
         let null = File::open("/dev/null").unwrap();
         for size in [0, MAX_INLINE, 5_000_000] {
-            send_request(ours.as_fd(), &request(size), [null.as_fd(); 3]).unwrap();
+            send_request(ours.as_fd(), &request(size), &[null.as_fd(); 3]).unwrap();
             let got = receive_request(theirs.as_fd()).unwrap().unwrap();
             assert_eq!(got.message, Ok(request(size)));
             assert_eq!(got.fds.len(), 3);

@@ -1,13 +1,16 @@
 //! Where observations come from: a ZooKeeper ensemble or a local directory tree.
 //!
-//! A source is told which znodes are watched and says what state they are in. It must not know what is done about it: no
+//! A source is told which znodes are watched and says what state they are in; and it reads and writes single znodes on request. It
+//! must not know what is done about it: no
 //! actions, no run modes, no configuration files.
 
 pub mod tree;
+mod znodes;
 pub mod zookeeper;
 
 use tokio::sync::mpsc;
 
+pub use self::znodes::{Denial, Refusal, ZnodeError, Znodes};
 use crate::model::{Observation, WatchId, WatchType, ZnodePath};
 
 /// A znode to be watched for one watch of the configuration. Several may name the same znode.
@@ -43,13 +46,16 @@ pub enum Report {
     Armed,
 }
 
-/// The two ends by which the daemon talks with a source. Dropping it ends the source's tasks.
+/// The ends by which the daemon talks with a source. Dropping it ends the source's tasks; what serves requests for single znodes
+/// ends with the last clone of [`Source::znodes`].
 #[derive(Debug)]
 pub struct Source {
     /// Tells the source what to watch; unbounded because the daemon must never wait for a source.
     pub changes: mpsc::UnboundedSender<Change>,
     /// What the source says; bounded: a source that is not listened to waits, and reads the state anew when it can go on.
     pub reports: mpsc::Receiver<Report>,
+    /// Reads and writes single znodes.
+    pub znodes: Znodes,
 }
 
 impl Source {
@@ -58,6 +64,7 @@ impl Source {
         Self {
             changes: mpsc::unbounded_channel().0,
             reports: mpsc::channel(1).1,
+            znodes: Znodes::ended(),
         }
     }
 }

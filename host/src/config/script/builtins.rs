@@ -23,9 +23,9 @@ use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkPagablePanic, St
 use super::arguments::Places;
 use super::{ScriptError, Session, convert, live};
 use crate::config::field_types::constants;
-use crate::config::fields;
 use crate::config::json::WATCHES_MAX;
-use crate::config::value::{Field, Item, Registration};
+use crate::config::value::{ComponentCall, Field, Item, Registration};
+use crate::config::{component_fields, fields};
 
 /// Everything that a file can use without loading it.
 pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
@@ -70,6 +70,32 @@ impl fmt::Display for Exec {
 
 #[starlark_value(type = "Exec")]
 impl<'v> StarlarkValue<'v> for Exec {}
+
+/// What `Wasm(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Wasm {
+    #[allocative(skip)]
+    pub(super) call: Arc<ComponentCall>,
+}
+
+starlark_simple_value!(Wasm);
+
+impl fmt::Display for Wasm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let component = self
+            .call
+            .arguments
+            .iter()
+            .find(|field| field.name == component_fields::REF);
+        match component.map(|field| &field.value) {
+            Some(value) => write!(f, "Wasm({value})"),
+            None => f.write_str("Wasm()"),
+        }
+    }
+}
+
+#[starlark_value(type = "Wasm")]
+impl<'v> StarlarkValue<'v> for Wasm {}
 
 #[starlark_module]
 fn registering(builder: &mut GlobalsBuilder) {
@@ -124,16 +150,20 @@ fn registering(builder: &mut GlobalsBuilder) {
         .into())
     }
 
+    /// A component as an action. What its arguments may be is looked at where those of `RegisterWatch` are.
     fn Wasm<'v>(
-        #[starlark(args)] _args: UnpackTuple<Value<'v>>,
-        #[starlark(kwargs)] _kwargs: DictRef<'v>,
-    ) -> starlark::Result<NoneType> {
-        let instead = "use Exec or a function as the action";
-        Err(ScriptError::Unsupported {
-            what: "Wasm()",
-            instead,
-        }
-        .into())
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Wasm> {
+        let given = Given::of_call("Wasm", &[component_fields::REF], &args.items, &kwargs, eval)?;
+        Ok(Wasm {
+            call: Arc::new(ComponentCall {
+                within: given.within,
+                at: given.call_at,
+                arguments: given.fields,
+            }),
+        })
     }
 }
 
@@ -150,50 +180,77 @@ fn registration<'v>(
     kwargs: &DictRef<'v>,
     eval: &Evaluator<'v, '_, '_>,
 ) -> Result<Registration, ScriptError> {
-    let names = fields::positional();
-    if args.len() > names.len() {
-        return Err(ScriptError::TooManyPositional {
-            most: names.len(),
-            given: args.len(),
-        });
-    }
-    let call = eval.call_stack_top_location();
-    let call_at = call.as_ref().map_or(0, |call| call.span.begin().get());
-    let places = call.as_ref().map(|call| places(session, call)).unwrap_or_default();
-    let mut given = Vec::with_capacity(args.len() + kwargs.len());
-    for (index, (name, value)) in names.iter().zip(args).enumerate() {
-        if kwargs.get_str(name).is_some() {
-            return Err(ScriptError::GivenTwice(name));
-        }
-        let at = places.positional.get(index).copied().unwrap_or(call_at);
-        given.push(Field {
-            name: (*name).to_owned(),
-            name_at: at,
-            value_at: at,
-            value: convert::value(*value),
-        });
-    }
-    for (name, value) in kwargs.iter() {
-        let name = name.unpack_str().unwrap_or_default().to_owned();
-        let place = places.keywords.iter().find(|(known, ..)| *known == name);
-        let (name_at, value_at) = place.map_or((call_at, call_at), |(_, name_at, value_at)| (*name_at, *value_at));
-        given.push(Field {
-            name,
-            name_at,
-            value_at,
-            value: convert::value(value),
-        });
-    }
-    let within = call
-        .as_ref()
-        .map(FileSpan::filename)
-        .filter(|file| *file != session.main);
+    let given = Given::of_call("RegisterWatch", fields::positional(), args, kwargs, eval)?;
     Ok(Registration {
-        within: within.map(str::to_owned),
-        call: call_at,
+        within: given.within,
+        call: given.call_at,
         origin: origin(session, eval),
-        fields: given,
+        fields: given.fields,
     })
+}
+
+/// What the present call was given, and where that stands.
+struct Given {
+    /// The file of the call, unless it is the main one.
+    within: Option<String>,
+    call_at: u32,
+    fields: Vec<Field>,
+}
+
+impl Given {
+    /// `names` are those of the arguments that can be given by position.
+    fn of_call<'v>(
+        function: &'static str,
+        names: &[&'static str],
+        args: &[Value<'v>],
+        kwargs: &DictRef<'v>,
+        eval: &Evaluator<'v, '_, '_>,
+    ) -> Result<Self, ScriptError> {
+        if args.len() > names.len() {
+            return Err(ScriptError::TooManyPositional {
+                function,
+                most: names.len(),
+                given: args.len(),
+            });
+        }
+        let session = session(eval)?;
+        let call = eval.call_stack_top_location();
+        let call_at = call.as_ref().map_or(0, |call| call.span.begin().get());
+        let places = call.as_ref().map(|call| places(session, call)).unwrap_or_default();
+        let mut fields = Vec::with_capacity(args.len() + kwargs.len());
+        for (index, (name, value)) in names.iter().zip(args).enumerate() {
+            if kwargs.get_str(name).is_some() {
+                return Err(ScriptError::GivenTwice { function, name });
+            }
+            let at = places.positional.get(index).copied().unwrap_or(call_at);
+            fields.push(Field {
+                name: (*name).to_owned(),
+                name_at: at,
+                value_at: at,
+                value: convert::value(*value),
+            });
+        }
+        for (name, value) in kwargs.iter() {
+            let name = name.unpack_str().unwrap_or_default().to_owned();
+            let place = places.keywords.iter().find(|(known, ..)| *known == name);
+            let (name_at, value_at) = place.map_or((call_at, call_at), |(_, name_at, value_at)| (*name_at, *value_at));
+            fields.push(Field {
+                name,
+                name_at,
+                value_at,
+                value: convert::value(value),
+            });
+        }
+        let within = call
+            .as_ref()
+            .map(FileSpan::filename)
+            .filter(|file| *file != session.main);
+        Ok(Self {
+            within: within.map(str::to_owned),
+            call_at,
+            fields,
+        })
+    }
 }
 
 /// Where the arguments of a call stand.

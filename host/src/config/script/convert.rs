@@ -8,7 +8,7 @@ use starlark::values::list::ListRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
-use super::builtins::Exec;
+use super::builtins::{Exec, Wasm};
 use crate::config::value::{Item, Scalar, Value};
 
 /// A value as it is given to `RegisterWatch`.
@@ -18,6 +18,9 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
     }
     if let Some(exec) = from.downcast_ref::<Exec>() {
         return Value::Dict(vec![("exec".to_owned(), exec.command.clone())]);
+    }
+    if let Some(wasm) = from.downcast_ref::<Wasm>() {
+        return Value::Component(wasm.call.clone());
     }
     if let Some(number) = from.downcast_ref::<StarlarkFloat>() {
         return match number.0 {

@@ -30,7 +30,7 @@ use starlark::values::{FrozenHeapName, Heap, ProvidesStaticType, Value};
 
 use self::arguments::Places;
 use super::error::{ConfigError, Position};
-use super::files::{Kind, load_path};
+use super::files::{Kind, path_named_in};
 use super::value::Registration;
 
 /// Most functions that call one another. Each takes native stack, and the process of an action has 8 MiB of it by default.
@@ -59,10 +59,14 @@ pub(super) enum ScriptError {
     OnlyWhileLoading(&'static str),
     #[error("this version of Twitcher does not support {what}")]
     Unsupported { what: &'static str, instead: &'static str },
-    #[error("RegisterWatch takes at most {most} arguments by position, not {given}")]
-    TooManyPositional { most: usize, given: usize },
-    #[error("RegisterWatch got {0} both by position and by name")]
-    GivenTwice(&'static str),
+    #[error("{function} takes at most {most} argument{} by position, not {given}", if *.most == 1 { "" } else { "s" })]
+    TooManyPositional {
+        function: &'static str,
+        most: usize,
+        given: usize,
+    },
+    #[error("{function} got {name} both by position and by name")]
+    GivenTwice { function: &'static str, name: &'static str },
     #[error("a watch is too large")]
     TooLarge,
     #[error("more than {0} watches in one file")]
@@ -104,7 +108,7 @@ impl ScriptError {
         let hint = match self {
             Self::OnlyWhileActing(_) => "put it into a function, and give the function as an action",
             Self::Unsupported { instead, .. } => instead,
-            Self::TooManyPositional { .. } => "give the other fields by name",
+            Self::TooManyPositional { .. } => "give the others by name",
             Self::NotText(_) => "use Exec for binary data",
             Self::NoVariable(_) => "env.get(name, default) gives a default instead",
             _ => return None,
@@ -328,7 +332,7 @@ struct Loader<'x, 'a> {
 impl FileLoader for Loader<'_, '_> {
     fn load(&self, name: &str) -> starlark::Result<FrozenModule> {
         let from = self.chain.last().map_or(Path::new("/"), PathBuf::as_path);
-        let path = load_path(from, name);
+        let path = path_named_in(from, name);
         let refused = |reason: String| {
             let file = path.display().to_string();
             Err(ScriptError::Load { file, reason }.into())

@@ -1,8 +1,10 @@
 //! The one validation and the set of files, through `.json` files: they need no helper process. What is particular to `.twc` files
 //! is tested end to end, in `tests/config`.
 
+mod components;
 mod fields;
 mod files;
+mod grants;
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,6 +27,12 @@ impl Dir {
             this.write(name, text);
         }
         this
+    }
+
+    /// The same files, read by somebody who takes every file for a component.
+    fn with_components(mut self) -> Self {
+        self.config = self.config.with_components(Box::new(components::resolve));
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -5,16 +5,20 @@
 //! - **Names** that begin with `.` or end with `~` are no znodes, nor are names that are not UTF-8 or that ZooKeeper would
 //!   refuse, nor FIFOs, sockets and devices.
 //! - **Versions.** `mzxid` is derived from the time of modification and the contents: it is the same after a restart, and
-//!   differs when either does. `touch` is a change, as setting the same data is in ZooKeeper. `czxid` and `version` are 0: a
-//!   file that an editor replaces is the same node with other data, not another node.
+//!   differs when either does. `touch` is a change, as setting the same data is in ZooKeeper. `version` is the
+//!   lower bits of `mzxid`, so that a file can be set on the condition that it is still what it was. `czxid` is 0: a file that an
+//!   editor replaces is the same node with other data, not another node. A directory has 0 for all of them.
 //! - **Half-written files.** A change is looked at when its path has been quiet for [`Options::quiet`]; a file that is being
 //!   written, when it is closed (or after [`Options::writing`]).
 //! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
+//! - **Requests** replace a file as a whole, with the owner and permissions it had, and make new ones; they make no directories, and
+//!   no children of a file.
 //! - **The directory itself** may be absent, come later, and be replaced.
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
 //!   and a sweep every [`Options::sweep`] finds what was missed all the same.
 
+mod files;
 mod node;
 mod subtree;
 mod view;
@@ -29,8 +33,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
+pub(super) use self::files::Files;
 use self::view::View;
-use super::{Change, Report, Source};
+use super::{Change, Report, Source, Znodes};
 use crate::fswatch::events::{self as fs_events, Batch, FsEvents};
 use crate::fswatch::settling::Patience;
 use crate::model::WatchId;
@@ -90,8 +95,13 @@ pub fn spawn(options: Options) -> io::Result<Source> {
         todo: VecDeque::new(),
         arming: None,
     };
+    let znodes = Znodes::tree(Files::new(root.clone()));
     tokio::spawn(task.run(View::new(root, watcher), options.sweep.max(Duration::from_millis(1))));
-    Ok(Source { changes, reports })
+    Ok(Source {
+        changes,
+        reports,
+        znodes,
+    })
 }
 
 struct Task {

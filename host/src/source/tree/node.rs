@@ -4,7 +4,7 @@
 //! leads out, or is absolute, fails whoever changes it when. It must not know who watches what.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,11 +16,13 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
+use crate::model::Stat;
+
 /// Most bytes of a file: what a znode can hold by default.
-const MOST_DATA: u64 = 1024 * 1024;
+pub(super) const MOST_DATA: u64 = 1024 * 1024;
 
 /// Most bytes of a listing: about a million names.
-const MOST_NAMES: usize = 16 * 1024 * 1024;
+pub(super) const MOST_NAMES: usize = 16 * 1024 * 1024;
 
 /// A file that changes while it is read is read again so many times; a later event tells how it ended.
 const ATTEMPTS: u32 = 3;
@@ -130,7 +132,7 @@ impl Root {
 
     /// The names in a directory that are names of znodes, sorted; none for what is no directory.
     pub(super) fn names(&self, path: &str) -> Result<Vec<String>, NodeError> {
-        let Some(directory) = self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? else {
+        let Some(directory) = self.directory(path)? else {
             return Ok(Vec::new());
         };
         let step = "list the directory";
@@ -154,6 +156,11 @@ impl Root {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// A directory, to work in; none if there is none by this path.
+    pub(super) fn directory(&self, path: &str) -> Result<Option<File>, NodeError> {
+        self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
     }
 
     fn open_at(&self, path: &str, flags: OFlag) -> Result<Option<File>, NodeError> {
@@ -199,14 +206,19 @@ fn node(file: &File) -> Result<Node, NodeError> {
     if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() || kind.is_symlink() {
         return Ok(Node::Absent);
     }
-    let print = Print {
+    Ok(Node::File {
+        print: print(&metadata),
+    })
+}
+
+pub(super) fn print(metadata: &Metadata) -> Print {
+    Print {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
-    };
-    Ok(Node::File { print })
+    }
 }
 
 /// The name of a directory entry as a znode's; none for names that are no znodes: hidden ones, editors' backups (`name~`), those
@@ -227,6 +239,16 @@ pub(super) fn mzxid(data: &[u8], print: &Print) -> i64 {
     hash.add(&nanoseconds.to_le_bytes());
     hash.add(data);
     hash.positive()
+}
+
+/// The stat of a node with such data. The version is not a count: it tells states apart for whoever sets a file only if it is still
+/// what it was.
+pub(super) fn stat(mzxid: i64) -> Stat {
+    Stat {
+        czxid: 0,
+        mzxid,
+        version: (mzxid & i64::from(i32::MAX)) as i32,
+    }
 }
 
 /// FNV-1a: chosen because it is the same for ever, unlike the hashers of the standard library.

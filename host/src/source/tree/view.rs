@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::node::{Fnv, Node, NodeError, Print, Root, mzxid, znode_name};
+use super::node::{Fnv, Node, NodeError, Print, Root, mzxid, stat, znode_name};
 use super::subtree::Subtree;
 use crate::fswatch::events::{Batch, FsWatcher};
-use crate::model::{Observation, Stat, Version, WatchId, WatchType};
+use crate::model::{Observation, Version, WatchId, WatchType};
 use crate::source::{Change, Subscription};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
@@ -261,7 +261,7 @@ impl View {
                 };
                 Ok(Some(Observation {
                     version: Version::Data { czxid: 0, mzxid },
-                    stat: stat(mzxid),
+                    stat: Some(stat(mzxid)),
                     stdin: data,
                 }))
             }
@@ -274,7 +274,7 @@ impl View {
                         czxid: 0,
                         pzxid: hash.positive(),
                     },
-                    stat: stat(0),
+                    stat: Some(stat(0)),
                     stdin: names,
                 }))
             }
@@ -292,7 +292,7 @@ impl View {
                 let digest = watched.subtree.digest();
                 Ok(Some(Observation {
                     version: Version::Tree { digest },
-                    stat: stat(0),
+                    stat: Some(stat(0)),
                     stdin: lines(changed.iter().map(|path| format!("/{path}"))),
                 }))
             }
@@ -340,14 +340,6 @@ fn cannot_watch(unwatchable: &mut bool, directory: &Path, error: &notify::Error)
         let directory = directory.display();
         warn!(%directory, %error, "cannot watch a directory: changes are found by the regular sweep only");
     }
-}
-
-fn stat(mzxid: i64) -> Option<Stat> {
-    Some(Stat {
-        czxid: 0,
-        mzxid,
-        version: 0,
-    })
 }
 
 fn lines(lines: impl Iterator<Item = impl AsRef<str>>) -> Bytes {

@@ -14,6 +14,7 @@ use zookeeper_client::{Client, DigestMd5SaslOptions, Error, SessionState};
 use super::options::{Options, TlsError};
 use super::read::{self, Failure};
 use super::shared::Shared;
+use super::stats::Stats;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -100,16 +101,18 @@ enum DialError {
 /// Opens one session after the other.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    shared: Arc<Shared>,
+    options: Arc<Options>,
+    outage: Arc<Outage>,
     backoff: Backoff,
     /// When the last session was opened; one that did not last does not earn a quick next attempt.
     opened: Option<Instant>,
 }
 
 impl Dialer {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: &Shared) -> Self {
         Self {
-            shared,
+            options: shared.options.clone(),
+            outage: shared.outage.clone(),
             backoff: Backoff::up_to(LONGEST_DELAY),
             opened: None,
         }
@@ -127,10 +130,10 @@ impl Dialer {
             match self.attempt().await {
                 Ok(client) => {
                     self.opened = Some(Instant::now());
-                    self.shared.outage.over();
-                    self.shared.options.stats.count_session();
+                    self.outage.over();
+                    self.options.stats.count_session();
                     let seconds = started.elapsed().as_secs_f64();
-                    let (session, servers) = (client.session_id(), &self.shared.options.servers);
+                    let (session, servers) = (client.session_id(), &self.options.servers);
                     let timeout = client.session_timeout().as_secs_f64();
                     info!(%session, %servers, seconds, timeout, "connected");
                     return client;
@@ -149,7 +152,7 @@ impl Dialer {
             sasl,
             tls,
             ..
-        } = &self.shared.options;
+        } = &*self.options;
         // One round over the servers, then our own backoff: the crate would go round in silence for a whole session timeout.
         let mut connector = Client::connector()
             .with_session_timeout(*session_timeout)
@@ -170,11 +173,11 @@ impl Dialer {
     }
 
     async fn complain(&self, error: &DialError) {
-        let options = &self.shared.options;
+        let options = &self.options;
         let servers = options.servers.to_string();
         if let DialError::Client(Error::AuthFailed) | DialError::CatchUp(Failure::Session(Error::AuthFailed)) = error {
             let why = "ZooKeeper refused our credentials";
-            if self.shared.outage.due(why, Instant::now()) {
+            if self.outage.due(why, Instant::now()) {
                 let (sasl, auth) = (Credential(options.sasl.is_some()), Credential(!options.auth.is_empty()));
                 error!(servers, %sasl, %auth, "{why}; trying again");
             }
@@ -184,7 +187,7 @@ impl Dialer {
             DialError::Client(_) => diagnose(options, error).await,
             _ => error.to_string(),
         };
-        if self.shared.outage.due(&why, Instant::now()) {
+        if self.outage.due(&why, Instant::now()) {
             warn!(servers, "no ZooKeeper session: {why}; trying again");
         }
     }
@@ -230,12 +233,12 @@ async fn diagnose(options: &Options, error: &DialError) -> String {
 }
 
 /// Logs and counts a change of a session's state. Whether the session is over.
-pub(super) fn note_state(shared: &Shared, client: &Client, state: SessionState) -> bool {
+pub(super) fn note_state(stats: &Stats, client: &Client, state: SessionState) -> bool {
     let session = client.session_id();
     match state {
         SessionState::SyncConnected | SessionState::ConnectedReadOnly => info!(%session, "connected again"),
         SessionState::Disconnected => {
-            shared.options.stats.count_lost();
+            stats.count_lost();
             warn!(%session, "connection lost, trying to keep the session");
         }
         SessionState::Expired => warn!(%session, "session expired, starting a new one"),
@@ -244,17 +247,17 @@ pub(super) fn note_state(shared: &Shared, client: &Client, state: SessionState) 
     }
     let over = state.is_terminated();
     if over {
-        shared.options.stats.count_ended();
+        stats.count_ended();
     }
     over
 }
 
 /// Logs and counts the end of a session that a request told us of.
-pub(super) fn note_end(shared: &Shared, client: &Client) {
+pub(super) fn note_end(stats: &Stats, client: &Client) {
     let state = client.state();
     // The crate's own task may be gone without a last word.
     note_state(
-        shared,
+        stats,
         client,
         if state.is_terminated() {
             state

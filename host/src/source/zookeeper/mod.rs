@@ -7,6 +7,8 @@
 //!              ├──▶ one-shot worker  ── one session ── a task a znode
 //!              │         …                    every worker: connect, read, audit
 //!  Report ◀────┴── shared: ledger of what every watch was told
+//!
+//!  Znodes ──▶ requests ──▶ one session more, while there are requests
 //! ```
 //!
 //! Level-triggered: an event only says what to look at, and whatever is in doubt is read again, above all after a reconnect. The
@@ -27,6 +29,8 @@ mod options;
 mod plan;
 mod read;
 mod recursive;
+mod requests;
+mod session;
 mod shared;
 mod stats;
 mod subtree;
@@ -37,8 +41,9 @@ mod worker;
 use tokio::sync::mpsc;
 
 pub use self::options::{Auth, AuthError, Options, SaslDigest, Servers, ServersError, Tls, TlsError};
+pub(super) use self::requests::Requests;
 pub use self::stats::Stats;
-use super::Source;
+use super::{Source, Znodes};
 
 /// Starts a source. Must be called in a tokio runtime; its tasks run there, take turns often, and end when the source is dropped,
 /// closing their sessions.
@@ -49,6 +54,11 @@ use super::Source;
 pub fn spawn(options: Options) -> Source {
     let (shared, reports) = shared::Shared::new(options);
     let (changes, receiver) = mpsc::unbounded_channel();
+    let znodes = Znodes::zookeeper(Requests::start(&shared));
     tokio::spawn(hub::run(shared, receiver));
-    Source { changes, reports }
+    Source {
+        changes,
+        reports,
+        znodes,
+    }
 }

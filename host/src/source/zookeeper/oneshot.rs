@@ -60,7 +60,7 @@ struct Worker {
 
 /// Watches what it is told to until nobody tells it any more.
 pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
-    let mut dialer = Dialer::new(shared.clone());
+    let mut dialer = Dialer::new(&shared);
     let mut worker = Worker {
         shared,
         watched: HashMap::new(),
@@ -150,7 +150,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 state = states.changed() => {
-                    if note_state(&self.shared, client, state) {
+                    if note_state(&self.shared.options.stats, client, state) {
                         return Stop::Session;
                     }
                     if state == SessionState::SyncConnected {
@@ -174,14 +174,14 @@ impl Worker {
                     sweep.start(&self.shared, client, watches);
                 }
                 () = self.broken.notified() => {
-                    note_end(&self.shared, client);
+                    note_end(&self.shared.options.stats, client);
                     return Stop::Session;
                 }
                 found = sweep.found() => {
                     match sweep.ended(&self.shared, found) {
                         Ok(deaf) => deaf.into_iter().for_each(|watch| self.start(&(watch.path, watch.kind), client)),
                         Err(stop) => {
-                            note_end(&self.shared, client);
+                            note_end(&self.shared.options.stats, client);
                             return stop;
                         }
                     }

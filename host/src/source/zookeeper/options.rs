@@ -308,6 +308,9 @@ pub struct Options {
     /// Most bytes of a znode's data that are taken as an update; a larger znode is logged and left alone. Default 1 MiB, the
     /// default of the servers' `jute.maxbuffer`.
     pub max_data: usize,
+    /// Most time that a request for a single znode waits for a session, and a write then for its answer. Six
+    /// times that without a request, and their session is closed. Default 10 s.
+    pub patience: Duration,
     /// Counters, for whoever wants to read them.
     pub stats: Arc<Stats>,
 }
@@ -325,6 +328,7 @@ impl Options {
             retry_interval: Duration::from_secs(30),
             tree_poll_interval: Duration::from_secs(5),
             max_data: 1 << 20,
+            patience: Duration::from_secs(10),
             stats: Arc::default(),
         }
     }

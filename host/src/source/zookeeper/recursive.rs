@@ -80,7 +80,7 @@ struct Worker {
 
 /// Watches what it is told to until nobody tells it any more.
 pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
-    let mut dialer = Dialer::new(shared.clone());
+    let mut dialer = Dialer::new(&shared);
     let mut worker = Worker {
         shared,
         roots: HashMap::new(),
@@ -187,13 +187,13 @@ impl Worker {
             };
             match wake {
                 Wake::State(SessionState::SyncConnected) => {
-                    note_state(&self.shared, client, SessionState::SyncConnected);
+                    note_state(&self.shared.options.stats, client, SessionState::SyncConnected);
                     // The crate does not set recursive watches again after a reconnect, and the server does not tell what they
                     // missed.
                     self.doubt_everything();
                 }
                 Wake::State(state) => {
-                    if note_state(&self.shared, client, state) {
+                    if note_state(&self.shared.options.stats, client, state) {
                         return Stop::Session;
                     }
                 }
@@ -222,7 +222,7 @@ impl Worker {
                 Wake::Swept(found) => match sweep.ended(&self.shared, found) {
                     Ok(deaf) => self.heal(&deaf),
                     Err(stop) => {
-                        note_end(&self.shared, client);
+                        note_end(&self.shared.options.stats, client);
                         return stop;
                     }
                 },
@@ -245,7 +245,7 @@ impl Worker {
                 Ok(())
             }
             Err(Stop::Session) => {
-                note_end(&self.shared, client);
+                note_end(&self.shared.options.stats, client);
                 Err(Stop::Session)
             }
             result => result,

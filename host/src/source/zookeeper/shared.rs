@@ -27,12 +27,12 @@ pub(super) struct Closed;
 /// One source's common ground.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub options: Options,
+    pub options: Arc<Options>,
     /// Woken when the last unsettled watch settles.
     pub settled: Notify,
     /// Woken when the strategy must be chosen again.
     pub replan: Notify,
-    pub outage: Outage,
+    pub outage: Arc<Outage>,
     pub troubles: Troubles,
     ledger: Mutex<Ledger>,
     reports: mpsc::Sender<Report>,
@@ -43,10 +43,10 @@ impl Shared {
     pub fn new(options: Options) -> (Arc<Self>, mpsc::Receiver<Report>) {
         let (reports, receiver) = mpsc::channel(REPORTS);
         let shared = Self {
-            options,
+            options: Arc::new(options),
             settled: Notify::new(),
             replan: Notify::new(),
-            outage: Outage::default(),
+            outage: Arc::default(),
             troubles: Troubles::default(),
             ledger: Mutex::default(),
             reports,

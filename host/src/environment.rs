@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::launch::wire::{ChangeFacts, Task, WasmTask};
-use crate::model::{Action, Watch};
+use crate::launch::wire::{Task, WasmTask};
+use crate::model::{Action, ChangeFacts, Watch};
 use crate::scheduler::Start;
 
 /// PATH of an action where the daemon has none.

@@ -1,0 +1,253 @@
+//! The daemon's components: each compiled once, in a helper process, and kept as native code in a cache.
+//!
+//! An entry of the cache is named after everything that its code depends on. It is written under another name and renamed, and
+//! never changed: processes map it.
+
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tracing::{info, warn};
+
+use super::engine;
+use super::helper::{self, HelperError, WASM_MAX};
+use crate::model::{Component, Digest, Entry, Grants};
+
+/// Why a component cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is not a file.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// It is too large.
+    #[error("{} is larger than {} MiB, the most that a component may be", .0.display(), WASM_MAX >> 20)]
+    TooLarge(PathBuf),
+    /// It is refused, or compiling it failed.
+    #[error("{}: {error}", .file.display())]
+    Compile {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: HelperError,
+    },
+    /// Its `check` found something.
+    #[error("{}: {text}", .file.display())]
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// What it found.
+        text: String,
+    },
+    /// WebAssembly does not work on this machine.
+    #[error("cannot start WebAssembly: {0}")]
+    Engine(String),
+    /// The cache cannot be written.
+    #[error("cannot keep native code in {}: {error}", .dir.display())]
+    Cache {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What of a component is kept beside its native code.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Facts {
+    entry: Entry,
+    checked: bool,
+}
+
+/// Finds and compiles components.
+#[derive(Debug)]
+pub struct Components {
+    program: PathBuf,
+    cache: PathBuf,
+    profile: OnceCell<String>,
+}
+
+impl Components {
+    /// Compiles with `program compile`, and keeps what comes out in `cache`, a directory that is made when it is first needed.
+    pub fn new(program: PathBuf, cache: PathBuf) -> Self {
+        Self {
+            program,
+            cache,
+            profile: OnceCell::new(),
+        }
+    }
+
+    /// The component in `file`, compiled, after its own `check` has seen its configuration.
+    pub fn resolve(&self, file: &Path, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
+        let wasm = read(file).map_err(|error| vec![error])?;
+        let digest = Digest(Sha256::digest(&wasm).into());
+        let of_file = |error| {
+            vec![ComponentError::Compile {
+                file: file.to_owned(),
+                error,
+            }]
+        };
+        let native = self.cache.join(self.entry_name(digest).map_err(|error| vec![error])?);
+        let facts = match cached(&native) {
+            Some(facts) => facts,
+            None => {
+                let since = Instant::now();
+                let size = wasm.len();
+                let compiled = helper::compile(&self.program, wasm).map_err(of_file)?;
+                let facts = Facts {
+                    entry: compiled.entry,
+                    checked: compiled.checked,
+                };
+                self.keep(&native, &compiled.native, facts).map_err(|error| {
+                    vec![ComponentError::Cache {
+                        dir: self.cache.clone(),
+                        error,
+                    }]
+                })?;
+                let seconds = rounded(since.elapsed());
+                info!(component = %file.display(), %digest, size, native = compiled.native.len(), seconds, "component compiled");
+                facts
+            }
+        };
+        if facts.checked {
+            let code = fs::read(&native).map_err(|error| {
+                vec![ComponentError::Read {
+                    file: native.clone(),
+                    error,
+                }]
+            })?;
+            let verdict = helper::check(&self.program, code, grants).map_err(of_file)?;
+            verdict.map_err(|texts| {
+                let check = |text| ComponentError::Check {
+                    file: file.to_owned(),
+                    text,
+                };
+                texts.into_iter().map(check).collect::<Vec<_>>()
+            })?;
+        }
+        Ok(Component {
+            file: file.into(),
+            digest,
+            entry: facts.entry,
+            native: Arc::from(native),
+        })
+    }
+
+    /// As the configuration takes it: with errors in words.
+    pub fn resolver(self) -> Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send> {
+        Box::new(move |file, grants| {
+            let resolved = self.resolve(file, grants);
+            resolved.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    /// The name of an entry: the component, and everything else that its native code depends on.
+    fn entry_name(&self, digest: Digest) -> Result<String, ComponentError> {
+        let profile = match self.profile.get() {
+            Some(profile) => profile,
+            None => {
+                let profile = engine::profile().map_err(|error| ComponentError::Engine(format!("{error:#}")))?;
+                self.profile.get_or_init(|| profile)
+            }
+        };
+        Ok(format!("{digest}-{profile}.cwasm"))
+    }
+
+    /// The facts come last: what has them is complete.
+    fn keep(&self, native: &Path, code: &[u8], facts: Facts) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache)?;
+        let owner = fs::metadata(&self.cache)?;
+        if owner.uid() != nix::unistd::geteuid().as_raw() || owner.mode() & 0o022 != 0 {
+            warn!(dir = %self.cache.display(), "the cache of native code can be written by others; not using it");
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let facts = serde_json::to_vec(&facts)?;
+        for (path, bytes) in [(native.to_owned(), code), (facts_of(native), &facts[..])] {
+            let draft = path.with_extension(format!("{}.draft", std::process::id()));
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)?;
+            file.write_all(bytes)?;
+            // A name that survives a crash of the machine without its content would be native code full of zeros.
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn rounded(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
+    let failed = |error| ComponentError::Read {
+        file: file.to_owned(),
+        error,
+    };
+    // Opening a pipe must not wait for somebody who writes to it.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(file)
+        .map_err(failed)?;
+    let kind = opened.metadata().map_err(failed)?;
+    if !kind.is_file() {
+        return Err(ComponentError::NotAFile(file.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    if kind.len() <= WASM_MAX as u64 {
+        opened
+            .take(WASM_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        if bytes.len() <= WASM_MAX {
+            return Ok(bytes);
+        }
+    }
+    Err(ComponentError::TooLarge(file.to_owned()))
+}
+
+fn facts_of(native: &Path) -> PathBuf {
+    native.with_extension("json")
+}
+
+fn cached(native: &Path) -> Option<Facts> {
+    let facts = serde_json::from_slice(&fs::read(facts_of(native)).ok()?).ok()?;
+    native.is_file().then_some(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        assert!(matches!(read(&path("none")), Err(ComponentError::Read { .. })));
+        assert!(matches!(read(dir.path()), Err(ComponentError::NotAFile(_))));
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read(&path("pipe")), Err(ComponentError::NotAFile(_))));
+        let large = File::create(path("large")).unwrap();
+        large.set_len(200 << 20).unwrap();
+        let error = read(&path("large")).unwrap_err().to_string();
+        assert!(error.contains("larger than 64 MiB"), "{error}");
+    }
+}
