@@ -64,7 +64,14 @@ fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--release", "--examples", "--target", "wasm32-wasip2"])
+            .args([
+                "build",
+                "--locked",
+                "--release",
+                "--examples",
+                "--target",
+                "wasm32-wasip2",
+            ])
             .env("CARGO_TARGET_DIR", target())
             .current_dir(source())
             .output()
