@@ -81,6 +81,11 @@ pub enum Command {
 /// What authors of plugins need.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
+    /// Create a plugin in a new directory: a Rust crate that builds and has a test
+    New {
+        /// Name of the crate and of the directory, such as my-action
+        name: String,
+    },
     /// Show what a component exports and imports, and the grants to paste into a configuration
     Inspect {
         /// The component

@@ -234,6 +234,13 @@ fn check(arguments: &cli::Check) -> Result<u8> {
 
 fn plugin(command: cli::Plugin) -> Result<u8> {
     match command {
+        cli::Plugin::New { name } => {
+            let dir = plugin::create(Path::new(""), &name)?;
+            print(&format!(
+                "created {}; its README.md says how it is tested, built and tried\n",
+                dir.display()
+            ))
+        }
         cli::Plugin::Inspect { file } => print(&plugin::inspect(&file)?),
         cli::Plugin::Run(arguments) => {
             let trial = trial(arguments)?;
