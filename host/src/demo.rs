@@ -56,8 +56,9 @@ pub fn run(program: &Path, component: Option<&Path>) -> Result<()> {
     }
     let mut text = CONFIG.replace("OUT", &dir.path().to_string_lossy());
     if let Some(component) = component {
-        let component = std::path::absolute(component)?;
-        text += &COMPONENT.replace("COMPONENT", &component.to_string_lossy());
+        let plugin = dir.path().join("hello.wasm");
+        fs::copy(component, &plugin).with_context(|| format!("cannot copy {}", component.display()))?;
+        text += &COMPONENT.replace("COMPONENT", &plugin.to_string_lossy());
     }
     fs::write(config.join("demo.twc"), &text)?;
     fs::write(tree.join("git/head"), "4f2a91c first commit\n")?;
@@ -69,10 +70,16 @@ pub fn run(program: &Path, component: Option<&Path>) -> Result<()> {
     println!("\nThe daemon, on a local directory instead of ZooKeeper: DIR/git/head is znode /git/head.\n");
     println!("$ twitcher run --tree tree --config watches");
     let mut daemon = Daemon::start(program, &tree, &config)?;
-    daemon.show_until(
-        "pull the repository: the node exists already, so its action runs at start",
-        &["pulling 4f2a91c"],
-    )?;
+    match component {
+        None => daemon.show_until(
+            "the node exists already, so its action runs at start",
+            &["pulling 4f2a91c"],
+        )?,
+        Some(_) => daemon.show_until(
+            "the node exists already, so its actions run at start",
+            &["pulling 4f2a91c", "event=load"],
+        )?,
+    }
 
     println!("\n$ echo '9d03b7e second commit' > tree/git/head");
     fs::write(tree.join("git/head"), "9d03b7e second commit\n")?;
