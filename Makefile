@@ -25,8 +25,10 @@ test: zookeeper plugins python-plugin js-plugin
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo test --workspace --locked
 
-bench: zookeeper kazoo
-	PYTHON=$(BENCH_VENV)/bin/python cargo bench --locked --package twitcher-host --bench compare
+bench: zookeeper kazoo wasm-target
+	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
+	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
+	  cargo bench --locked --package twitcher-host --bench compare
 
 # The tests start their own servers from these; the service itself is neither needed nor started.
 zookeeper:
