@@ -153,7 +153,6 @@ impl Service {
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
             Ok((seq, stdio)) => {
-                self.patience.sent(Instant::now());
                 self.in_flight.insert(
                     seq,
                     InFlight {
@@ -194,12 +193,17 @@ impl Service {
             self.null.as_fd()
         };
         let seq = self.next_seq;
-        let may_share = self.patience.may_share(Instant::now());
+        // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
+        let now = Instant::now();
+        let may_share = self.in_flight.is_empty() && self.patience.may_share(now);
         send_request(
             self.link.fd(),
             &request(seq, invocation, may_share),
             [stdin, stdout_end.as_fd(), stderr_end.as_fd()],
         )?;
+        if may_share {
+            self.patience.shared(now);
+        }
         self.next_seq += 1;
         Ok((seq, [stdout, stderr]))
     }
