@@ -93,7 +93,7 @@ pub enum Plugin {
     },
     /// Run a component once, in the same sandbox as the daemon's; exit code 1 if it does not succeed
     #[command(after_help = PLUGIN_RUN_HELP)]
-    Run(PluginRun),
+    Run(Box<PluginRun>),
     /// Measure a component beside /bin/true
     Bench {
         /// How often each is run
@@ -101,7 +101,7 @@ pub enum Plugin {
         rounds: u32,
         /// What is run
         #[command(flatten)]
-        run: PluginRun,
+        run: Box<PluginRun>,
     },
 }
 

@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -144,7 +145,7 @@ impl Daemon {
             let timer = self.registry.next_timer();
             tokio::select! {
                 report = self.source.reports.recv() => match report {
-                    Some(report) => self.on_source(report),
+                    Some(report) => self.on_source(report).await,
                     None => self.restart_source().await,
                 },
                 Some(event) = runs.recv() => self.on_run(event),
@@ -180,9 +181,9 @@ impl Daemon {
         self.clock.elapsed()
     }
 
-    fn on_source(&mut self, report: SourceReport) {
+    async fn on_source(&mut self, report: SourceReport) {
         match report {
-            SourceReport::Observed(id, observation) => self.on_observation(id, observation),
+            SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
             SourceReport::Armed => {
                 info!(watches = self.registry.len(), "all watches are armed");
                 // What loading took for a while would otherwise stay with the process for good.
@@ -191,12 +192,17 @@ impl Daemon {
         }
     }
 
-    fn on_observation(&mut self, id: WatchId, observation: Observation) {
+    async fn on_observation(&mut self, id: WatchId, observation: Observation) {
         let (version, stat, bytes) = (observation.version, observation.stat, observation.stdin.len());
-        let effects = self.step(id, Input::Observed(observation));
-        if let Some(entry) = self.registry.get(id)
-            && is_change(&effects)
-        {
+        let mut effects = self.step(id, Input::Observed(observation));
+        let is_change = is_change(&effects);
+        let starts = effects.iter().any(|effect| matches!(effect, Effect::Start(_)));
+        if starts {
+            // The launch goes out before a line about it costs time.
+            self.carry_out(id, std::mem::take(&mut effects));
+            yield_now().await;
+        }
+        if let Some(entry) = self.registry.get(id).filter(|_| is_change) {
             let (watch, exists) = (&entry.watch, version != Version::Absent);
             let stat = stat.unwrap_or_default();
             info!(

@@ -50,12 +50,19 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     env.set("PATH", PATH);
     env.set("LANG", "C.UTF-8");
     // Names and values that are not UTF-8 are left out: they could not be told from forged ones in the log either.
-    for (name, value) in
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-    {
-        let inherited = settings.inherit_env && !KEPT_BACK.contains(&name.as_str());
-        if inherited || PASSED_ON.contains(&name.as_str()) {
-            env.set(&name, value);
+    if settings.inherit_env {
+        let all = std::env::vars_os();
+        for (name, value) in all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        {
+            if !KEPT_BACK.contains(&name.as_str()) {
+                env.set(&name, value);
+            }
+        }
+    } else {
+        for name in PASSED_ON {
+            if let Ok(value) = std::env::var(name) {
+                env.set(name, value);
+            }
         }
     }
     env.set("HOME", identity.home.as_str());

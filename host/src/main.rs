@@ -243,7 +243,7 @@ fn plugin(command: cli::Plugin) -> Result<u8> {
         }
         cli::Plugin::Inspect { file } => print(&plugin::inspect(&file)?),
         cli::Plugin::Run(arguments) => {
-            let trial = trial(arguments)?;
+            let trial = trial(*arguments)?;
             let (watch, launcher) = prepare(&trial)?;
             let report = locally(plugin::run(&trial, &watch, launcher))?;
             print(&format!(
@@ -265,7 +265,7 @@ fn plugin(command: cli::Plugin) -> Result<u8> {
             })
         }
         cli::Plugin::Bench { rounds, run } => {
-            let trial = trial(run)?;
+            let trial = trial(*run)?;
             let (watch, launcher) = prepare(&trial)?;
             let table = locally(plugin::bench(&trial, &watch, launcher, rounds as usize))?;
             print(&format!("{table}\n"))

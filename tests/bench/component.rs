@@ -36,7 +36,11 @@ pub async fn measure(table: &mut Table) {
     let size = fs::metadata(&file).unwrap().len() / 1024;
     let begin = Instant::now();
     let component = resolve(&components, &file);
-    table.row(format!("component of {size} KiB compiled, in a helper"), ms(begin.elapsed()), "");
+    table.row(
+        format!("component of {size} KiB compiled, in a helper"),
+        ms(begin.elapsed()),
+        "",
+    );
     let begin = Instant::now();
     resolve(&components, &file);
     table.row("the same from the cache", ms(begin.elapsed()), "");
@@ -55,11 +59,22 @@ pub async fn measure(table: &mut Table) {
     }
     faults.sort_unstable();
     let (ours, theirs) = (median(ours), median(theirs));
-    table.row("fork + _exit + wait, the floor", ms(floor), format!("{} of `Command`", ratio(floor, theirs)));
     table.row(
-        format!("component `hello` in the sandbox, {} page faults", faults[faults.len() / 2]),
+        "fork + _exit + wait, the floor",
+        ms(floor),
+        format!("{} of `Command`", ratio(floor, theirs)),
+    );
+    table.row(
+        format!(
+            "component `hello` in the sandbox, {} page faults",
+            faults[faults.len() / 2]
+        ),
         ms(ours),
-        format!("{} of `Command`, {} of the floor", ratio(ours, theirs), ratio(ours, floor)),
+        format!(
+            "{} of `Command`, {} of the floor",
+            ratio(ours, theirs),
+            ratio(ours, floor)
+        ),
     );
 
     for number in 0..LOADED {
@@ -68,17 +83,27 @@ pub async fn measure(table: &mut Table) {
         spawner.run(&resolve(&components, &copy)).await;
     }
     let loaded = spawner.launcher_kib();
-    table.row(format!("launcher with {LOADED} components, resident"), format!("{:.1} MiB", loaded as f64 / 1024.0), "");
+    table.row(
+        format!("launcher with {LOADED} components, resident"),
+        format!("{:.1} MiB", loaded as f64 / 1024.0),
+        "",
+    );
     for _ in 0..MANY {
         spawner.run(&component).await;
     }
     let grown = spawner.launcher_kib() as i64 - loaded as i64;
-    table.row(format!("growth of the launcher over {MANY} runs"), format!("{grown} KiB"), "");
+    table.row(
+        format!("growth of the launcher over {MANY} runs"),
+        format!("{grown} KiB"),
+        "",
+    );
 }
 
 fn resolve(components: &Components, file: &Path) -> Component {
     let grants = Grants::default();
-    components.resolve(file, &grants).unwrap_or_else(|errors| panic!("{}", errors[0]))
+    components
+        .resolve(file, &grants)
+        .unwrap_or_else(|errors| panic!("{}", errors[0]))
 }
 
 /// A custom section, which makes another component of one without changing what it does.

@@ -1,4 +1,4 @@
-"""The peer of `make bench`: what one would write today with Python's kazoo. Runs /bin/true at each change, then says so."""
+"""The peer of `make bench`: what one would write today with Python's kazoo. Runs a program at each change, with the data on stdin."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import time
 
 from kazoo.client import KazooClient
 
-servers, path = sys.argv[1:]
+servers, path, *program = sys.argv[1:]
 client = KazooClient(hosts=servers)
 client.start()
 
@@ -14,8 +14,7 @@ client.start()
 @client.DataWatch(path)
 def changed(data, stat):
     if stat is not None:
-        subprocess.run(["/bin/true"], input=data, check=True)
-        print("ran", flush=True)
+        subprocess.run(program, input=data, check=True)
 
 
 while True:

@@ -16,8 +16,7 @@ use crate::{Table, median, ms, ratio};
 const ROUNDS: usize = 500;
 const WARM_UP: usize = 50;
 
-/// Returns the median of one launch.
-pub async fn measure(table: &mut Table) -> Duration {
+pub async fn measure(table: &mut Table) {
     let mut spawner = Spawner::new();
     let (small, command) = in_turns(&mut spawner).await;
     table.row("`std::process::Command` of /bin/true, small process", ms(command), "1");
@@ -39,10 +38,10 @@ pub async fn measure(table: &mut Table) -> Duration {
         ms(command_large),
         format!("{} of small", ratio(command_large, command)),
     );
-    small
 }
 
-struct Spawner {
+/// A launcher as the daemon has it.
+pub struct Spawner {
     launches: Launches,
     events: UnboundedReceiver<RunEvent>,
     process: Arc<ProcessSettings>,
@@ -50,7 +49,7 @@ struct Spawner {
 }
 
 impl Spawner {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         let process = ProcessSettings {
@@ -79,22 +78,31 @@ impl Spawner {
 
     /// From the request until the process has been waited for and its output read.
     async fn run_true(&mut self) -> Duration {
-        self.next += 1;
         let begin = Instant::now();
+        self.start(&["/bin/true".to_owned()], b"data");
+        self.ended().await;
+        begin.elapsed()
+    }
+
+    pub fn start(&mut self, program: &[String], stdin: &[u8]) {
+        self.next += 1;
         self.launches.launch(Invocation {
             run: RunId(self.next),
             watch: "bench".into(),
-            task: Task::Exec(vec!["/bin/true".into()]),
+            task: Task::Exec(program.to_vec()),
             env: vec![("PATH".into(), "/bin".into())],
             process: Arc::clone(&self.process),
-            stdin: Bytes::from_static(b"data"),
+            stdin: Bytes::copy_from_slice(stdin),
+            capture: false,
         });
+    }
+
+    pub async fn ended(&mut self) {
         while !matches!(self.events.recv().await, Some(RunEvent::Ended { .. })) {}
-        begin.elapsed()
     }
 }
 
-fn command_true() -> Duration {
+pub fn command_true() -> Duration {
     let begin = Instant::now();
     assert!(Command::new("/bin/true").status().unwrap().success());
     begin.elapsed()

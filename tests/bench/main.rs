@@ -1,8 +1,9 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's.
+//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component reacting many`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
+mod component;
 mod launching;
 mod many;
 mod peer;
@@ -19,10 +20,28 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, servers, path] = &arguments[..]
+        && flag == peer::BARE
+    {
+        return runtime.block_on(reacting::bare_peer(servers, path));
+    }
     let mut table = Table("| measured | median | ratio |\n| --- | --- | --- |\n".to_owned());
-    let launch = runtime.block_on(launching::measure(&mut table));
-    runtime.block_on(reacting::measure(&mut table, launch));
-    runtime.block_on(many::measure(&mut table));
+    // `cargo bench` itself passes an option.
+    let parts: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| *named == part);
+    if wanted("launching") {
+        runtime.block_on(launching::measure(&mut table));
+    }
+    if wanted("component") {
+        runtime.block_on(component::measure(&mut table));
+    }
+    if wanted("reacting") {
+        runtime.block_on(reacting::measure(&mut table));
+    }
+    if wanted("many") {
+        runtime.block_on(many::measure(&mut table));
+    }
     println!("\n{}", table.0);
 }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Argument with which this program becomes a peer.
+pub const BARE: &str = "--bare-peer";
+
 pub struct Peer {
     child: Child,
     lines: Receiver<(Instant, String)>,
@@ -24,10 +27,15 @@ impl Peer {
         )
     }
 
-    pub fn kazoo(servers: &str, path: &str) -> Self {
+    pub fn kazoo(servers: &str, path: &str, program: &[String]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bench/kazoo_peer.py");
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        Self::start(Command::new(python).args([script, servers, path]))
+        Self::start(Command::new(python).args([script, servers, path]).args(program))
+    }
+
+    /// This program itself; see [`crate::reacting::bare_peer`].
+    pub fn bare(servers: &str, path: &str) -> Self {
+        Self::start(Command::new(std::env::current_exe().unwrap()).args([BARE, servers, path]))
     }
 
     fn start(command: &mut Command) -> Self {

@@ -34,6 +34,8 @@ pub(super) struct Interner {
     policies: HashSet<Arc<Policy>>,
     processes: HashSet<Arc<ProcessSettings>>,
     whos: HashSet<Arc<Who>>,
+    shells: HashSet<Arc<str>>,
+    argvs: HashSet<Arc<[Arc<str>]>>,
 }
 
 impl Interner {
@@ -46,16 +48,18 @@ impl Interner {
         self.policies.retain(|shared| Arc::strong_count(shared) > 1);
         self.processes.retain(|shared| Arc::strong_count(shared) > 1);
         self.whos.retain(|shared| Arc::strong_count(shared) > 1);
+        self.shells.retain(|shared| Arc::strong_count(shared) > 1);
+        self.argvs.retain(|shared| Arc::strong_count(shared) > 1);
     }
 }
 
-fn intern<T: Eq + Hash>(set: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+fn intern<T: Eq + Hash + ?Sized>(set: &mut HashSet<Arc<T>>, value: impl Into<Arc<T>>) -> Arc<T> {
+    let value = value.into();
     if let Some(shared) = set.get(&value) {
         return shared.clone();
     }
-    let shared = Arc::new(value);
-    set.insert(shared.clone());
-    shared
+    set.insert(value.clone());
+    value
 }
 
 /// A watch with what it takes to look its user up again.
@@ -87,8 +91,8 @@ pub(super) struct Parsed {
     pub(super) errors: Vec<ConfigError>,
 }
 
-/// The watches of one file, or everything that is wrong with them. The registrations are used up one by one, so that the memory of
-/// each can be that of the next watch.
+/// The watches of one file, or everything that is wrong with them. The registrations, which are larger, go as one at the end: were they
+/// used up one by one, each would leave its memory to a watch and a hole, and no page of it could be given back.
 pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Result<Vec<Entry>, Vec<ConfigError>> {
     let registrations = std::mem::take(&mut parsed.registrations);
     let mut builder = Builder {
@@ -100,21 +104,21 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
     };
     let mut entries: Vec<Entry> = Vec::with_capacity(registrations.len());
     let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
-    for (index, registration) in registrations.into_iter().enumerate() {
+    for (index, registration) in registrations.iter().enumerate() {
         if builder.errors.len() >= ERRORS_MAX || builder.faults >= FAULTS_MAX {
             let rest = "there may be more errors; the rest of the file was not looked at";
             builder.errors.push(ConfigError::of_file(&*parsed.source.file, rest));
             break;
         }
-        let Some(entry) = builder.entry(&registration, index) else {
+        let Some(entry) = builder.entry(registration, index) else {
             continue;
         };
         match first_of_name.get(&entry.watch.name) {
             Some(first) => {
                 let message = duplicate_name(&entry.watch, &entries[*first].watch);
                 builder.error(
-                    &registration,
-                    name_offset(&registration),
+                    registration,
+                    name_offset(registration),
                     message,
                     Some(DUPLICATE_HINT.to_owned()),
                 );
@@ -363,8 +367,8 @@ impl<'a> Builder<'a, '_> {
     /// Any action but a component.
     fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
         Some(match action {
-            ActionSpec::Shell(line) => Action::Shell(line),
-            ActionSpec::Argv(argv) => Action::Argv(argv),
+            ActionSpec::Shell(line) => Action::Shell(intern(&mut self.around.interner.shells, line)),
+            ActionSpec::Argv(argv) => Action::Argv(intern(&mut self.around.interner.argvs, argv)),
             ActionSpec::Component(_) => return None,
             ActionSpec::Function => {
                 let parsed = self.parsed;

@@ -21,7 +21,8 @@ pub struct Entry {
 /// All watches, by id and by name.
 #[derive(Debug, Default)]
 pub struct Registry {
-    entries: HashMap<WatchId, Entry>,
+    /// Boxed, because a map has room to spare.
+    entries: HashMap<WatchId, Box<Entry>>,
     names: HashMap<Arc<str>, WatchId>,
     /// Removed watches that still run: should one come back, its runs are its own to wait for.
     leaving: HashMap<Arc<str>, WatchId>,
@@ -56,11 +57,11 @@ impl Plan {
 
 impl Registry {
     pub fn get(&self, id: WatchId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(Box::as_ref)
     }
 
     pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Entry> {
-        self.entries.get_mut(&id)
+        self.entries.get_mut(&id).map(Box::as_mut)
     }
 
     /// Number of watches in the configuration.
@@ -87,12 +88,12 @@ impl Registry {
                     let machine = Machine::new(Arc::clone(&watch.policy));
                     self.entries.insert(
                         id,
-                        Entry {
+                        Box::new(Entry {
                             watch,
                             machine,
                             timer: None,
                             retired: false,
-                        },
+                        }),
                     );
                 }
                 Some(entry) if !entry.retired && entry.watch.same_as(&watch) => {

@@ -26,11 +26,9 @@ impl Patience {
         self.caution_ends.is_none_or(|end| now >= end)
     }
 
-    /// A request was sent.
-    pub fn sent(&mut self, now: Instant) {
-        if self.may_share(now) {
-            self.ends.get_or_insert(now + LONGEST_SILENCE);
-        }
+    /// A process was asked for that shares its launcher's memory.
+    pub fn shared(&mut self, now: Instant) {
+        self.ends = Some(now + LONGEST_SILENCE);
     }
 
     /// The launcher answered; `unanswered` if there are other requests.
@@ -65,8 +63,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut patience = Patience::default();
         assert_eq!(patience.ends(), None);
-        patience.sent(at(0));
-        patience.sent(at(300));
+        patience.shared(at(0));
         assert_eq!(patience.ends(), Some(at(500)));
         patience.answered(at(400), true);
         assert_eq!(patience.ends(), Some(at(900)));
@@ -75,18 +72,15 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silence_launchers_are_not_made_to_wait_and_so_not_given_up_for_a_minute() {
+    fn after_a_silence_nothing_is_shared_for_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut patience = Patience::default();
-        patience.sent(at(0));
+        assert!(patience.may_share(at(0)));
+        patience.shared(at(0));
         patience.lose(at(1));
         assert_eq!(patience.ends(), None);
         assert!(!patience.may_share(at(60)));
-        patience.sent(at(60));
-        assert_eq!(patience.ends(), None);
         assert!(patience.may_share(at(61)));
-        patience.sent(at(61));
-        assert!(patience.ends().is_some());
     }
 }

@@ -159,7 +159,6 @@ impl Service {
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
             Ok((seq, ends)) => {
-                self.patience.sent(Instant::now());
                 self.in_flight.insert(
                     seq,
                     InFlight {
@@ -201,7 +200,9 @@ impl Service {
         };
         let seq = self.next_seq;
         let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
-        let may_share = self.patience.may_share(Instant::now());
+        // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
+        let now = Instant::now();
+        let may_share = self.in_flight.is_empty() && self.patience.may_share(now);
         let request = request(seq, invocation, may_share);
         let channel = match &invocation.task {
             Task::Exec(_) | Task::Function(_) => {
@@ -220,6 +221,9 @@ impl Service {
                 Some(ours)
             }
         };
+        if may_share {
+            self.patience.shared(now);
+        }
         self.next_seq += 1;
         let output = [stdout, stderr];
         Ok((seq, Ends { output, channel }))

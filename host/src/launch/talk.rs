@@ -87,7 +87,7 @@ impl Talk {
 
     fn take(&mut self, handle: &mut impl FnMut(FromAction)) {
         loop {
-            match self.incoming.next() {
+            match self.incoming.take() {
                 Ok(None) => return,
                 Ok(Some(FromAction::Ended(ended, timing))) if self.ended.is_none() => {
                     self.ended = Some((ended, timing))

@@ -264,7 +264,7 @@ impl Frames {
     }
 
     /// The next whole message. `EBADMSG` for one that is too large or does not decode: then nothing that follows can be trusted.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let rest = &self.bytes[self.used..];
         let Some((head, rest)) = rest.split_first_chunk() else {
             return Ok(None);
@@ -344,7 +344,7 @@ impl Channel {
         }
         self.say(message)?;
         loop {
-            while let Some(message) = self.frames.next()? {
+            while let Some(message) = self.frames.take()? {
                 match message {
                     ToAction::Cancel(reason) => self.cancelled = Some(reason),
                     answer => return Ok(answer),
@@ -359,7 +359,7 @@ impl Channel {
     /// Whether the component is to stop. Does not wait.
     pub fn cancelled(&mut self) -> Option<Reason> {
         while let Ok(true) = self.receive(MsgFlags::MSG_DONTWAIT) {}
-        while let Ok(Some(message)) = self.frames.next() {
+        while let Ok(Some(message)) = self.frames.take() {
             if let ToAction::Cancel(reason) = message {
                 self.cancelled = Some(reason);
             }
@@ -414,7 +414,7 @@ mod tests {
             let mut got = Vec::new();
             for chunk in bytes.chunks(if size == 1 { 1000 } else { size }) {
                 frames.push(chunk);
-                while let Some(message) = frames.next::<ToAction>().unwrap() {
+                while let Some(message) = frames.take::<ToAction>().unwrap() {
                     got.push(message);
                 }
             }
@@ -426,10 +426,10 @@ mod tests {
     fn a_frame_that_lies_about_its_size_is_refused() {
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_le_bytes());
-        assert!(frames.next::<FromAction>().is_err());
+        assert!(frames.take::<FromAction>().is_err());
         let mut frames = Frames::default();
         frames.push(&[1, 0, 0, 0, 200]);
-        assert!(frames.next::<FromAction>().is_err());
+        assert!(frames.take::<FromAction>().is_err());
         assert!(
             frame(&FromAction::Command {
                 name: String::new(),
@@ -459,7 +459,7 @@ mod tests {
         let mut bytes = [0; 100];
         let length = (&theirs).read(&mut bytes).unwrap();
         daemon.push(&bytes[..length]);
-        assert_eq!(daemon.next::<FromAction>().unwrap(), Some(question));
+        assert_eq!(daemon.take::<FromAction>().unwrap(), Some(question));
         drop(theirs);
         assert!(channel.ask(&FromAction::Denied(Denied::Name("a".into()))).is_err());
     }

@@ -66,6 +66,9 @@ struct Facts {
     checked: bool,
 }
 
+/// Resolves a component for a configuration; an error is in words.
+pub type Resolver = Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send>;
+
 /// Finds and compiles components.
 #[derive(Debug)]
 pub struct Components {
@@ -128,7 +131,7 @@ impl Components {
     }
 
     /// As the configuration takes it: with errors in words.
-    pub fn resolver(self) -> Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send> {
+    pub fn resolver(self) -> Resolver {
         Box::new(move |file, grants| {
             let resolved = self.resolve(file, grants);
             resolved.map_err(|errors| errors.iter().map(ToString::to_string).collect())

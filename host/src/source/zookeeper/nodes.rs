@@ -144,6 +144,9 @@ impl Nodes {
         }
         let count = self.queue.len().min(PIPELINE);
         let batch: Vec<Arc<str>> = self.queue.drain(..count).collect();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(PIPELINE);
+        }
         for path in &batch {
             if let Some(node) = self.nodes.get_mut(path) {
                 node.queued = false;
