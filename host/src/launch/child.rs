@@ -232,6 +232,7 @@ impl<'a> Prepared<'a> {
                             ready,
                             &task.action,
                             &task.change,
+                            &task.reach,
                             Channel::new(Some(channel)),
                             stdio,
                             || Ok(()),

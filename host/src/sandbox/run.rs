@@ -11,6 +11,7 @@ use super::channel::{Channel, Ended, FromAction, TEXT_MAX, cut};
 use super::host::{Host, Stdio};
 use super::imports::twitcher::action::types::Failure as Said;
 use super::native::{Call, Ready};
+use super::net::Reach;
 use crate::model::{ChangeFacts, Failure, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.
@@ -21,12 +22,13 @@ pub fn run(
     ready: &Ready,
     action: &Arc<WasmAction>,
     change: &ChangeFacts,
+    reach: &Reach,
     channel: Channel,
     stdio: Stdio,
     confine: impl FnOnce() -> Result<(), Ended>,
 ) -> i32 {
     let speaker = channel.speaker();
-    let ended = match Host::new(action, change, channel, stdio) {
+    let ended = match Host::new(action, change, reach, channel, stdio) {
         Ok(host) => confine().map_or_else(|ended| ended, |()| call(ready, host)),
         Err(ended) => ended,
     };
