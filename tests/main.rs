@@ -11,4 +11,5 @@ mod ensemble;
 mod support;
 mod tree;
 mod tree_znodes;
+mod wasm;
 mod zookeeper;

@@ -48,6 +48,9 @@ pub enum Command {
     Check(Check),
     /// Print the JSON Schema of .json configuration files
     Schema,
+    /// Write, look at, try and measure plugins: actions that are WebAssembly components
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// See it work: two watches on a directory, a few changes, what ran
     Demo,
     /// Print a shell completion script
@@ -69,6 +72,96 @@ pub enum Command {
     /// The process that compiles a component; `run` and `check` start it
     #[command(hide = true)]
     Compile,
+}
+
+/// What authors of plugins need.
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// Show what a component exports and imports, and the grants to paste into a configuration
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+    /// Run a component once, in the same sandbox as the daemon's; exit code 1 if it does not succeed
+    #[command(after_help = PLUGIN_RUN_HELP)]
+    Run(PluginRun),
+    /// Measure a component beside /bin/true
+    Bench {
+        /// How often each is run
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..100_000))]
+        rounds: u32,
+        /// What is run
+        #[command(flatten)]
+        run: PluginRun,
+    },
+}
+
+const PLUGIN_RUN_HELP: &str = "\
+Grants are given as in a configuration; without them the component reaches nothing.
+
+Examples:
+  twitcher plugin run hello.wasm --data '{\"a\":1}' --path /x
+  twitcher plugin run render.wasm --data-file app.json --config template=/t/app.conf \\
+      --dir /t=./templates:ro --dir /out=/tmp/out:rw --command 'reload=systemctl reload app'";
+
+/// A component to run, with what it is told and granted.
+#[derive(Debug, Args)]
+pub struct PluginRun {
+    /// The component
+    pub file: PathBuf,
+    /// The znode's data
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "data_file")]
+    pub data: String,
+    /// A file with the znode's data
+    #[arg(long, value_name = "FILE")]
+    pub data_file: Option<PathBuf>,
+    /// The znode's path
+    #[arg(long, value_name = "ZNODE", default_value = "/plugin/run")]
+    pub path: String,
+    /// Why it runs
+    #[arg(long, default_value = "data", value_parser = ["load", "created", "data", "deleted"])]
+    pub event: String,
+    /// A value of its configuration; can be repeated, as everything that follows
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub config: Vec<(String, String)>,
+    /// An argument
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub arg: Vec<String>,
+    /// A variable of its environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// A directory that it sees
+    #[arg(long, value_name = "GUEST=HOST[:rw]", value_parser = pair)]
+    pub dir: Vec<(String, String)>,
+    /// An address that it may connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    pub net: Vec<String>,
+    /// An origin that it may send requests to
+    #[arg(long, value_name = "ORIGIN")]
+    pub http: Vec<String>,
+    /// A command that it may have run; the line is split at spaces, without a shell
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = pair)]
+    pub command: Vec<(String, String)>,
+    /// A znode that it may use, `r` or `rw`; needs --tree
+    #[arg(long, value_name = "PATH=ACCESS", value_parser = pair, requires = "tree")]
+    pub znode: Vec<(String, String)>,
+    /// A directory that stands for the tree of znodes
+    #[arg(long, value_name = "DIR")]
+    pub tree: Option<PathBuf>,
+    /// Most memory of its own [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Seconds after which it is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub timeout: f64,
+    /// The user it runs as
+    #[arg(long, value_name = "USER")]
+    pub uid: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 const RUN_HELP: &str = "\

@@ -3,8 +3,6 @@
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
 
-mod broker;
-mod environment;
 mod registry;
 mod reload;
 mod survivors;
@@ -21,7 +19,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::broker::Broker;
 use crate::config::watcher::Watcher;
+use crate::environment;
 use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEvent};
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
@@ -29,7 +29,6 @@ use crate::sandbox::channel::Reason;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 
-use broker::Broker;
 use registry::{Entry, Registry};
 use reload::Loader;
 use survivors::Survivors;
@@ -67,7 +66,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub enum SourceOptions {
     /// A ZooKeeper ensemble.
-    ZooKeeper(zookeeper::Options),
+    ZooKeeper(Box<zookeeper::Options>),
     /// A local directory.
     Tree(tree::Options),
 }
@@ -75,7 +74,7 @@ pub enum SourceOptions {
 impl SourceOptions {
     fn spawn(&self) -> anyhow::Result<Source> {
         match self {
-            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn(options.clone())),
+            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn((**options).clone())),
             SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
         }
     }

@@ -30,15 +30,18 @@
 //! Nothing an action, a configuration file or a znode contains can stop the loop that decides: data travels to actions in memory
 //! files rather than pipes, output is read as it comes and bounded, configuration is evaluated in a process that can be killed.
 
+mod broker;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+mod environment;
 mod fswatch;
 pub mod launch;
 pub mod model;
 pub mod observe;
 pub mod pidfile;
+pub mod plugin;
 pub mod sandbox;
 pub mod scheduler;
 pub mod source;

@@ -12,11 +12,11 @@ use twitcher::cli::{self, Cli, Command, exit};
 use twitcher::config::{Config, Evaluator, report};
 use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Launcher};
-use twitcher::observe::{Destination, Log, Verbosity};
+use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
 use twitcher::sandbox::components::Components;
 use twitcher::source::{tree, zookeeper};
-use twitcher::{config, demo, sandbox};
+use twitcher::{config, demo, plugin, sandbox};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(*arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
+        Command::Plugin(command) => plugin(command),
         Command::Demo => demo::run(Path::new(THIS_PROGRAM)).map(|()| exit::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
@@ -154,7 +155,7 @@ fn source(arguments: &cli::Run) -> Result<SourceOptions> {
         tls.load()?;
         options.tls = Some(tls);
     }
-    Ok(SourceOptions::ZooKeeper(options))
+    Ok(SourceOptions::ZooKeeper(Box::new(options)))
 }
 
 /// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
@@ -229,6 +230,92 @@ fn check(arguments: &cli::Check) -> Result<u8> {
         eprint!("{}", report::render_errors(&reload));
     }
     Ok(if failed { exit::FAILURE } else { exit::SUCCESS })
+}
+
+fn plugin(command: cli::Plugin) -> Result<u8> {
+    match command {
+        cli::Plugin::Inspect { file } => print(&plugin::inspect(&file)?),
+        cli::Plugin::Run(arguments) => {
+            let trial = trial(arguments)?;
+            let (watch, launcher) = prepare(&trial)?;
+            let report = locally(plugin::run(&trial, &watch, launcher))?;
+            print(&format!(
+                "{}\n{} in its process, {} KiB, {} page faults{}\n",
+                report.outcome,
+                plugin::shown(report.elapsed),
+                report.max_rss_kib,
+                report.minor_faults,
+                report.timing.map_or_else(String::new, |timing| format!(
+                    "; called after {}, for {}",
+                    plugin::shown(timing.instantiate),
+                    plugin::shown(timing.call)
+                )),
+            ))?;
+            Ok(if report.outcome.is_success() {
+                exit::SUCCESS
+            } else {
+                exit::FAILURE
+            })
+        }
+        cli::Plugin::Bench { rounds, run } => {
+            let trial = trial(run)?;
+            let (watch, launcher) = prepare(&trial)?;
+            let table = locally(plugin::bench(&trial, &watch, launcher, rounds as usize))?;
+            print(&format!("{table}\n"))
+        }
+    }
+}
+
+fn trial(arguments: cli::PluginRun) -> Result<plugin::Trial> {
+    let data = match &arguments.data_file {
+        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => arguments.data.into_bytes(),
+    };
+    let event = serde_json::from_value(serde_json::Value::String(arguments.event))?;
+    Ok(plugin::Trial {
+        file: arguments.file,
+        path: arguments.path,
+        data,
+        event: Some(event),
+        config: arguments.config,
+        args: arguments.arg,
+        env: arguments.env,
+        dirs: absolute(arguments.dir)?,
+        net: arguments.net,
+        http: arguments.http,
+        commands: arguments.command,
+        znodes: arguments.znode,
+        memory: arguments.memory,
+        timeout: Some(arguments.timeout),
+        uid: arguments.uid,
+        tree: arguments.tree.map(std::path::absolute).transpose()?,
+    })
+}
+
+/// On a command line a directory may be relative to the current one; in a configuration it may not.
+fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
+    let absolute = |(guest, host): (String, String)| {
+        let path = std::path::absolute(&host)?;
+        Ok((guest, path.to_string_lossy().into_owned()))
+    };
+    dirs.into_iter().map(absolute).collect()
+}
+
+/// The launcher comes first: it is made before there are threads.
+fn prepare(trial: &plugin::Trial) -> Result<(std::sync::Arc<twitcher::model::Watch>, Launcher)> {
+    let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    Log::start(&Destination::Stderr, Format::Text, Verbosity::Verbose).map(std::mem::forget)?;
+    let watch = trial.watch(Path::new(THIS_PROGRAM))?;
+    Ok((watch, launcher))
+}
+
+/// Runs a future as the daemon's are run.
+fn locally<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(work))?)
 }
 
 fn print(text: &str) -> Result<u8> {

@@ -1,5 +1,6 @@
 //! `.twc` files, from text to watches, with the real helper process.
 
+mod components;
 mod functions;
 mod limits;
 mod loads;
@@ -233,7 +234,7 @@ fn calls_that_make_no_sense_are_located() {
     DIR/a.twc:1:1: RegisterWatch takes at most 10 arguments by position, not 12
       | RegisterWatch(*range(12))
       | ^
-      hint: give the other fields by name
+      hint: give the others by name
     ");
     insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), znode='/b')\n"), @r"
     DIR/a.twc:1:1: RegisterWatch got znode both by position and by name
@@ -249,12 +250,6 @@ fn what_this_version_lacks_says_so() {
       | RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))
       |                                           ^
       hint: use on_failure = KEEP or STOP, or retry in the command itself
-    ");
-    insta::assert_snapshot!(errors("RegisterWatch('/a', Wasm('render', config={}))\n"), @r"
-    DIR/a.twc:1:21: this version of Twitcher does not support Wasm()
-      | RegisterWatch('/a', Wasm('render', config={}))
-      |                     ^
-      hint: use Exec or a function as the action
     ");
     insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)\n"), @r"
     DIR/a.twc:1:44: run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it

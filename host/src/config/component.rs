@@ -49,11 +49,14 @@ pub(super) fn changed(used: &Used) -> bool {
     used.iter().any(|(path, stamp)| Stamp::of(path) != *stamp)
 }
 
+/// What a [`Resolver`] said, with the grants that it was asked about.
+type Answer = Result<Arc<WasmAction>, Vec<String>>;
+
 /// The answers of a [`Resolver`].
 pub(super) struct Components {
     resolver: Resolver,
     /// What was asked during the present load.
-    known: HashMap<(Arc<Path>, Grants), Result<Arc<WasmAction>, Vec<String>>>,
+    known: HashMap<(Arc<Path>, Grants), Answer>,
     /// The files' stamps from before anything was asked about them during the present load.
     stamps: Used,
     /// What the present file has asked about.
@@ -74,7 +77,7 @@ impl Components {
     }
 
     /// The action for the component at a path.
-    pub(super) fn resolve(&mut self, path: Arc<Path>, grants: Grants) -> Result<Arc<WasmAction>, Vec<String>> {
+    pub(super) fn resolve(&mut self, path: Arc<Path>, grants: Grants) -> Answer {
         // Before the file is read: should it change meanwhile, the next load sees another stamp.
         let stamp = *self.stamps.entry(path.clone()).or_insert_with(|| Stamp::of(&path));
         self.used.insert(path.clone(), stamp);

@@ -34,11 +34,13 @@ pub(super) fn strings(value: &Value) -> Result<Vec<&str>, Mismatch> {
         Value::List(items) => items,
         other => return Err(Mismatch::expected("a list of strings", other)),
     };
-    let string = |item| match item {
-        &Scalar::Str(ref text) => Ok(text.as_str()),
-        other => Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
-    };
-    items.iter().map(string).collect()
+    items
+        .iter()
+        .map(|item| match item {
+            Scalar::Str(text) => Ok(text.as_str()),
+            other => Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
+        })
+        .collect()
 }
 
 /// A name by which a component asks for something.
@@ -323,8 +325,8 @@ impl FromValue for Znodes {
         for (pattern, access) in entries(value, "a dict from paths to \"r\" or \"rw\"")? {
             let (path, below) = match pattern.strip_suffix("/**") {
                 Some("") => ("/", true),
-                Some(path) => (path, true),
-                None => (pattern.as_str(), false),
+                Some(path) if path != "/" => (path, true),
+                _ => (pattern.as_str(), false),
             };
             // ZooKeeper allows it in names, but here it would rather be meant as a pattern than as a name.
             if path.contains('*') {

@@ -2,6 +2,7 @@
 //!
 //! This module finds out what stands where. It must not know what a field means.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -100,7 +101,13 @@ fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError>
         };
         let value = match component {
             Some(component) => Value::Component(Arc::new(component)),
-            None => plain(serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?),
+            None => {
+                if let Some(twice) = given_twice(value) {
+                    let message = format!("{name} has {} twice", super::value::quoted(&twice));
+                    return Err(source.error(value_at, message));
+                }
+                plain(serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?)
+            }
         };
         fields.push(Field {
             name,
@@ -110,6 +117,18 @@ fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError>
         });
     }
     Ok(fields)
+}
+
+/// A name that an object has twice. The parser would take the last of the two, and a reader perhaps the first.
+fn given_twice(value: &RawValue) -> Option<String> {
+    if !value.get().starts_with('{') {
+        return None;
+    }
+    let Ok(Names(names)) = serde_json::from_str(value.get()) else {
+        return None;
+    };
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().find(|name| !seen.insert(name.clone()))
 }
 
 /// The component that an action is, if it is one: an object in an object, the only values inside a watch that have fields and so
@@ -242,6 +261,29 @@ impl<'de> Deserialize<'de> for Elements<'de> {
             }
         }
         deserializer.deserialize_seq(Collect)
+    }
+}
+
+/// The names in an object, in order.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Collect)
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
 // The part of the tree source that knows inotify, not what is watched for.
@@ -39,8 +39,9 @@ const MOST_LINKS: usize = 40;
 pub struct Watcher {
     events: FsEvents,
     directories: Arc<Mutex<Directories>>,
-    /// A batch that is being looked at: kept until that is done, so that a cancelled wait loses nothing.
-    batch: Option<Batch>,
+    /// A batch that is being looked at, and what will be told of it: kept until then, so that a cancelled wait loses nothing. The
+    /// waiting side never locks the directories: whoever else looks at some may have to wait for a file system.
+    look: Option<JoinHandle<Option<HashSet<PathBuf>>>>,
 }
 
 /// Chooses the files of components whose changes count as changes of the configuration.
@@ -107,15 +108,13 @@ impl Watcher {
             components: BTreeSet::new(),
             watcher,
             scope,
-            changed: HashSet::new(),
-            owed: false,
             unwatchable: false,
         };
         directories.watch();
         Ok(Self {
             events,
             directories: Arc::new(Mutex::new(directories)),
-            batch: None,
+            look: None,
         })
     }
 
@@ -134,21 +133,24 @@ impl Watcher {
     /// What changed; empty if that is not known.
     async fn next(&mut self) -> HashSet<PathBuf> {
         loop {
-            let batch = match &self.batch {
-                Some(batch) => batch.clone(),
-                None => self.batch.insert(self.events.all_settled().await).clone(),
+            let look = match &mut self.look {
+                Some(look) => look,
+                None => {
+                    let batch = self.events.all_settled().await;
+                    let directories = Arc::clone(&self.directories);
+                    self.look.insert(spawn_blocking(move || {
+                        let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
+                        directories.look(&batch)
+                    }))
+                }
             };
-            let directories = Arc::clone(&self.directories);
-            let look = spawn_blocking(move || {
-                let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
-                directories.look(&batch);
-            });
-            // It can fail only with the runtime or by a panic; then something may have changed.
-            let failed = look.await.is_err();
-            self.batch = None;
-            let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-            if std::mem::take(&mut directories.owed) || failed {
-                return std::mem::take(&mut directories.changed);
+            let told = look.await;
+            self.look = None;
+            match told {
+                Ok(Some(changed)) => return changed,
+                Ok(None) => {}
+                // It can fail only with the runtime or by a panic; then something may have changed.
+                Err(_) => return HashSet::new(),
             }
         }
     }
@@ -198,19 +200,16 @@ struct Directories {
     components: BTreeSet<Arc<Path>>,
     watcher: FsWatcher,
     scope: Arc<RwLock<Scope>>,
-    /// What changed since it was last told.
-    changed: HashSet<PathBuf>,
-    /// Something changed since then.
-    owed: bool,
     /// A directory could not be watched; said once.
     unwatchable: bool,
 }
 
 impl Directories {
-    /// Looks at what happened: keeps what matters, and watches what is new.
-    fn look(&mut self, batch: &Batch) {
+    /// Looks at what happened, and watches what is new. Tells what matters; none if nothing does, and nothing in particular if
+    /// events were lost.
+    fn look(&mut self, batch: &Batch) -> Option<HashSet<PathBuf>> {
+        let mut changed = HashSet::new();
         if batch.lost {
-            self.owed = true;
             self.watcher.forget_all();
         }
         for (path, entry) in &batch.paths {
@@ -223,14 +222,14 @@ impl Directories {
                         || path.is_dir());
             drop(scope);
             if matters {
-                self.owed = true;
-                self.changed.insert(path.clone());
+                changed.insert(path.clone());
             }
             if *entry {
                 self.watcher.forget(path);
             }
         }
         self.watch();
+        (batch.lost || !changed.is_empty()).then_some(changed)
     }
 
     /// Watches everything that is there to be watched.

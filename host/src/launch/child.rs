@@ -235,7 +235,6 @@ impl<'a> Prepared<'a> {
                             &task.reach,
                             Channel::new(Some(channel)),
                             stdio,
-                            || Ok(()),
                         );
                     }
                 },

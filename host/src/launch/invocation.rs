@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::wire::Task;
 use crate::model::{Outcome, ProcessSettings, RunId, WasmAction};
-use crate::sandbox::channel::{Reason, ToAction, ZnodeRequest};
+use crate::sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -130,6 +130,8 @@ pub struct Report {
     pub output_bytes: usize,
     /// What it wrote, if that was asked for.
     pub captured: Option<Captured>,
+    /// What it took by its own account, if it was a component that got so far.
+    pub timing: Option<Timing>,
 }
 
 impl Report {
@@ -144,6 +146,7 @@ impl Report {
             output_tail: Vec::new(),
             output_bytes: 0,
             captured: None,
+            timing: None,
         }
     }
 }

@@ -180,11 +180,14 @@ impl Run {
         // What it said last is there after its end like its output.
         self.listen();
         self.let_streams_linger(lingering);
-        let outcome = self.outcome(status);
+        let ended = self.talk.as_mut().and_then(Talk::take_ended);
+        let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
+        let outcome = self.outcome(status, ended);
         let captured = self.output.captured.take();
         let report = Report {
             outcome,
             captured,
+            timing,
             elapsed: self.started.elapsed(),
             max_rss_kib: usage.ru_maxrss.max(0) as u64,
             cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
@@ -321,7 +324,7 @@ impl Run {
             FromAction::Denied(denied) => return self.log_denied(&denied),
             FromAction::Command { name, args, stdin } => Question::Command { name, args, stdin },
             FromAction::Znode(request) => Question::Znode(request),
-            FromAction::Ended(_) => return,
+            FromAction::Ended(..) => return,
         };
         // Without a daemon to ask there is no answer; the run's timeout ends it.
         let run = &self.invocation;
@@ -378,8 +381,7 @@ impl Run {
     }
 
     /// How it ended: what the kernel says of the process, and what the component says of itself.
-    fn outcome(&mut self, status: i32) -> Outcome {
-        let ended = self.talk.as_mut().and_then(Talk::take_ended);
+    fn outcome(&mut self, status: i32, ended: Option<Ended>) -> Outcome {
         if let Some(Ended::Failed(_, message)) = &ended {
             // Where a component trapped is worth many lines.
             for line in message.lines().skip(1) {

@@ -31,6 +31,7 @@ use super::talk;
 use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, send_request};
 use crate::model::{Outcome, RunId};
 use crate::sandbox::channel::Reason;
+use crate::sandbox::confine::process_limits;
 
 /// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
 const MAX_IN_FLIGHT: usize = 32;
@@ -476,7 +477,10 @@ fn request(seq: u64, invocation: &Invocation, may_share_memory: bool) -> Request
         groups: identity.groups.clone(),
         cwd: settings.cwd.to_string_lossy().into_owned(),
         umask: settings.umask,
-        limits: settings.limits.clone(),
+        limits: match invocation.task {
+            Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
+            Task::Wasm(_) => process_limits(&settings.limits, settings.timeout, settings.kill_after),
+        },
         may_share_memory,
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::polled::{forget_readiness, polled};
-use crate::sandbox::channel::{Ended, Frames, FromAction, ToAction, frame};
+use crate::sandbox::channel::{Ended, Frames, FromAction, Timing, ToAction, frame};
 
 /// Most bytes that wait to be read by the component: more than any one answer.
 const OUTGOING_MAX: usize = 16 << 20;
@@ -25,7 +25,7 @@ pub struct Talk {
     outgoing: VecDeque<u8>,
     /// A question was asked and is not answered.
     asked: bool,
-    ended: Option<Ended>,
+    ended: Option<(Ended, Timing)>,
     closed: bool,
 }
 
@@ -89,7 +89,9 @@ impl Talk {
         loop {
             match self.incoming.next() {
                 Ok(None) => return,
-                Ok(Some(FromAction::Ended(ended))) if self.ended.is_none() => self.ended = Some(ended),
+                Ok(Some(FromAction::Ended(ended, timing))) if self.ended.is_none() => {
+                    self.ended = Some((ended, timing))
+                }
                 Ok(Some(message @ (FromAction::Log { .. } | FromAction::Denied(_)))) => handle(message),
                 Ok(Some(question @ (FromAction::Command { .. } | FromAction::Znode(_)))) if !self.asked => {
                     self.asked = true;
@@ -137,8 +139,8 @@ impl Talk {
         self.closed
     }
 
-    /// How the component said that its call ended.
-    pub fn take_ended(&mut self) -> Option<Ended> {
+    /// How the component said that its call ended, and what it took.
+    pub fn take_ended(&mut self) -> Option<(Ended, Timing)> {
         self.ended.take()
     }
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -46,8 +47,17 @@ pub enum FromAction {
     },
     /// Uses a znode; answered by [`ToAction::Znode`].
     Znode(ZnodeRequest),
-    /// How the call ended. Nothing follows but the end of the process.
-    Ended(Ended),
+    /// How the call ended, and what it took. Nothing follows but the end of the process.
+    Ended(Ended, Timing),
+}
+
+/// What a call took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// Until the component could be called: opening its grants, and making an instance.
+    pub instantiate: Duration,
+    /// The call itself.
+    pub call: Duration,
 }
 
 /// The level of a log line.
@@ -70,8 +80,10 @@ pub enum Denied {
     Http(String),
     /// To resolve a name.
     Name(String),
-    /// To make a socket of this protocol, while none is granted.
-    Socket(String),
+    /// To make a TCP socket, while nothing of the network is granted.
+    Socket,
+    /// To make a UDP socket. Nothing allows it.
+    Datagrams,
     /// To bind a socket to an address of its own choice, or listen there. Nothing allows it.
     Listen(String),
 }
@@ -92,10 +104,11 @@ impl Denied {
                 format!("resolving {name}"),
                 Some(format!("net = [{:?}] to its Wasm(...)", format!("{name}:PORT"))),
             ),
-            Denied::Socket(protocol) => (
-                format!("making a {protocol} socket"),
+            Denied::Socket => (
+                "making a TCP socket".to_owned(),
                 Some("net = [\"HOST:PORT\"] to its Wasm(...)".to_owned()),
             ),
+            Denied::Datagrams => ("making a UDP socket".to_owned(), None),
             Denied::Listen(address) => (format!("listening on {address}"), None),
         }
     }

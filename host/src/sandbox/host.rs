@@ -115,7 +115,8 @@ impl Host {
     }
 }
 
-fn not_called(step: String, error: &io::Error) -> Ended {
+/// What it means that something failed before the call.
+pub(super) fn not_called(step: String, error: &io::Error) -> Ended {
     Ended::NotCalled {
         step,
         errno: error.raw_os_error().unwrap_or(libc::EIO),

@@ -12,6 +12,7 @@ pub mod channel;
 mod check;
 pub mod compile;
 pub mod components;
+pub mod confine;
 mod engine;
 pub mod helper;
 mod host;

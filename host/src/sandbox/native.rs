@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::confine::{ConfineError, Filters};
 use super::engine;
 use super::host::{self, Host};
 use super::imports::ActionPre;
@@ -21,6 +23,9 @@ pub enum LoadError {
     /// The code is of another version, machine or profile, or is damaged.
     #[error("cannot load the native code: {0:#}")]
     Code(wasmtime::Error),
+    /// Its processes could not be confined.
+    #[error("cannot prepare the sandbox: {0}")]
+    Confine(#[from] ConfineError),
     /// It needs what the host does not have.
     #[error("cannot link the component: {0:#}")]
     Link(wasmtime::Error),
@@ -29,6 +34,7 @@ pub enum LoadError {
 /// A component that is ready to be called.
 pub struct Ready {
     pub(super) call: Call,
+    pub(super) filters: Arc<Filters>,
     descriptors: Vec<RawFd>,
 }
 
@@ -59,10 +65,17 @@ impl Ready {
 /// Most components that are kept loaded; of more, the one that was not used for longest is loaded again when it is needed.
 const KEPT: usize = 64;
 
+/// What all components need. Made when the first is loaded: most daemons run programs only.
+struct Ground {
+    engine: Engine,
+    linker: Linker<Host>,
+    filters: Arc<Filters>,
+}
+
 /// The components that the launcher has loaded.
 #[derive(Default)]
 pub struct Loaded {
-    ground: Option<(Engine, Linker<Host>)>,
+    ground: Option<Ground>,
     components: HashMap<(Digest, Entry), (Ready, u64)>,
     uses: u64,
 }
@@ -84,7 +97,11 @@ impl Loaded {
     }
 
     fn load(&mut self, entry: Entry, native: &OwnedFd) -> Result<Ready, LoadError> {
-        let (engine, linker) = match &mut self.ground {
+        let Ground {
+            engine,
+            linker,
+            filters,
+        } = match &mut self.ground {
             Some(ground) => ground,
             none => none.insert(Self::ground()?),
         };
@@ -97,6 +114,7 @@ impl Loaded {
         let opened = |fd: &RawFd| !before.contains(fd);
         Ok(Ready {
             call,
+            filters: Arc::clone(filters),
             descriptors: open_descriptors().into_iter().filter(opened).collect(),
         })
     }
@@ -112,10 +130,15 @@ impl Loaded {
         }
     }
 
-    fn ground() -> Result<(Engine, Linker<Host>), LoadError> {
+    fn ground() -> Result<Ground, LoadError> {
         let engine = engine::running().map_err(LoadError::Engine)?;
         let linker = host::linker(&engine).map_err(LoadError::Engine)?;
-        Ok((engine, linker))
+        let filters = Arc::new(Filters::compile()?);
+        Ok(Ground {
+            engine,
+            linker,
+            filters,
+        })
     }
 }
 

@@ -2,13 +2,19 @@
 //!
 //! It must not return into anything that the launcher left on the stack: its caller ends the process.
 
+use std::fs::OpenOptions;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::{Builder, Runtime};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::channel::{Channel, Ended, FromAction, TEXT_MAX, cut};
-use super::host::{Host, Stdio};
+use super::channel::{Channel, Ended, FromAction, TEXT_MAX, Timing, cut};
+use super::confine::{Confinement, Dir};
+use super::host::{Host, Stdio, not_called};
 use super::imports::twitcher::action::types::Failure as Said;
 use super::native::{Call, Ready};
 use super::net::Reach;
@@ -17,7 +23,7 @@ use crate::model::{ChangeFacts, Failure, WasmAction};
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
 
-/// Calls the component, tells the daemon how that ended, and returns the exit code.
+/// Confines the process, calls the component, tells the daemon how that ended, and returns the exit code.
 pub fn run(
     ready: &Ready,
     action: &Arc<WasmAction>,
@@ -25,34 +31,72 @@ pub fn run(
     reach: &Reach,
     channel: Channel,
     stdio: Stdio,
-    confine: impl FnOnce() -> Result<(), Ended>,
 ) -> i32 {
     let speaker = channel.speaker();
-    let ended = match Host::new(action, change, reach, channel, stdio) {
-        Ok(host) => confine().map_or_else(|ended| ended, |()| call(ready, host)),
-        Err(ended) => ended,
-    };
+    let mut timing = Timing::default();
+    let ended = prepare(ready, action, change, reach, channel, stdio).map_or_else(
+        |ended| ended,
+        |(runtime, host)| call(ready, host, &runtime, &mut timing),
+    );
     let code = match &ended {
         Ended::Success => 0,
         Ended::Code(code) => i32::from(*code),
         Ended::Failed(..) | Ended::NotCalled { .. } => FAILED,
     };
     // Should the daemon have gone, the exit code still says whether it went well.
-    let _ = speaker.say(&FromAction::Ended(ended));
+    let _ = speaker.say(&FromAction::Ended(ended, timing));
     code
 }
 
-fn call(ready: &Ready, host: Host) -> Ended {
+/// Everything that needs rights which the component is not to have; then gives them up.
+fn prepare(
+    ready: &Ready,
+    action: &Arc<WasmAction>,
+    change: &ChangeFacts,
+    reach: &Reach,
+    channel: Channel,
+    stdio: Stdio,
+) -> Result<(Runtime, Host), Ended> {
     // No threads: the process may not even make any.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return Ended::NotCalled {
-                step: "start its runtime".to_owned(),
-                errno: error.raw_os_error().unwrap_or(libc::EIO),
-            };
-        }
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| not_called("start its runtime".to_owned(), &error))?;
+    let host = Host::new(action, change, reach, channel, stdio)?;
+    let grants = &action.grants;
+    let open = |path: &Path| {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(path)
     };
+    let opened: Result<Vec<_>, _> = grants.dirs.iter().map(|dir| open(&dir.host)).collect();
+    let opened = opened.map_err(|error| not_called("open a granted directory".to_owned(), &error))?;
+    let dirs: Vec<_> = opened
+        .iter()
+        .zip(&grants.dirs)
+        .map(|(fd, dir)| Dir {
+            fd: fd.as_fd(),
+            writable: dir.writable,
+        })
+        .collect();
+    let ports: Vec<u16> = grants
+        .net
+        .iter()
+        .chain(grants.http.iter().map(|origin| &origin.at))
+        .map(|at| at.port)
+        .collect();
+    let confinement = Confinement {
+        dirs: &dirs,
+        files: &[],
+        tcp_ports: &ports,
+    };
+    match confinement.apply(&ready.filters) {
+        Ok(_) => Ok((runtime, host)),
+        Err(error) => Err(Ended::Failed(Failure::Trap, format!("it was not called: {error}"))),
+    }
+}
+
+fn call(ready: &Ready, host: Host, runtime: &Runtime, timing: &mut Timing) -> Ended {
+    let began = host.started;
     let mut store = Store::new(ready.engine(), host);
     store.limiter(|host| &mut host.limits);
     // One tick of the epoch, which only the signal to stop gives, ends the call where it is.
@@ -62,6 +106,7 @@ fn call(ready: &Ready, host: Host) -> Ended {
             Call::Handler(pre) => {
                 let data = store.data().data.to_vec();
                 let instance = pre.instantiate_async(&mut store).await?;
+                timing.instantiate = began.elapsed();
                 let result = instance
                     .twitcher_action_handler()
                     .call_on_change(&mut store, &data)
@@ -70,11 +115,13 @@ fn call(ready: &Ready, host: Host) -> Ended {
             }
             Call::Command(pre) => {
                 let instance = pre.instantiate_async(&mut store).await?;
+                timing.instantiate = began.elapsed();
                 let result = instance.wasi_cli_run().call_run(&mut store).await?;
                 Ok(Ended::Code(u8::from(result.is_err())))
             }
         }
     });
+    timing.call = began.elapsed().saturating_sub(timing.instantiate);
     result.unwrap_or_else(|error| broken_off(&error, store.data(), matches!(ready.call, Call::Command(_))))
 }
 

@@ -235,6 +235,7 @@ fn each_field_says_what_it_takes() {
         r#""env": {"A=B": "1"}"#,
         r#""env": {"A": 1}"#,
         r#""env": {"A": "\u0000"}"#,
+        r#""env": {"A": "1", "B": "", "A": "2"}"#,
         r#""limits": {"nofiles": 1}"#,
         r#""limits": {"nofile": [2, 1]}"#,
         r#""limits": {"nofile": -1}"#,
@@ -273,6 +274,7 @@ fn each_field_says_what_it_takes() {
     "env": {"A=B": "1"} -> env has "A=B", which is not the name of a variable
     "env": {"A": 1} -> env must have a string for "A", not the number 1
     "env": {"A": "\u0000"} -> env has a NUL character or too many bytes in "A"
+    "env": {"A": "1", "B": "", "A": "2"} -> env has "A" twice
     "limits": {"nofiles": 1} -> limits has "nofiles", which is none of as, core, cpu, data, fsize, memlock, nofile, nproc, stack; did you mean "nofile"?
     "limits": {"nofile": [2, 1]} -> limits has a soft limit above the hard one for "nofile"
     "limits": {"nofile": -1} -> limits must have a whole number, "unlimited", or a pair [soft, hard] of these for "nofile", not the number -1
@@ -302,15 +304,15 @@ fn actions_are_commands() {
         )
     };
     insta::assert_snapshot!(actions.iter().map(of).collect::<Vec<_>>().join("\n"), @r#"
-    "true" -> action must be Exec(…) or a function, not the string "true"
+    "true" -> action must be Exec(…), Wasm(…) or a function, not the string "true"
     {"exec": ""} -> action must not be an empty command
     {"exec": []} -> action must not be an empty list: the first item is the program
     {"exec": ["", "a"]} -> action must have a program as the list's first item
     {"exec": ["a", 1]} -> action must be a list of strings, not one with the number 1
     {"exec": 1} -> action must be a command line or a list of strings, not the number 1
     {"exec": "a\u0000b"} -> action must not have a NUL character: programs cannot be given one
-    {"wasm": "x"} -> action cannot be a component: this version of Twitcher does not support them
-    {"exec": "a", "shell": true} -> action must have "exec" and nothing else
+    {"wasm": "x"} -> action must be an object as "wasm", not the string "x"
+    {"exec": "a", "shell": true} -> action must have "exec" or "wasm" and nothing else
     "#);
     let long = format!(
         "[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"{}\"}}}}]",

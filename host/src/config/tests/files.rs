@@ -199,6 +199,7 @@ fn check_gives_json() {
             "exec": "true"
           },
           "column": 2,
+          "component": null,
           "description": "a-1",
           "file": "DIR/a.json",
           "line": 1,

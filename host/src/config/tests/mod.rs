@@ -4,6 +4,7 @@
 mod components;
 mod fields;
 mod files;
+mod grants;
 
 use std::fs;
 use std::path::PathBuf;

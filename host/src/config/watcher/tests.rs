@@ -235,3 +235,68 @@ fn a_cancelled_wait_loses_nothing() {
         config.changes("conf/a.twc").await;
     });
 }
+
+#[test]
+fn files_of_components_that_are_written_replaced_and_come_later() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            directory(root);
+            fs::create_dir(root.join("plugins")).unwrap();
+            fs::write(root.join("plugins/x.wasm"), "text").unwrap();
+        });
+        let files = ["conf/y.wasm", "plugins/x.wasm", "later/z.wasm"];
+        let files: BTreeSet<Arc<Path>> = files.iter().map(|file| config.path(file).into()).collect();
+        let components = config.watcher.components();
+        assert!(components.watch(files.clone()), "they may have changed before");
+        assert!(!components.watch(files));
+        config.write("plugins/other.wasm");
+        config.write("plugins/x.wasm");
+        assert_eq!(config.changes("plugins/x.wasm").await, ["plugins/x.wasm"]);
+        config.write("plugins/.new");
+        fs::rename(config.path("plugins/.new"), config.path("plugins/x.wasm")).unwrap();
+        assert_eq!(config.changes("plugins/x.wasm").await, ["plugins/x.wasm"]);
+        config.write("conf/y.wasm");
+        assert_eq!(config.changes("conf/y.wasm").await, ["conf/y.wasm"]);
+        fs::create_dir(config.path("later")).unwrap();
+        config.changes("later").await;
+        config.write("later/z.wasm");
+        config.changes("later/z.wasm").await;
+
+        assert!(!components.watch(BTreeSet::new()), "fewer are nothing to look at again");
+        config.write("plugins/x.wasm");
+        config.write("conf/a.twc");
+        assert_eq!(config.changes("conf/a.twc").await, ["conf/a.twc"]);
+    });
+}
+
+#[test]
+fn links_on_the_way_to_a_component() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            directory(root);
+            for release in ["releases/1", "releases/2"] {
+                fs::create_dir_all(root.join(release)).unwrap();
+                fs::write(root.join(release).join("x.wasm"), release).unwrap();
+            }
+            fs::create_dir(root.join("links")).unwrap();
+            symlink("../releases/1", root.join("links/current")).unwrap();
+            symlink("links/current", root.join("app")).unwrap();
+        });
+        config
+            .watcher
+            .components()
+            .watch(BTreeSet::from([config.path("app/x.wasm").into()]));
+        let exchange = |config: &Config, release: &str| {
+            symlink(release, config.path("links/new")).unwrap();
+            fs::rename(config.path("links/new"), config.path("links/current")).unwrap();
+        };
+        for release in ["../releases/2", "../releases/1"] {
+            exchange(&config, release);
+            let next = tokio::time::timeout(DEADLINE, config.watcher.next()).await.unwrap();
+            let link = fs::canonicalize(config.dir.path()).unwrap().join("links/current");
+            assert_eq!(next, HashSet::from([link]));
+        }
+        config.write("releases/1/x.wasm");
+        assert_eq!(config.changes("releases/1/x.wasm").await, ["releases/1/x.wasm"]);
+    });
+}

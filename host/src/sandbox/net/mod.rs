@@ -83,11 +83,7 @@ impl Net {
         wasi.allow_tcp(true)
             .allow_udp(true)
             .socket_addr_check(move |address, usage| {
-                let allowed = check(&rules, address, usage).map_err(|denied| {
-                    if let Some(denied) = denied {
-                        say_denied(&speaker, denied);
-                    }
-                });
+                let allowed = check(&rules, address, usage).map_err(|denied| say_denied(&speaker, denied));
                 Box::pin(std::future::ready(allowed.is_ok()))
             });
     }
@@ -97,21 +93,16 @@ impl Net {
     }
 }
 
-/// A denial that nobody needs to hear of is `Err(None)`.
-fn check(rules: &Rules, address: SocketAddr, usage: SocketAddrUse) -> Result<(), Option<Denied>> {
+fn check(rules: &Rules, address: SocketAddr, usage: SocketAddrUse) -> Result<(), Denied> {
     match usage {
-        SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend if rules.may_connect(address) => Ok(()),
-        SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => Err(Some(Denied::Net(rules.named(address).to_string()))),
+        SocketAddrUse::TcpConnect if rules.may_connect(address) => Ok(()),
+        SocketAddrUse::TcpConnect => Err(Denied::Net(rules.named(address).to_string())),
         // The kernel's choice, as before every connect.
-        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if address.ip().is_unspecified() && address.port() == 0 => {
-            Ok(())
+        SocketAddrUse::TcpBind if address.ip().is_unspecified() && address.port() == 0 => Ok(()),
+        SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
+            Err(Denied::Listen(address.to_string()))
         }
-        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind | SocketAddrUse::TcpListen => {
-            Err(Some(Denied::Listen(address.to_string())))
-        }
-        // Anyone can send a datagram here: it is left out, and nothing the component did.
-        SocketAddrUse::UdpReceive if rules.may_connect(address) => Ok(()),
-        SocketAddrUse::UdpReceive | SocketAddrUse::TcpAccept => Err(None),
+        SocketAddrUse::UdpBind | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => Err(Denied::Datagrams),
     }
 }
 
@@ -173,30 +164,22 @@ mod tests {
         };
         let rules = Rules::new(&grants, &[("db".to_owned(), vec!["10.0.0.1".parse().unwrap()])]);
         let check = |address: &str, usage| check(&rules, address.parse().unwrap(), usage);
-        use SocketAddrUse::{TcpAccept, TcpBind, TcpConnect, TcpListen, UdpBind, UdpReceive, UdpSend};
-        for usage in [TcpConnect, UdpSend, UdpReceive] {
-            assert_eq!(check("10.0.0.1:5432", usage), Ok(()));
-        }
-        for usage in [TcpConnect, UdpSend] {
-            assert_eq!(check("10.0.0.1:22", usage), Err(Some(Denied::Net("db:22".into()))));
-            assert_eq!(
-                check("10.0.0.2:5432", usage),
-                Err(Some(Denied::Net("10.0.0.2:5432".into())))
-            );
-        }
-        assert_eq!(check("10.0.0.2:5432", UdpReceive), Err(None));
-        for usage in [TcpBind, UdpBind] {
-            assert_eq!(check("0.0.0.0:0", usage), Ok(()));
-            assert_eq!(check("[::]:0", usage), Ok(()));
-            assert_eq!(
-                check("0.0.0.0:80", usage),
-                Err(Some(Denied::Listen("0.0.0.0:80".into())))
-            );
-        }
+        use SocketAddrUse::{TcpAccept, TcpBind, TcpConnect, TcpListen, UdpSend};
+        assert_eq!(check("10.0.0.1:5432", TcpConnect), Ok(()));
+        assert_eq!(check("10.0.0.1:22", TcpConnect), Err(Denied::Net("db:22".into())));
         assert_eq!(
-            check("0.0.0.0:0", TcpListen),
-            Err(Some(Denied::Listen("0.0.0.0:0".into())))
+            check("10.0.0.2:5432", TcpConnect),
+            Err(Denied::Net("10.0.0.2:5432".into()))
         );
-        assert_eq!(check("10.0.0.1:5432", TcpAccept), Err(None));
+        assert_eq!(check("0.0.0.0:0", TcpBind), Ok(()));
+        assert_eq!(check("[::]:0", TcpBind), Ok(()));
+        for (address, usage) in [
+            ("0.0.0.0:80", TcpBind),
+            ("0.0.0.0:0", TcpListen),
+            ("10.0.0.1:5432", TcpAccept),
+        ] {
+            assert_eq!(check(address, usage), Err(Denied::Listen(address.into())));
+        }
+        assert_eq!(check("10.0.0.1:5432", UdpSend), Err(Denied::Datagrams));
     }
 }

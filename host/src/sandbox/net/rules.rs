@@ -34,17 +34,12 @@ impl Rules {
         }
     }
 
-    /// Whether it is worth to make a TCP socket. With origins alone it is not, but then the address it is for can be named.
-    pub fn may_make_tcp(&self) -> bool {
+    /// Whether a TCP socket can be of any use. With origins alone it is not, but then the address that it is denied can be named.
+    pub fn may_make_sockets(&self) -> bool {
         !self.net.is_empty() || !self.http.is_empty()
     }
 
-    /// Whether it is worth to make a UDP socket.
-    pub fn may_make_udp(&self) -> bool {
-        !self.net.is_empty()
-    }
-
-    /// Whether a socket may be connected to an address, or send to it.
+    /// Whether a socket may be connected to an address.
     pub fn may_connect(&self, to: SocketAddr) -> bool {
         self.net
             .iter()

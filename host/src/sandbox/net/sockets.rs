@@ -29,8 +29,8 @@ pub fn replace_in(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 // Where nothing is granted, the process cannot make sockets: that is said here, for the kernel would only say EPERM.
 impl tcp_create_socket::Host for Host {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        if !self.net.rules.may_make_tcp() {
-            self.net.denied(Denied::Socket("TCP".to_owned()));
+        if !self.net.rules.may_make_sockets() {
+            self.net.denied(Denied::Socket);
             return Err(ErrorCode::AccessDenied.into());
         }
         self.sockets().create_tcp_socket(family)
@@ -38,12 +38,10 @@ impl tcp_create_socket::Host for Host {
 }
 
 impl udp_create_socket::Host for Host {
-    async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
-        if !self.net.rules.may_make_udp() {
-            self.net.denied(Denied::Socket("UDP".to_owned()));
-            return Err(ErrorCode::AccessDenied.into());
-        }
-        self.sockets().create_udp_socket(family).await
+    async fn create_udp_socket(&mut self, _: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        // Landlock cannot limit whom datagrams are sent to, and so the process cannot make such sockets at all.
+        self.net.denied(Denied::Datagrams);
+        Err(ErrorCode::AccessDenied.into())
     }
 }
 

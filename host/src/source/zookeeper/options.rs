@@ -308,7 +308,8 @@ pub struct Options {
     /// Most bytes of a znode's data that are taken as an update; a larger znode is logged and left alone. Default 1 MiB, the
     /// default of the servers' `jute.maxbuffer`.
     pub max_data: usize,
-    /// Most time that a request for a single znode waits for a session, and a write then for its answer. Default 10 s.
+    /// Most time that a request for a single znode waits for a session, and a write then for its answer. Six
+    /// times that without a request, and their session is closed. Default 10 s.
     pub patience: Duration,
     /// Counters, for whoever wants to read them.
     pub stats: Arc<Stats>,

@@ -15,8 +15,8 @@ use super::connect::{Dialer, note_end, note_state};
 use super::shared::Shared;
 use super::stats::Stats;
 
-/// Time without a request after which the session is closed. Longer than any request takes.
-const IDLE: Duration = Duration::from_secs(60);
+/// A session is closed when there was no request for so many times the patience of one; a request takes twice that at most.
+const IDLE: u32 = 6;
 
 /// A session, as those that use it see it.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ impl Sessions {
             wanted: wanted.clone(),
             current: sender,
             stats: shared.options.stats.clone(),
+            idle: shared.options.patience.saturating_mul(IDLE),
         };
         tokio::spawn(keeper.run(Dialer::new(shared)));
         Self { wanted, current }
@@ -75,6 +76,7 @@ struct Keeper {
     wanted: Arc<Notify>,
     current: watch::Sender<Option<Live>>,
     stats: Arc<Stats>,
+    idle: Duration,
 }
 
 enum End {
@@ -120,7 +122,7 @@ impl Keeper {
             broken: Arc::default(),
         };
         self.current.send_replace(Some(live.clone()));
-        let mut idle = Instant::now() + IDLE;
+        let mut idle = Instant::now() + self.idle;
         loop {
             tokio::select! {
                 state = states.changed() => {
@@ -134,7 +136,7 @@ impl Keeper {
                     note_end(&self.stats, &live.client);
                     return End::Session;
                 }
-                () = self.wanted.notified() => idle = Instant::now() + IDLE,
+                () = self.wanted.notified() => idle = Instant::now() + self.idle,
                 () = sleep_until(idle) => return End::Idle,
                 () = self.current.closed() => return End::Closed,
             }

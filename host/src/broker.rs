@@ -1,4 +1,4 @@
-//! What the daemon does on behalf of a component: runs commands as the watch's user, and uses znodes in its own session.
+//! What is done on behalf of a component outside the sandbox: runs commands as the watch's user, and uses znodes in its own session.
 //!
 //! The component is hostile: what it asks for is held against the grants of its run, here, where it cannot reach.
 

@@ -1,0 +1,11 @@
+//! What authors of plugins use: looking at a component, trying it, measuring it.
+//!
+//! It must not know the daemon: a trial goes through the same configuration, launcher and sandbox, without watching anything.
+
+mod bench;
+mod inspect;
+mod trial;
+
+pub use bench::bench;
+pub use inspect::inspect;
+pub use trial::{Trial, TrialError, run, shown};

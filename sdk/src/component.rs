@@ -1,0 +1,116 @@
+//! The host, as a component sees it: the generated bindings in terms of this crate's types. The one module that knows both.
+
+use crate::bindings::action::exports::twitcher::action::handler;
+use crate::bindings::action::twitcher::action::{cancel, commands, config, context, log, types, znodes};
+use crate::cancel::Reason;
+use crate::commands::{ErrorKind as CommandError, Output};
+use crate::log::Level;
+use crate::znodes::{ErrorKind as ZnodeError, Node};
+use crate::{Change, Event, Failure, Stat};
+
+/// What the export of a component calls.
+pub fn on_change(handler: fn(Change) -> Result<(), Failure>, data: Vec<u8>) -> Result<(), handler::Failure> {
+    handler(Change::new(data)).map_err(|failure| match failure {
+        Failure::Retry { message, after } => handler::Failure::Retry(types::RetryHint {
+            message,
+            after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        }),
+        Failure::Permanent { message } => handler::Failure::Permanent(message),
+        Failure::Superseded => handler::Failure::Superseded,
+    })
+}
+
+pub(crate) use config::{all as config_all, get as config_get};
+pub(crate) use context::{attempt, changed_paths, children, deadline_ms, path, run_id, watch_name};
+
+pub(crate) fn event() -> Event {
+    match context::event() {
+        context::EventKind::Load => Event::Load,
+        context::EventKind::Created => Event::Created,
+        context::EventKind::Data => Event::Data,
+        context::EventKind::Children => Event::Children,
+        context::EventKind::Tree => Event::Tree,
+        context::EventKind::Deleted => Event::Deleted,
+        context::EventKind::Manual => Event::Manual,
+        context::EventKind::Retry => Event::Retry,
+    }
+}
+
+pub(crate) fn stat() -> Option<Stat> {
+    context::node_stat().map(from_stat)
+}
+
+fn from_stat(stat: types::Stat) -> Stat {
+    let types::Stat { czxid, mzxid, version } = stat;
+    Stat { czxid, mzxid, version }
+}
+
+pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {
+    let level = match level {
+        Level::Trace => log::Level::Trace,
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+    };
+    log::log(level, message, fields);
+}
+
+pub(crate) fn cancel_requested() -> Option<Reason> {
+    cancel::requested().map(|reason| match reason {
+        cancel::Reason::Superseded => Reason::Superseded,
+        cancel::Reason::Timeout => Reason::Timeout,
+        cancel::Reason::Shutdown => Reason::Shutdown,
+    })
+}
+
+pub(crate) fn run_command(name: &str, args: &[String], stdin: &[u8]) -> Result<Output, CommandError> {
+    match commands::run(name, args, stdin) {
+        Ok(output) => Ok(Output {
+            code: output.code,
+            signal: output.signal,
+            stdout: output.stdout,
+            stderr: output.stderr,
+            truncated: output.truncated,
+        }),
+        Err(commands::Error::Denied(text)) => Err(CommandError::Denied(text)),
+        Err(commands::Error::Failed(text)) => Err(CommandError::Failed(text)),
+        Err(commands::Error::TimedOut) => Err(CommandError::TimedOut),
+        Err(commands::Error::Cancelled) => Err(CommandError::Cancelled),
+    }
+}
+
+pub(crate) fn znode_get(path: &str) -> Result<Node, ZnodeError> {
+    let node = znodes::get(path).map_err(from_znode_error)?;
+    Ok(Node {
+        data: node.data,
+        stat: from_stat(node.stat),
+    })
+}
+
+pub(crate) fn znode_set(path: &str, data: &[u8], version: Option<i32>) -> Result<Stat, ZnodeError> {
+    znodes::set(path, data, version)
+        .map(from_stat)
+        .map_err(from_znode_error)
+}
+
+pub(crate) fn znode_create(path: &str, data: &[u8]) -> Result<(), ZnodeError> {
+    znodes::create(path, data).map_err(from_znode_error)
+}
+
+pub(crate) fn znode_children(path: &str) -> Result<Vec<String>, ZnodeError> {
+    znodes::children(path).map_err(from_znode_error)
+}
+
+fn from_znode_error(error: znodes::Error) -> ZnodeError {
+    match error {
+        znodes::Error::NoNode => ZnodeError::NoNode,
+        znodes::Error::NodeExists => ZnodeError::NodeExists,
+        znodes::Error::BadVersion => ZnodeError::BadVersion,
+        znodes::Error::Denied(text) => ZnodeError::Denied(text),
+        znodes::Error::TooLarge => ZnodeError::TooLarge,
+        znodes::Error::SessionLost => ZnodeError::SessionLost,
+        znodes::Error::UnknownOutcome => ZnodeError::UnknownOutcome,
+        znodes::Error::Failed(text) => ZnodeError::Failed(text),
+    }
+}

@@ -1,0 +1,195 @@
+//! Where attempts are made: directories, a listening socket, and the process that is confined.
+
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use twitcher::sandbox::confine::{Applied, Confinement, Dir, Filters};
+
+use crate::attempts::ATTEMPTS;
+
+const NOBODY: u32 = 65534;
+/// Exit codes above are none of an errno, and 101 is a panic's.
+const SUCCEEDED: i32 = 200;
+const NOT_CONFINED: i32 = 201;
+
+/// Who makes an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    Root,
+    Nobody,
+    Unchanged,
+}
+
+/// How an attempt ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    Succeeded,
+    Failed(Errno),
+    Killed(Signal),
+    Broken(String),
+}
+
+/// What surrounds the confined process. Everything in it is writable by anyone, so that it is the sandbox that says no.
+pub struct Scene {
+    dir: TempDir,
+    granted: TcpListener,
+    not_granted: TcpListener,
+}
+
+const CONTENT: &str = "as it was";
+
+impl Scene {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let anyone = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        anyone(dir.path(), 0o777);
+        for name in ["rw", "ro", "outside"] {
+            let sub = dir.path().join(name);
+            fs::create_dir(&sub).unwrap();
+            anyone(&sub, 0o777);
+            fs::write(sub.join("file"), CONTENT).unwrap();
+            anyone(&sub.join("file"), 0o666);
+        }
+        fs::write(dir.path().join("single"), CONTENT).unwrap();
+        anyone(&dir.path().join("single"), 0o666);
+        symlink("../outside/file", dir.path().join("rw/link")).unwrap();
+        symlink("../outside", dir.path().join("rw/dir-link")).unwrap();
+        Self {
+            dir,
+            granted: TcpListener::bind("127.0.0.1:0").unwrap(),
+            not_granted: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    /// Runs this test program again, to make one attempt.
+    pub fn attempt(&self, name: &str, user: User, confined: bool) -> End {
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port().to_string();
+        let output = Command::new(env::current_exe().unwrap())
+            // One thread: the test then runs in the main one, and the process is like a component's.
+            .args(["attempt", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .env("CONFINE_ATTEMPT", name)
+            .env("CONFINE_SCENE", self.dir.path())
+            .env("CONFINE_CONFINED", confined.to_string())
+            .env("CONFINE_USER", format!("{user:?}"))
+            .env("CONFINE_PORT", port(&self.granted))
+            .env("CONFINE_OTHER_PORT", port(&self.not_granted))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        match (output.status.code(), output.status.signal()) {
+            (Some(SUCCEEDED), _) => End::Succeeded,
+            (Some(code @ 1..100), _) => End::Failed(Errno::from_raw(code)),
+            (None, Some(signal)) => End::Killed(Signal::try_from(signal).unwrap()),
+            _ => End::Broken(format!(
+                "{}\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )),
+        }
+    }
+
+    /// Whatever was tried, nothing outside the writable directory has changed.
+    pub fn assert_untouched(&self) {
+        for name in ["ro/file", "outside/file", "single"] {
+            assert_eq!(
+                fs::read_to_string(self.dir.path().join(name)).unwrap(),
+                CONTENT,
+                "{name}"
+            );
+        }
+        for name in ["ro", "outside"] {
+            let entries = fs::read_dir(self.dir.path().join(name)).unwrap().count();
+            assert_eq!(entries, 1, "{name}");
+        }
+    }
+}
+
+/// What an attempt knows of where it is.
+pub struct Here {
+    pub root: PathBuf,
+    pub parent: i32,
+    pub granted_port: u16,
+    pub other_port: u16,
+    /// A connected pair of sockets from before.
+    pub pair: (OwnedFd, OwnedFd),
+    /// A runtime as a component has, also from before.
+    pub runtime: Runtime,
+}
+
+impl Here {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+/// Confines this process as its environment says, and makes the attempt. Does not return.
+pub fn attempt_here() {
+    let Ok(name) = env::var("CONFINE_ATTEMPT") else { return };
+    let attempt = ATTEMPTS.iter().find(|attempt| attempt.name == name).unwrap();
+    let port = |name| env::var(name).unwrap().parse().unwrap();
+    let here = Here {
+        root: env::var_os("CONFINE_SCENE").unwrap().into(),
+        parent: getppid().as_raw(),
+        granted_port: port("CONFINE_PORT"),
+        other_port: port("CONFINE_OTHER_PORT"),
+        pair: socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap(),
+        runtime: Builder::new_current_thread().enable_all().build().unwrap(),
+    };
+    if env::var("CONFINE_USER").unwrap() == "Nobody" {
+        setgroups(&[]).unwrap();
+        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
+        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
+    }
+    let open_path = |name| open(&here.path(name), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+    let (rw, ro, single) = (open_path("rw"), open_path("ro"), open_path("single"));
+    let dirs = [
+        Dir {
+            fd: rw.as_fd(),
+            writable: true,
+        },
+        Dir {
+            fd: ro.as_fd(),
+            writable: false,
+        },
+    ];
+    let confinement = Confinement {
+        dirs: &dirs,
+        files: &[single.as_fd()],
+        tcp_ports: if attempt.group == "tcp" {
+            &[here.granted_port]
+        } else {
+            &[]
+        },
+    };
+    let filters = Filters::compile().unwrap();
+    let confined = env::var("CONFINE_CONFINED").unwrap() == "true";
+    let applied = confined.then(|| confinement.apply(&filters));
+    let enough = |applied: Applied| applied.landlock.is_some_and(|abi| abi >= 4);
+    let code = match applied.transpose() {
+        Ok(applied) if applied.is_none_or(enough) => match (attempt.run)(&here) {
+            Ok(()) => SUCCEEDED,
+            Err(errno) => errno as i32,
+        },
+        // Half of what is tried here is for Landlock to deny: a kernel without it cannot pass, and must not seem to.
+        other => {
+            eprintln!("{other:?}");
+            NOT_CONFINED
+        }
+    };
+    // SAFETY: ends the process at once; libtest's own end would need more than is allowed.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,5 @@
+//! Never returns, and never calls the host.
+
+guests::action!(|_| loop {
+    std::hint::spin_loop();
+});

@@ -1,0 +1,3 @@
+//! Reads `/etc/passwd`.
+
+guests::action!(|_| refused(std::fs::read("/etc/passwd")));

@@ -1,0 +1,3 @@
+//! Executes `unreachable`, without a word before.
+
+guests::action!(|_| core::arch::wasm32::unreachable());

@@ -1,0 +1,86 @@
+//! The components of tests/guests, built once for a run of the tests.
+//!
+//! Each is one small file: `examples/` in Rust, `wat/` in the text format where Rust would be in the way.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A component of `tests/guests/examples`, by the name of its file.
+pub fn guest(name: &str) -> PathBuf {
+    let built = built().join(format!("{name}.wasm"));
+    assert!(built.is_file(), "no guest {name:?} in tests/guests/Cargo.toml");
+    built
+}
+
+/// A core module or component of `tests/guests/wat`, by the name of its file.
+pub fn text_guest(name: &str) -> PathBuf {
+    let source = source().join("wat").join(format!("{name}.wat"));
+    save(name, &wat::parse_file(source).unwrap())
+}
+
+/// A component of so many core instances.
+pub fn instance_bomb(instances: usize) -> PathBuf {
+    let mut text = String::from(r#"(component (core module $run (func (export "run") (result i32) (i32.const 0)))"#);
+    for _ in 0..instances {
+        text.push_str(" (core instance (instantiate $run))");
+    }
+    write!(
+        text,
+        r#" (core instance $last (instantiate $run))
+        (func $run (result (result)) (canon lift (core func $last "run")))
+        (instance $entry (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $entry)))"#
+    )
+    .unwrap();
+    save(&format!("instance_bomb_{instances}"), &wat::parse_str(text).unwrap())
+}
+
+/// A file with this content, which need not be a component.
+pub fn save(name: &str, content: &[u8]) -> PathBuf {
+    let dir = target().join("made");
+    fs::create_dir_all(&dir).unwrap();
+    // Other tests may be doing the same: none may see half a file.
+    let whole = tempfile::NamedTempFile::new_in(&dir).unwrap();
+    fs::write(whole.path(), content).unwrap();
+    let path = dir.join(format!("{name}.wasm"));
+    whole.persist(&path).unwrap();
+    path
+}
+
+fn source() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guests"))
+}
+
+/// Below the directory that cargo gives the tests, so that `cargo clean` finds it.
+fn target() -> &'static Path {
+    Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/guests"))
+}
+
+/// Builds them all; returns where they are.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--locked",
+                "--release",
+                "--examples",
+                "--target",
+                "wasm32-wasip2",
+            ])
+            .env("CARGO_TARGET_DIR", target())
+            .current_dir(source())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "cannot build tests/guests; the target is installed by `rustup target add wasm32-wasip2`\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        target().join("wasm32-wasip2/release/examples")
+    })
+}

@@ -1,0 +1,48 @@
+//! Components as actions, on the real daemon: in everything that is not about the sandbox they behave as commands do.
+
+mod granted;
+mod loading;
+mod net;
+mod running;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::daemon::{Daemon, Site};
+
+/// `Wasm(...)` of a component; `OUT` in the grants is the site's directory `out`.
+fn wasm(file: &Path, grants: &str) -> String {
+    format!("Wasm({:?}, {grants})", file.display().to_string())
+}
+
+/// A watch `w` of `/x` whose action is a component.
+fn watch(site: &Site, file: &Path, grants: &str, fields: &str) {
+    let action = wasm(file, grants);
+    site.config(
+        "w.twc",
+        &format!("RegisterWatch(znode='/x', name='w', action={action}, {fields})\n"),
+    );
+}
+
+/// The directory that guests write to, for everybody.
+fn open_out(site: &Site) {
+    for dir in ["", "out"] {
+        fs::set_permissions(site.path(dir), Permissions::from_mode(0o777)).unwrap();
+    }
+}
+
+fn outcome(run: &Value) -> &str {
+    run["outcome"].as_str().unwrap()
+}
+
+/// Waits for a line that a guest wrote or logged.
+fn said(daemon: &Daemon, text: &str) -> Value {
+    daemon.wait(text, |line| line["watch"] == "w" && message(line).contains(text))
+}
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
