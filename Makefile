@@ -6,18 +6,22 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/targe
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
+GUESTS := $(CARGO_TARGET_DIR)/guests
+PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench zookeeper kazoo
+.PHONY: help demo test bench zookeeper kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
-demo:
-	cargo run --quiet --locked --package twitcher-host -- demo
+demo: wasm-target
+	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
+	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper
+test: zookeeper plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo test --workspace --locked
 
@@ -33,3 +37,21 @@ zookeeper:
 kazoo:
 	@test -x $(BENCH_VENV)/bin/python || python3 -m venv $(BENCH_VENV)
 	@$(BENCH_VENV)/bin/python -c 'import kazoo' 2>/dev/null || $(BENCH_VENV)/bin/pip install --quiet kazoo==2.10.0
+
+wasm-target:
+	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+# Components, in the target directory: wasm32-wasip2/release/hello.wasm ..., guests/python-hello.wasm, guests/js-hello.wasm.
+plugins: wasm-target
+	cargo build --release --target wasm32-wasip2 --locked $(PLUGINS)
+
+python-plugin: $(GUESTS)/python-hello.wasm
+js-plugin: $(GUESTS)/js-hello.wasm
+
+$(GUESTS)/python-hello.wasm: $(wildcard plugins/python-hello/*) wit/action.wit
+	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
+	plugins/python-hello/build.sh $@
+
+$(GUESTS)/js-hello.wasm: $(wildcard plugins/js-hello/*) wit/action.wit
+	@{ command -v node && command -v npm; } >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends nodejs npm
+	plugins/js-hello/build.sh $@

@@ -51,8 +51,12 @@ pub enum Command {
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
     #[command(subcommand)]
     Plugin(Plugin),
-    /// See it work: two watches on a directory, a few changes, what ran
-    Demo,
+    /// See it work: a few watches on a directory, a few changes, what ran
+    Demo {
+        /// The plugin `hello`, to be shown beside the others
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+    },
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -77,6 +81,11 @@ pub enum Command {
 /// What authors of plugins need.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
+    /// Create a plugin in a new directory: a Rust crate that builds and has a test
+    New {
+        /// Name of the crate and of the directory, such as my-action
+        name: String,
+    },
     /// Show what a component exports and imports, and the grants to paste into a configuration
     Inspect {
         /// The component

@@ -1,4 +1,4 @@
-//! `twitcher demo`: a daemon on a directory, two watches, a few changes, and what they led to.
+//! `twitcher demo`: a daemon on a directory, a few watches and changes, and what they led to.
 //!
 //! It uses nothing but the program itself, as a newcomer would: writes files, runs `twitcher run`, reads its log.
 
@@ -32,8 +32,20 @@ def render():
 RegisterWatch(znode = "/app/port", action = render, description = "render app.conf")
 "#;
 
+/// For a plugin, where there is one to show.
+const COMPONENT: &str = r#"
+# A WebAssembly component: it reaches nothing but what it is granted, here nothing at all.
+RegisterWatch(
+    znode = "/git/head",
+    action = Wasm("COMPONENT", config = {"greeting": "a component saw it too"}),
+    description = "hello",
+)
+"#;
+
 /// Runs the demo, telling on standard output what happens.
-pub fn run(program: &Path) -> Result<()> {
+///
+/// With a `component` (the plugin `hello`) it is watched beside the others.
+pub fn run(program: &Path, component: Option<&Path>) -> Result<()> {
     let dir = tempfile::Builder::new()
         .prefix("twitcher-demo-")
         .tempdir()
@@ -42,29 +54,46 @@ pub fn run(program: &Path) -> Result<()> {
     for dir in [tree.join("git"), tree.join("app"), config.clone()] {
         fs::create_dir_all(dir)?;
     }
-    let text = CONFIG.replace("OUT", &dir.path().to_string_lossy());
+    let mut text = CONFIG.replace("OUT", &dir.path().to_string_lossy());
+    if let Some(component) = component {
+        let plugin = dir.path().join("hello.wasm");
+        fs::copy(component, &plugin).with_context(|| format!("cannot copy {}", component.display()))?;
+        text += &COMPONENT.replace("COMPONENT", &plugin.to_string_lossy());
+    }
     fs::write(config.join("demo.twc"), &text)?;
     fs::write(tree.join("git/head"), "4f2a91c first commit\n")?;
 
-    println!("Two watches (watches/demo.twc):\n");
+    println!("The watches (watches/demo.twc):\n");
     for line in text.lines() {
         println!("    {line}");
     }
     println!("\nThe daemon, on a local directory instead of ZooKeeper: DIR/git/head is znode /git/head.\n");
     println!("$ twitcher run --tree tree --config watches");
     let mut daemon = Daemon::start(program, &tree, &config)?;
-    daemon.show_until(
-        "pull the repository: the node exists already, so its action runs at start",
-        "pulling 4f2a91c",
-    )?;
+    match component {
+        None => daemon.show_until(
+            "the node exists already, so its action runs at start",
+            &["pulling 4f2a91c"],
+        )?,
+        Some(_) => daemon.show_until(
+            "the node exists already, so its actions run at start",
+            &["pulling 4f2a91c", "event=load"],
+        )?,
+    }
 
     println!("\n$ echo '9d03b7e second commit' > tree/git/head");
     fs::write(tree.join("git/head"), "9d03b7e second commit\n")?;
-    daemon.show_until("the command ran with the new contents", "pulling 9d03b7e")?;
+    match component {
+        None => daemon.show_until("the command ran with the new contents", &["pulling 9d03b7e"])?,
+        Some(_) => daemon.show_until(
+            "the command and the component ran, side by side, with the new contents",
+            &["pulling 9d03b7e", "event=data"],
+        )?,
+    }
 
     println!("\n$ echo 8080 > tree/app/port        # did not exist until now");
     fs::write(tree.join("app/port"), "8080\n")?;
-    daemon.show_until("the function ran", "app.conf written")?;
+    daemon.show_until("the function ran", &["app.conf written"])?;
     let rendered = fs::read_to_string(dir.path().join("app.conf")).context("the function wrote no file")?;
     println!("$ cat app.conf\n{}", rendered.trim_end());
     if rendered != "listen = 8080\n" {
@@ -73,7 +102,7 @@ pub fn run(program: &Path) -> Result<()> {
 
     println!("\n^C");
     daemon.stop()?;
-    println!("\nBoth reacted. Try your own: see `twitcher run --help`.");
+    println!("\nAll reacted. Try your own: see `twitcher run --help`.");
     Ok(())
 }
 
@@ -107,17 +136,18 @@ impl Daemon {
         Ok(Self { child, lines })
     }
 
-    /// Shows the log up to the end of the run whose output holds `sign`.
-    fn show_until(&mut self, what: &str, sign: &str) -> Result<()> {
+    /// Shows the log up to the end of as many runs as there are signs, each of which is in what one of them wrote.
+    fn show_until(&mut self, what: &str, signs: &[&str]) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        let mut seen = false;
+        let (mut unseen, mut ended) = (signs.to_vec(), 0);
         loop {
             let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) else {
                 bail!("this did not happen within {} s: {what}", PATIENCE.as_secs());
             };
             println!("    {}", short(&line));
-            seen |= line.contains(sign);
-            if seen && line.contains("run ended") {
+            unseen.retain(|sign| !line.contains(sign));
+            ended += usize::from(line.contains("run ended"));
+            if unseen.is_empty() && ended >= signs.len() {
                 println!("  → {what}");
                 return Ok(());
             }

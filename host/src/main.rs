@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
-        Command::Demo => demo::run(Path::new(THIS_PROGRAM)).map(|()| exit::SUCCESS),
+        Command::Demo { component } => demo::run(Path::new(THIS_PROGRAM), component.as_deref()).map(|()| exit::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
             Ok(exit::SUCCESS)
@@ -234,6 +234,13 @@ fn check(arguments: &cli::Check) -> Result<u8> {
 
 fn plugin(command: cli::Plugin) -> Result<u8> {
     match command {
+        cli::Plugin::New { name } => {
+            let dir = plugin::create(Path::new(""), &name)?;
+            print(&format!(
+                "created {}; its README.md says how it is tested, built and tried\n",
+                dir.display()
+            ))
+        }
         cli::Plugin::Inspect { file } => print(&plugin::inspect(&file)?),
         cli::Plugin::Run(arguments) => {
             let trial = trial(arguments)?;

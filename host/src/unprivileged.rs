@@ -31,15 +31,17 @@ pub struct Resources {
     pub cpu: u64,
     /// Most open files.
     pub files: u64,
+    /// Largest file that it may write, in bytes.
+    pub file_size: u64,
 }
 
-/// Becomes a process that owns nothing, can write no file, and dies with its parent. The order matters: limits need no rights but
+/// Becomes a process that owns nothing, and dies with its parent. The order matters: limits need no rights but
 /// groups do, so they go before the user; the parent-death signal goes last because a change of user clears it.
 pub fn become_nobody(resources: Resources) -> Result<(), RightsError> {
     let call = |what| move |errno| RightsError::Call(what, errno);
     let limits = [
         (Resource::RLIMIT_CORE, Some(0)),
-        (Resource::RLIMIT_FSIZE, Some(0)),
+        (Resource::RLIMIT_FSIZE, Some(resources.file_size)),
         (Resource::RLIMIT_NOFILE, Some(resources.files)),
         (Resource::RLIMIT_AS, resources.memory),
         (Resource::RLIMIT_CPU, Some(resources.cpu)),

@@ -1,5 +1,7 @@
 //! The host, as a component sees it: the generated bindings in terms of this crate's types. The one module that knows both.
 
+use std::panic::{self, PanicHookInfo};
+
 use crate::bindings::action::exports::twitcher::action::handler;
 use crate::bindings::action::twitcher::action::{cancel, commands, config, context, log, types, znodes};
 use crate::cancel::Reason;
@@ -8,8 +10,9 @@ use crate::log::Level;
 use crate::znodes::{ErrorKind as ZnodeError, Node};
 use crate::{Change, Event, Failure, Stat};
 
-/// What the export of a component calls.
+/// What the export `on-change` of a component calls.
 pub fn on_change(handler: fn(Change) -> Result<(), Failure>, data: Vec<u8>) -> Result<(), handler::Failure> {
+    panic::set_hook(Box::new(report));
     handler(Change::new(data)).map_err(|failure| match failure {
         Failure::Retry { message, after } => handler::Failure::Retry(types::RetryHint {
             message,
@@ -18,6 +21,19 @@ pub fn on_change(handler: fn(Change) -> Result<(), Failure>, data: Vec<u8>) -> R
         Failure::Permanent { message } => handler::Failure::Permanent(message),
         Failure::Superseded => handler::Failure::Superseded,
     })
+}
+
+/// What the export `validate` of a component calls.
+pub fn validate(check: fn() -> Result<(), Vec<String>>) -> Result<(), Vec<String>> {
+    panic::set_hook(Box::new(report));
+    check()
+}
+
+/// One record, where the standard library's own hook prints four lines; the trap that follows carries the backtrace.
+fn report(panic: &PanicHookInfo) {
+    let message = panic.payload_as_str().unwrap_or("of no text");
+    let at = panic.location().map(|location| ("at".to_owned(), location.to_string()));
+    log(Level::Error, &format!("panic: {message}"), at.as_slice());
 }
 
 pub(crate) use config::{all as config_all, get as config_get};

@@ -91,7 +91,7 @@ use testing::double as host;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
-pub use component::on_change as __on_change;
+pub use component::{on_change as __on_change, validate as __validate};
 
 /// Makes a function what Twitcher calls when the znode changes: `fn(Change) -> Result<(), Failure>`.
 ///
@@ -145,7 +145,7 @@ macro_rules! action {
 
             impl $crate::bindings::check::exports::twitcher::action::check::Guest for Check {
                 fn validate() -> ::std::result::Result<(), ::std::vec::Vec<::std::string::String>> {
-                    $check()
+                    $crate::__validate($check)
                 }
             }
 

@@ -2,6 +2,8 @@
 //!
 //! After a change of `wit/`, or of the version of wit-bindgen: `UPDATE_BINDINGS=1 cargo test -p twitcher-sdk --test bindings`.
 
+#![allow(clippy::unwrap_used, reason = "a test as a whole")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

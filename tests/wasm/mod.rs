@@ -38,9 +38,12 @@ fn outcome(run: &Value) -> &str {
     run["outcome"].as_str().unwrap()
 }
 
-/// Waits for a line that a guest wrote or logged.
+/// Waits for a line that a guest wrote or logged, or ended with.
 fn said(daemon: &Daemon, text: &str) -> Value {
-    daemon.wait(text, |line| line["watch"] == "w" && message(line).contains(text))
+    let outcome = |line: &Value| line["outcome"].as_str().unwrap_or_default().contains(text);
+    daemon.wait(text, |line| {
+        line["watch"] == "w" && (message(line).contains(text) || outcome(line))
+    })
 }
 
 fn message(line: &Value) -> &str {

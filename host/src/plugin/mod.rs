@@ -1,11 +1,13 @@
-//! What authors of plugins use: looking at a component, trying it, measuring it.
+//! What authors of plugins use: making one, looking at a component, trying it, measuring it.
 //!
 //! It must not know the daemon: a trial goes through the same configuration, launcher and sandbox, without watching anything.
 
 mod bench;
 mod inspect;
+mod new;
 mod trial;
 
 pub use bench::bench;
 pub use inspect::inspect;
+pub use new::{NewError, create};
 pub use trial::{Trial, TrialError, run, shown};

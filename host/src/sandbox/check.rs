@@ -37,7 +37,8 @@ pub enum CheckError {
 
 /// The verdict of the component's `validate`.
 pub fn validate(native: &[u8], grants: Grants) -> Result<Result<(), Vec<String>>, CheckError> {
-    let broken = |error: wasmtime::Error| CheckError::Broken(cut(format!("{error:#}"), COMPLAINT_MAX));
+    // Where it trapped is for `plugin run` to show.
+    let broken = |error: wasmtime::Error| CheckError::Broken(cut(error.root_cause().to_string(), COMPLAINT_MAX));
     let engine = engine::running().map_err(LoadError::Engine)?;
     let pre = native::load_copy(&engine, native)?;
     let host = match host(grants)? {

@@ -23,32 +23,26 @@ use crate::model::{Component, Digest, Entry, Grants};
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", .file.display())]
+    #[error("cannot read it: {error}")]
     Read {
-        /// The file.
-        file: PathBuf,
         /// Why.
         error: io::Error,
     },
     /// It is not a file.
-    #[error("{} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
+    #[error("it is not a regular file")]
+    NotAFile,
     /// It is too large.
-    #[error("{} is larger than {} MiB, the most that a component may be", .0.display(), WASM_MAX >> 20)]
-    TooLarge(PathBuf),
+    #[error("it is larger than {} MiB, the most that a component may be", WASM_MAX >> 20)]
+    TooLarge,
     /// It is refused, or compiling it failed.
-    #[error("{}: {error}", .file.display())]
+    #[error("{error}")]
     Compile {
-        /// The file.
-        file: PathBuf,
         /// Why.
         error: HelperError,
     },
     /// Its `check` found something.
-    #[error("{}: {text}", .file.display())]
+    #[error("{text}")]
     Check {
-        /// The file.
-        file: PathBuf,
         /// What it found.
         text: String,
     },
@@ -94,12 +88,7 @@ impl Components {
     pub fn resolve(&self, file: &Path, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
         let wasm = read(file).map_err(|error| vec![error])?;
         let digest = Digest(Sha256::digest(&wasm).into());
-        let of_file = |error| {
-            vec![ComponentError::Compile {
-                file: file.to_owned(),
-                error,
-            }]
-        };
+        let of_file = |error| vec![ComponentError::Compile { error }];
         let native = self.cache.join(self.entry_name(digest).map_err(|error| vec![error])?);
         let facts = match cached(&native) {
             Some(facts) => facts,
@@ -123,18 +112,10 @@ impl Components {
             }
         };
         if facts.checked {
-            let code = fs::read(&native).map_err(|error| {
-                vec![ComponentError::Read {
-                    file: native.clone(),
-                    error,
-                }]
-            })?;
+            let code = fs::read(&native).map_err(|error| vec![ComponentError::Read { error }])?;
             let verdict = helper::check(&self.program, code, grants).map_err(of_file)?;
             verdict.map_err(|texts| {
-                let check = |text| ComponentError::Check {
-                    file: file.to_owned(),
-                    text,
-                };
+                let check = |text| ComponentError::Check { text };
                 texts.into_iter().map(check).collect::<Vec<_>>()
             })?;
         }
@@ -197,10 +178,7 @@ fn rounded(time: Duration) -> f64 {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
-    let failed = |error| ComponentError::Read {
-        file: file.to_owned(),
-        error,
-    };
+    let failed = |error| ComponentError::Read { error };
     // Opening a pipe must not wait for somebody who writes to it.
     let opened = File::options()
         .read(true)
@@ -209,7 +187,7 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
         .map_err(failed)?;
     let kind = opened.metadata().map_err(failed)?;
     if !kind.is_file() {
-        return Err(ComponentError::NotAFile(file.to_owned()));
+        return Err(ComponentError::NotAFile);
     }
     let mut bytes = Vec::new();
     if kind.len() <= WASM_MAX as u64 {
@@ -221,7 +199,7 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
             return Ok(bytes);
         }
     }
-    Err(ComponentError::TooLarge(file.to_owned()))
+    Err(ComponentError::TooLarge)
 }
 
 fn facts_of(native: &Path) -> PathBuf {
@@ -242,9 +220,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         assert!(matches!(read(&path("none")), Err(ComponentError::Read { .. })));
-        assert!(matches!(read(dir.path()), Err(ComponentError::NotAFile(_))));
+        assert!(matches!(read(dir.path()), Err(ComponentError::NotAFile)));
         nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&path("pipe")), Err(ComponentError::NotAFile(_))));
+        assert!(matches!(read(&path("pipe")), Err(ComponentError::NotAFile)));
         let large = File::create(path("large")).unwrap();
         large.set_len(200 << 20).unwrap();
         let error = read(&path("large")).unwrap_err().to_string();

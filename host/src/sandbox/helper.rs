@@ -252,6 +252,8 @@ fn answer() -> Result<(), ServeError> {
         memory: None,
         cpu: COMPILE_TIME.as_secs(),
         files: 64,
+        // A component's memory begins as a file of its own, which has no name.
+        file_size: 1 << 30,
     };
     become_nobody(resources)?;
     let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);

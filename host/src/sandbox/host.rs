@@ -17,6 +17,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{Channel, Ended};
+use super::files;
 use super::imports::Action;
 use super::net::{self, Net, Reach};
 use crate::model::{ChangeFacts, Grants, WasmAction};
@@ -138,6 +139,7 @@ fn read_all(file: &File) -> io::Result<Bytes> {
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     net::replace_in(&mut linker)?;
     Action::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;

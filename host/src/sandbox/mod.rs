@@ -14,6 +14,7 @@ pub mod compile;
 pub mod components;
 pub mod confine;
 mod engine;
+mod files;
 pub mod helper;
 mod host;
 mod imports;

@@ -8,6 +8,7 @@ guests::action!(|_| {
         .into_iter()
         .find(|(_, name)| name == "/out")
         .expect("/out is granted");
-    println!("link: {:?}", out.symlink_at(&setting("target"), "link"));
-    refused(std::fs::write("/out/link", "written by a guest"))
+    println!("link: {:?}", out.symlink_at(&setting("target"), "own-link"));
+    // Through the link if there is one: without one this is no new file either.
+    refused(std::fs::OpenOptions::new().write(true).open("/out/own-link"))
 });
