@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::launch::wire::{Task, WasmTask};
 use crate::model::{Action, ChangeFacts, Watch};
+use crate::sandbox::Reach;
 use crate::scheduler::Start;
 
 /// PATH of an action where the daemon has none.
@@ -38,6 +39,7 @@ pub fn task(watch: &Watch, start: &Start) -> Task {
                 attempt: 1,
                 timeout: watch.process.timeout,
             },
+            reach: Reach::of(&action.grants),
         })),
     }
 }

@@ -333,7 +333,7 @@ pub struct DirGrant {
 pub struct HostPort {
     /// Name or address; an IPv6 address without brackets.
     pub host: String,
-    /// TCP or UDP port.
+    /// TCP port.
     pub port: u16,
 }
 

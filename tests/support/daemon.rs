@@ -74,6 +74,18 @@ impl Site {
             &[&["--state-dir", &state.to_string_lossy()], arguments].concat(),
         )
     }
+
+    /// A daemon on the tree, with more in its environment.
+    pub fn start_in(&self, env: &[(&str, &Path)]) -> Daemon {
+        let (tree, state) = (self.path("tree"), self.path("state"));
+        let arguments = [
+            "--tree",
+            &tree.to_string_lossy(),
+            "--state-dir",
+            &state.to_string_lossy(),
+        ];
+        Daemon::start_in(&self.path("conf"), &arguments, env)
+    }
 }
 
 #[derive(Default)]
@@ -90,10 +102,16 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(config: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(config, arguments, &[])
+    }
+
+    /// With more in its environment.
+    pub fn start_in(config: &Path, arguments: &[&str], env: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_twitcher"))
             .args(["run", "--log-format", "json", "--config"])
             .arg(config)
             .args(arguments)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

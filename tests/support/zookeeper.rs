@@ -299,7 +299,7 @@ pub fn free_port() -> u16 {
 
 /// An authority (`ca.pem`), a server (`server.pem`, with its key) that is only called localhost, and a client (`client.pem`,
 /// `client.key`).
-fn make_certificates(dir: &Path) {
+pub fn make_certificates(dir: &Path) {
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
         assert!(

@@ -2,6 +2,7 @@
 
 mod granted;
 mod loading;
+mod net;
 mod running;
 
 use std::fs::{self, Permissions};

@@ -228,7 +228,14 @@ impl<'a> Prepared<'a> {
                     Ok((channel, stdio)) => {
                         // From here on the component's own channel says what happens.
                         interrupt::on_sigterm(ready.engine());
-                        return sandbox::run(ready, &task.action, &task.change, Channel::new(Some(channel)), stdio);
+                        return sandbox::run(
+                            ready,
+                            &task.action,
+                            &task.change,
+                            &task.reach,
+                            Channel::new(Some(channel)),
+                            stdio,
+                        );
                     }
                 },
             },

@@ -23,6 +23,7 @@ mod interrupt;
 mod invocation;
 mod launcher;
 mod link;
+mod lookup;
 mod memfd;
 mod output;
 mod patience;

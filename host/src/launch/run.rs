@@ -366,7 +366,10 @@ impl Run {
 
     fn log_denied(&mut self, denied: &Denied) {
         let (what, add) = denied.words();
-        let line = format!("denied: {what}; to allow it, add {add}");
+        let line = match add {
+            Some(add) => format!("denied: {what}; to allow it, add {add}"),
+            None => format!("denied: {what}; nothing allows it"),
+        };
         match self.output.log(line.as_bytes()) {
             Logging::On => {
                 let line = output::printable(line.as_bytes());

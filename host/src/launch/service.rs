@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::client::{Command, RunEvent};
 use super::invocation::{Control, Invocation, Report};
 use super::link::{Launcher, Link, Sending};
+use super::lookup::Lookups;
 use super::memfd;
 use super::patience::Patience;
 use super::polled::forget_readiness;
@@ -68,6 +69,7 @@ pub(super) struct Service {
     events: mpsc::UnboundedSender<RunEvent>,
     reaped: mpsc::UnboundedSender<Reaped>,
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
+    lookups: Lookups,
     waiting: VecDeque<Pending>,
     in_flight: HashMap<u64, InFlight>,
     failed: HashMap<u64, (Step, Errno)>,
@@ -96,6 +98,7 @@ impl Service {
             events,
             reaped,
             reaped_end,
+            lookups: Lookups::new(),
             waiting: VecDeque::new(),
             in_flight: HashMap::new(),
             failed: HashMap::new(),
@@ -119,10 +122,14 @@ impl Service {
             let silence_ends = self.patience.ends();
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(Command::Launch(invocation)) => self.waiting.push_back(Pending { invocation, deaths: 0 }),
+                    Some(Command::Launch(invocation)) => {
+                        let ready = self.lookups.keep(invocation);
+                        self.wait(ready);
+                    }
                     Some(Command::Control(run, control)) => self.control(run, control),
                     None => return,
                 },
+                ready = self.lookups.ready() => self.wait(ready),
                 Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
@@ -132,6 +139,12 @@ impl Service {
                 _ = sweep.tick() => self.reap_orphans(),
             }
         }
+    }
+
+    /// Puts runs in the queue for the launcher.
+    fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
+        let pending = |invocation| Pending { invocation, deaths: 0 };
+        self.waiting.extend(ready.into_iter().map(pending));
     }
 
     /// Sends what can be sent.
@@ -242,6 +255,8 @@ impl Service {
                 launch.terminate = Some(reason);
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
+                self.end(run, Report::of(Outcome::Terminated));
+            } else if self.lookups.remove(run) {
                 self.end(run, Report::of(Outcome::Terminated));
             }
         }

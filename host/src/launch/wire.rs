@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memfd;
 use crate::model::{ChangeFacts, FunctionAction, Limit, Resource, WasmAction};
+use crate::sandbox::Reach;
 
 /// Largest message in a datagram, in bytes. A larger request travels in a memfd. One page: each page that the launcher writes to after
 /// a clone costs a fault.
@@ -77,6 +78,8 @@ pub struct WasmTask {
     pub action: Arc<WasmAction>,
     /// What it is told.
     pub change: ChangeFacts,
+    /// Where what it is granted of the network is; found out by [`super::Launches`].
+    pub reach: Reach,
 }
 
 /// Says what became of a request.

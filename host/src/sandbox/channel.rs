@@ -80,24 +80,36 @@ pub enum Denied {
     Http(String),
     /// To resolve a name.
     Name(String),
+    /// To make a TCP socket, while nothing of the network is granted.
+    Socket,
+    /// To make a UDP socket. Nothing allows it.
+    Datagrams,
+    /// To bind a socket to an address of its own choice, or listen there. Nothing allows it.
+    Listen(String),
 }
 
 impl Denied {
-    /// What was tried, and what in the configuration would allow it.
-    pub fn words(&self) -> (String, String) {
+    /// What was tried, and what in the configuration would allow it, if anything.
+    pub fn words(&self) -> (String, Option<String>) {
         match self {
             Denied::Net(address) => (
                 format!("connecting to {address}"),
-                format!("net = [{address:?}] to its Wasm(...)"),
+                Some(format!("net = [{address:?}] to its Wasm(...)")),
             ),
             Denied::Http(origin) => (
                 format!("a request to {origin}"),
-                format!("http = [{origin:?}] to its Wasm(...)"),
+                Some(format!("http = [{origin:?}] to its Wasm(...)")),
             ),
             Denied::Name(name) => (
                 format!("resolving {name}"),
-                format!("net = [\"{name}:PORT\"] to its Wasm(...)"),
+                Some(format!("net = [{:?}] to its Wasm(...)", format!("{name}:PORT"))),
             ),
+            Denied::Socket => (
+                "making a TCP socket".to_owned(),
+                Some("net = [\"HOST:PORT\"] to its Wasm(...)".to_owned()),
+            ),
+            Denied::Datagrams => ("making a UDP socket".to_owned(), None),
+            Denied::Listen(address) => (format!("listening on {address}"), None),
         }
     }
 }

@@ -13,6 +13,7 @@ use wasmtime::component::Instance;
 use super::channel::{Channel, Ended, cut};
 use super::host::{Host, Stdio};
 use super::native::{self, LoadError};
+use super::net::Reach;
 use super::{INTERFACE, engine};
 use crate::model::{ChangeFacts, Component, Digest, Entry, Event, Grants, RunId, WasmAction, WatchType, ZnodePath};
 
@@ -105,5 +106,11 @@ fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
         attempt: 1,
         timeout: None,
     };
-    Ok(Host::new(&Arc::new(action), &change, Channel::new(None), stdio))
+    Ok(Host::new(
+        &Arc::new(action),
+        &change,
+        &Reach::default(),
+        Channel::new(None),
+        stdio,
+    ))
 }

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::channel::{Channel, Ended};
 use super::files;
 use super::imports::Action;
-use super::net::Net;
+use super::net::{self, Net, Reach};
 use crate::model::{ChangeFacts, Grants, WasmAction};
 
 /// Most elements in all tables of a component together: a large program has some ten thousand functions.
@@ -37,10 +37,10 @@ pub struct Host {
     pub(super) started: Instant,
     pub(super) data: Bytes,
     pub(super) limits: Limits,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    net: Net,
+    pub(super) net: Net,
 }
 
 /// The standard streams of the process.
@@ -55,7 +55,13 @@ pub struct Stdio {
 
 impl Host {
     /// Opens what is granted, with the rights of the process as it is now.
-    pub fn new(action: &Arc<WasmAction>, change: &ChangeFacts, channel: Channel, stdio: Stdio) -> Result<Self, Ended> {
+    pub fn new(
+        action: &Arc<WasmAction>,
+        change: &ChangeFacts,
+        reach: &Reach,
+        channel: Channel,
+        stdio: Stdio,
+    ) -> Result<Self, Ended> {
         let grants = &action.grants;
         let data = read_all(&stdio.stdin).map_err(|error| not_called("read the data".to_owned(), &error))?;
         let name = action.component.file.file_stem().unwrap_or_default().to_string_lossy();
@@ -82,14 +88,16 @@ impl Host {
                 )
             })?;
         }
-        let net = Net::new(grants, channel.speaker());
+        let started = Instant::now();
+        let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
+        let net = Net::new(grants, reach, channel.speaker(), ends);
         net.configure(&mut wasi);
         Ok(Self {
             limits: Limits::new(grants.memory),
             action: Arc::clone(action),
             change: change.clone(),
             channel,
-            started: Instant::now(),
+            started,
             data,
             table: ResourceTable::new(),
             wasi: wasi.build(),
@@ -133,6 +141,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     files::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    net::replace_in(&mut linker)?;
     Action::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     Ok(linker)
 }

@@ -24,6 +24,7 @@ mod run;
 
 pub use host::Stdio;
 pub use native::{LoadError, Loaded, Ready};
+pub use net::{Reach, names};
 pub use run::run;
 
 /// The package `twitcher:action` as this version of the host speaks it.

@@ -17,16 +17,24 @@ use super::confine::{Confinement, Dir};
 use super::host::{Host, Stdio, not_called};
 use super::imports::twitcher::action::types::Failure as Said;
 use super::native::{Call, Ready};
+use super::net::Reach;
 use crate::model::{ChangeFacts, Failure, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
 
 /// Confines the process, calls the component, tells the daemon how that ended, and returns the exit code.
-pub fn run(ready: &Ready, action: &Arc<WasmAction>, change: &ChangeFacts, channel: Channel, stdio: Stdio) -> i32 {
+pub fn run(
+    ready: &Ready,
+    action: &Arc<WasmAction>,
+    change: &ChangeFacts,
+    reach: &Reach,
+    channel: Channel,
+    stdio: Stdio,
+) -> i32 {
     let speaker = channel.speaker();
     let mut timing = Timing::default();
-    let ended = prepare(ready, action, change, channel, stdio).map_or_else(
+    let ended = prepare(ready, action, change, reach, channel, stdio).map_or_else(
         |ended| ended,
         |(runtime, host)| call(ready, host, &runtime, &mut timing),
     );
@@ -45,13 +53,14 @@ fn prepare(
     ready: &Ready,
     action: &Arc<WasmAction>,
     change: &ChangeFacts,
+    reach: &Reach,
     channel: Channel,
     stdio: Stdio,
 ) -> Result<(Runtime, Host), Ended> {
     // No threads: the process may not even make any.
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| not_called("start its runtime".to_owned(), &error))?;
-    let host = Host::new(action, change, channel, stdio)?;
+    let host = Host::new(action, change, reach, channel, stdio)?;
     let grants = &action.grants;
     let open = |path: &Path| {
         OpenOptions::new()

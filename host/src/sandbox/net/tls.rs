@@ -1,0 +1,98 @@
+//! Whom TLS trusts: the certificates that this machine trusts, as its administrator keeps them.
+//!
+//! Not a list that is built in: servers inside a company have certificates of the company.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Names the file with the trusted certificates, as for OpenSSL.
+const VARIABLE: &str = "SSL_CERT_FILE";
+/// Where distributions keep it: Debian, Fedora, openSUSE, Alpine.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Largest such file, in bytes; Debian's has 200 KiB.
+const BUNDLE_MAX: u64 = 16 << 20;
+
+/// The file with the certificates that this machine trusts, or that the environment names.
+pub fn bundle() -> Option<PathBuf> {
+    match std::env::var_os(VARIABLE) {
+        Some(file) if !file.is_empty() => Some(file.into()),
+        _ => BUNDLES.iter().map(PathBuf::from).find(|file| file.exists()),
+    }
+}
+
+/// The trusted certificates, parsed only when they are needed.
+pub struct Trust {
+    pem: Result<Vec<u8>, String>,
+    connector: Option<TlsConnector>,
+}
+
+impl Trust {
+    /// Reads them; what goes wrong is said when they are needed.
+    pub fn read(file: Option<&Path>) -> Self {
+        let pem = match file {
+            None => Err(format!(
+                "no certificates to trust were found on this machine; {VARIABLE} can name a file"
+            )),
+            Some(file) => read(file)
+                .map_err(|error| format!("cannot read the trusted certificates in {}: {error}", file.display())),
+        };
+        Self { pem, connector: None }
+    }
+
+    /// Makes TLS connections; or says why it cannot.
+    pub fn connector(&mut self) -> Result<TlsConnector, String> {
+        if let Some(connector) = &self.connector {
+            return Ok(connector.clone());
+        }
+        let connector = connector(self.pem.as_deref().map_err(String::clone)?)?;
+        Ok(self.connector.insert(connector).clone())
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut pem = Vec::new();
+    File::open(file)?.take(BUNDLE_MAX).read_to_end(&mut pem)?;
+    Ok(pem)
+}
+
+fn connector(pem: &[u8]) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    // One that cannot be read, as old ones may be, takes nothing from the others.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    if roots.is_empty() {
+        return Err("the file of trusted certificates has none".to_owned());
+    }
+    // Named, because with more than one in the program there is no default.
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let why = |mut trust: Trust| trust.connector().err().unwrap();
+        assert!(why(Trust::read(None)).contains(VARIABLE));
+        assert!(why(Trust::read(Some(Path::new("/no/such.pem")))).contains("/no/such.pem"));
+        assert!(why(Trust::read(Some(Path::new("/dev/null")))).contains("has none"));
+    }
+}
