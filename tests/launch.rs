@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 use twitcher::launch::{Control, Invocation, Launcher, Launches, Report, RunEvent, wire::Task};
 use twitcher::model::{Identity, Limit, Outcome, ProcessSettings, Resource, RunId};
+use twitcher::sandbox::channel::Reason;
 
 /// Longer than anything here takes unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,6 +72,7 @@ impl Bench {
             env,
             process,
             stdin,
+            capture: false,
         });
         run
     }
@@ -112,7 +114,7 @@ impl Bench {
                     assert_eq!(report.outcome, outcome);
                     assert!(open.remove(&run), "{run} ended twice");
                 }
-                RunEvent::Started { .. } => {}
+                RunEvent::Started { .. } | RunEvent::Asked { .. } => {}
             }
         }
         replaced
@@ -377,7 +379,7 @@ fn an_action_that_does_not_read_or_closes_its_stdin_harms_nobody() {
             Outcome::Exited(5)
         );
         assert_eq!(bench.run(sh("wc -c"), settings(), &MEGABYTE).await.1, "1048576\n");
-        bench.launches.control(deaf, Control::Terminate);
+        bench.launches.control(deaf, Control::Terminate(Reason::Shutdown));
         assert_eq!(bench.ended(deaf).await.outcome, Outcome::Terminated);
     });
 }
@@ -448,7 +450,7 @@ fn after_sigterm_children_get_their_time_to_clean_up() {
         let run = bench.launch(argv(&["/bin/sh", "-c", "sh -c \"$0\" & wait", &child]), settings(), b"");
         bench.started(run).await;
         eventually("the child is ready", || ready.exists()).await;
-        bench.launches.control(run, Control::Terminate);
+        bench.launches.control(run, Control::Terminate(Reason::Shutdown));
         let report = bench.ended(run).await;
         assert_eq!(report.outcome, Outcome::Terminated);
         assert!(cleaned.exists(), "the child was killed while it cleaned up");
@@ -574,7 +576,7 @@ fn a_dying_launcher_neither_loses_nor_doubles_requests() {
                         deaths += 1;
                     }
                     RunEvent::Ended { run, .. } => assert!(open.remove(&run), "{run} ended twice"),
-                    RunEvent::Started { .. } => {}
+                    RunEvent::Started { .. } | RunEvent::Asked { .. } => {}
                 }
             }
         }
