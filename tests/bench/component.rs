@@ -14,6 +14,7 @@ use twitcher::launch::{Invocation, Launcher, Launches, Report, RunEvent};
 use twitcher::model::{
     ChangeFacts, Component, Event, Grants, Identity, ProcessSettings, RunId, Stat, WasmAction, WatchType, ZnodePath,
 };
+use twitcher::sandbox::Reach;
 use twitcher::sandbox::components::Components;
 
 use crate::launching::command_true;
@@ -183,6 +184,7 @@ impl Spawner {
             timeout: None,
         };
         let task = Task::Wasm(Box::new(WasmTask {
+            reach: Reach::of(&action.grants),
             action: Arc::new(action),
             change,
         }));
