@@ -4,6 +4,7 @@ mod granted;
 mod languages;
 mod loading;
 mod net;
+mod plugins;
 mod running;
 
 use std::fs::{self, Permissions};
