@@ -147,14 +147,7 @@ fn settings() -> ProcessSettings {
             shell: "/bin/sh".into(),
             ..Identity::default()
         },
-        cwd: Path::new("/").into(),
-        umask: 0o022,
-        env: vec![],
-        inherit_env: false,
-        limits: vec![],
-        pipe_stdin: true,
-        timeout: None,
-        kill_after: Duration::from_secs(5),
+        ..ProcessSettings::default()
     }
 }
 

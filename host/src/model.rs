@@ -339,6 +339,22 @@ pub struct ProcessSettings {
     pub kill_after: Duration,
 }
 
+impl Default for ProcessSettings {
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            cwd: Path::new("/").into(),
+            umask: 0o022,
+            env: Vec::new(),
+            inherit_env: false,
+            limits: Vec::new(),
+            pipe_stdin: true,
+            timeout: None,
+            kill_after: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Where a watch was registered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {

@@ -5,19 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use tokio::sync::mpsc::UnboundedReceiver;
+use twitcher::launch::Report;
 use twitcher::launch::wire::{Task, WasmTask};
-use twitcher::launch::{Invocation, Launcher, Launches, Report, RunEvent};
 use twitcher::model::{
     ChangeFacts, Component, Event, Grants, Identity, ProcessSettings, RunId, Stat, WasmAction, WatchType, ZnodePath,
 };
 use twitcher::sandbox::Reach;
 use twitcher::sandbox::components::Components;
 
-use crate::launching::command_true;
+use crate::launching::{Spawner, command_true};
 use crate::{Table, median, ms, ratio};
 
 const ROUNDS: usize = 500;
@@ -47,10 +45,10 @@ pub async fn measure(table: &mut Table) {
     table.row("the same from the cache", ms(begin.elapsed()), "");
 
     let floor = median((0..ROUNDS).map(|_| fork_exit()).collect());
-    let mut spawner = Spawner::new();
+    let (mut spawner, process) = (Spawner::new(), process());
     let (mut ours, mut theirs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + WARM_UP {
-        let (time, report) = spawner.run(&component).await;
+        let (time, report) = run(&mut spawner, &process, &component).await;
         let command = command_true();
         if round >= WARM_UP {
             ours.push(time);
@@ -81,18 +79,18 @@ pub async fn measure(table: &mut Table) {
     for number in 0..LOADED {
         let copy = dir.path().join(format!("{number}.wasm"));
         fs::write(&copy, [fs::read(&file).unwrap(), custom_section(number as u8)].concat()).unwrap();
-        spawner.run(&resolve(&components, &copy)).await;
+        run(&mut spawner, &process, &resolve(&components, &copy)).await;
     }
-    let loaded = spawner.launcher_kib();
+    let loaded = launcher_kib(&spawner);
     table.row(
         format!("launcher with {LOADED} components, resident"),
         format!("{:.1} MiB", loaded as f64 / 1024.0),
         "",
     );
     for _ in 0..MANY {
-        spawner.run(&component).await;
+        run(&mut spawner, &process, &component).await;
     }
-    let grown = spawner.launcher_kib() as i64 - loaded as i64;
+    let grown = launcher_kib(&spawner) as i64 - loaded as i64;
     table.row(
         format!("growth of the launcher over {MANY} runs"),
         format!("{grown} KiB"),
@@ -124,91 +122,53 @@ fn fork_exit() -> Duration {
     begin.elapsed()
 }
 
-struct Spawner {
-    launches: Launches,
-    events: UnboundedReceiver<RunEvent>,
-    launcher: u32,
-    process: Arc<ProcessSettings>,
-    next: u64,
+/// As what components run here.
+fn process() -> Arc<ProcessSettings> {
+    Arc::new(ProcessSettings {
+        identity: Identity {
+            uid: Some(NOBODY),
+            gid: Some(NOBODY),
+            groups: Some(vec![]),
+            ..Identity::default()
+        },
+        timeout: Some(Duration::from_secs(60)),
+        ..ProcessSettings::default()
+    })
 }
 
-impl Spawner {
-    fn new() -> Self {
-        let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
-        let pid = launcher.pid();
-        let (launches, events) = Launches::start(launcher, 100).unwrap();
-        let process = ProcessSettings {
-            identity: Identity {
-                uid: Some(NOBODY),
-                gid: Some(NOBODY),
-                groups: Some(vec![]),
-                ..Identity::default()
-            },
-            cwd: Path::new("/").into(),
-            umask: 0o022,
-            env: vec![],
-            inherit_env: false,
-            limits: vec![],
-            pipe_stdin: true,
-            timeout: Some(Duration::from_secs(60)),
-            kill_after: Duration::from_secs(5),
-        };
-        Self {
-            launches,
-            events,
-            launcher: pid,
-            process: Arc::new(process),
-            next: 0,
-        }
-    }
+/// From the request until the process has been waited for and all that it said was read.
+async fn run(spawner: &mut Spawner, process: &Arc<ProcessSettings>, component: &Component) -> (Duration, Report) {
+    let action = WasmAction {
+        component: component.clone(),
+        grants: Grants {
+            memory: 64 << 20,
+            ..Grants::default()
+        },
+    };
+    let change = ChangeFacts {
+        run: RunId(0),
+        watch: "bench".into(),
+        path: ZnodePath::root(),
+        watch_type: WatchType::Data,
+        event: Event::Data,
+        stat: Some(Stat::default()),
+        attempt: 1,
+        timeout: None,
+    };
+    let task = Task::Wasm(Box::new(WasmTask {
+        reach: Reach::of(&action.grants),
+        action: Arc::new(action),
+        change,
+    }));
+    let begin = Instant::now();
+    spawner.launch(task, Arc::clone(process), b"data");
+    let report = spawner.ended().await;
+    assert!(report.outcome.is_success(), "{}", report.outcome);
+    (begin.elapsed(), report)
+}
 
-    /// From the request until the process has been waited for and all that it said was read.
-    async fn run(&mut self, component: &Component) -> (Duration, Report) {
-        self.next += 1;
-        let run = RunId(self.next);
-        let action = WasmAction {
-            component: component.clone(),
-            grants: Grants {
-                memory: 64 << 20,
-                ..Grants::default()
-            },
-        };
-        let change = ChangeFacts {
-            run,
-            watch: "bench".into(),
-            path: ZnodePath::root(),
-            watch_type: WatchType::Data,
-            event: Event::Data,
-            stat: Some(Stat::default()),
-            attempt: 1,
-            timeout: None,
-        };
-        let task = Task::Wasm(Box::new(WasmTask {
-            reach: Reach::of(&action.grants),
-            action: Arc::new(action),
-            change,
-        }));
-        let begin = Instant::now();
-        self.launches.launch(Invocation {
-            run,
-            watch: "bench".into(),
-            task,
-            env: vec![],
-            process: Arc::clone(&self.process),
-            stdin: Bytes::from_static(b"data"),
-            capture: false,
-        });
-        loop {
-            if let Some(RunEvent::Ended { report, .. }) = self.events.recv().await {
-                assert!(report.outcome.is_success(), "{}", report.outcome);
-                return (begin.elapsed(), report);
-            }
-        }
-    }
-
-    fn launcher_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.launcher)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    }
+fn launcher_kib(spawner: &Spawner) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", spawner.launcher)).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
-use twitcher::launch::{Invocation, Launcher, Launches, RunEvent, wire::Task};
+use twitcher::launch::{Invocation, Launcher, Launches, Report, RunEvent, wire::Task};
 use twitcher::model::{Identity, ProcessSettings, RunId};
 
 use crate::{Table, median, ms, ratio};
@@ -45,12 +45,14 @@ pub struct Spawner {
     launches: Launches,
     events: UnboundedReceiver<RunEvent>,
     process: Arc<ProcessSettings>,
+    pub launcher: u32,
     next: u64,
 }
 
 impl Spawner {
     pub fn new() -> Self {
         let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
+        let pid = launcher.pid();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         let process = ProcessSettings {
             identity: Identity {
@@ -59,19 +61,13 @@ impl Spawner {
                 shell: "/bin/sh".into(),
                 ..Identity::default()
             },
-            cwd: Path::new("/").into(),
-            umask: 0o022,
-            env: vec![],
-            inherit_env: false,
-            limits: vec![],
-            pipe_stdin: true,
-            timeout: None,
-            kill_after: Duration::from_secs(5),
+            ..ProcessSettings::default()
         };
         Self {
             launches,
             events,
             process: Arc::new(process),
+            launcher: pid,
             next: 0,
         }
     }
@@ -85,20 +81,29 @@ impl Spawner {
     }
 
     pub fn start(&mut self, program: &[String], stdin: &[u8]) {
+        let process = Arc::clone(&self.process);
+        self.launch(Task::Exec(program.to_vec()), process, stdin);
+    }
+
+    pub fn launch(&mut self, task: Task, process: Arc<ProcessSettings>, stdin: &[u8]) {
         self.next += 1;
         self.launches.launch(Invocation {
             run: RunId(self.next),
             watch: "bench".into(),
-            task: Task::Exec(program.to_vec()),
+            task,
             env: vec![("PATH".into(), "/bin".into())],
-            process: Arc::clone(&self.process),
+            process,
             stdin: Bytes::copy_from_slice(stdin),
             capture: false,
         });
     }
 
-    pub async fn ended(&mut self) {
-        while !matches!(self.events.recv().await, Some(RunEvent::Ended { .. })) {}
+    pub async fn ended(&mut self) -> Report {
+        loop {
+            if let Some(RunEvent::Ended { report, .. }) = self.events.recv().await {
+                return report;
+            }
+        }
     }
 }
 
