@@ -11,7 +11,7 @@ use crate::observe::Format;
 pub mod exit {
     /// Everything went well; for `run`: stopped by a signal, every action had ended.
     pub const SUCCESS: u8 = 0;
-    /// `check` found errors; `demo` did not see what it expected.
+    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed.
     pub const FAILURE: u8 = 1;
     /// The command line cannot be understood.
     pub const USAGE: u8 = 2;
@@ -24,7 +24,7 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
-  1  `check` found errors; `demo` did not see what it expected
+  1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout";
