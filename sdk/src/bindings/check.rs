@@ -106,8 +106,8 @@ pub mod exports {
                     /// Called when the daemon, or `twitcher check`, loads the configuration. Each text of an error is shown to the operator beside
                     /// the watch, and the watch is refused, as with any other mistake in a configuration.
                     ///
-                    /// `config` and `log` work as in a run; `context` knows `path` and `watch-name`, its event is `load` and everything else in it
-                    /// none. Nothing else is granted, and there is little time: judge the configuration, do not act on it.
+                    /// `config` works as in a run. There is no change to tell of, so `context` says nothing of use; what is logged is dropped; nothing
+                    /// else is granted, and there is little time: judge the configuration, do not act on it.
                     #[allow(async_fn_in_trait)]
                     fn validate() -> Result<(), _rt::Vec<_rt::String>>;
                 }
