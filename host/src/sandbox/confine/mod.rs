@@ -59,6 +59,11 @@ impl Filters {
     }
 }
 
+/// Whether the running kernel has Landlock. Without it the user's rights and the first layer alone guard files and ports.
+pub fn has_landlock() -> bool {
+    landlock::is_there()
+}
+
 /// A directory that a confined process may use, with all that is beneath it.
 #[derive(Debug, Clone, Copy)]
 pub struct Dir<'a> {
