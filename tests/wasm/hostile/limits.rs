@@ -1,6 +1,6 @@
 //! Memory, tables, instances, the stack, resources of the host: all have an end, and reaching it ends that one call.
 
-use super::{Scene, hostile, outcome, site};
+use super::{Scene, hostile, outcome, said, site};
 use crate::support::guests::{guest, text_guest};
 
 #[test]
@@ -68,5 +68,17 @@ fn every_other_resource_has_an_end_too() {
         assert!(kib < 64 << 10, "{run}");
     }
     assert_eq!(outcome(&scene.end("exits_3")), "exit code 3");
+    scene.is_unharmed();
+}
+
+#[test]
+fn memory_of_the_host_ends_too() {
+    // As many as it may hold are a gigabyte.
+    let scene = Scene::of("hoards_fields", "memory='16MiB'", "");
+    let run = scene.end("w");
+    assert_eq!(outcome(&run), "killed by SIGABRT", "{run}");
+    said(&scene.daemon, "memory allocation of");
+    let kib = run["max_rss_kib"].as_u64().unwrap();
+    assert!(kib < 400 << 10, "{run}");
     scene.is_unharmed();
 }

@@ -20,7 +20,7 @@ use nix::sys::prctl;
 use thiserror::Error;
 
 use self::filter::Filter;
-pub use self::limits::process_limits;
+pub use self::limits::{HOST_MEMORY, process_limits};
 
 /// Why a process could not be confined. It must then end without running anything.
 #[derive(Debug, Error)]
