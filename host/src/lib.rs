@@ -6,6 +6,8 @@
 //! main ─▶ daemon ─▶ source      what state a znode is in: ZooKeeper, or a local directory
 //!            │  ├─▶ scheduler   when an action runs: a pure state machine for each watch
 //!            │  ├─▶ launch      how it runs: a process, its streams, its end
+//!            │  │     └─▶ sandbox   what runs in an action's process when it is a component
+//!            │  ├─▶ broker      what a component may have done outside: commands, znodes
 //!            │  ├─▶ config      .twc and .json files become watches
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
@@ -17,7 +19,8 @@
 //! twitcher run ──▶ daemon (one thread that decides, a few that may block)
 //!    │ forked first, while there is one thread
 //!    └──────────▶ launcher (one thread, small) ──clone──▶ action (its own session; the daemon's child)
-//!    └──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches
+//!    ├──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches
+//!    └──────────▶ compile  (no privileges, bounded) : turns a component into native code, and has it judge its configuration
 //! ```
 //!
 //! # Theory of operation

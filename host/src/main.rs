@@ -245,7 +245,10 @@ fn plugin(command: cli::Plugin) -> Result<u8> {
         cli::Plugin::Run(arguments) => {
             let trial = trial(*arguments)?;
             let (watch, launcher) = prepare(&trial)?;
+            // Held until the end: what is still on its way to the terminal is written then.
+            let log = Log::start(&Destination::Stderr, Format::Text, Verbosity::Verbose)?;
             let report = locally(plugin::run(&trial, &watch, launcher))?;
+            drop(log);
             print(&format!(
                 "{}\n{} in its process, {} KiB, {} page faults{}\n",
                 report.outcome,
@@ -311,7 +314,6 @@ fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
 /// The launcher comes first: it is made before there are threads.
 fn prepare(trial: &plugin::Trial) -> Result<(std::sync::Arc<twitcher::model::Watch>, Launcher)> {
     let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
-    Log::start(&Destination::Stderr, Format::Text, Verbosity::Verbose).map(std::mem::forget)?;
     let watch = trial.watch(Path::new(THIS_PROGRAM))?;
     Ok((watch, launcher))
 }

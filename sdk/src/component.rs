@@ -10,6 +10,18 @@ use crate::log::Level;
 use crate::znodes::{ErrorKind as ZnodeError, Node};
 use crate::{Change, Event, Failure, Stat};
 
+/// This crate's version, in every plugin: `twitcher plugin inspect` shows it.
+#[allow(
+    unsafe_code,
+    reason = "that a section of this name means nothing else; on wasm32 it is no part of the program"
+)]
+#[unsafe(link_section = "twitcher-sdk")]
+#[used]
+static VERSION: [u8; env!("CARGO_PKG_VERSION").len()] = match env!("CARGO_PKG_VERSION").as_bytes().first_chunk() {
+    Some(version) => *version,
+    None => panic!(),
+};
+
 /// What the export `on-change` of a component calls.
 pub fn on_change(handler: fn(Change) -> Result<(), Failure>, data: Vec<u8>) -> Result<(), handler::Failure> {
     panic::set_hook(Box::new(report));

@@ -18,13 +18,20 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A daemon whose log is read.
     pub fn twitcher(servers: &str, config: &Path) -> Self {
+        Self::start(Self::daemon(servers, config).arg("--log_to_stdout"))
+    }
+
+    /// A daemon whose log goes to a file: reading it would take the processor from what is measured.
+    pub fn quiet_twitcher(servers: &str, config: &Path, log: &Path) -> Self {
+        Self::start(Self::daemon(servers, config).arg("--logfile").arg(log))
+    }
+
+    fn daemon(servers: &str, config: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
-        Self::start(
-            command
-                .args(["run", "--log_to_stdout", "--zk", servers, "--config"])
-                .arg(config),
-        )
+        command.args(["run", "--zk", servers, "--config"]).arg(config);
+        command
     }
 
     pub fn kazoo(servers: &str, path: &str, program: &[String]) -> Self {

@@ -35,7 +35,7 @@ pub async fn measure(table: &mut Table) {
     let config = tempfile::tempdir().unwrap();
     let watch = format!("RegisterWatch('/ours', Exec({:?}))\n", by_twitcher.program);
     fs::write(config.path().join("a.twc"), watch).unwrap();
-    let _ours = Peer::twitcher(&servers, config.path());
+    let _ours = Peer::quiet_twitcher(&servers, config.path(), &dir.path().join("log"));
     let _kazoo = Peer::kazoo(&servers, "/kazoo", &by_kazoo.program);
     let reader = Peer::bare(&servers, "/bare");
     reader.line("read start.");

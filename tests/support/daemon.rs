@@ -67,12 +67,12 @@ impl Site {
         self.start_with(&["--tree", &self.path("tree").to_string_lossy()])
     }
 
+    /// A daemon with these arguments, and its state in the site unless they say otherwise.
     pub fn start_with(&self, arguments: &[&str]) -> Daemon {
         let state = self.path("state");
-        Daemon::start(
-            &self.path("conf"),
-            &[&["--state-dir", &state.to_string_lossy()], arguments].concat(),
-        )
+        let state = ["--state-dir", &state.to_string_lossy()];
+        let own: &[&str] = if arguments.contains(&state[0]) { &[] } else { &state };
+        Daemon::start(&self.path("conf"), &[own, arguments].concat())
     }
 
     /// A daemon on the tree, with more in its environment.

@@ -2,8 +2,10 @@
 
 mod granted;
 mod hostile;
+mod languages;
 mod loading;
 mod net;
+mod plugins;
 mod running;
 
 use std::fs::{self, Permissions};

@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, geteuid, getgroups, getresuid, setgid, setgroups, setuid};
 
 use super::protocol::{REPLY_MAX, REQUEST_MAX, Reply, Request, frame, read, write};
 use super::script::{self, Host, Limits, ScriptError};
 use super::value::Registration;
+use crate::unprivileged::{Resources, become_nobody, limit};
 
 /// Most memory of the process, in bytes.
 pub(super) const MEMORY_MAX: u64 = 1 << 30;
@@ -27,21 +25,17 @@ const HEAP_MAX: usize = 384 << 20;
 const CPU_MAX: u64 = 3600;
 /// Stack for the evaluation: what the process of an action has by default, so that a file that loads can also run there.
 const STACK: usize = 8 << 20;
-/// The user and group that own nothing.
-const NOBODY: u32 = 65534;
-
-/// Why the helper evaluates nothing.
-#[derive(Debug, thiserror::Error)]
-enum ConfineError {
-    #[error("{0}: {error}", error = .1.desc())]
-    Call(&'static str, Errno),
-    #[error("it still has rights after giving them up")]
-    Kept,
-}
+/// What the process may use: it writes no files.
+const RESOURCES: Resources = Resources {
+    memory: Some(MEMORY_MAX),
+    cpu: CPU_MAX,
+    files: 16,
+    file_size: 0,
+};
 
 /// The main function of `twitcher evaluate`: answers requests on stdin until it is closed. Returns the process's exit code.
 pub fn serve() -> i32 {
-    if let Err(error) = confine() {
+    if let Err(error) = become_nobody(RESOURCES) {
         let mut out = io::stdout().lock();
         // Nobody is left to tell if this fails.
         let _ = write(&mut out, &Reply::Refused(error.to_string())).and_then(|()| out.flush());
@@ -56,46 +50,6 @@ pub fn serve() -> i32 {
         // A panic has already said on stderr what it was.
         Ok(Ok(Err(_)) | Err(_)) | Err(_) => 1,
     }
-}
-
-/// Gives up everything that evaluating a file does not need. The order matters: limits need no rights but groups do, so they go
-/// before the user; the parent-death signal goes last because a change of user clears it.
-fn confine() -> Result<(), ConfineError> {
-    let call = |what| move |errno| ConfineError::Call(what, errno);
-    let limits = [
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_FSIZE, 0),
-        (Resource::RLIMIT_NOFILE, 16),
-        (Resource::RLIMIT_AS, MEMORY_MAX),
-        (Resource::RLIMIT_CPU, CPU_MAX),
-    ];
-    for (resource, most) in limits {
-        limit(resource, most).map_err(call("setrlimit"))?;
-    }
-    set_no_new_privs().map_err(call("no_new_privs"))?;
-    if geteuid().is_root() {
-        setgroups(&[]).map_err(call("setgroups"))?;
-        setgid(Gid::from_raw(NOBODY)).map_err(call("setgid"))?;
-        setuid(Uid::from_raw(NOBODY)).map_err(call("setuid"))?;
-        let ids = getresuid().map_err(call("getresuid"))?;
-        let groups = getgroups().map_err(call("getgroups"))?;
-        if [ids.real, ids.effective, ids.saved]
-            .iter()
-            .any(|uid| uid.as_raw() != NOBODY)
-            || !groups.is_empty()
-        {
-            return Err(ConfineError::Kept);
-        }
-    }
-    // Should the daemon be killed, this process must not run on: it may be in an endless loop.
-    set_pdeathsig(Signal::SIGKILL).map_err(call("pdeathsig"))
-}
-
-/// Lowers a limit for good, to `most` or what it already is.
-fn limit(resource: Resource, most: u64) -> Result<(), Errno> {
-    let (_, hard) = getrlimit(resource)?;
-    let most = most.min(hard);
-    setrlimit(resource, most, most)
 }
 
 fn answer_all() -> io::Result<()> {

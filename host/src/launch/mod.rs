@@ -29,6 +29,7 @@ mod output;
 mod patience;
 mod polled;
 mod process;
+mod request;
 mod run;
 mod service;
 mod stream;

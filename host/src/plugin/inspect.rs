@@ -150,6 +150,9 @@ fn made_with(text: &mut String, bytes: &[u8]) {
         let wasmparser::Payload::CustomSection(section) = payload else {
             continue;
         };
+        if section.name() == "twitcher-sdk" {
+            tools.insert(format!("twitcher-sdk {}", String::from_utf8_lossy(section.data())));
+        }
         let KnownCustom::Producers(fields) = section.as_known() else {
             continue;
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::confine::{ConfineError, Filters};
@@ -134,6 +135,10 @@ impl Loaded {
         let engine = engine::running().map_err(LoadError::Engine)?;
         let linker = host::linker(&engine).map_err(LoadError::Engine)?;
         let filters = Arc::new(Filters::compile()?);
+        // What is made once in a process is made here, or each of its clones would: the stack for signals, and the random
+        // numbers' look at the processor, which in a virtual machine costs as much as a short call.
+        Engine::tls_eager_initialize();
+        drop(WasiCtxBuilder::new().build());
         Ok(Ground {
             engine,
             linker,

@@ -3,6 +3,7 @@
 //! It must not return into anything that the launcher left on the stack: its caller ends the process.
 
 use std::fs::OpenOptions;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,10 +35,8 @@ pub fn run(
 ) -> i32 {
     let speaker = channel.speaker();
     let mut timing = Timing::default();
-    let ended = prepare(ready, action, change, reach, channel, stdio).map_or_else(
-        |ended| ended,
-        |(runtime, host)| call(ready, host, &runtime, &mut timing),
-    );
+    let ended = prepare(ready, action, change, reach, channel, stdio)
+        .map_or_else(|ended| ended, |(runtime, host)| call(ready, host, runtime, &mut timing));
     let code = match &ended {
         Ended::Success => 0,
         Ended::Code(code) => i32::from(*code),
@@ -57,11 +56,18 @@ fn prepare(
     channel: Channel,
     stdio: Stdio,
 ) -> Result<(Runtime, Host), Ended> {
-    // No threads: the process may not even make any.
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| not_called("start its runtime".to_owned(), &error))?;
-    let host = Host::new(action, change, reach, channel, stdio)?;
     let grants = &action.grants;
+    // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its
+    // descriptors would cost as much as many a call.
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_time();
+    if !grants.net.is_empty() || !grants.http.is_empty() {
+        runtime.enable_io();
+    }
+    let runtime = runtime
+        .build()
+        .map_err(|error| not_called("start its runtime".to_owned(), &error))?;
+    let host = Host::new(action, change, reach, channel, stdio)?;
     let open = |path: &Path| {
         OpenOptions::new()
             .read(true)
@@ -95,9 +101,11 @@ fn prepare(
     }
 }
 
-fn call(ready: &Ready, host: Host, runtime: &Runtime, timing: &mut Timing) -> Ended {
+fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Ended {
     let began = host.started;
-    let mut store = Store::new(ready.engine(), host);
+    let runtime = ManuallyDrop::new(runtime);
+    // Neither is dropped: the process is about to end, and the kernel frees everything at once, faster than they would.
+    let mut store = ManuallyDrop::new(Store::new(ready.engine(), host));
     store.limiter(|host| &mut host.limits);
     // One tick of the epoch, which only the signal to stop gives, ends the call where it is.
     store.set_epoch_deadline(1);
@@ -105,18 +113,18 @@ fn call(ready: &Ready, host: Host, runtime: &Runtime, timing: &mut Timing) -> En
         match &ready.call {
             Call::Handler(pre) => {
                 let data = store.data().data.to_vec();
-                let instance = pre.instantiate_async(&mut store).await?;
+                let instance = pre.instantiate_async(&mut *store).await?;
                 timing.instantiate = began.elapsed();
                 let result = instance
                     .twitcher_action_handler()
-                    .call_on_change(&mut store, &data)
+                    .call_on_change(&mut *store, &data)
                     .await?;
                 Ok(result.map_or_else(said, |()| Ended::Success))
             }
             Call::Command(pre) => {
-                let instance = pre.instantiate_async(&mut store).await?;
+                let instance = pre.instantiate_async(&mut *store).await?;
                 timing.instantiate = began.elapsed();
-                let result = instance.wasi_cli_run().call_run(&mut store).await?;
+                let result = instance.wasi_cli_run().call_run(&mut *store).await?;
                 Ok(Ended::Code(u8::from(result.is_err())))
             }
         }

@@ -9,7 +9,6 @@
 //!                   commands = {"git": ["/usr/bin/git", "*"]}),
 //!     uid = "deploy",
 //!     timeout = 60,
-//!     on_failure = Retry(times = 5, initial = 1, max_delay = 60),
 //! )
 //! ```
 //!

@@ -10,7 +10,6 @@
 //!                   commands = {"reload": ["/usr/bin/systemctl", "reload", "app"]}),
 //!     uid = "app",
 //!     timeout = 30,
-//!     on_failure = Retry(times = 5, initial = 1, max_delay = 60),
 //! )
 //! ```
 //!

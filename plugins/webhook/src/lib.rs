@@ -8,7 +8,6 @@
 //!                   http = ["https://hooks.example.org"]),
 //!     uid = "nobody",
 //!     timeout = 30,
-//!     on_failure = Retry(times = 10, initial = 1, max_delay = 300),
 //! )
 //! ```
 //!
