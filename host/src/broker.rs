@@ -1,25 +1,34 @@
 //! What is done on behalf of a component outside the sandbox: runs commands as the watch's user, and uses znodes in its own session.
 //!
-//! The component is hostile: what it asks for is held against the grants of its run, here, where it cannot reach.
+//! The component is hostile: what it asks for is held against the grants of its run, here, where it cannot reach. That it was denied
+//! is logged where the answer passes, with all else that its run adds to the log.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::launch::wire::Task;
 use crate::launch::{Answer, Asker, Control, Invocation, Launches, Question, Report};
 use crate::model::{Grants, Outcome, ProcessSettings, RunId, ZnodePath};
-use crate::sandbox::channel::{CommandError, CommandOutput, Reason, ToAction, ZnodeError, ZnodeReply, ZnodeRequest};
+use crate::sandbox::channel::{
+    CommandError, CommandOutput, Reason, ToAction, ZnodeError, ZnodeReply, ZnodeRequest, cut,
+};
 use crate::source::{self, Znodes};
 
 /// How long a command may take when its watch has no timeout.
 const COMMAND_TIME: Duration = Duration::from_secs(300);
 
+/// Longest path of a znode that a component may name, in bytes. The log and the answer repeat it.
+const PATH_MAX: usize = 4096;
+/// How much of a name that is not granted is repeated, in bytes.
+const NAME_MAX: usize = 256;
+
 /// A command that runs for a component.
 struct Waiting {
     parent: RunId,
+    logged: bool,
     name: String,
     watch: std::sync::Arc<str>,
     answer: Answer,
@@ -52,12 +61,7 @@ impl Broker {
                         answer.give(ToAction::Znode(result.map_err(|error| words(&error))));
                     });
                 }
-                Err(error) => {
-                    if let ZnodeError::Denied(why) = &error {
-                        warn!(watch = &*asker.watch, run_id = %asker.run, "denied: {why}");
-                    }
-                    answer.give(ToAction::Znode(Err(error)));
-                }
+                Err(error) => answer.give(ToAction::Znode(Err(error))),
             },
         }
     }
@@ -75,12 +79,11 @@ impl Broker {
     ) {
         let argv = match command(&asker.action.grants, &name, args) {
             Ok(argv) => argv,
-            Err(why) => {
-                warn!(watch = &*asker.watch, run_id = %asker.run, "denied: {why}");
-                return answer.give(ToAction::Command(Err(CommandError::Denied(why))));
-            }
+            Err(why) => return answer.give(ToAction::Command(Err(CommandError::Denied(why)))),
         };
-        info!(watch = &*asker.watch, run_id = %asker.run, command = name, "running a command for the component");
+        if asker.logged {
+            info!(watch = &*asker.watch, run_id = %asker.run, command = name, "running a command for the component");
+        }
         let process = ProcessSettings {
             timeout: Some(asker.process.timeout.unwrap_or(COMMAND_TIME)),
             pipe_stdin: true,
@@ -97,6 +100,7 @@ impl Broker {
         });
         let waiting = Waiting {
             parent: asker.run,
+            logged: asker.logged,
             name,
             watch: asker.watch,
             answer,
@@ -116,12 +120,15 @@ impl Broker {
         };
         let Waiting {
             parent,
+            logged,
             name,
             watch,
             answer,
         } = waiting;
-        let (outcome, seconds) = (&report.outcome, report.elapsed.as_secs_f64());
-        info!(watch = &*watch, run_id = %parent, command = name, %outcome, seconds, "command ended");
+        if logged {
+            let (outcome, seconds) = (&report.outcome, report.elapsed.as_secs_f64());
+            info!(watch = &*watch, run_id = %parent, command = name, %outcome, seconds, "command ended");
+        }
         answer.give(ToAction::Command(result(report)));
         true
     }
@@ -162,6 +169,7 @@ fn result(report: &mut Report) -> Result<CommandOutput, CommandError> {
 /// The command line of a granted command, or why it is denied.
 fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>, String> {
     let Some(granted) = grants.commands.iter().find(|granted| granted.name == name) else {
+        let name = cut(name.to_owned(), NAME_MAX);
         return Err(format!(
             "the command {name:?} is not granted; to allow it, add commands = {{{name:?}: [\"/path/of/program\"]}} to its Wasm(...)"
         ));
@@ -176,6 +184,9 @@ fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>
 
 /// The node of a granted request, or why it is denied.
 fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeError> {
+    if request.path().len() > PATH_MAX {
+        return Err(ZnodeError::Failed(format!("the path is longer than {PATH_MAX} bytes")));
+    }
     let path = ZnodePath::new(request.path()).map_err(|error| ZnodeError::Failed(error.to_string()))?;
     let mut covering = grants.znodes.iter().filter(|grant| grant.covers(&path)).peekable();
     let add = if request.writes() { "rw" } else { "r" };
@@ -257,6 +268,8 @@ mod tests {
         assert!(run("reload", &["--root=/"]).unwrap_err().contains("\"*\""));
         assert!(run("sh", &["-c", "id"]).unwrap_err().contains("commands = {\"sh\": "));
         assert!(run("/bin/sh", &[]).is_err());
+        let long = run(&"x".repeat(1 << 20), &[]).unwrap_err();
+        assert!(long.len() < 1000, "repeated at length: {} bytes", long.len());
     }
 
     #[test]
@@ -282,5 +295,7 @@ mod tests {
             );
         }
         assert!(matches!(get("/app/../x"), Err(ZnodeError::Failed(_))));
+        let long = format!("/{}", "x".repeat(1 << 20));
+        assert!(matches!(get(&long), Err(ZnodeError::Failed(why)) if why.len() < 100));
     }
 }

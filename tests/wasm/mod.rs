@@ -1,6 +1,7 @@
 //! Components as actions, on the real daemon: in everything that is not about the sandbox they behave as commands do.
 
 mod granted;
+mod hostile;
 mod languages;
 mod loading;
 mod net;

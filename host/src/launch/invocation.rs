@@ -98,6 +98,8 @@ pub struct Asker {
     pub process: Arc<ProcessSettings>,
     /// The environment that a command gets.
     pub env: Vec<(String, String)>,
+    /// Whether the log is to tell of a command: that counts as output of the run, of which there may be too much.
+    pub logged: bool,
 }
 
 /// The way back for an answer to a [`Question`]. Without effect once the run has ended.

@@ -23,9 +23,14 @@ pub(super) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool)
         groups: identity.groups.clone(),
         cwd: settings.cwd.to_string_lossy().into_owned(),
         umask: settings.umask,
-        limits: match invocation.task {
+        limits: match &invocation.task {
             Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
-            Task::Wasm(_) => process_limits(&settings.limits, settings.timeout, settings.kill_after),
+            Task::Wasm(task) => process_limits(
+                &settings.limits,
+                settings.timeout,
+                settings.kill_after,
+                task.action.grants.memory,
+            ),
         },
         may_share_memory,
     }

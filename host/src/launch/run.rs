@@ -29,7 +29,7 @@ use super::stream::{Stream, log_line};
 use super::talk::Talk;
 use super::wire::Task;
 use crate::model::{Failure, Outcome};
-use crate::sandbox::channel::{Denied, Ended, FromAction, Level, Reason, ToAction};
+use crate::sandbox::channel::{CommandError, Ended, FromAction, Level, Reason, ToAction, ZnodeError};
 
 /// Why a run is ended before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,9 @@ impl Run {
                     None => drop(pidfd_signal(self.pidfd.as_fd(), signal)),
                 },
                 Wake::Control(Some(Control::Tell(answer))) => {
+                    if let Some(why) = denial(&answer) {
+                        self.log_denied(why);
+                    }
                     if let Some(talk) = &mut self.talk {
                         talk.tell(&answer);
                     }
@@ -321,10 +324,20 @@ impl Run {
     fn heard(&mut self, message: FromAction) {
         let question = match message {
             FromAction::Log { level, message, fields } => return self.log_record(level, &message, fields),
-            FromAction::Denied(denied) => return self.log_denied(&denied),
+            FromAction::Denied(denied) => {
+                return self.log_denied(&match denied.words() {
+                    (what, Some(add)) => format!("{what}; to allow it, add {add}"),
+                    (what, None) => format!("{what}; nothing allows it"),
+                });
+            }
             FromAction::Command { name, args, stdin } => Question::Command { name, args, stdin },
             FromAction::Znode(request) => Question::Znode(request),
             FromAction::Ended(..) => return,
+        };
+        let logged = match &question {
+            // It is told of twice: when it starts, and when it has ended.
+            Question::Command { name, .. } => self.may_log(name) && self.may_log(name),
+            Question::Znode(_) => false,
         };
         // Without a daemon to ask there is no answer; the run's timeout ends it.
         let run = &self.invocation;
@@ -336,6 +349,7 @@ impl Run {
                     action: Arc::clone(&task.action),
                     process: Arc::clone(&run.process),
                     env: run.env.clone(),
+                    logged,
                 },
                 question,
                 answer: Answer(answers),
@@ -343,40 +357,41 @@ impl Run {
         }
     }
 
-    fn log_record(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let text = [message, &*fields.join(" ")].join(if fields.is_empty() { "" } else { " " });
-        let run = &self.invocation;
-        match self.output.log(text.as_bytes()) {
-            Logging::On => {
-                let text = output::printable(text.as_bytes());
-                let (watch, run_id) = (&*run.watch, run.run);
-                match level {
-                    Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
-                    Level::Debug => debug!(target: "twitcher::action", watch, %run_id, "{text}"),
-                    Level::Info => info!(target: "twitcher::action", watch, %run_id, "{text}"),
-                    Level::Warn => warn!(target: "twitcher::action", watch, %run_id, "{text}"),
-                    Level::Error => error!(target: "twitcher::action", watch, %run_id, "{text}"),
-                }
+    /// Whether a line may be logged. Should it be the first that may not, that is said.
+    fn may_log(&mut self, line: &str) -> bool {
+        match self.output.log(line.as_bytes()) {
+            Logging::On => true,
+            Logging::EndsHere => {
+                output::log_end(&self.invocation);
+                false
             }
-            Logging::EndsHere => output::log_end(run),
-            Logging::Off => {}
+            Logging::Off => false,
         }
     }
 
-    fn log_denied(&mut self, denied: &Denied) {
-        let (what, add) = denied.words();
-        let line = match add {
-            Some(add) => format!("denied: {what}; to allow it, add {add}"),
-            None => format!("denied: {what}; nothing allows it"),
-        };
-        match self.output.log(line.as_bytes()) {
-            Logging::On => {
-                let line = output::printable(line.as_bytes());
-                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
-            }
-            Logging::EndsHere => output::log_end(&self.invocation),
-            Logging::Off => {}
+    fn log_record(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = [message, &*fields.join(" ")].join(if fields.is_empty() { "" } else { " " });
+        if !self.may_log(&text) {
+            return;
+        }
+        let text = output::printable(text.as_bytes());
+        let (watch, run_id) = (&*self.invocation.watch, self.invocation.run);
+        match level {
+            Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Debug => debug!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Info => info!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Warn => warn!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Error => error!(target: "twitcher::action", watch, %run_id, "{text}"),
+        }
+    }
+
+    /// Something that is not granted.
+    fn log_denied(&mut self, what: &str) {
+        let line = format!("denied: {what}");
+        if self.may_log(&line) {
+            let line = output::printable(line.as_bytes());
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
         }
     }
 
@@ -418,6 +433,14 @@ impl Run {
             };
             tokio::spawn(stream.take().linger(label, permit));
         }
+    }
+}
+
+/// Why an answer denies what was asked for.
+fn denial(answer: &ToAction) -> Option<&str> {
+    match answer {
+        ToAction::Command(Err(CommandError::Denied(why))) | ToAction::Znode(Err(ZnodeError::Denied(why))) => Some(why),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -97,10 +97,7 @@ impl Talk {
                     self.asked = true;
                     handle(question);
                 }
-                Ok(Some(_)) | Err(_) => {
-                    self.closed = true;
-                    return;
-                }
+                Ok(Some(_)) | Err(_) => return self.close(),
             }
         }
     }
@@ -112,8 +109,7 @@ impl Talk {
         }
         match frame(message) {
             Ok(bytes) if self.outgoing.len() + bytes.len() <= OUTGOING_MAX => self.outgoing.extend(bytes),
-            // It would wait for ever for an answer that does not come.
-            Ok(_) | Err(_) => self.closed = true,
+            Ok(_) | Err(_) => self.close(),
         }
         self.write();
     }
@@ -134,7 +130,15 @@ impl Talk {
         }
     }
 
-    /// Whether what it says is no longer listened to. Then it can wait for an answer for ever.
+    /// Ends the conversation at both ends: the component would else wait for ever for an answer that does not come.
+    fn close(&mut self) {
+        self.closed = true;
+        self.outgoing.clear();
+        // Fails only if the other end has gone.
+        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether what it says is no longer listened to.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -142,5 +146,110 @@ impl Talk {
     /// How the component said that its call ended, and what it took.
     pub fn take_ended(&mut self) -> Option<(Ended, Timing)> {
         self.ended.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::model::Failure;
+    use crate::sandbox::channel::{CommandError, CommandOutput, Denied, FRAME_MAX, Reason, ZnodeRequest};
+
+    /// Ours, and the socket of a process that may say what it likes.
+    fn conversation() -> (Talk, UnixStream) {
+        let (ours, theirs) = pair().unwrap();
+        (Talk::new(ours).unwrap(), theirs.into())
+    }
+
+    fn question() -> FromAction {
+        FromAction::Znode(ZnodeRequest::Get { path: "/a".into() })
+    }
+
+    fn says(theirs: &mut UnixStream, message: &FromAction) {
+        theirs.write_all(&frame(message).unwrap()).unwrap();
+    }
+
+    /// What was heard, once all that was said has been read.
+    fn heard(talk: &mut Talk) -> Vec<FromAction> {
+        let mut heard = Vec::new();
+        talk.read(|message| heard.push(message));
+        heard
+    }
+
+    /// Nobody waits for an answer that does not come: the other end learns that it is alone.
+    fn is_over(talk: &mut Talk, theirs: &mut UnixStream) {
+        assert!(talk.is_closed());
+        theirs.read_to_end(&mut Vec::new()).unwrap();
+        assert!(theirs.write_all(&frame(&question()).unwrap()).is_err());
+        assert_eq!(heard(talk), []);
+    }
+
+    #[tokio::test]
+    async fn nonsense_ends_the_conversation_and_what_came_before_counts() {
+        for nonsense in [&[0xff; 8][..], &[1, 0, 0, 0, 200], &[0, 0, 0, 0]] {
+            let (mut talk, mut theirs) = conversation();
+            let first = FromAction::Denied(Denied::Name("a".into()));
+            says(&mut theirs, &first);
+            theirs.write_all(nonsense).unwrap();
+            assert_eq!(heard(&mut talk), [first]);
+            is_over(&mut talk, &mut theirs);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_question_before_the_answer_to_the_first_is_not_heard() {
+        let (mut talk, mut theirs) = conversation();
+        says(&mut theirs, &question());
+        assert_eq!(heard(&mut talk), [question()]);
+        talk.tell(&ToAction::Cancel(Reason::Timeout));
+        says(&mut theirs, &question());
+        assert_eq!(heard(&mut talk), [], "a word to stop is no answer");
+        is_over(&mut talk, &mut theirs);
+    }
+
+    #[tokio::test]
+    async fn it_ends_once() {
+        let (mut talk, mut theirs) = conversation();
+        let timing = Timing::default();
+        says(
+            &mut theirs,
+            &FromAction::Ended(Ended::Failed(Failure::Permanent, "no".into()), timing),
+        );
+        says(&mut theirs, &FromAction::Ended(Ended::Success, timing));
+        assert_eq!(heard(&mut talk), []);
+        is_over(&mut talk, &mut theirs);
+        let ended = talk.take_ended().unwrap().0;
+        assert_eq!(ended, Ended::Failed(Failure::Permanent, "no".into()));
+    }
+
+    #[tokio::test]
+    async fn one_that_asks_and_never_reads_is_given_up() {
+        let (mut talk, mut theirs) = conversation();
+        let answer = CommandOutput {
+            code: Some(0),
+            signal: None,
+            stdout: vec![0; 1 << 20],
+            stderr: Vec::new(),
+            truncated: false,
+        };
+        for _ in 0..=OUTGOING_MAX >> 20 {
+            assert!(!talk.is_closed());
+            says(&mut theirs, &question());
+            assert_eq!(heard(&mut talk), [question()]);
+            talk.tell(&ToAction::Command(Ok(answer.clone())));
+        }
+        is_over(&mut talk, &mut theirs);
+    }
+
+    #[tokio::test]
+    async fn an_answer_too_large_for_the_channel_ends_it() {
+        let (mut talk, mut theirs) = conversation();
+        says(&mut theirs, &question());
+        heard(&mut talk);
+        talk.tell(&ToAction::Command(Err(CommandError::Failed("x".repeat(FRAME_MAX)))));
+        is_over(&mut talk, &mut theirs);
     }
 }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use super::engine;
 use super::helper::{self, HelperError, WASM_MAX};
+use super::{confine, engine};
 use crate::model::{Component, Digest, Entry, Grants};
 
 /// Why a component cannot be used.
@@ -75,6 +75,8 @@ pub struct Components {
     program: PathBuf,
     cache: PathBuf,
     profile: OnceCell<String>,
+    /// Set once it is known whether the kernel can guard components' files.
+    guarded: OnceCell<()>,
 }
 
 impl Components {
@@ -84,6 +86,7 @@ impl Components {
             program,
             cache,
             profile: OnceCell::new(),
+            guarded: OnceCell::new(),
         }
     }
 
@@ -122,6 +125,14 @@ impl Components {
                 texts.into_iter().map(check).collect::<Vec<_>>()
             })?;
         }
+        self.guarded.get_or_init(|| {
+            if !confine::has_landlock() {
+                warn!(
+                    "the kernel has no Landlock, or has it turned off: should a component break out of WebAssembly, only the rights \
+                     of its watch's user guard files"
+                );
+            }
+        });
         Ok(Component {
             file: file.into(),
             digest,

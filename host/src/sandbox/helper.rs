@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::compile::{self, CompileError};
+use super::confine::HOST_MEMORY;
 use crate::model::{Entry, Grants};
 use crate::unprivileged::{Resources, RightsError, become_nobody, limit};
 
@@ -269,8 +270,11 @@ fn answer() -> Result<(), ServeError> {
                 checked: compiled.checked,
             })
         }
-        // Its memory is reserved, not used: a limit of the address space would end it at once. The component's own limit holds.
+        // Its memory is reserved, not used: a limit of the address space would end it at once. The code is here twice, and received.
         Request::Check { native, grants } => {
+            let code = 3 * native.len() as u64;
+            let memory = grants.memory.saturating_add(HOST_MEMORY).saturating_add(code);
+            limit(Resource::RLIMIT_DATA, memory).map_err(io::Error::from)?;
             limit(Resource::RLIMIT_CPU, CHECK_TIME.as_secs()).map_err(io::Error::from)?;
             check::validate(&native, grants).map_or_else(|error| Reply::Refused(error.to_string()), Reply::Checked)
         }

@@ -26,6 +26,9 @@ use crate::model::{ChangeFacts, Grants, WasmAction};
 const TABLE_ELEMENTS: usize = 1_000_000;
 /// Most core instances, tables and memories of a component, each.
 const PARTS: usize = 1_000;
+/// Most resources that a component holds at a time: streams, files, timers, requests. They are the host's memory, which its own limit
+/// does not count.
+const RESOURCES: usize = 10_000;
 /// Longest data that is handed to a component, in bytes.
 const DATA_MAX: u64 = 64 << 20;
 
@@ -92,6 +95,8 @@ impl Host {
         let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
         let net = Net::new(grants, reach, channel.speaker(), ends);
         net.configure(&mut wasi);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
         Ok(Self {
             limits: Limits::new(grants.memory),
             action: Arc::clone(action),
@@ -99,7 +104,7 @@ impl Host {
             channel,
             started,
             data,
-            table: ResourceTable::new(),
+            table,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             net,

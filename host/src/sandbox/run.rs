@@ -157,9 +157,15 @@ fn broken_off(error: &wasmtime::Error, host: &Host, program: bool) -> Ended {
             (_, false) => Ended::Failed(Failure::Trap, format!("it left with exit code {code}")),
         };
     }
-    let mut message = match error.downcast_ref() {
-        Some(Trap::Interrupt) => format!("it was interrupted\n{error:?}"),
-        _ => format!("{error:?}"),
+    // The first line is the outcome; where it happened follows.
+    let cause = match error.downcast_ref() {
+        Some(Trap::Interrupt) => "it was interrupted".to_owned(),
+        _ => error.root_cause().to_string(),
+    };
+    let trace = format!("{error:?}");
+    let mut message = match trace.starts_with(&cause) {
+        true => trace,
+        false => format!("{cause}\n{trace}"),
     };
     if host.limits.out_of_memory {
         let mebibytes = host.grants().memory >> 20;

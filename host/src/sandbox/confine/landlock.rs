@@ -1,8 +1,10 @@
 //! Files and ports, by Landlock: all that the running kernel can restrict is denied, then what was granted allowed.
 
+use std::os::fd::OwnedFd;
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
 use super::Confinement;
@@ -10,13 +12,24 @@ use super::Confinement;
 /// The newest the library knows. It leaves out what the kernel does not have; what no grant below names stays denied.
 const KNOWN: ABI = ABI::V10;
 
-/// Restricts the calling thread. Returns the version of Landlock that is in force.
-pub(super) fn restrict(confinement: &Confinement<'_>) -> Result<Option<i32>, RulesetError> {
-    let ruleset = Ruleset::default()
+/// All that is denied: nothing is restricted yet.
+fn everything() -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
-        .create()?;
+        .create()
+}
+
+/// Whether the running kernel has Landlock, turned on. Restricts nothing.
+pub(super) fn is_there() -> bool {
+    // The library makes a set of rules without a descriptor where the kernel makes none.
+    everything().is_ok_and(|ruleset| Option::<OwnedFd>::from(ruleset).is_some())
+}
+
+/// Restricts the calling thread. Returns the version of Landlock that is in force.
+pub(super) fn restrict(confinement: &Confinement<'_>) -> Result<Option<i32>, RulesetError> {
+    let ruleset = everything()?;
     let dirs = confinement.dirs.iter().map(|dir| {
         Ok::<_, RulesetError>(PathBeneath::new(
             dir.fd,

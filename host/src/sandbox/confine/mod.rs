@@ -20,7 +20,7 @@ use nix::sys::prctl;
 use thiserror::Error;
 
 use self::filter::Filter;
-pub use self::limits::process_limits;
+pub use self::limits::{HOST_MEMORY, process_limits};
 
 /// Why a process could not be confined. It must then end without running anything.
 #[derive(Debug, Error)]
@@ -57,6 +57,11 @@ impl Filters {
             with_tcp: Filter::compile(&syscalls::rules(true))?,
         })
     }
+}
+
+/// Whether the running kernel has Landlock. Without it the user's rights and the first layer alone guard files and ports.
+pub fn has_landlock() -> bool {
+    landlock::is_there()
 }
 
 /// A directory that a confined process may use, with all that is beneath it.
