@@ -46,6 +46,8 @@ impl Peer {
     }
 
     fn start(command: &mut Command) -> Self {
+        // Cargo's path would slow down whatever a peer executes, but not what Twitcher does, whose actions start clean.
+        let command = command.env_remove("LD_LIBRARY_PATH");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().unwrap());
         let (to, lines) = channel();

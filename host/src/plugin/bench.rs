@@ -44,7 +44,10 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
 }
 
 fn spawn_true() -> Result<(), TrialError> {
-    let status = Command::new(Path::new("/bin/true")).stdin(Stdio::null()).status();
+    let status = Command::new(Path::new("/bin/true"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .status();
     status.map(drop).map_err(|error| TrialError::Io {
         step: "run /bin/true",
         error,
