@@ -17,8 +17,8 @@ bindgen!({
     imports: { default: trappable },
 });
 
-use twitcher::action::types::{EventKind, Stat};
-use twitcher::action::{cancel, commands, config, context, log, types, znodes};
+use self::twitcher::action::types::{EventKind, Stat};
+use self::twitcher::action::{cancel, commands, config, context, log, types, znodes};
 
 impl From<model::Stat> for Stat {
     fn from(stat: model::Stat) -> Self {
