@@ -180,8 +180,7 @@ mod tests {
     use super::*;
     use crate::launch::wire::WasmTask;
     use crate::model::{
-        ChangeFacts, Component, Digest, Entry, Event, HostPort, Identity, ProcessSettings, WasmAction, WatchType,
-        ZnodePath,
+        ChangeFacts, Component, Digest, Entry, Event, HostPort, ProcessSettings, WasmAction, WatchType, ZnodePath,
     };
     use crate::sandbox::Reach;
 
@@ -221,17 +220,7 @@ mod tests {
                 reach: Reach::default(),
             })),
             env: Vec::new(),
-            process: Arc::new(ProcessSettings {
-                identity: Identity::default(),
-                cwd: Path::new("/").into(),
-                umask: 0o022,
-                env: Vec::new(),
-                inherit_env: false,
-                limits: Vec::new(),
-                pipe_stdin: true,
-                timeout: None,
-                kill_after: Duration::ZERO,
-            }),
+            process: Arc::new(ProcessSettings::default()),
             stdin: Bytes::new(),
             capture: false,
         }
