@@ -388,7 +388,10 @@ impl Daemon {
             self.advance(id, Input::Retire);
         }
         // Ends the source's tasks and closes its session.
+        let znodes = self.source.znodes.clone();
         self.source = Source::ended();
+        // Components that still run may use znodes to their end.
+        self.source.znodes = znodes;
         let mut deadline = Instant::now() + timeout;
         let mut ended = Ended::Drained;
         tokio::pin!(again);
