@@ -69,6 +69,9 @@ pub enum TrialError {
     /// The component or a grant is refused, as it would be in a configuration.
     #[error("{0}")]
     Refused(String),
+    /// There is no place for native code.
+    #[error("no place to keep native code: set HOME or XDG_CACHE_HOME to an absolute path")]
+    NoCache,
     /// The launcher does not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -86,7 +89,7 @@ impl Trial {
         let text = serde_json::to_vec(&self.registration()?).unwrap_or_default();
         std::fs::write(&file, text).map_err(at("write a temporary file"))?;
         // The native code must outlive this: it is kept where it can be found again.
-        let components = Components::new(program.to_owned(), cache());
+        let components = Components::new(program.to_owned(), cache()?);
         let mut config =
             Config::new(vec![file], Evaluator::new(program.to_owned())).with_components(components.resolver());
         let reload = config.reload();
@@ -168,12 +171,14 @@ impl Trial {
 }
 
 /// Where an author's native code is kept: it makes the second trial fast.
-fn cache() -> PathBuf {
+fn cache() -> Result<PathBuf, TrialError> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    let base = base.filter(|base| base.is_absolute());
-    base.unwrap_or_else(|| PathBuf::from("/tmp/twitcher-cache"))
-        .join("twitcher/components")
+    match base.filter(|base| base.is_absolute()) {
+        Some(base) => Ok(base.join("twitcher/components")),
+        // Not below /tmp: whoever is first could leave native code there.
+        None => Err(TrialError::NoCache),
+    }
 }
 
 /// Runs that are made one after the other.

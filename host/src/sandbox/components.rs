@@ -95,6 +95,13 @@ impl Components {
         let wasm = read(file).map_err(|error| vec![error])?;
         let digest = Digest(Sha256::digest(&wasm).into());
         let of_file = |error| vec![ComponentError::Compile { error }];
+        let of_cache = |error| {
+            vec![ComponentError::Cache {
+                dir: self.cache.clone(),
+                error,
+            }]
+        };
+        self.own_cache().map_err(of_cache)?;
         let native = self.cache.join(self.entry_name(digest).map_err(|error| vec![error])?);
         let facts = match cached(&native) {
             Some(facts) => facts,
@@ -106,12 +113,7 @@ impl Components {
                     entry: compiled.entry,
                     checked: compiled.checked,
                 };
-                self.keep(&native, &compiled.native, facts).map_err(|error| {
-                    vec![ComponentError::Cache {
-                        dir: self.cache.clone(),
-                        error,
-                    }]
-                })?;
+                keep(&native, &compiled.native, facts).map_err(of_cache)?;
                 let seconds = rounded(since.elapsed());
                 info!(component = %file.display(), %digest, size, native = compiled.native.len(), seconds, "component compiled");
                 facts
@@ -161,27 +163,15 @@ impl Components {
         Ok(format!("{digest}-{profile}.cwasm"))
     }
 
-    /// The facts come last: what has them is complete.
-    fn keep(&self, native: &Path, code: &[u8], facts: Facts) -> io::Result<()> {
+    /// Makes the cache. One that others can write to is not used, neither way: they could put native code of their own there.
+    fn own_cache(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache)?;
-        let owner = fs::metadata(&self.cache)?;
-        if owner.uid() != nix::unistd::geteuid().as_raw() || owner.mode() & 0o022 != 0 {
-            warn!(dir = %self.cache.display(), "the cache of native code can be written by others; not using it");
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        let facts = serde_json::to_vec(&facts)?;
-        for (path, bytes) in [(native.to_owned(), code), (facts_of(native), &facts[..])] {
-            let draft = path.with_extension(format!("{}.draft", std::process::id()));
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?;
-            file.write_all(bytes)?;
-            // A name that survives a crash of the machine without its content would be native code full of zeros.
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
+        let dir = fs::symlink_metadata(&self.cache)?;
+        if !dir.is_dir() || dir.uid() != nix::unistd::geteuid().as_raw() || dir.mode() & 0o022 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it must be a directory that only its owner, this user, can write to",
+            ));
         }
         Ok(())
     }
@@ -220,6 +210,25 @@ fn facts_of(native: &Path) -> PathBuf {
     native.with_extension("json")
 }
 
+/// The facts come last: what has them is complete.
+fn keep(native: &Path, code: &[u8], facts: Facts) -> io::Result<()> {
+    let facts = serde_json::to_vec(&facts)?;
+    for (path, bytes) in [(native.to_owned(), code), (facts_of(native), &facts[..])] {
+        let draft = path.with_extension(format!("{}.draft", std::process::id()));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(bytes)?;
+        // A name that survives a crash of the machine without its content would be native code full of zeros.
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+    }
+    Ok(())
+}
+
 fn cached(native: &Path) -> Option<Facts> {
     let facts = serde_json::from_slice(&fs::read(facts_of(native)).ok()?).ok()?;
     native.is_file().then_some(facts)
@@ -228,6 +237,20 @@ fn cached(native: &Path) -> Option<Facts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_that_others_can_write_to_is_not_even_read() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let own = |name: &str| Components::new("/proc/self/exe".into(), dir.path().join(name)).own_cache();
+        own("mine").unwrap();
+        own("mine").unwrap();
+        fs::set_permissions(dir.path().join("mine"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(own("mine").unwrap_err().to_string().contains("only its owner"));
+        fs::create_dir(dir.path().join("other")).unwrap();
+        symlink(dir.path().join("other"), dir.path().join("link")).unwrap();
+        assert!(own("link").is_err());
+    }
 
     #[test]
     fn what_cannot_be_read_says_why() {
