@@ -137,6 +137,7 @@ fn behave(behaviour: Behaviour) -> i32 {
     0
 }
 
+#[allow(clippy::zombie_processes, reason = "leaving it behind is the point")]
 fn leave_behind(how: &str, life: Duration) {
     Command::new(std::env::current_exe().unwrap())
         .args([LINGER, how, &life.as_millis().to_string()])

@@ -49,6 +49,7 @@ pub struct Host {
     /// What distinguishes the component's versions.
     version: char,
     component: Vec<u8>,
+    mounted: bool,
     pub journals: BTreeMap<&'static str, Journal>,
     /// How many loads of each watch are due at most.
     pub loads: BTreeMap<&'static str, u64>,
@@ -80,13 +81,14 @@ impl Host {
             without: None,
             version: '0',
             component: means.component.clone(),
+            mounted: means.mount,
             journals: journals.collect(),
             loads: BTreeMap::new(),
             base: None,
             dir,
         };
         host.write_component();
-        host.write("conf/steady.twc", &host.config(File::Steady));
+        host.write("conf/steady.twc", host.config(File::Steady));
         host.write_churn(&host.config(File::Churn));
         host.spawn();
         host
@@ -245,7 +247,11 @@ impl Host {
             }
             Fault::DaemonPause => self.signal(Signal::SIGSTOP),
             Fault::DaemonRestart => self.signal(Signal::SIGTERM),
-            Fault::ClockStep => self.step_clock(if trouble.choice % 2 == 0 { "+4000" } else { "-4000" }),
+            Fault::ClockStep => self.step_clock(if trouble.choice.is_multiple_of(2) {
+                "+4000"
+            } else {
+                "-4000"
+            }),
             Fault::DiskFull => self.fill_disk(),
             Fault::ConfigChange => {
                 self.revision += 1;
@@ -355,13 +361,17 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// Ends the daemon and what it started; a mounted directory goes with the name space of the suite.
+    /// Ends the daemon and what it started, and unmounts, lest the directory cannot be removed.
     fn drop(&mut self) {
-        let Some(pid) = self.pid() else { return };
-        let left = children(pid);
-        self.kill();
-        for child in left {
-            let _ = killpg(child, Signal::SIGKILL);
+        if let Some(pid) = self.pid() {
+            let left = children(pid);
+            self.kill();
+            for child in left {
+                let _ = killpg(child, Signal::SIGKILL);
+            }
+        }
+        if self.mounted {
+            let _ = Command::new("umount").arg("--lazy").arg(self.path("state")).status();
         }
     }
 }

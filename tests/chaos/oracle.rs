@@ -49,8 +49,7 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line]) -> Result<(), String>
         Final::Tree(paths) => {
             let told = |path: &str, since: u64| {
                 starts(lines)
-                    .rev()
-                    .take_while(|start| start.at >= since)
+                    .filter(|start| start.at >= since)
                     .any(|start| start.stdin.split(' ').any(|told| told == path))
             };
             match paths.iter().find(|(path, since)| !told(path, *since)) {

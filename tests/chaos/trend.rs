@@ -14,7 +14,7 @@ pub struct Slope {
     pub error: f64,
 }
 
-/// The slope of the second half of the samples, by least squares: the first is for warming up. None for fewer than eight.
+/// The slope of the second half of the samples, by least squares: the first is for warming up. None for fewer than seven.
 pub fn slope(samples: &[Point]) -> Option<Slope> {
     let half = samples.get(samples.len() / 2..).filter(|half| half.len() >= 4)?;
     let n = half.len() as f64;
