@@ -199,7 +199,7 @@ async fn state(client: &Client, watch: &Watch) -> Result<Final, Error> {
     }
 }
 
-/// Sets the data of the znode, or of a znode in its subtree, or of a child: whatever is a change to its watch.
+/// Sets the data of the znode, or of one in its subtree.
 async fn set(client: &Client, watch: &Watch, tag: &str) -> Result<(), Error> {
     let znode = watch.znode();
     let path = match (watch.node, oldest_child(client, &znode).await?) {

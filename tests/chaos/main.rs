@@ -156,6 +156,9 @@ fn chaos(arguments: &Arguments, plan: &Plan, means: &Means, root: &std::path::Pa
             );
         }
         number += 1;
+        if number.is_multiple_of(10) {
+            println!("{number} episodes, {} steps", stage.tally.steps);
+        }
     }
     let faults = if arguments.episode.is_some() {
         &[][..]

@@ -20,8 +20,9 @@ pub enum Final {
     Tree(Vec<(String, u64)>),
 }
 
-/// (a) Whether an action was started for the state that lasts, in every mode that promises it: all but DISCARD.
-pub fn acted(watch: &Watch, state: &Final, lines: &[Line]) -> Result<(), String> {
+/// (a) Whether an action was started for the state that lasts, in every mode that promises it: all but DISCARD, and that too if it was
+/// `idle` when it changed.
+pub fn acted(watch: &Watch, state: &Final, lines: &[Line], idle: bool) -> Result<(), String> {
     let last = starts(lines).next_back();
     let lacking = |wanted: String| {
         let last = last.map_or("nothing".to_owned(), |last| format!("{last:?}"));
@@ -33,7 +34,7 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line]) -> Result<(), String>
         _ => last.is_some_and(is),
     };
     match state {
-        _ if watch.mode == Mode::Discard => Ok(()),
+        _ if watch.mode == Mode::Discard && !idle => Ok(()),
         Final::Absent => Ok(()),
         Final::Data { mzxid, data } => match for_it(&|start| start.mzxid == *mzxid && start.stdin == flat(data)) {
             true => Ok(()),
@@ -112,6 +113,17 @@ pub fn doubled(watch: &Watch, lines: &[Line]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Runs for an older state after one for a newer, by the same daemon.
+pub fn stale(watch: &Watch, lines: &[Line]) -> Vec<String> {
+    if watch.node != Node::Data || watch.mode == Mode::Parallel {
+        return Vec::new();
+    }
+    let starts: Vec<&Start> = starts(lines).collect();
+    let older = |pair: &&[&Start]| pair[0].parent == pair[1].parent && pair[0].mzxid > pair[1].mzxid;
+    let say = |pair: &[&Start]| format!("{}: {:?} after {:?}", watch.name, pair[1], pair[0]);
+    starts.windows(2).filter(older).map(say).collect()
 }
 
 /// (f) Whether no more ran than was written and loaded.

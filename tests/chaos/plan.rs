@@ -14,8 +14,10 @@ use super::watches::{Node, WATCHES, Watch};
 pub const HOSTS: usize = 3;
 /// How many servers there are.
 pub const SERVERS: usize = 3;
-/// Faults in an episode.
-const FAULTS: usize = 6;
+/// Faults of its own kind in an episode.
+const FAULTS: u64 = 5;
+/// Misbehaviours of actions beside other faults: a daemon is killed while its actions hang.
+const BESIDE: u64 = 2;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,10 +209,14 @@ impl Plan {
         let calm = |fault: &Fault| fault.spares_the_healthy();
         let (tame, wild): (Vec<Fault>, Vec<Fault>) = self.faults.iter().partition(|fault| calm(fault));
         let (third, rest) = (number / 3, number % 3);
-        let faults = match rest {
-            2 => self.rotation(1, &tame, third),
-            _ => self.rotation(0, &wild, third * 2 + rest),
+        let mut faults = match rest {
+            2 => self.rotation(1, &tame, third, FAULTS),
+            _ => self.rotation(0, &wild, third * 2 + rest, FAULTS),
         };
+        if rest != 2 {
+            faults.extend(self.rotation(2, &tame, third * 2 + rest, BESIDE));
+            rng.shuffle(&mut faults);
+        }
         let troubles: Vec<Trouble> = faults
             .into_iter()
             .map(|fault| Trouble {
@@ -234,14 +240,14 @@ impl Plan {
     }
 
     /// The faults of the `nth` episode of a kind: each kind has its turn before any has its second.
-    fn rotation(&self, salt: u64, kinds: &[Fault], nth: u64) -> Vec<Fault> {
+    fn rotation(&self, salt: u64, kinds: &[Fault], nth: u64, count: u64) -> Vec<Fault> {
         let at = |index: u64| {
             let (cycle, place) = (index / kinds.len() as u64, index % kinds.len() as u64);
             let mut shuffled = kinds.to_vec();
             Rng::with_seed(mix(self.seed ^ salt.rotate_left(32), cycle)).shuffle(&mut shuffled);
             shuffled[place as usize]
         };
-        (0..FAULTS as u64).map(|i| at(nth * FAULTS as u64 + i)).collect()
+        (0..count).map(|i| at(nth * count + i)).collect()
     }
 }
 
@@ -268,7 +274,7 @@ fn steps(rng: &mut Rng, troubles: &[Trouble], canaries: bool) -> Vec<Step> {
         if canaries {
             steps.push(Step::Canary);
         }
-        while open.len() > 2 || (!open.is_empty() && rng.u8(..10) < 5) {
+        while open.len() > 3 || (!open.is_empty() && rng.u8(..10) < 5) {
             steps.push(Step::End(open.swap_remove(rng.usize(..open.len()))));
         }
         writes(rng, 0..4, &mut steps);

@@ -68,7 +68,7 @@ impl Stage {
             served: Served::default(),
             tally: Tally::default(),
         };
-        stage.settle("the beginning");
+        stage.settle("the beginning", true);
         for host in &mut stage.hosts {
             host.base = host.held();
         }
@@ -98,9 +98,21 @@ impl Stage {
             }
             self.tally.steps += 1;
         }
+        let when = format!("episode {}", episode.number);
         self.ensemble.heal();
-        self.settle(&format!("episode {}", episode.number));
-        self.judge(&format!("episode {}", episode.number));
+        let settled = self.settle(&when, false);
+        self.tally.settled.push(settled);
+        // All is quiet: every watch, also one that was busy before, must be awake.
+        for watch in WATCHES {
+            let write = if watch.node == Node::Children {
+                Write::AddChild
+            } else {
+                Write::Set
+            };
+            self.write(watch, write, &format!("e{}", episode.number));
+        }
+        self.settle(&format!("{when}, at rest"), true);
+        self.judge(&when);
         self.tally.episodes += 1;
     }
 
@@ -163,28 +175,27 @@ impl Stage {
         self.tally.canaries.extend(latencies);
     }
 
-    /// Waits until everything that is to come true has.
-    fn settle(&mut self, when: &str) {
+    /// Waits until everything that is to come true has; says how long that took. `idle`: whether nothing ran before.
+    fn settle(&mut self, when: &str, idle: bool) -> Duration {
         let start = Instant::now();
         loop {
-            let lacking = self.lacking();
+            let lacking = self.lacking(idle);
             if lacking.is_empty() {
-                self.tally.settled.push(start.elapsed());
-                return;
+                return start.elapsed();
             }
             if start.elapsed() > SETTLE {
                 for lack in lacking {
                     self.violation(&format!("{when}, after {SETTLE:?}: {lack}"));
                 }
                 self.hosts.iter_mut().for_each(Host::revive);
-                return;
+                return start.elapsed();
             }
             std::thread::sleep(LOOK);
         }
     }
 
     /// What has not come true yet.
-    fn lacking(&mut self) -> Vec<String> {
+    fn lacking(&mut self, idle: bool) -> Vec<String> {
         let known: Vec<Pid> = self.hosts.iter().filter_map(Host::pid).collect();
         let mut lacking = snapshot::adopted(&known);
         let Some(states) = self.keeper.read() else {
@@ -194,7 +205,7 @@ impl Stage {
             let mut lacks = Vec::new();
             lacks.extend(host.alive().err());
             for (watch, state) in WATCHES.iter().zip(&states) {
-                lacks.extend(lack(host, watch, state));
+                lacks.extend(lack(host, watch, state, idle));
             }
             match (&host.base, host.held()) {
                 (Some(base), Some(held)) => lacks.extend(oracle::leaks(base, &held)),
@@ -218,6 +229,7 @@ impl Stage {
                 let lines = &host.journals[watch.name].lines;
                 wrong.extend(oracle::overlaps(watch, lines));
                 wrong.extend(oracle::doubled(watch, lines));
+                wrong.extend(oracle::stale(watch, lines));
                 wrong.extend(oracle::counts(watch, lines, self.changes[watch.name], host.loads[watch.name]).err());
             }
             if let (Some(base), Some(held)) = (&host.base, host.held()) {
@@ -253,11 +265,11 @@ impl Stage {
 }
 
 /// What a watch has not done yet.
-fn lack(host: &mut Host, watch: &Watch, state: &Final) -> Vec<String> {
+fn lack(host: &mut Host, watch: &Watch, state: &Final, idle: bool) -> Vec<String> {
     let revision = host.revision(watch);
     let journal = host.journals.get_mut(watch.name).unwrap();
     journal.refresh();
-    let acted = oracle::acted(watch, state, &journal.lines);
+    let acted = oracle::acted(watch, state, &journal.lines, idle);
     // A DISCARD ignores what it is told while it runs, but never a load; a change may have come while its znode was gone.
     let versioned = watch.file == File::Churn || watch.kind == Kind::Component;
     let revision = match versioned && watch.mode != Mode::Discard && watch.node != Node::Tree {

@@ -29,6 +29,7 @@ pub const CHECKS: &[Check] = &[
         "two runs for one change are found, two loads are none",
         twice_the_change,
     ),
+    ("a run for an older state after a newer is found", older),
     ("more runs than changes are found", too_many),
     ("more loads than reasons for them are found", too_many_loads),
     ("everything that can leak is found", leaks),
@@ -90,37 +91,41 @@ fn garbage() {
 
 fn data_lost() {
     let lines = [start("a", "load", 1, "one")];
-    assert!(oracle::acted(queue(), &data(1, "one"), &lines).is_ok());
-    assert!(oracle::acted(queue(), &data(2, "two"), &lines).is_err());
+    assert!(oracle::acted(queue(), &data(1, "one"), &lines, false).is_ok());
+    assert!(oracle::acted(queue(), &data(2, "two"), &lines, false).is_err());
     // The same data by another transaction is another state.
-    assert!(oracle::acted(queue(), &data(2, "one"), &lines).is_err());
-    assert!(oracle::acted(queue(), &data(1, "other"), &lines).is_err());
-    assert!(oracle::acted(queue(), &data(1, "one"), &[]).is_err());
+    assert!(oracle::acted(queue(), &data(2, "one"), &lines, false).is_err());
+    assert!(oracle::acted(queue(), &data(1, "other"), &lines, false).is_err());
+    assert!(oracle::acted(queue(), &data(1, "one"), &[], false).is_err());
 }
 
 fn data_stale() {
     let lines = [start("a", "data", 2, "two"), start("b", "data", 1, "one")];
-    assert!(oracle::acted(queue(), &data(2, "two"), &lines).is_err());
-    assert!(oracle::acted(watch("data-restart"), &data(2, "two"), &lines).is_err());
+    assert!(oracle::acted(queue(), &data(2, "two"), &lines, false).is_err());
+    assert!(oracle::acted(watch("data-restart"), &data(2, "two"), &lines, false).is_err());
 }
 
 fn data_parallel() {
     let lines = [start("a", "data", 2, "two"), start("b", "data", 1, "one")];
-    assert!(oracle::acted(watch("data-parallel"), &data(2, "two"), &lines).is_ok());
-    assert!(oracle::acted(watch("data-parallel"), &data(3, "three"), &lines).is_err());
+    assert!(oracle::acted(watch("data-parallel"), &data(2, "two"), &lines, false).is_ok());
+    assert!(oracle::acted(watch("data-parallel"), &data(3, "three"), &lines, false).is_err());
 }
 
 fn nothing_promised() {
-    assert!(oracle::acted(watch("data-discard"), &data(2, "two"), &[]).is_ok());
-    assert!(oracle::acted(queue(), &Final::Absent, &[]).is_ok());
+    assert!(oracle::acted(watch("data-discard"), &data(2, "two"), &[], false).is_ok());
+    assert!(
+        oracle::acted(watch("data-discard"), &data(2, "two"), &[], true).is_err(),
+        "but to an idle one"
+    );
+    assert!(oracle::acted(queue(), &Final::Absent, &[], false).is_ok());
 }
 
 fn children_lost() {
     let watch = watch("children-queue");
     let state = Final::Children(vec!["a".into(), "b".into()]);
-    assert!(oracle::acted(watch, &state, &[start("r", "children", 1, "a\nb\n")]).is_ok());
-    assert!(oracle::acted(watch, &state, &[start("r", "children", 1, "a\n")]).is_err());
-    assert!(oracle::acted(watch, &Final::Children(vec![]), &[start("r", "children", 1, "")]).is_ok());
+    assert!(oracle::acted(watch, &state, &[start("r", "children", 1, "a\nb\n")], false).is_ok());
+    assert!(oracle::acted(watch, &state, &[start("r", "children", 1, "a\n")], false).is_err());
+    assert!(oracle::acted(watch, &Final::Children(vec![]), &[start("r", "children", 1, "")], false).is_ok());
 }
 
 fn tree_lost() {
@@ -128,13 +133,16 @@ fn tree_lost() {
     let lines = [start("r", "load", 1, "/t\n/t/a\n"), start("s", "tree", 9, "/t/b\n")];
     let state = |path: &str, since| Final::Tree(vec![("/t".into(), 900), (path.into(), since)]);
     // The first was at 1001, the second at 1009.
-    assert!(oracle::acted(watch, &state("/t/a", 1001), &lines).is_ok());
-    assert!(oracle::acted(watch, &state("/t/b", 1005), &lines).is_ok());
+    assert!(oracle::acted(watch, &state("/t/a", 1001), &lines, false).is_ok());
+    assert!(oracle::acted(watch, &state("/t/b", 1005), &lines, false).is_ok());
     assert!(
-        oracle::acted(watch, &state("/t/a", 1002), &lines).is_err(),
+        oracle::acted(watch, &state("/t/a", 1002), &lines, false).is_err(),
         "told only before it changed"
     );
-    assert!(oracle::acted(watch, &state("/t/c", 900), &lines).is_err(), "never told");
+    assert!(
+        oracle::acted(watch, &state("/t/c", 900), &lines, false).is_err(),
+        "never told"
+    );
 }
 
 fn stale_revision() {
@@ -183,6 +191,18 @@ fn twice_the_change() {
     assert!(oracle::doubled(queue(), &twice("load")).is_empty());
     // Children do not say which transaction changed them.
     assert!(oracle::doubled(watch("children-queue"), &twice("data")).is_empty());
+}
+
+fn older() {
+    let lines = [
+        start("a", "data", 1, ""),
+        start("b", "data", 2, ""),
+        start("c", "data", 2, ""),
+    ];
+    assert!(oracle::stale(queue(), &lines).is_empty());
+    let back = [start("a", "data", 2, ""), start("b", "data", 1, "")];
+    assert_eq!(oracle::stale(queue(), &back).len(), 1);
+    assert!(oracle::stale(watch("data-parallel"), &back).is_empty());
 }
 
 fn too_many() {
