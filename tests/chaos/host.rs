@@ -18,7 +18,7 @@ use crate::support::until;
 
 use super::journal::Journal;
 use super::oracle::Held;
-use super::plan::{Fault, SERVERS, Trouble};
+use super::plan::{Fault, SERVERS, Scope, Trouble};
 use super::snapshot;
 use super::watches::{self, BROKEN, File, Kind, Places, WATCHES, Watch};
 
@@ -227,6 +227,10 @@ impl Host {
 
     /// A fault of this daemon begins.
     pub fn begin(&mut self, trouble: &Trouble) {
+        if trouble.fault.scope() == Scope::Process {
+            // What was written last is being acted on: some moment of that is met.
+            std::thread::sleep(Duration::from_micros(u64::from(trouble.choice % 10_000)));
+        }
         match trouble.fault {
             Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss => unreachable!("that is the ensemble's"),
             Fault::Sever => self.sever(),
