@@ -142,8 +142,10 @@ impl Host {
             .open(self.path("log"))
             .unwrap();
         let addresses: Vec<String> = self.proxies.iter().map(Proxy::address).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+        // It does not outlive this program, whatever becomes of it.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_twitcher")])
             .args(["run", "--log-format", "json", "--verbose", "--drain-timeout", "5"])
             .args(["--zk", &addresses.join(","), "--zk-session-timeout", SESSION])
             .arg("--config")

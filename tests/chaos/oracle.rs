@@ -53,7 +53,11 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line], idle: bool) -> Result
                     .filter(|start| start.at >= since)
                     .any(|start| start.stdin.split(' ').any(|told| told == path))
             };
-            match paths.iter().find(|(path, since)| !told(path, *since)) {
+            // What DISCARD ignored before stays untold.
+            let newest = paths.iter().map(|(_, since)| *since).max();
+            let promised = |since: u64| watch.mode != Mode::Discard || Some(since) == newest;
+            let mut promised = paths.iter().filter(|(_, since)| promised(*since));
+            match promised.find(|(path, since)| !told(path, *since)) {
                 None => Ok(()),
                 Some((path, since)) => lacking(format!("to be told of {path} since {since}")),
             }

@@ -143,6 +143,12 @@ fn tree_lost() {
         oracle::acted(watch, &state("/t/c", 900), &lines, false).is_err(),
         "never told"
     );
+    let discard = crate::watches::watch("tree-discard");
+    let (told, untold) = (start("s", "tree", 9, "/t\n/t/c\n"), start("s", "tree", 9, "/t\n"));
+    assert!(oracle::acted(discard, &state("/t/c", 1005), &[told], true).is_ok());
+    assert!(oracle::acted(discard, &state("/t/c", 1005), &[untold], true).is_err());
+    // Of an older change it is not known whether the action was running.
+    assert!(oracle::acted(discard, &state("/t/c", 800), &[start("s", "tree", 9, "/t\n")], true).is_ok());
 }
 
 fn stale_revision() {
