@@ -102,18 +102,22 @@ impl Stage {
         self.ensemble.heal();
         let settled = self.settle(&when, false);
         self.tally.settled.push(settled);
-        // All is quiet: every watch, also one that was busy before, must be awake.
-        for watch in WATCHES {
-            let write = if watch.node == Node::Children {
-                Write::AddChild
-            } else {
-                Write::Set
-            };
-            self.write(watch, write, &format!("e{}", episode.number));
-        }
+        self.wake(episode.number);
         self.settle(&format!("{when}, at rest"), true);
         self.judge(&when);
         self.tally.episodes += 1;
+    }
+
+    /// Now that all is quiet, changes each znode once: every watch, also one that ignored things before, must be awake.
+    fn wake(&mut self, episode: u64) {
+        let tag = format!("e{episode}");
+        let all = |node| WATCHES.iter().filter(move |watch| watch.node == node);
+        // A child of a znode that is not there would be two changes, and the second may meet an action that runs for the first.
+        all(Node::Children).for_each(|watch| self.write(watch, Write::Set, &tag));
+        self.settle(&tag, false);
+        all(Node::Children).for_each(|watch| self.write(watch, Write::AddChild, &tag));
+        let others = all(Node::Data).chain(all(Node::Tree));
+        others.for_each(|watch| self.write(watch, Write::Set, &tag));
     }
 
     fn write(&mut self, watch: &'static Watch, write: Write, tag: &str) {
