@@ -11,12 +11,14 @@ use std::time::Duration;
 use super::component::Components;
 use super::component_fields;
 use super::error::{ConfigError, Position, Source, did_you_mean};
-use super::field_types::{ActionSpec, Mismatch, Seconds};
+use super::field_types::{ActionSpec, FailureSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
 use super::identity::{Accounts, Who};
-use super::value::{ComponentCall, Field, Registration, Value, quoted};
+use super::retry_fields;
+use super::value::{Call, Field, Registration, Value, quoted};
 use crate::model::{
-    Action, FunctionAction, Grants, Origin, Policy, ProcessSettings, Program, RunMode, WasmAction, Watch,
+    Action, FunctionAction, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, WasmAction,
+    Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -231,6 +233,7 @@ impl<'a> Builder<'a, '_> {
         let fields = self.fields(registration, refused);
         self.check_combinations(registration, &fields, refused);
         let component = self.component(registration, fields.action.as_ref(), refused);
+        let failure = self.failure(registration, &fields.on_failure, refused);
 
         let who = Who {
             uid: fields.uid.clone(),
@@ -259,7 +262,7 @@ impl<'a> Builder<'a, '_> {
         let name = fields.name.clone().or_else(|| fields.description.clone());
         let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
         let delay = share(self.around.host, &name, fields.splay.0);
-        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay));
+        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay, failure));
         let process = self.around.interner.process(ProcessSettings {
             identity,
             cwd: fields.cwd.0,
@@ -406,10 +409,33 @@ impl<'a> Builder<'a, '_> {
             }),
             Err(faults) => {
                 for (at, Mismatch { message, hint }) in faults {
-                    self.component_error(registration, call, at, message, hint);
+                    self.call_error(registration, call, at, message, hint);
                 }
                 *refused = true;
                 None
+            }
+        }
+    }
+
+    /// What a failed run leads to. Says of each argument of a `Retry(…)` what is wrong with it.
+    fn failure(
+        &mut self,
+        registration: &Registration,
+        spec: &FailureSpec,
+        refused: &mut bool,
+    ) -> (Option<Retry>, OnFailure) {
+        let call = match spec {
+            FailureSpec::Plain(on_failure) => return (None, *on_failure),
+            FailureSpec::Retry(call) => call,
+        };
+        match retry_fields::read(call) {
+            Ok((retry, then)) => (Some(retry), then),
+            Err(faults) => {
+                for (at, Mismatch { message, hint }) in faults {
+                    self.call_error(registration, call, at, message, hint);
+                }
+                *refused = true;
+                (None, OnFailure::Keep)
             }
         }
     }
@@ -422,21 +448,15 @@ impl<'a> Builder<'a, '_> {
             Err(lines) => {
                 for line in lines.into_iter().take(LINES_MAX) {
                     let message = format!("component {}: {line}", path.display());
-                    self.component_error(registration, &call, call.at, message, None);
+                    self.call_error(registration, &call, call.at, message, None);
                 }
                 None
             }
         }
     }
 
-    fn component_error(
-        &mut self,
-        registration: &Registration,
-        call: &ComponentCall,
-        at: u32,
-        message: String,
-        hint: Option<String>,
-    ) {
+    /// Notes an error in a call that made a value of a registration.
+    fn call_error(&mut self, registration: &Registration, call: &Call, at: u32, message: String, hint: Option<String>) {
         let place = self.place(call.within.as_deref());
         let used = call.within.is_some().then_some(("used at", registration.origin));
         self.error_in(place, at, message, hint, used);
@@ -445,7 +465,7 @@ impl<'a> Builder<'a, '_> {
 
 /// A component that a watch's action names, before anybody has looked for it.
 struct WantedComponent {
-    call: Arc<ComponentCall>,
+    call: Arc<Call>,
     path: Arc<Path>,
     grants: Grants,
 }
@@ -456,13 +476,15 @@ fn value_offset(registration: &Registration, name: &str) -> u32 {
     given.map_or(registration.call, |field| field.value_at)
 }
 
-fn policy(fields: &Fields, delay: Duration) -> Policy {
+fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>, OnFailure)) -> Policy {
     Policy {
         run_mode: fields.run_mode,
         max_parallel: fields.max_parallel.0,
         run_on_load: fields.run_on_load,
         on_delete: fields.on_delete,
-        on_failure: fields.on_failure,
+        retry,
+        on_failure,
+        group: None,
         refuse_empty: fields.refuse_empty,
         notify_signal: fields.notify_signal.map(|signal| signal.0),
         settle: fields.settle.0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 
-use super::field_types::{ActionSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
+use super::field_types::{ActionSpec, FailureSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
 use super::process_types::{Account, Environment, Limits, Umask, WorkingDir};
 use super::value::Value;
 use crate::model::{OnFailure, RunMode, WatchType};
@@ -94,9 +94,9 @@ pub(super) struct Fields {
     #[schemars(skip_serializing_if = "Option::is_none")]
     pub(super) notify_signal: Option<SignalNumber>,
     /// What a failed run leads to. KEEP: it is logged, the watch waits for the next change. STOP: the watch is parked until its file
-    /// is loaded again.
+    /// is loaded again. Retry(…): it is run again, unless a newer update comes first.
     #[schemars(schema_with = "super::field_types::on_failure_schema")]
-    pub(super) on_failure: OnFailure,
+    pub(super) on_failure: FailureSpec,
     /// Also run when the node goes away, with empty stdin.
     pub(super) on_delete: bool,
     /// Seconds without a newer change before a run starts.
@@ -138,7 +138,7 @@ impl Default for Fields {
             timeout: None,
             kill_after: Seconds::new(5),
             notify_signal: None,
-            on_failure: OnFailure::Keep,
+            on_failure: FailureSpec::Plain(OnFailure::Keep),
             on_delete: false,
             settle: Seconds::new(0),
             settle_max: Seconds::new(0),

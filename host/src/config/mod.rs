@@ -35,6 +35,7 @@ mod process_types;
 mod protocol;
 mod reference;
 pub mod report;
+mod retry_fields;
 mod schema;
 mod script;
 pub mod set;

@@ -43,10 +43,13 @@
 //! STOP parks the watch: the newest update waits until [`Input::Resume`] or a reload. Runs that were terminated for a newer
 //! update do not count as failures, nor do those that were started before the last reload.
 
+pub mod admission;
 mod decision;
+mod ending;
 mod gate;
 mod machine;
 mod paths;
+mod retrying;
 mod run_ids;
 #[cfg(test)]
 mod tests;
@@ -56,8 +59,11 @@ use std::time::Duration;
 
 use crate::model::{Event, Observation, Policy, RunId};
 
+pub use admission::Admission;
 pub use decision::{Decision, Dropped, Ignored, Wait};
+pub use ending::{Cause, Ending};
 pub use machine::Machine;
+pub use retrying::NotRetried;
 pub use run_ids::RunIds;
 
 /// What happened.
@@ -65,13 +71,15 @@ pub use run_ids::RunIds;
 pub enum Input {
     /// The source read the node.
     Observed(Observation),
-    /// A run ended and everything of it is gone, or it could not be launched (then `success` is false).
+    /// A run ended and everything of it is gone, or it could not be launched.
     Exited {
         /// Which run, by the id in its [`Start`].
         run: RunId,
-        /// Whether the action did its work.
-        success: bool,
+        /// How it ended.
+        ending: Ending,
     },
+    /// [`Admission::admit`] gave the watch a place.
+    Admitted,
     /// The time of the last [`Effect::ArmTimer`] has come.
     Timer,
     /// The watch was changed, or came back after [`Input::Retire`]. The daemon has it observed afresh; that observation is its
@@ -128,6 +136,8 @@ pub struct Start {
     pub run: RunId,
     /// Why it runs.
     pub event: Event,
+    /// Which run for this state it is, from 1.
+    pub attempt: u32,
     /// The state it runs for.
     pub observation: Observation,
 }
@@ -143,6 +153,10 @@ pub enum State {
     Queued,
     /// Not running; an update waits for `settle`, `splay`, `min_interval` or the load after a reload.
     Held,
+    /// Not running; an update waits for a place: the daemon or the watch's group runs as many actions as it may.
+    Waiting,
+    /// Not running; a failed update waits to be retried.
+    BackingOff,
     /// A run failed under STOP; waiting for a reload or an operator. Other runs may go on.
     Parked,
     /// Removed; what runs goes on.

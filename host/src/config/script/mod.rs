@@ -57,8 +57,6 @@ pub(super) enum ScriptError {
     OnlyWhileActing(&'static str),
     #[error("{0} works only while the file is loaded, not while an action runs")]
     OnlyWhileLoading(&'static str),
-    #[error("this version of Twitcher does not support {what}")]
-    Unsupported { what: &'static str, instead: &'static str },
     #[error("{function} takes at most {most} argument{} by position, not {given}", if *.most == 1 { "" } else { "s" })]
     TooManyPositional {
         function: &'static str,
@@ -107,7 +105,6 @@ impl ScriptError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::OnlyWhileActing(_) => "put it into a function, and give the function as an action",
-            Self::Unsupported { instead, .. } => instead,
             Self::TooManyPositional { .. } => "give the others by name",
             Self::NotText(_) => "use Exec for binary data",
             Self::NoVariable(_) => "env.get(name, default) gives a default instead",
