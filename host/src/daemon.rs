@@ -335,12 +335,14 @@ impl Daemon {
     }
 
     fn on_loaded(&mut self, loaded: reload::Loaded) {
+        self.admission.set_limits(loaded.groups);
         let plan = self.registry.plan(loaded.watches);
         let summary = plan.summary();
         for (id, input) in plan.inputs {
             self.advance(id, input);
             self.registry.forget_if_finished(id);
         }
+        self.admit();
         self.survivors.watches(|name| self.registry.named(name));
         self.tell_source(plan.change);
         info!(

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{ConfigError, Position, Source};
-use super::value::{Call, Field, Item, Registration, Scalar, Value};
+use super::value::{Call, Field, Item, Registered, Registration, Scalar, Value};
 
 /// Most watches in one file.
 pub(super) const WATCHES_MAX: usize = 100_000;
@@ -79,11 +79,18 @@ fn registration(source: &Source, element: &RawValue) -> Result<Registration, Con
     if !element.get().starts_with('{') {
         return Err(source.error(at, "a watch must be an object"));
     }
+    let fields = fields(source, element)?;
+    let has = |name: &str| fields.iter().any(|field| field.name == name);
     Ok(Registration {
+        // A watch that says its limits wrongly is still told as a watch what is wrong with it.
+        what: match has("limit") && !has("znode") && !has("action") {
+            true => Registered::Group,
+            false => Registered::Watch,
+        },
         within: None,
         call: short(at),
         origin: short(at),
-        fields: fields(source, element)?,
+        fields,
     })
 }
 

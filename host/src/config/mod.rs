@@ -27,8 +27,10 @@ mod fields;
 mod files;
 pub mod function;
 mod grant_types;
+mod groups;
 pub mod helper;
 mod identity;
+mod interner;
 mod json;
 mod network_types;
 mod process_types;
@@ -39,6 +41,7 @@ mod retry_fields;
 mod schema;
 mod script;
 pub mod set;
+mod splay;
 mod value;
 pub mod watcher;
 

@@ -98,9 +98,19 @@ impl fmt::Display for Scalar {
     }
 }
 
-/// One registration as it was written: what a `RegisterWatch` call or an object of a JSON file says. Offsets are in bytes.
+/// What is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Registered {
+    Watch,
+    /// A group and its limit.
+    Group,
+}
+
+/// One registration as it was written: what a `RegisterWatch` or `RegisterGroup` call or an object of a JSON file says. Offsets are in
+/// bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Registration {
+    pub(super) what: Registered,
     /// The file whose text `call` and the fields' offsets are in: a function of a loaded file may be what calls `RegisterWatch`.
     /// None for the file that is being read.
     pub(super) within: Option<String>,

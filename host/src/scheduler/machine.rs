@@ -1,5 +1,7 @@
 //! The machine: see the module's documentation for the rules it follows.
 
+mod failing;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::admission::{Admission, Full, Group};
-use super::ending::{Cause, Ending};
 use super::gate::Gate;
-use super::retrying::{NotRetried, Verdict, verdict};
 use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version, WatchId};
+use crate::model::{Event, Observation, Policy, RunId, RunMode, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -429,94 +429,6 @@ impl Machine {
     fn take_run(&mut self, run: RunId) -> Option<Run> {
         let at = self.running.iter().position(|known| known.id == run)?;
         Some(self.running.remove(at))
-    }
-
-    fn exited(&mut self, now: Duration, run: Run, ending: Ending, ids: &RunIds, effects: &mut Vec<Effect>) {
-        let cause = match ending {
-            Ending::Failed(cause) => cause,
-            Ending::Superseded if self.waiting.is_empty() && !run.outdated => Cause::NothingNewer,
-            Ending::Superseded | Ending::Succeeded => return,
-        };
-        if run.terminated || run.former || self.retired {
-            return;
-        }
-        let chance = ids.chance(run.id);
-        let verdict = match &self.policy.retry {
-            Some(retry) => verdict(retry, cause, run.attempt, chance),
-            None => Verdict::Never(NotRetried::NotConfigured),
-        };
-        let why = match verdict {
-            Verdict::Retry { number, after } => match self.supersedes_retry(&run) {
-                None => return self.retry(now, run, cause, (number, after), effects),
-                Some(why) => {
-                    effects.push(Effect::Record(Decision::NotRetried { cause, why }));
-                    // What it was to handle is left to the newer update.
-                    if let (Some(kept), Some(update)) = (run.kept, self.waiting.back_mut()) {
-                        update.take_over(kept.version, &kept.stdin);
-                    }
-                    return;
-                }
-            },
-            Verdict::Never(why) => why,
-        };
-        // Whoever did not ask for retries is not told each time that there is none.
-        if self.policy.retry.is_some() || matches!(cause, Cause::AsksForRetry { .. } | Cause::NothingNewer) {
-            effects.push(Effect::Record(Decision::NotRetried { cause, why }));
-        }
-        if self.policy.on_failure == OnFailure::Stop && !std::mem::replace(&mut self.parked, true) {
-            effects.push(Effect::Park { run: run.id });
-        }
-    }
-
-    /// What makes the retry of a run pointless, if anything does.
-    fn supersedes_retry(&self, run: &Run) -> Option<NotRetried> {
-        if run.outdated {
-            Some(NotRetried::Deleted)
-        } else if self.policy.run_mode != RunMode::Parallel && !self.waiting.is_empty() {
-            Some(NotRetried::Superseded)
-        } else {
-            None
-        }
-    }
-
-    /// Makes the update of a failed run wait again.
-    fn retry(
-        &mut self,
-        now: Duration,
-        run: Run,
-        cause: Cause,
-        (number, after): (u32, Duration),
-        effects: &mut Vec<Effect>,
-    ) {
-        let (Some(observation), Some(retry)) = (run.kept, &self.policy.retry) else {
-            return;
-        };
-        effects.push(Effect::Record(Decision::Retries {
-            number,
-            of: retry.times,
-            after,
-            cause,
-        }));
-        self.waiting.push_back(Update {
-            event: Event::Retry,
-            attempt: run.attempt.saturating_add(1),
-            gate: Gate::at(now, now.saturating_add(after)),
-            observation,
-        });
-        self.supersede(effects);
-    }
-
-    /// The node went away: nothing that came before is to be run for once more.
-    fn withdraw_retries(&mut self, effects: &mut Vec<Effect>) {
-        self.running.iter_mut().for_each(|run| run.outdated = true);
-        self.drop_retries(Dropped::Gone, effects);
-    }
-
-    fn drop_retries(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
-        let before = self.waiting.len();
-        self.waiting.retain(|update| !update.is_retry());
-        let event = Event::Retry;
-        effects.extend((self.waiting.len()..before).map(|_| Effect::Record(Decision::Dropped { event, why })));
     }
 
     fn reload(&mut self, policy: Arc<Policy>, same_node: bool, effects: &mut Vec<Effect>) {

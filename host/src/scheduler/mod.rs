@@ -24,7 +24,7 @@
 //!   counts as a glitch: it is seen but replaces nothing, and an update that waits still runs. WATCH_TREE has no "empty".
 //! - **Changed paths.** In WATCH_TREE an update carries the paths that changed since the previous one, so an update that
 //!   replaces another takes over its paths, as the run after a terminated one does in RESTART. Lost on purpose: the paths of
-//!   updates that DISCARD ignores, of a node that went away, and of a run that failed by itself.
+//!   updates that DISCARD ignores, of a node that went away, and of a run that failed and is not retried.
 //!
 //! # When it runs
 //!
@@ -38,10 +38,38 @@
 //! it waits for the former action to end. PARALLEL lets at most `max_parallel` updates wait beside the running ones; beyond
 //! that the oldest waiting is superseded, so that memory stays bounded.
 //!
+//! # Admission
+//!
+//! An update that is through its gates and has a place of its own watch still needs one of the daemon and of its group
+//! ([`admission`]). While it waits for that it is a waiting update like any other: a newer one replaces it, a deletion drops it,
+//! and what finally starts is the newest. A watch that has nothing to start any more leaves the queue. RESTART gives its place up
+//! with the run that it terminates and asks for another. Runs that the last daemon left behind are not counted.
+//!
 //! # Failure
 //!
-//! STOP parks the watch: the newest update waits until [`Input::Resume`] or a reload. Runs that were terminated for a newer
-//! update do not count as failures, nor do those that were started before the last reload.
+//! A run fails when it does not do its work; [`Ending`] tells the kinds apart. Runs that were terminated for a newer update do not
+//! count, nor do those that were started before the last reload or whose watch was removed. A component that gives up for newer
+//! state has not failed, unless nothing newer waits: then its state would be left to nobody.
+//!
+//! With [`Policy::retry`], the failed update waits again and runs with event `retry`, the contents that it had, and the next attempt
+//! number. The times it can do so, when, and for which failures, is arithmetic (`retrying.rs`). The finer points:
+//!
+//! - **Newer updates** supersede a retry: one that waits when the run fails makes it pointless, one that comes during the back-off
+//!   replaces it, whatever the mode; and its attempts count from 1. So in DISCARD an update that comes during the back-off runs,
+//!   because nothing else does. Those that DISCARD ignored during the run stay ignored, and the retry is for the older state.
+//! - **PARALLEL** promises each update its own run, so each is retried by itself, and a newer one changes nothing. Retries wait in the
+//!   same bounded list; when it is full they are dropped before any update that has had no run.
+//! - **Deletion**, in every mode and with `on_delete` too: nothing is retried of what the node was before.
+//! - **`refuse_empty`.** An empty node supersedes nothing, and so leaves the retry alone.
+//! - **Gates.** The back-off stands in for `settle` and `splay`, and its jitter for the latter's spread; `min_interval` holds. A newer
+//!   update has gates of its own and inherits none.
+//! - **Changed paths** of a failed run that a newer update supersedes go to that update, as those of a terminated one do.
+//! - **Reload.** A run that goes on fails without consequences. A pending retry stays, with its time and its attempts, unless the load
+//!   replaces it, the new policy has no retries, or the watch looks at another node.
+//! - **Removal and drain** drop it. **[`Input::Resume`]** does not hurry it.
+//!
+//! A failure that is not retried, or not any more, leads to [`Policy::on_failure`]. STOP parks the watch: the newest update waits
+//! until [`Input::Resume`] or a reload, and so do retries of other updates (PARALLEL). One that is superseded leads to nothing.
 
 pub mod admission;
 mod decision;

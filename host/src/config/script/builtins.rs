@@ -24,8 +24,8 @@ use super::arguments::Places;
 use super::{ScriptError, Session, convert, live};
 use crate::config::field_types::constants;
 use crate::config::json::WATCHES_MAX;
-use crate::config::value::{Call, Field, Item, Registration};
-use crate::config::{component_fields, fields, retry_fields};
+use crate::config::value::{Call, Field, Item, Registered, Registration};
+use crate::config::{component_fields, fields, groups, retry_fields};
 
 /// Everything that a file can use without loading it.
 pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
@@ -144,8 +144,29 @@ fn registering(builder: &mut GlobalsBuilder) {
         if call as usize >= WATCHES_MAX {
             return Err(ScriptError::TooManyWatches(WATCHES_MAX).into());
         }
-        let registration = registration(session, &args.items, &kwargs, eval)?;
-        session.host.registered(registration)?;
+        let given = Given::of_call("RegisterWatch", fields::positional(), &args.items, &kwargs, eval)?;
+        session
+            .host
+            .registered(given.registration(Registered::Watch, session, eval))?;
+        Ok(NoneType)
+    }
+
+    /// Gives a group a limit.
+    fn RegisterGroup<'v>(
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
+        let session = session(eval)?;
+        if session.acting.load(Ordering::Relaxed) {
+            return Err(ScriptError::OnlyWhileLoading("RegisterGroup()").into());
+        }
+        if session.loading.get() == 0 && session.wanted.is_none() {
+            let given = Given::of_call("RegisterGroup", &groups::NAMES, &args.items, &kwargs, eval)?;
+            session
+                .host
+                .registered(given.registration(Registered::Group, session, eval))?;
+        }
         Ok(NoneType)
     }
 
@@ -184,21 +205,6 @@ pub(super) fn session<'a>(eval: &Evaluator<'_, 'a, '_>) -> Result<&'a Session<'a
         .ok_or(ScriptError::NoSession)
 }
 
-fn registration<'v>(
-    session: &Session<'_>,
-    args: &[Value<'v>],
-    kwargs: &DictRef<'v>,
-    eval: &Evaluator<'v, '_, '_>,
-) -> Result<Registration, ScriptError> {
-    let given = Given::of_call("RegisterWatch", fields::positional(), args, kwargs, eval)?;
-    Ok(Registration {
-        within: given.within,
-        call: given.call_at,
-        origin: origin(session, eval),
-        fields: given.fields,
-    })
-}
-
 /// What the present call was given, and where that stands.
 struct Given {
     /// The file of the call, unless it is the main one.
@@ -218,6 +224,16 @@ impl From<Given> for Arc<Call> {
 }
 
 impl Given {
+    fn registration(self, what: Registered, session: &Session<'_>, eval: &Evaluator<'_, '_, '_>) -> Registration {
+        Registration {
+            what,
+            within: self.within,
+            call: self.call_at,
+            origin: origin(session, eval),
+            fields: self.fields,
+        }
+    }
+
     /// `names` are those of the arguments that can be given by position.
     fn of_call<'v>(
         function: &'static str,

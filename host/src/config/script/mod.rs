@@ -44,7 +44,7 @@ const LOADS_MAX: usize = 256;
 pub(super) trait Host {
     /// The text of a file that is loaded; an error in words.
     fn text(&self, path: &Path) -> Result<Arc<str>, String>;
-    /// The file that is evaluated has registered a watch.
+    /// The file that is evaluated has registered something.
     fn registered(&self, registration: Registration) -> Result<(), ScriptError>;
     /// `print` was called at a place of a file, if that is known.
     fn print(&self, at: Option<(&str, u32)>, text: &str) -> Result<(), ScriptError>;

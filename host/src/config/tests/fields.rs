@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::config::build::share;
+use crate::config::splay::share;
 use crate::model::{Action, Limit, OnFailure, Resource, RunMode, WatchType};
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
