@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twitcher::config::{Config, Evaluator, FileOutcome, Reload, report};
-use twitcher::model::{Action, RunMode, Watch};
+use twitcher::model::{Action, OnFailure, Retry, RunMode, Watch};
 
 /// A directory of configuration files.
 struct Dir {
@@ -244,13 +244,66 @@ fn calls_that_make_no_sense_are_located() {
 }
 
 #[test]
+fn retries_and_groups_are_read() {
+    let mut dir = Dir::new(&[(
+        "a.twc",
+        r#"
+patient = Retry(times=5, initial=0.5, factor=1.5, max_delay=30, jitter=0, codes=[75, 1], then=STOP)
+RegisterWatch("/a", Exec("x"), on_failure=patient, group="db")
+RegisterWatch("/b", Exec("x"), on_failure=Retry(2))
+RegisterGroup("db", limit=2)
+RegisterWatch("/c", print)
+"#,
+    )]);
+    let reload = dir.reload();
+    assert_eq!(report::render_errors(&reload), "");
+    let policy = |at: usize| &reload.watches[at].policy;
+    let patient = Retry {
+        times: 5,
+        initial: Duration::from_millis(500),
+        factor: 1500,
+        max_delay: Duration::from_secs(30),
+        jitter: 0,
+        codes: vec![1, 75],
+    };
+    assert_eq!(
+        (&policy(0).retry, policy(0).on_failure),
+        (&Some(patient), OnFailure::Stop)
+    );
+    let twice = Retry {
+        times: 2,
+        ..Retry::default()
+    };
+    assert_eq!(
+        (&policy(1).retry, policy(1).on_failure),
+        (&Some(twice), OnFailure::Keep)
+    );
+    assert_eq!(policy(0).group.as_deref(), Some("db"));
+    assert_eq!(reload.groups, [("db".into(), 2)].into());
+    // A group is no watch: it has no number.
+    assert_eq!(names(&reload), ["a-1", "a-2", "a-3"]);
+}
+
+#[test]
+fn what_is_wrong_with_retries_and_groups_is_located() {
+    let wrong = r#"
+again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+              codes=[0], then="RETRY", time=3)
+RegisterWatch("/a", Exec("x"), on_failure=again)
+RegisterWatch("/b", Exec("x"), on_failure=Retry(initial=5, max_delay=2))
+RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+RegisterGroup("db", limit=0)
+RegisterGroup(group="db")
+RegisterGroup("x", 1)
+RegisterGroup("x", 2)
+RegisterGroup("x", 1, size=3)
+"#;
+    insta::assert_snapshot!(errors(wrong), @"");
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))\n"), @"");
+}
+
+#[test]
 fn what_this_version_lacks_says_so() {
-    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))\n"), @r"
-    DIR/a.twc:1:43: this version of Twitcher does not support Retry()
-      | RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))
-      |                                           ^
-      hint: use on_failure = KEEP or STOP, or retry in the command itself
-    ");
     insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)\n"), @r"
     DIR/a.twc:1:44: run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it
       | RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)

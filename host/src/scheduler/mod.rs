@@ -49,7 +49,8 @@
 //!
 //! A run fails when it does not do its work; [`Ending`] tells the kinds apart. Runs that were terminated for a newer update do not
 //! count, nor do those that were started before the last reload or whose watch was removed. A component that gives up for newer
-//! state has not failed, unless nothing newer waits: then its state would be left to nobody.
+//! state has not failed; but if nothing newer waits its state would be left to nobody, so where there are retries it counts as
+//! a failure.
 //!
 //! With [`Policy::retry`], the failed update waits again and runs with event `retry`, the contents that it had, and the next attempt
 //! number. The times it can do so, when, and for which failures, is arithmetic (`retrying.rs`). The finer points:

@@ -137,6 +137,30 @@ fn a_name_is_not_free_while_the_file_that_gave_it_up_fails() {
 }
 
 #[test]
+fn two_files_may_agree_on_the_limit_of_a_group_but_not_differ() {
+    let limit = |limit| format!("[{{\"group\": \"db\", \"limit\": {limit}}}]");
+    let mut dir = Dir::new(&[("a.json", &limit(2)), ("b.json", &limit(2)), ("c.json", &limit(3))]);
+    insta::assert_snapshot!(dir.errors(), @"");
+    assert_eq!(dir.reload().groups, [("db".into(), 2)].into());
+    dir.write("a.json", "[]");
+    dir.write("b.json", "[]");
+    dir.reload();
+    // With the others gone it is free.
+    dir.write("c.json", &limit(4));
+    let reload = dir.reload();
+    assert_eq!(
+        (reload.groups, outcome(&reload, "c.json").as_str()),
+        ([("db".into(), 4)].into(), "Loaded { watches: 0 }")
+    );
+}
+
+#[test]
+fn a_group_in_json_says_what_it_lacks() {
+    let text = r#"[{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]"#;
+    insta::assert_snapshot!(Dir::new(&[("a.json", text)]).errors(), @"");
+}
+
+#[test]
 fn equal_settings_are_shared() {
     let watch = |n: usize| format!("{{\"znode\": \"/n/{n}\", \"action\": {{\"exec\": \"true\"}}}}");
     let text = format!("[{}]", (0..100).map(watch).collect::<Vec<_>>().join(","));

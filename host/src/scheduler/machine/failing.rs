@@ -42,7 +42,9 @@ impl Machine {
         if self.policy.retry.is_some() || matches!(cause, Cause::AsksForRetry { .. } | Cause::NothingNewer) {
             effects.push(Effect::Record(Decision::NotRetried { cause, why }));
         }
-        if self.policy.on_failure == OnFailure::Stop && !std::mem::replace(&mut self.parked, true) {
+        // Without retries it stays a matter of taste: it did not fail, and it did not succeed.
+        let harmless = cause == Cause::NothingNewer && self.policy.retry.is_none();
+        if self.policy.on_failure == OnFailure::Stop && !harmless && !std::mem::replace(&mut self.parked, true) {
             effects.push(Effect::Park { run: run.id });
         }
     }

@@ -223,6 +223,7 @@ impl Model {
                     });
                     self.lose_open_but(self.room());
                 }
+                None if ending == Ending::Superseded && self.policy.retry.is_none() => {}
                 None if self.policy.on_failure == OnFailure::Stop && !self.parked => {
                     self.parked = true;
                     does.push(Does::Park(run.id));
