@@ -366,8 +366,8 @@ mod tests {
     #[test]
     fn some_numbers_can_be_zero_and_some_cannot() {
         let parse = |more: &[&str]| Cli::try_parse_from([&["twitcher", "run", "--zk", "h:1"], more].concat());
-        for (refused, words) in [(["--max-running", "0"], "at least 1"), (["--resync", "-1"], "or 0")] {
-            let error = parse(&refused).unwrap_err().to_string();
+        for (refused, words) in [("--max-running=0", "at least 1"), ("--resync=-1", "or 0")] {
+            let error = parse(&[refused]).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         let Command::Run(run) = parse(&["--resync", "0", "--max-running", "7"]).unwrap().command else {

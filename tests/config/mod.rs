@@ -298,8 +298,75 @@ RegisterGroup("x", 1)
 RegisterGroup("x", 2)
 RegisterGroup("x", 1, size=3)
 "#;
-    insta::assert_snapshot!(errors(wrong), @"");
-    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))\n"), @"");
+    insta::assert_snapshot!(errors(wrong), @r#"
+    DIR/a.twc:2:21: times must be a whole number from 1 to 1000000, not the number 0
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                     ^
+
+    DIR/a.twc:2:32: initial must be a number of seconds from 0 to 86400, a day, not the number -1
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                ^
+
+    DIR/a.twc:2:43: factor must be a number from 1 to 100, not the number 0.5
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                           ^
+
+    DIR/a.twc:2:58: max_delay must be a number of seconds from 0 to 86400, a day, not the number 90000
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                                          ^
+
+    DIR/a.twc:2:72: jitter must be a share from 0 to 1, not the number 2
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                                                        ^
+
+    DIR/a.twc:3:21: codes must be a list of exit codes from 1 to 255, not one with the number 0
+      |               codes=[0], then="RETRY", time=3)
+      |                     ^
+
+    DIR/a.twc:3:31: then must be one of KEEP, STOP, not "RETRY"
+      |               codes=[0], then="RETRY", time=3)
+      |                               ^
+
+    DIR/a.twc:3:40: unknown argument "time" of Retry
+      |               codes=[0], then="RETRY", time=3)
+      |                                        ^
+      hint: did you mean "times"?
+
+    DIR/a.twc:5:70: max_delay must not be less than initial
+      | RegisterWatch("/b", Exec("x"), on_failure=Retry(initial=5, max_delay=2))
+      |                                                                      ^
+
+    DIR/a.twc:6:43: on_failure must be KEEP, STOP or Retry(…), not the number 3
+      | RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+      |                                           ^
+      hint: Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+
+    DIR/a.twc:6:52: group must be a string, not the number 7
+      | RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+      |                                                    ^
+
+    DIR/a.twc:7:27: limit must be a whole number from 1 to 10000, not the number 0
+      | RegisterGroup("db", limit=0)
+      |                           ^
+
+    DIR/a.twc:8:1: limit is missing
+      | RegisterGroup(group="db")
+      | ^
+
+    DIR/a.twc:10:1: the group "x" already has the limit 1, given at DIR/a.twc:9:1
+      | RegisterGroup("x", 2)
+      | ^
+
+    DIR/a.twc:11:23: unknown field "size" of a group
+      | RegisterGroup("x", 1, size=3)
+      |                       ^
+    "#);
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))\n"), @r"
+    DIR/a.twc:1:43: Retry takes at most 1 argument by position, not 2
+      | RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))
+      |                                           ^
+      hint: give the others by name
+    ");
 }
 
 #[test]

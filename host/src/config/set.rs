@@ -308,20 +308,13 @@ impl Config {
         loop {
             let mut taken: HashMap<Arc<str>, Arc<Watch>> = HashMap::new();
             let mut limited: HashMap<Arc<str>, GroupLimit> = HashMap::new();
-            let limits = |loaded: &Loaded| {
-                loaded
-                    .groups
-                    .iter()
-                    .map(|group| (group.name.clone(), group.clone()))
-                    .collect::<Vec<_>>()
-            };
             for (file, loaded) in &self.files {
                 let entries = match candidates.get(file) {
                     Some(Candidate::Changed(_)) => continue,
                     Some(Candidate::Unchanged(entries)) => entries,
                     Some(Candidate::Failed(_)) | None => &loaded.entries,
                 };
-                limited.extend(limits(loaded));
+                note_limits(&mut limited, loaded);
                 taken.extend(
                     entries
                         .iter()
@@ -347,7 +340,7 @@ impl Config {
                     .take(super::build::ERRORS_MAX)
                     .collect();
                 if errors.is_empty() {
-                    limited.extend(limits(loaded));
+                    note_limits(&mut limited, loaded);
                     taken.extend(
                         loaded
                             .entries
@@ -390,6 +383,13 @@ impl Config {
                 FileOutcome::Failed { errors, kept }
             }
         }
+    }
+}
+
+/// Notes the limits of a file's groups, where no file before it has.
+fn note_limits(limited: &mut HashMap<Arc<str>, GroupLimit>, loaded: &Loaded) {
+    for group in &loaded.groups {
+        limited.entry(group.name.clone()).or_insert_with(|| group.clone());
     }
 }
 

@@ -277,6 +277,44 @@ fn what_is_dropped_while_it_waits_gives_its_turn_away() {
 }
 
 #[test]
+fn a_place_that_nobody_needs_is_given_back() {
+    let mut floor = Floor::new(1, vec![Policy::default()]);
+    assert!(floor.admission.ask(WatchId(0), &None).is_ok());
+    floor.step_one(0, Input::Admitted);
+    assert_eq!(floor.admission.running(), 0);
+}
+
+#[test]
+fn a_run_leaves_the_group_that_it_was_admitted_in() {
+    let mut floor = Floor::new(9, vec![Policy::default(); 2]);
+    floor.step(0, Input::Observed(data(1, 1, "")));
+    let policy = Arc::new(Policy {
+        group: group("one"),
+        ..Policy::default()
+    });
+    for at in 0..2 {
+        let policy = policy.clone();
+        floor.step(
+            at,
+            Input::Reload {
+                policy,
+                same_node: true,
+            },
+        );
+        floor.step(at, Input::Observed(data(1, 1, "")));
+    }
+    assert_eq!(floor.starts, [(0, 1), (1, 1)]);
+    floor.end(0, true);
+    assert_eq!(
+        floor.machines[0].state(),
+        State::Waiting,
+        "the other has the group's place"
+    );
+    floor.end(0, true);
+    assert_eq!(floor.starts, [(0, 1), (1, 1), (0, 1)]);
+}
+
+#[test]
 fn a_busy_watch_waits_its_turn() {
     let busy = Policy {
         run_mode: RunMode::Parallel,
