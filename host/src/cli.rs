@@ -233,6 +233,10 @@ pub struct Run {
     /// How long running actions may take to end after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Configuration")]
     pub drain_timeout: Duration,
+    /// Most actions that run at once, of all watches; more wait for their turn. Commands that plugins have run come on top
+    /// [default: as many as the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
+    pub max_running: Option<usize>,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -253,6 +257,10 @@ pub struct ZooKeeper {
     /// Session timeout to ask for, in seconds; the server may bound it
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub zk_session_timeout: Duration,
+    /// About how often everything watched is compared with the servers, in seconds, in case a change was not announced; 0 does so
+    /// only after a reconnect
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds_or_never)]
+    pub resync: Duration,
     /// Authenticate by the scheme digest: FILE holds USER:PASSWORD
     #[arg(long, value_name = "FILE")]
     pub zk_digest_file: Option<PathBuf>,
@@ -317,6 +325,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, or 0.
+fn seconds_or_never(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        _ => seconds(text).map_err(|error| format!("{error}; or 0")),
+    }
+}
+
+/// A number of things of which there must be at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number, at least 1".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +361,19 @@ mod tests {
         assert_eq!(run.zk.as_deref(), Some("h:1"));
         assert_eq!(run.config, [PathBuf::from("/c")]);
         assert!(run.log.log_to_stdout && run.log.verbose && run.log.debug && run.log.devel && run.daemonize);
+    }
+
+    #[test]
+    fn some_numbers_can_be_zero_and_some_cannot() {
+        let parse = |more: &[&str]| Cli::try_parse_from([&["twitcher", "run", "--zk", "h:1"], more].concat());
+        for (refused, words) in [("--max-running=0", "at least 1"), ("--resync=-1", "or 0")] {
+            let error = parse(&[refused]).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let Command::Run(run) = parse(&["--resync", "0", "--max-running", "7"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!((run.zookeeper.resync, run.max_running), (Duration::ZERO, Some(7)));
     }
 
     #[test]

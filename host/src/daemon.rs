@@ -27,7 +27,7 @@ use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEv
 use crate::model::{Event, Observation, RunId, Version, WatchId};
 use crate::observe::Log;
 use crate::sandbox::channel::Reason;
-use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
+use crate::scheduler::{Admission, Decision, Effect, Ending, Ignored, Input, RunIds, Start};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 
 use registry::{Entry, Registry};
@@ -59,8 +59,10 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
-    /// Most actions that may run at once.
+    /// Most actions that may run at once. Commands that components have run come on top, at most one for each action.
     pub max_running: usize,
+    /// Most processes that may run at once, of actions and of commands.
+    pub max_processes: usize,
 }
 
 /// Where observations come from.
@@ -92,7 +94,7 @@ pub enum Ended {
 
 /// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
 pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
-    let (launches, runs) = Launches::start(launcher, options.max_running)?;
+    let (launches, runs) = Launches::start(launcher, options.max_processes)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
     let loader = Loader::new(
@@ -104,7 +106,8 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
     let source = options.source.spawn()?;
     let daemon = Daemon {
         clock: Instant::now(),
-        ids: RunIds::new(started.as_millis() as u64),
+        ids: RunIds::new(started.as_millis() as u64).seeded(fastrand::u64(..)),
+        admission: Admission::new(options.max_running),
         registry: Registry::default(),
         runs: HashMap::new(),
         launches,
@@ -121,6 +124,8 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
 struct Daemon {
     clock: Instant,
     ids: RunIds,
+    /// Who may start.
+    admission: Admission,
     registry: Registry,
     /// Which watch a run belongs to, and why it runs.
     runs: HashMap<RunId, (WatchId, Event)>,
@@ -261,13 +266,8 @@ impl Daemon {
                     log_end(entry, run, &report);
                 }
                 if let Some((id, _)) = self.runs.remove(&run) {
-                    self.advance(
-                        id,
-                        Input::Exited {
-                            run,
-                            success: !report.outcome.is_failure(),
-                        },
-                    );
+                    let ending = Ending::from(&report.outcome);
+                    self.advance(id, Input::Exited { run, ending });
                     self.registry.forget_if_finished(id);
                 }
             }
@@ -283,13 +283,24 @@ impl Daemon {
     fn advance(&mut self, id: WatchId, input: Input) {
         let effects = self.step(id, input);
         self.carry_out(id, effects);
+        self.admit();
+    }
+
+    /// Starts what waited for a place that there is now.
+    fn admit(&mut self) {
+        while let Some(id) = self.admission.admit() {
+            let effects = self.step(id, Input::Admitted);
+            self.carry_out(id, effects);
+        }
     }
 
     fn step(&mut self, id: WatchId, input: Input) -> Vec<Effect> {
         let now = self.now();
         let mut effects = Vec::new();
         if let Some(entry) = self.registry.get_mut(id) {
-            entry.machine.step(now, input, &mut self.ids, &mut effects);
+            entry
+                .machine
+                .step(now, input, &mut self.ids, &mut self.admission, &mut effects);
         }
         effects
     }
@@ -324,12 +335,14 @@ impl Daemon {
     }
 
     fn on_loaded(&mut self, loaded: reload::Loaded) {
+        self.admission.set_limits(loaded.groups);
         let plan = self.registry.plan(loaded.watches);
         let summary = plan.summary();
         for (id, input) in plan.inputs {
             self.advance(id, input);
             self.registry.forget_if_finished(id);
         }
+        self.admit();
         self.survivors.watches(|name| self.registry.named(name));
         self.tell_source(plan.change);
         info!(
@@ -444,7 +457,9 @@ fn invocation(entry: &Entry, start: Start) -> Invocation {
 /// Whether an observation was more than the first look or a repetition.
 fn is_change(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| match effect {
-        Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => *event != Event::Load,
+        Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => {
+            !matches!(event, Event::Load | Event::Retry)
+        }
         Effect::Record(Decision::Ignored(why)) => {
             !matches!(why, Ignored::Absent | Ignored::NotOnLoad | Ignored::Retired)
         }

@@ -36,7 +36,7 @@ pub fn task(watch: &Watch, start: &Start) -> Task {
                 watch_type: watch.watch_type,
                 event: start.event,
                 stat: start.observation.stat,
-                attempt: 1,
+                attempt: start.attempt,
                 timeout: watch.process.timeout,
             },
             reach: Reach::of(&action.grants),
@@ -80,7 +80,7 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     env.set("TWITCHER_EVENT", start.event.as_str());
     env.set("TWITCHER_VERSION", stat.version.to_string());
     env.set("TWITCHER_MZXID", stat.mzxid.to_string());
-    env.set("TWITCHER_ATTEMPT", "1");
+    env.set("TWITCHER_ATTEMPT", start.attempt.to_string());
     env.0
 }
 

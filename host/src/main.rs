@@ -81,6 +81,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
             );
         }
     }
+    let places = Places::new(arguments.max_running)?;
     let mut pidfile = arguments.pidfile.as_deref().map(Pidfile::lock).transpose()?;
     // The paths stay valid when --daemonize changes the directory.
     let config = arguments
@@ -97,7 +98,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
     }
     // Before any thread, and before the limits are raised, which actions would inherit.
     let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
-    let max_running = raise_descriptor_limit()?;
+    raise_descriptor_limit()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
     // Events are looked for after every few tasks: with tokio's default of 61, tasks that are busy would delay them.
@@ -111,7 +112,8 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         source,
         state_dir: std::path::absolute(&arguments.state_dir)?,
         drain_timeout: arguments.drain_timeout,
-        max_running,
+        max_running: places.actions,
+        max_processes: places.processes,
     };
     let local = tokio::task::LocalSet::new();
     let ended = runtime.block_on(local.run_until(daemon::run(options, launcher, log)));
@@ -133,6 +135,7 @@ fn source(arguments: &cli::Run) -> Result<SourceOptions> {
     let given = &arguments.zookeeper;
     let mut options = zookeeper::Options::new(servers);
     options.session_timeout = given.zk_session_timeout;
+    options.sweep_interval = given.resync;
     if let Some(file) = &given.zk_digest_file {
         let (user, password) = credentials(file)?;
         let credentials = format!("{user}:{password}").into_bytes();
@@ -190,18 +193,42 @@ fn verbosity(log: &cli::Log) -> Verbosity {
     }
 }
 
-/// Raises the soft limit of open files to the hard one; returns how many runs it allows at once.
-fn raise_descriptor_limit() -> Result<usize> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
-    let runs = hard.saturating_sub(OWN_DESCRIPTORS) / RUN_DESCRIPTORS;
-    if runs == 0 {
-        bail!(
-            "the limit of open files, {hard}, is too low: at least {} are needed",
-            OWN_DESCRIPTORS + RUN_DESCRIPTORS
-        );
+/// How much may run at once.
+struct Places {
+    actions: usize,
+    processes: usize,
+}
+
+impl Places {
+    /// As the limit of open files allows. Half of it is for commands: each component has at most one run for it at a time, so a
+    /// component never waits for a place that another one holds while it waits itself.
+    fn new(wanted: Option<usize>) -> Result<Self> {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let processes = usize::try_from(hard.saturating_sub(OWN_DESCRIPTORS) / RUN_DESCRIPTORS).unwrap_or(usize::MAX);
+        let most = processes / 2;
+        if most == 0 {
+            bail!(
+                "the limit of open files, {hard}, is too low: at least {} are needed",
+                OWN_DESCRIPTORS + 2 * RUN_DESCRIPTORS
+            );
+        }
+        match wanted {
+            Some(wanted) if wanted > most => bail!(
+                "--max-running {wanted} is too high: the limit of open files, {hard}, allows {most}; raise it (ulimit -Hn, \
+                 LimitNOFILE= of systemd), or ask for less"
+            ),
+            wanted => Ok(Self {
+                actions: wanted.unwrap_or(most),
+                processes,
+            }),
+        }
     }
-    Ok(usize::try_from(runs).unwrap_or(usize::MAX))
+}
+
+/// Raises the soft limit of open files to the hard one.
+fn raise_descriptor_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
 }
 
 fn check(arguments: &cli::Check) -> Result<u8> {

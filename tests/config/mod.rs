@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twitcher::config::{Config, Evaluator, FileOutcome, Reload, report};
-use twitcher::model::{Action, RunMode, Watch};
+use twitcher::model::{Action, OnFailure, Retry, RunMode, Watch};
 
 /// A directory of configuration files.
 struct Dir {
@@ -244,13 +244,133 @@ fn calls_that_make_no_sense_are_located() {
 }
 
 #[test]
-fn what_this_version_lacks_says_so() {
-    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))\n"), @r"
-    DIR/a.twc:1:43: this version of Twitcher does not support Retry()
-      | RegisterWatch('/a', Exec('x'), on_failure=Retry(times=3))
+fn retries_and_groups_are_read() {
+    let mut dir = Dir::new(&[(
+        "a.twc",
+        r#"
+patient = Retry(times=5, initial=0.5, factor=1.5, max_delay=30, jitter=0, codes=[75, 1], then=STOP)
+RegisterWatch("/a", Exec("x"), on_failure=patient, group="db")
+RegisterWatch("/b", Exec("x"), on_failure=Retry(2))
+RegisterGroup("db", limit=2)
+RegisterWatch("/c", print)
+"#,
+    )]);
+    let reload = dir.reload();
+    assert_eq!(report::render_errors(&reload), "");
+    let policy = |at: usize| &reload.watches[at].policy;
+    let patient = Retry {
+        times: 5,
+        initial: Duration::from_millis(500),
+        factor: 1500,
+        max_delay: Duration::from_secs(30),
+        jitter: 0,
+        codes: vec![1, 75],
+    };
+    assert_eq!(
+        (&policy(0).retry, policy(0).on_failure),
+        (&Some(patient), OnFailure::Stop)
+    );
+    let twice = Retry {
+        times: 2,
+        ..Retry::default()
+    };
+    assert_eq!(
+        (&policy(1).retry, policy(1).on_failure),
+        (&Some(twice), OnFailure::Keep)
+    );
+    assert_eq!(policy(0).group.as_deref(), Some("db"));
+    assert_eq!(reload.groups, [("db".into(), 2)].into());
+    // A group is no watch: it has no number.
+    assert_eq!(names(&reload), ["a-1", "a-2", "a-3"]);
+}
+
+#[test]
+fn what_is_wrong_with_retries_and_groups_is_located() {
+    let wrong = r#"
+again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+              codes=[0], then="RETRY", time=3)
+RegisterWatch("/a", Exec("x"), on_failure=again)
+RegisterWatch("/b", Exec("x"), on_failure=Retry(initial=5, max_delay=2))
+RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+RegisterGroup("db", limit=0)
+RegisterGroup(group="db")
+RegisterGroup("x", 1)
+RegisterGroup("x", 2)
+RegisterGroup("x", 1, size=3)
+"#;
+    insta::assert_snapshot!(errors(wrong), @r#"
+    DIR/a.twc:2:21: times must be a whole number from 1 to 1000000, not the number 0
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                     ^
+
+    DIR/a.twc:2:32: initial must be a number of seconds from 0 to 86400, a day, not the number -1
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                ^
+
+    DIR/a.twc:2:43: factor must be a number from 1 to 100, not the number 0.5
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
       |                                           ^
-      hint: use on_failure = KEEP or STOP, or retry in the command itself
+
+    DIR/a.twc:2:58: max_delay must be a number of seconds from 0 to 86400, a day, not the number 90000
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                                          ^
+
+    DIR/a.twc:2:72: jitter must be a share from 0 to 1, not the number 2
+      | again = Retry(times=0, initial=-1, factor=0.5, max_delay=90000, jitter=2,
+      |                                                                        ^
+
+    DIR/a.twc:3:21: codes must be a list of exit codes from 1 to 255, not one with the number 0
+      |               codes=[0], then="RETRY", time=3)
+      |                     ^
+
+    DIR/a.twc:3:31: then must be one of KEEP, STOP, not "RETRY"
+      |               codes=[0], then="RETRY", time=3)
+      |                               ^
+
+    DIR/a.twc:3:40: unknown argument "time" of Retry
+      |               codes=[0], then="RETRY", time=3)
+      |                                        ^
+      hint: did you mean "times"?
+
+    DIR/a.twc:5:70: max_delay must not be less than initial
+      | RegisterWatch("/b", Exec("x"), on_failure=Retry(initial=5, max_delay=2))
+      |                                                                      ^
+
+    DIR/a.twc:6:43: on_failure must be KEEP, STOP or Retry(…), not the number 3
+      | RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+      |                                           ^
+      hint: Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+
+    DIR/a.twc:6:52: group must be a string, not the number 7
+      | RegisterWatch("/c", Exec("x"), on_failure=3, group=7)
+      |                                                    ^
+
+    DIR/a.twc:7:27: limit must be a whole number from 1 to 10000, not the number 0
+      | RegisterGroup("db", limit=0)
+      |                           ^
+
+    DIR/a.twc:8:1: limit is missing
+      | RegisterGroup(group="db")
+      | ^
+
+    DIR/a.twc:10:1: the group "x" already has the limit 1, given at DIR/a.twc:9:1
+      | RegisterGroup("x", 2)
+      | ^
+
+    DIR/a.twc:11:23: unknown field "size" of a group
+      | RegisterGroup("x", 1, size=3)
+      |                       ^
+    "#);
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))\n"), @r"
+    DIR/a.twc:1:43: Retry takes at most 1 argument by position, not 2
+      | RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))
+      |                                           ^
+      hint: give the others by name
     ");
+}
+
+#[test]
+fn what_this_version_lacks_says_so() {
     insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)\n"), @r"
     DIR/a.twc:1:44: run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it
       | RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)

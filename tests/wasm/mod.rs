@@ -6,6 +6,7 @@ mod languages;
 mod loading;
 mod net;
 mod plugins;
+mod retries;
 mod running;
 
 use std::fs::{self, Permissions};

@@ -310,3 +310,63 @@ async fn a_watch_that_went_deaf_is_found_and_healed() {
     proxy.rules(|rules| rules.drop_events = false);
     assert!(proxy.requests(op::ADD_WATCH) >= 2);
 }
+
+#[tokio::test]
+async fn a_change_that_was_not_announced_is_found_once() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let client = writer(&server.address()).await;
+    // One watched by itself, one under a recursive watch, and their neighbours, which nothing happens to.
+    let (alone, quiet) = (unique_path("alone"), unique_path("quiet"));
+    create(&client, &alone, "0").await;
+    create(&client, &quiet, "0").await;
+    let paths = siblings(&client, &unique_path("together")).await;
+    let mut sweeping = options(&proxy.address());
+    sweeping.sweep_interval = Duration::from_millis(100);
+    let mut observer = Observer::new(sweeping);
+    let mut add = data_watches(&paths);
+    add.extend([(1000, alone.as_str(), Data), (1001, quiet.as_str(), Data)]);
+    observer.watch(&add).await;
+
+    proxy.rules(|rules| rules.drop_events = true);
+    set(&client, &alone, "1").await;
+    set(&client, &paths[7], "1").await;
+    observer.until_text(1000, "1").await;
+    observer.until_text(7, "1").await;
+    proxy.rules(|rules| rules.drop_events = false);
+    let sweeps = observer.stats.sweeps();
+    eventually("more sweeps", || observer.stats.sweeps() > sweeps + 6).await;
+    assert_eq!(observer.stats.stuck(), 2);
+    assert_eq!(
+        (observer.count(1001), observer.count(8)),
+        (1, 1),
+        "told once, at the start"
+    );
+
+    // Both hear again.
+    set(&client, &alone, "2").await;
+    set(&client, &paths[7], "2").await;
+    observer.until_text(1000, "2").await;
+    observer.until_text(7, "2").await;
+    let sweeps = observer.stats.sweeps();
+    eventually("more sweeps", || observer.stats.sweeps() > sweeps + 6).await;
+    assert_eq!(observer.stats.stuck(), 2, "by events, not by a sweep");
+}
+
+#[tokio::test]
+async fn without_an_interval_there_is_no_sweep() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let client = writer(&server.address()).await;
+    let path = unique_path("unswept");
+    create(&client, &path, "0").await;
+    let mut never = options(&proxy.address());
+    never.sweep_interval = Duration::ZERO;
+    let mut observer = Observer::new(never);
+    observer.watch(&[(1, &path, Data)]).await;
+    observer.settle(Duration::from_millis(500)).await;
+    assert_eq!(observer.stats.sweeps(), 0);
+    // What a reconnect may have lost is looked at all the same.
+    proxy.sever();
+    eventually("a sweep", || observer.stats.sweeps() == 1).await;
+}

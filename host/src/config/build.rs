@@ -2,8 +2,7 @@
 //!
 //! This module must not know how a file is parsed or when it is read.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +10,17 @@ use std::time::Duration;
 use super::component::Components;
 use super::component_fields;
 use super::error::{ConfigError, Position, Source, did_you_mean};
-use super::field_types::{ActionSpec, Mismatch, Seconds};
+use super::field_types::{ActionSpec, FailureSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
+use super::groups::{self, GroupLimit};
 use super::identity::{Accounts, Who};
-use super::value::{ComponentCall, Field, Registration, Value, quoted};
+use super::interner::{Interner, intern};
+use super::retry_fields;
+use super::splay::share;
+use super::value::{Call, Field, Registered, Registration, Value, quoted};
 use crate::model::{
-    Action, FunctionAction, Grants, Origin, Policy, ProcessSettings, Program, RunMode, WasmAction, Watch,
+    Action, FunctionAction, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, WasmAction,
+    Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -27,40 +31,6 @@ const FAULTS_MAX: usize = 1000;
 const FIELDS_MAX: usize = 64;
 /// Most errors that are told of one component.
 const LINES_MAX: usize = 20;
-
-/// Equal values as one shared one. Ten thousand watches rarely differ in more than their znode.
-#[derive(Debug, Default)]
-pub(super) struct Interner {
-    policies: HashSet<Arc<Policy>>,
-    processes: HashSet<Arc<ProcessSettings>>,
-    whos: HashSet<Arc<Who>>,
-    shells: HashSet<Arc<str>>,
-    argvs: HashSet<Arc<[Arc<str>]>>,
-}
-
-impl Interner {
-    pub(super) fn process(&mut self, process: ProcessSettings) -> Arc<ProcessSettings> {
-        intern(&mut self.processes, process)
-    }
-
-    /// Forgets what no watch uses any more.
-    pub(super) fn trim(&mut self) {
-        self.policies.retain(|shared| Arc::strong_count(shared) > 1);
-        self.processes.retain(|shared| Arc::strong_count(shared) > 1);
-        self.whos.retain(|shared| Arc::strong_count(shared) > 1);
-        self.shells.retain(|shared| Arc::strong_count(shared) > 1);
-        self.argvs.retain(|shared| Arc::strong_count(shared) > 1);
-    }
-}
-
-fn intern<T: Eq + Hash + ?Sized>(set: &mut HashSet<Arc<T>>, value: impl Into<Arc<T>>) -> Arc<T> {
-    let value = value.into();
-    if let Some(shared) = set.get(&value) {
-        return shared.clone();
-    }
-    set.insert(value.clone());
-    value
-}
 
 /// A watch with what it takes to look its user up again.
 #[derive(Debug, Clone)]
@@ -91,9 +61,16 @@ pub(super) struct Parsed {
     pub(super) errors: Vec<ConfigError>,
 }
 
-/// The watches of one file, or everything that is wrong with them. The registrations, which are larger, go as one at the end: were they
+/// What a file registers.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) entries: Vec<Entry>,
+    pub(super) groups: Vec<GroupLimit>,
+}
+
+/// What one file registers, or everything that is wrong with it. The registrations, which are larger, go as one at the end: were they
 /// used up one by one, each would leave its memory to a watch and a hole, and no page of it could be given back.
-pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Result<Vec<Entry>, Vec<ConfigError>> {
+pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Result<Built, Vec<ConfigError>> {
     let registrations = std::mem::take(&mut parsed.registrations);
     let mut builder = Builder {
         program: None,
@@ -104,15 +81,24 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
     };
     let mut entries: Vec<Entry> = Vec::with_capacity(registrations.len());
     let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
-    for (index, registration) in registrations.iter().enumerate() {
+    let mut groups: Vec<GroupLimit> = Vec::new();
+    let mut index = 0;
+    for registration in &registrations {
         if builder.errors.len() >= ERRORS_MAX || builder.faults >= FAULTS_MAX {
             let rest = "there may be more errors; the rest of the file was not looked at";
             builder.errors.push(ConfigError::of_file(&*parsed.source.file, rest));
             break;
         }
-        let Some(entry) = builder.entry(registration, index) else {
-            continue;
+        let entry = match registration.what {
+            Registered::Group => {
+                builder.group(registration, &mut groups);
+                continue;
+            }
+            Registered::Watch => builder.entry(registration, index),
         };
+        // Functions are found again by their number among the watches.
+        index += 1;
+        let Some(entry) = entry else { continue };
         match first_of_name.get(&entry.watch.name) {
             Some(first) => {
                 let message = duplicate_name(&entry.watch, &entries[*first].watch);
@@ -131,7 +117,7 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
     }
     let mut errors = builder.errors;
     if errors.is_empty() {
-        return Ok(entries);
+        return Ok(Built { entries, groups });
     }
     errors.sort_by_key(|error| (error.position.is_none(), error.position));
     Err(errors)
@@ -231,6 +217,7 @@ impl<'a> Builder<'a, '_> {
         let fields = self.fields(registration, refused);
         self.check_combinations(registration, &fields, refused);
         let component = self.component(registration, fields.action.as_ref(), refused);
+        let failure = self.failure(registration, &fields.on_failure, refused);
 
         let who = Who {
             uid: fields.uid.clone(),
@@ -259,7 +246,7 @@ impl<'a> Builder<'a, '_> {
         let name = fields.name.clone().or_else(|| fields.description.clone());
         let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
         let delay = share(self.around.host, &name, fields.splay.0);
-        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay));
+        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay, failure));
         let process = self.around.interner.process(ProcessSettings {
             identity,
             cwd: fields.cwd.0,
@@ -271,7 +258,6 @@ impl<'a> Builder<'a, '_> {
             timeout: fields.timeout.map(|seconds| seconds.0),
             kill_after: fields.kill_after.0,
         });
-        let position = self.parsed.source.position(registration.origin as usize);
         let watch = Watch {
             description: fields.description.unwrap_or_else(|| name.clone()),
             name,
@@ -280,16 +266,47 @@ impl<'a> Builder<'a, '_> {
             action,
             policy,
             process,
-            origin: Origin {
-                file: self.parsed.source.file.clone(),
-                line: position.line,
-                column: position.column,
-            },
+            origin: self.origin(registration),
         };
         Some(Entry {
             watch: Arc::new(watch),
             who: intern(&mut self.around.interner.whos, who),
         })
+    }
+
+    /// Notes the limit of a group, or what is wrong with it.
+    fn group(&mut self, registration: &Registration, groups: &mut Vec<GroupLimit>) {
+        let (name, limit) = match groups::read(registration) {
+            Ok(read) => read,
+            Err(faults) => {
+                for (at, Mismatch { message, hint }) in faults {
+                    self.error(registration, at, message, hint);
+                }
+                return;
+            }
+        };
+        let group = GroupLimit {
+            name,
+            limit,
+            origin: self.origin(registration),
+        };
+        match groups.iter().find(|first| first.name == group.name) {
+            Some(first) if first.limit == limit => {}
+            Some(first) => {
+                let message = group.conflict(first);
+                self.error(registration, registration.call, message, None);
+            }
+            None => groups.push(group),
+        }
+    }
+
+    fn origin(&self, registration: &Registration) -> Origin {
+        let Position { line, column } = self.parsed.source.position(registration.origin as usize);
+        Origin {
+            file: self.parsed.source.file.clone(),
+            line,
+            column,
+        }
     }
 
     /// Reads every field, and says of each what is wrong with it.
@@ -406,10 +423,33 @@ impl<'a> Builder<'a, '_> {
             }),
             Err(faults) => {
                 for (at, Mismatch { message, hint }) in faults {
-                    self.component_error(registration, call, at, message, hint);
+                    self.call_error(registration, call, at, message, hint);
                 }
                 *refused = true;
                 None
+            }
+        }
+    }
+
+    /// What a failed run leads to. Says of each argument of a `Retry(…)` what is wrong with it.
+    fn failure(
+        &mut self,
+        registration: &Registration,
+        spec: &FailureSpec,
+        refused: &mut bool,
+    ) -> (Option<Retry>, OnFailure) {
+        let call = match spec {
+            FailureSpec::Plain(on_failure) => return (None, *on_failure),
+            FailureSpec::Retry(call) => call,
+        };
+        match retry_fields::read(call) {
+            Ok((retry, then)) => (Some(retry), then),
+            Err(faults) => {
+                for (at, Mismatch { message, hint }) in faults {
+                    self.call_error(registration, call, at, message, hint);
+                }
+                *refused = true;
+                (None, OnFailure::Keep)
             }
         }
     }
@@ -422,21 +462,15 @@ impl<'a> Builder<'a, '_> {
             Err(lines) => {
                 for line in lines.into_iter().take(LINES_MAX) {
                     let message = format!("component {}: {line}", path.display());
-                    self.component_error(registration, &call, call.at, message, None);
+                    self.call_error(registration, &call, call.at, message, None);
                 }
                 None
             }
         }
     }
 
-    fn component_error(
-        &mut self,
-        registration: &Registration,
-        call: &ComponentCall,
-        at: u32,
-        message: String,
-        hint: Option<String>,
-    ) {
+    /// Notes an error in a call that made a value of a registration.
+    fn call_error(&mut self, registration: &Registration, call: &Call, at: u32, message: String, hint: Option<String>) {
         let place = self.place(call.within.as_deref());
         let used = call.within.is_some().then_some(("used at", registration.origin));
         self.error_in(place, at, message, hint, used);
@@ -445,7 +479,7 @@ impl<'a> Builder<'a, '_> {
 
 /// A component that a watch's action names, before anybody has looked for it.
 struct WantedComponent {
-    call: Arc<ComponentCall>,
+    call: Arc<Call>,
     path: Arc<Path>,
     grants: Grants,
 }
@@ -456,13 +490,15 @@ fn value_offset(registration: &Registration, name: &str) -> u32 {
     given.map_or(registration.call, |field| field.value_at)
 }
 
-fn policy(fields: &Fields, delay: Duration) -> Policy {
+fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>, OnFailure)) -> Policy {
     Policy {
         run_mode: fields.run_mode,
         max_parallel: fields.max_parallel.0,
         run_on_load: fields.run_on_load,
         on_delete: fields.on_delete,
-        on_failure: fields.on_failure,
+        retry,
+        on_failure,
+        group: fields.group.clone(),
         refuse_empty: fields.refuse_empty,
         notify_signal: fields.notify_signal.map(|signal| signal.0),
         settle: fields.settle.0,
@@ -477,19 +513,4 @@ fn default_name(file: &Path, number: usize) -> Arc<str> {
     let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
     let stem: String = stem.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     format!("{stem}-{number}").into()
-}
-
-/// The part of `splay` by which `host` delays the changes of `watch`: the same at every start, evenly spread over hosts. The hash is
-/// written out because that of the standard library may change with the compiler.
-pub(super) fn share(host: &str, watch: &str, splay: Duration) -> Duration {
-    // FNV-1a, with a byte between the names that neither can have, and a final mix that spreads the last bytes over all bits.
-    let bytes = host.bytes().chain([0]).chain(watch.bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^= hash >> 33;
-    let nanos = (splay.as_nanos() * u128::from(hash)) >> 64;
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -11,7 +11,7 @@ use super::grant_types::{Arguments, Commands, Dirs, Memory, Settings, Warm, Znod
 use super::network_types::{Hosts, Origins};
 use super::process_types::Environment;
 use super::reference::Reference;
-use super::value::{ComponentCall, Field, Value, quoted};
+use super::value::{Call, Field, Value, quoted};
 use crate::model::Grants;
 
 /// The argument that says which component, and the only one that can be given by position.
@@ -108,7 +108,7 @@ impl ComponentFields {
 }
 
 /// Which component is meant, and what it is granted; or all that is wrong, each with the offset of its place.
-pub(super) fn read(call: &ComponentCall) -> Result<(Reference, Grants), Vec<(u32, Mismatch)>> {
+pub(super) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatch)>> {
     if call.arguments.len() > ARGUMENTS_MAX {
         let message = format!("a component has no more than {} arguments", NAMES.len());
         return Err(vec![(call.at, Mismatch::new(message))]);

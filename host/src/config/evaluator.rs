@@ -195,10 +195,10 @@ impl Work {
                     let text = self.load(Path::new(&path), load);
                     self.send(helper, &Request::Text(text))?;
                 }
-                Reply::Watch(_) if self.parsed.registrations.len() >= WATCHES_MAX => {
+                Reply::Registered(_) if self.parsed.registrations.len() >= WATCHES_MAX => {
                     return Err(HelperError::TooManyWatches);
                 }
-                Reply::Watch(registration) => self.parsed.registrations.push(registration),
+                Reply::Registered(registration) => self.parsed.registrations.push(registration),
                 Reply::Print { at, text } => self.print(at, &text),
                 Reply::Done(result) => return Ok(result),
                 Reply::Ready | Reply::Refused(_) => return Err(nonsense()),

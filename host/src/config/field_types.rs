@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::component_fields::ComponentFields;
 use super::error::did_you_mean;
-use super::value::{ComponentCall, Item, Scalar, Value, quoted};
+use super::retry_fields::RetryFields;
+use super::value::{Call, Item, Scalar, Value, quoted};
 use crate::model::{OnFailure, RunMode, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
@@ -134,7 +135,7 @@ pub(super) enum ActionSpec {
     Argv(Arc<[Arc<str>]>),
     Function,
     /// Its arguments are read where an error in one of them can be placed.
-    Component(Arc<ComponentCall>),
+    Component(Arc<Call>),
 }
 
 impl FromValue for ActionSpec {
@@ -287,6 +288,31 @@ impl FromValue for OnFailure {
     }
 }
 
+/// `on_failure`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum FailureSpec {
+    Plain(OnFailure),
+    /// Its arguments are read where an error in one of them can be placed.
+    #[serde(skip)]
+    Retry(Arc<Call>),
+}
+
+impl FromValue for FailureSpec {
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        let forms = "Retry(times = 5) has it retried; in JSON {\"retry\": {\"times\": 5}}";
+        match value {
+            Value::Retry(call) => Ok(Self::Retry(call.clone())),
+            Value::Str(_) => match choice(value, &ON_FAILURES) {
+                Ok(plain) => Ok(Self::Plain(plain)),
+                Err(mismatch) if mismatch.hint.is_none() => Err(mismatch.hint(forms.to_owned())),
+                Err(mismatch) => Err(mismatch),
+            },
+            other => Err(Mismatch::expected("KEEP, STOP or Retry(…)", other).hint(forms.to_owned())),
+        }
+    }
+}
+
 pub(super) fn watch_type_schema(_: &mut SchemaGenerator) -> Schema {
     choice_schema(&WATCH_TYPES)
 }
@@ -295,8 +321,20 @@ pub(super) fn run_mode_schema(_: &mut SchemaGenerator) -> Schema {
     choice_schema(&RUN_MODES)
 }
 
-pub(super) fn on_failure_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn then_schema(_: &mut SchemaGenerator) -> Schema {
     choice_schema(&ON_FAILURES)
+}
+
+pub(super) fn on_failure_schema(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"oneOf": [
+        choice_schema(&ON_FAILURES),
+        {
+            "type": "object",
+            "required": ["retry"],
+            "additionalProperties": false,
+            "properties": {"retry": generator.subschema_for::<RetryFields>()},
+        },
+    ]})
 }
 
 /// `max_parallel`.

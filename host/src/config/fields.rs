@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 
-use super::field_types::{ActionSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
+use super::field_types::{ActionSpec, FailureSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
 use super::process_types::{Account, Environment, Limits, Umask, WorkingDir};
 use super::value::Value;
 use crate::model::{OnFailure, RunMode, WatchType};
 
 /// Every field. The first ten can also be given by position, in the order that the first Twitcher had them in.
-pub(super) const NAMES: [&str; 26] = [
+pub(super) const NAMES: [&str; 27] = [
     "znode",
     "action",
     "pipe_stdin",
@@ -36,6 +36,7 @@ pub(super) const NAMES: [&str; 26] = [
     "splay",
     "min_interval",
     "refuse_empty",
+    "group",
     "cwd",
     "umask",
     "env",
@@ -94,9 +95,9 @@ pub(super) struct Fields {
     #[schemars(skip_serializing_if = "Option::is_none")]
     pub(super) notify_signal: Option<SignalNumber>,
     /// What a failed run leads to. KEEP: it is logged, the watch waits for the next change. STOP: the watch is parked until its file
-    /// is loaded again.
+    /// is loaded again. Retry(…): it is run again, unless a newer update comes first.
     #[schemars(schema_with = "super::field_types::on_failure_schema")]
-    pub(super) on_failure: OnFailure,
+    pub(super) on_failure: FailureSpec,
     /// Also run when the node goes away, with empty stdin.
     pub(super) on_delete: bool,
     /// Seconds without a newer change before a run starts.
@@ -109,6 +110,10 @@ pub(super) struct Fields {
     pub(super) min_interval: Seconds,
     /// Treat an empty node as not ready: log it, don't run.
     pub(super) refuse_empty: bool,
+    /// Group of watches that together run no more actions at once than the group's limit: 1, unless RegisterGroup, or an object with
+    /// "group" and "limit" among the watches, says otherwise.
+    #[schemars(skip_serializing_if = "Option::is_none", length(min = 1, max = 255))]
+    pub(super) group: Option<Arc<str>>,
     /// Working directory.
     pub(super) cwd: WorkingDir,
     /// File mode creation mask, as octal digits in a string. A number counts as it is written, so 18 is "022".
@@ -138,13 +143,14 @@ impl Default for Fields {
             timeout: None,
             kill_after: Seconds::new(5),
             notify_signal: None,
-            on_failure: OnFailure::Keep,
+            on_failure: FailureSpec::Plain(OnFailure::Keep),
             on_delete: false,
             settle: Seconds::new(0),
             settle_max: Seconds::new(0),
             splay: Seconds::new(0),
             min_interval: Seconds::new(0),
             refuse_empty: false,
+            group: None,
             cwd: WorkingDir(Path::new("/").into()),
             umask: Umask(0o022),
             env: Environment::default(),
@@ -182,6 +188,7 @@ impl Fields {
             "splay" => self.splay = read(value)?,
             "min_interval" => self.min_interval = read(value)?,
             "refuse_empty" => self.refuse_empty = read(value)?,
+            "group" => self.group = Some(read(value)?),
             "cwd" => self.cwd = read(value)?,
             "umask" => self.umask = read(value)?,
             "env" => self.env = read(value)?,

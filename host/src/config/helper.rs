@@ -120,7 +120,7 @@ impl Host for Pipe {
     }
 
     fn registered(&self, registration: Registration) -> Result<(), ScriptError> {
-        let bytes = frame(&Reply::Watch(registration)).map_err(ScriptError::Disconnected)?;
+        let bytes = frame(&Reply::Registered(registration)).map_err(ScriptError::Disconnected)?;
         if bytes.len() > REPLY_MAX {
             return Err(ScriptError::TooLarge);
         }

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{ConfigError, Position, Source};
-use super::value::{ComponentCall, Field, Item, Registration, Scalar, Value};
+use super::value::{Call, Field, Item, Registered, Registration, Scalar, Value};
 
 /// Most watches in one file.
 pub(super) const WATCHES_MAX: usize = 100_000;
@@ -79,11 +79,18 @@ fn registration(source: &Source, element: &RawValue) -> Result<Registration, Con
     if !element.get().starts_with('{') {
         return Err(source.error(at, "a watch must be an object"));
     }
+    let fields = fields(source, element)?;
+    let has = |name: &str| fields.iter().any(|field| field.name == name);
     Ok(Registration {
+        // A watch that says its limits wrongly is still told as a watch what is wrong with it.
+        what: match has("limit") && !has("znode") && !has("action") {
+            true => Registered::Group,
+            false => Registered::Watch,
+        },
         within: None,
         call: short(at),
         origin: short(at),
-        fields: fields(source, element)?,
+        fields,
     })
 }
 
@@ -95,12 +102,13 @@ fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError>
             return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
         }
         let value_at = offset(&source.text, value.get());
-        let component = match name.as_str() {
-            "action" => component(source, value)?,
+        let call = match name.as_str() {
+            "action" => call(source, value, "wasm")?.map(Value::Component),
+            "on_failure" => call(source, value, "retry")?.map(Value::Retry),
             _ => None,
         };
-        let value = match component {
-            Some(component) => Value::Component(Arc::new(component)),
+        let value = match call {
+            Some(call) => call,
             None => {
                 if let Some(twice) = given_twice(value) {
                     let message = format!("{name} has {} twice", super::value::quoted(&twice));
@@ -131,18 +139,18 @@ fn given_twice(value: &RawValue) -> Option<String> {
     names.into_iter().find(|name| !seen.insert(name.clone()))
 }
 
-/// The component that an action is, if it is one: an object in an object, the only values inside a watch that have fields and so
-/// need places.
-fn component(source: &Source, action: &RawValue) -> Result<Option<ComponentCall>, ConfigError> {
-    if !action.get().starts_with('{') {
+/// The component that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
+/// inside a watch that have fields and so need places.
+fn call(source: &Source, value: &RawValue, wanted: &str) -> Result<Option<Arc<Call>>, ConfigError> {
+    if !value.get().starts_with('{') {
         return Ok(None);
     }
-    match members(source, action)?.as_slice() {
-        [(name, name_at, object)] if name == "wasm" && object.get().starts_with('{') => Ok(Some(ComponentCall {
+    match members(source, value)?.as_slice() {
+        [(name, name_at, object)] if name == wanted && object.get().starts_with('{') => Ok(Some(Arc::new(Call {
             within: None,
             at: short(*name_at),
             arguments: fields(source, object)?,
-        })),
+        }))),
         _ => Ok(None),
     }
 }

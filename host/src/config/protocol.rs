@@ -37,8 +37,8 @@ pub(super) enum Reply {
     Load { path: String },
     /// The file printed a line: the file and offset of the call, where known.
     Print { at: Option<(String, u32)>, text: String },
-    /// The file registered a watch.
-    Watch(Registration),
+    /// The file registered something.
+    Registered(Registration),
     /// The evaluation has ended.
     Done(Result<(), ConfigError>),
 }
@@ -108,8 +108,11 @@ mod tests {
         let deep = "[".repeat(1_000_000);
         assert!(parse::<Reply>(format!("{{\"Done\":{deep}").as_bytes()).is_err());
         assert!(
-            parse::<Reply>(format!("{{\"Watch\":{{\"within\":null,\"call\":0,\"origin\":0,\"x\":{deep}").as_bytes())
-                .is_err()
+            parse::<Reply>(
+                format!("{{\"Registered\":{{\"what\":\"Watch\",\"within\":null,\"call\":0,\"origin\":0,\"x\":{deep}")
+                    .as_bytes()
+            )
+            .is_err()
         );
     }
 }

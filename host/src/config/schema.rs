@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 
 use super::fields::Fields;
+use super::groups::GroupFields;
 
 /// Watches for Twitcher, as data: either a list of them, or an object that names this schema beside the list.
 #[derive(JsonSchema)]
@@ -13,7 +14,7 @@ use super::fields::Fields;
     reason = "only its schema is used; config::json reads the same two forms with locations"
 )]
 enum Document {
-    List(Vec<Fields>),
+    List(Vec<Registered>),
     Object(Object),
 }
 
@@ -25,8 +26,17 @@ struct Object {
     /// Address of this schema, for editors.
     #[schemars(rename = "$schema")]
     schema: Option<String>,
-    /// The watches.
-    watches: Vec<Fields>,
+    /// The watches, and the limits of groups.
+    watches: Vec<Registered>,
+}
+
+/// A watch, or a group with its limit.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, clippy::large_enum_variant, reason = "see Document")]
+enum Registered {
+    Watch(Fields),
+    Group(GroupFields),
 }
 
 /// The JSON Schema (draft 2020-12) of a `.json` configuration file.

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::build::{Entry, Interner, Parsed, Surroundings, taken_elsewhere, watches};
+use super::build::{Built, Entry, Parsed, Surroundings, taken_elsewhere, watches};
 use super::component::{self, Components, Resolver, Used};
 use super::error::{ConfigError, Source};
 use super::evaluator::{Evaluator, Print};
 use super::files::{Kind, Reader};
+use super::groups::GroupLimit;
 use super::identity::Accounts;
+use super::interner::Interner;
 use super::json;
 use crate::model::{ProcessSettings, Watch};
 
@@ -38,6 +40,7 @@ struct Loaded {
     source: Source,
     loads: Vec<Source>,
     entries: Vec<Entry>,
+    groups: Vec<GroupLimit>,
     /// Whether a later text of the file failed.
     stale: bool,
 }
@@ -47,6 +50,8 @@ struct Loaded {
 pub struct Reload {
     /// Every watch that is in force now, in the order of their files' paths.
     pub watches: Vec<Arc<Watch>>,
+    /// The groups that were given a limit.
+    pub groups: HashMap<Arc<str>, usize>,
     /// What became of each file, and of each path or directory that could not be read.
     pub files: Vec<FileReport>,
     /// What files printed while they were loaded.
@@ -196,6 +201,9 @@ impl Config {
         self.components.end_load();
         let entries = self.files.values().flat_map(|loaded| &loaded.entries);
         reload.watches = entries.map(|entry| entry.watch.clone()).collect();
+        let groups = self.files.values().flat_map(|loaded| &loaded.groups);
+        let pair = |group: &GroupLimit| (group.name.clone(), usize::try_from(group.limit).unwrap_or(usize::MAX));
+        reload.groups = groups.map(pair).collect();
         reload
     }
 
@@ -251,10 +259,11 @@ impl Config {
         let built = built.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
         self.used.insert(file.to_owned(), self.components.take_used());
         match built {
-            Ok((Parsed { source, loads, .. }, entries)) => Candidate::Changed(Loaded {
+            Ok((Parsed { source, loads, .. }, Built { entries, groups })) => Candidate::Changed(Loaded {
                 source,
                 loads,
                 entries,
+                groups,
                 stale: false,
             }),
             Err(errors) => Candidate::Failed(errors),
@@ -292,18 +301,20 @@ impl Config {
         loads.iter().all(same)
     }
 
-    /// Two files must not use one name. What is in force goes before what is new, and then the order of paths decides. A file that
+    /// Two files must not use one name, nor give one group two limits. What is in force goes before what is new, and then the order of paths decides. A file that
     /// is refused goes on with its previous watches, whose names others may have taken in turn: hence the repetition. It ends
     /// because every round refuses a file.
     fn refuse_taken_names(&self, candidates: &mut BTreeMap<PathBuf, Candidate>) {
         loop {
             let mut taken: HashMap<Arc<str>, Arc<Watch>> = HashMap::new();
+            let mut limited: HashMap<Arc<str>, GroupLimit> = HashMap::new();
             for (file, loaded) in &self.files {
                 let entries = match candidates.get(file) {
                     Some(Candidate::Changed(_)) => continue,
                     Some(Candidate::Unchanged(entries)) => entries,
                     Some(Candidate::Failed(_)) | None => &loaded.entries,
                 };
+                note_limits(&mut limited, loaded);
                 taken.extend(
                     entries
                         .iter()
@@ -319,13 +330,17 @@ impl Config {
                     let first = taken.get(&entry.watch.name)?;
                     Some(taken_elsewhere(&loaded.source, &entry.watch, first))
                 };
-                let errors: Vec<_> = loaded
-                    .entries
-                    .iter()
-                    .filter_map(clash)
+                let differs = |group: &GroupLimit| {
+                    let first = limited.get(&group.name)?;
+                    (first.limit != group.limit).then(|| group.taken_elsewhere(&loaded.source, first))
+                };
+                let clashes = loaded.entries.iter().filter_map(clash);
+                let errors: Vec<_> = clashes
+                    .chain(loaded.groups.iter().filter_map(differs))
                     .take(super::build::ERRORS_MAX)
                     .collect();
                 if errors.is_empty() {
+                    note_limits(&mut limited, loaded);
                     taken.extend(
                         loaded
                             .entries
@@ -368,6 +383,13 @@ impl Config {
                 FileOutcome::Failed { errors, kept }
             }
         }
+    }
+}
+
+/// Notes the limits of a file's groups, where no file before it has.
+fn note_limits(limited: &mut HashMap<Arc<str>, GroupLimit>, loaded: &Loaded) {
+    for group in &loaded.groups {
+        limited.entry(group.name.clone()).or_insert_with(|| group.clone());
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// A value as it was written in a configuration file. Two levels of nesting at most: no field needs more, and a value that comes
-/// from another process or a hostile file then needs no guard against deep recursion. A component's arguments are values again,
-/// but nothing here or later looks for a component among them.
+/// from another process or a hostile file then needs no guard against deep recursion. The arguments of a call are values again, but
+/// nothing here or later looks for another call among them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Value {
     None,
@@ -23,7 +23,9 @@ pub(super) enum Value {
     /// A function of a `.twc` file.
     Function,
     /// What `Wasm(…)` makes, or the object of an action's `"wasm"`.
-    Component(Arc<ComponentCall>),
+    Component(Arc<Call>),
+    /// What `Retry(…)` makes, or the object of an `on_failure`'s `"retry"`.
+    Retry(Arc<Call>),
     /// Anything else, in words.
     Other(String),
 }
@@ -70,6 +72,7 @@ impl fmt::Display for Value {
             Value::Dict(_) => f.write_str("a dict"),
             Value::Function => f.write_str("a function"),
             Value::Component(_) => f.write_str("a component"),
+            Value::Retry(_) => f.write_str("a Retry(…)"),
             Value::Other(what) => f.write_str(what),
         }
     }
@@ -95,9 +98,19 @@ impl fmt::Display for Scalar {
     }
 }
 
-/// One registration as it was written: what a `RegisterWatch` call or an object of a JSON file says. Offsets are in bytes.
+/// What is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Registered {
+    Watch,
+    /// A group and its limit.
+    Group,
+}
+
+/// One registration as it was written: what a `RegisterWatch` or `RegisterGroup` call or an object of a JSON file says. Offsets are in
+/// bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Registration {
+    pub(super) what: Registered,
     /// The file whose text `call` and the fields' offsets are in: a function of a loaded file may be what calls `RegisterWatch`.
     /// None for the file that is being read.
     pub(super) within: Option<String>,
@@ -109,18 +122,19 @@ pub(super) struct Registration {
     pub(super) fields: Vec<Field>,
 }
 
-/// A component as it was written. It has places of its own: it can be made long before the watch that it is for, in another file.
+/// A `Wasm(…)` or a `Retry(…)` as it was written. It has places of its own: it can be made long before the watch that it is for, in
+/// another file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct ComponentCall {
+pub(super) struct Call {
     /// The file whose text the offsets are in; none for the file that is being read.
     pub(super) within: Option<String>,
-    /// Where the call or the name `"wasm"` stands.
+    /// Where the call, or the name that stands for it in JSON, stands.
     pub(super) at: u32,
     /// Everything that was given, in order.
     pub(super) arguments: Vec<Field>,
 }
 
-/// One field of a registration, or one argument of a component.
+/// One field of a registration, or one argument of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Field {
     /// The name, known or not.

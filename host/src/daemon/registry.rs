@@ -85,7 +85,7 @@ impl Registry {
                 None => {
                     plan.summary.added += 1;
                     plan.change.add.push(subscription(id, &watch));
-                    let machine = Machine::new(Arc::clone(&watch.policy));
+                    let machine = Machine::new(id, Arc::clone(&watch.policy));
                     self.entries.insert(
                         id,
                         Box::new(Entry {

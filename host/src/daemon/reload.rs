@@ -1,5 +1,6 @@
 //! Loading the configuration without holding up anything: on a thread of its own, one load at a time.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +26,8 @@ pub struct Loader {
 pub struct Loaded {
     /// All watches now in force.
     pub watches: Vec<Arc<Watch>>,
+    /// The limits of groups.
+    pub groups: HashMap<Arc<str>, usize>,
     /// How many files were refused; their previous watches are in force.
     pub failed_files: usize,
 }
@@ -116,6 +119,7 @@ fn report(reload: Reload) -> Loaded {
     }
     Loaded {
         watches: reload.watches,
+        groups: reload.groups,
         failed_files,
     }
 }

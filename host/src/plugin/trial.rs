@@ -219,6 +219,7 @@ impl Bench {
         let start = Start {
             run: self.ids.allot(),
             event,
+            attempt: 1,
             observation,
         };
         let run = start.run;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::admission::Full;
+use super::ending::Cause;
+use super::retrying::NotRetried;
 use crate::model::Event;
 
 /// What became of an update. Its [`fmt::Display`] is the log message.
@@ -26,6 +29,24 @@ pub enum Decision {
         /// Why not.
         why: Dropped,
     },
+    /// A run failed, and its update waits for another.
+    Retries {
+        /// Which retry it will be, from 1.
+        number: u32,
+        /// The most there can be.
+        of: u32,
+        /// After how long.
+        after: Duration,
+        /// Why the run failed.
+        cause: Cause,
+    },
+    /// A run failed, and its update is not run for again.
+    NotRetried {
+        /// Why the run failed.
+        cause: Cause,
+        /// Why there is no retry.
+        why: NotRetried,
+    },
     /// An operator ended parking.
     Resumed,
 }
@@ -45,6 +66,8 @@ pub enum Wait {
     Terminating,
     /// One of the `max_parallel` places.
     Place,
+    /// That it is admitted: the daemon or its group runs as many actions as it may.
+    Turn(Full),
     /// A reload or an operator.
     Parked,
 }
@@ -77,6 +100,12 @@ pub enum Dropped {
     Retired,
     /// The watch looks at another node now.
     OtherNode,
+    /// A retry, and the node went away.
+    Gone,
+    /// A retry, and there is newer state to run for.
+    Newer,
+    /// A retry, and the watch has none any more.
+    NoRetry,
 }
 
 impl fmt::Display for Decision {
@@ -87,7 +116,18 @@ impl fmt::Display for Decision {
                 write!(f, "update queued ({event}): {why}{older}")
             }
             Decision::Ignored(why) => write!(f, "update ignored: {why}"),
+            Decision::Dropped {
+                event: Event::Retry,
+                why,
+            } => write!(f, "pending retry dropped: {why}"),
             Decision::Dropped { event, why } => write!(f, "queued update dropped ({event}): {why}"),
+            Decision::Retries {
+                number,
+                of,
+                after,
+                cause,
+            } => write!(f, "retry {number} of {of} in {}: {cause}", Seconds(*after)),
+            Decision::NotRetried { cause, why } => write!(f, "no retry, {why}: {cause}"),
             Decision::Resumed => f.write_str("watch resumed"),
         }
     }
@@ -102,6 +142,8 @@ impl fmt::Display for Wait {
             Wait::Running => f.write_str("the action is running"),
             Wait::Terminating => f.write_str("the running action is being terminated"),
             Wait::Place => f.write_str("max_parallel actions are running"),
+            Wait::Turn(Full::All) => f.write_str("--max-running actions are running"),
+            Wait::Turn(Full::Group) => f.write_str("its group runs as many actions as it may"),
             Wait::Parked => f.write_str("the watch is parked"),
         }
     }
@@ -127,6 +169,34 @@ impl fmt::Display for Dropped {
             Dropped::Superseded => "newer ones wait and there is no room for it",
             Dropped::Retired => "the watch was removed",
             Dropped::OtherNode => "the watch looks at another node now",
+            Dropped::Gone => "the node was deleted",
+            Dropped::Newer => "there is a newer update",
+            Dropped::NoRetry => "on_failure is not Retry any more",
         })
+    }
+}
+
+impl fmt::Display for NotRetried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotRetried::NotConfigured => f.write_str("on_failure is not Retry"),
+            NotRetried::Codes => f.write_str("codes does not have it"),
+            NotRetried::Exhausted(times) => write!(f, "{times} failed already"),
+            NotRetried::Final => f.write_str("only another state can help"),
+            NotRetried::Superseded => f.write_str("a newer update waits"),
+            NotRetried::Deleted => f.write_str("the node was deleted"),
+        }
+    }
+}
+
+/// A duration as people say it.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            millis @ ..1000 => write!(f, "{millis} ms"),
+            _ => write!(f, "{:.1} s", self.0.as_secs_f64()),
+        }
     }
 }

@@ -25,6 +25,15 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// The gates of an update that is not held by any before `due`.
+    pub(super) fn at(now: Duration, due: Duration) -> Self {
+        Gate {
+            since: now,
+            quiet: now,
+            due,
+        }
+    }
+
     /// The gates of an update seen `now`. A load is not settled.
     pub(super) fn new(now: Duration, policy: &Policy, load: bool, replaced: Option<Gate>) -> Self {
         let older = replaced.filter(|older| now < older.due);

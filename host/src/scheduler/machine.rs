@@ -1,18 +1,22 @@
 //! The machine: see the module's documentation for the rules it follows.
 
+mod failing;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::admission::{Admission, Full, Group};
 use super::gate::Gate;
 use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version};
+use crate::model::{Event, Observation, Policy, RunId, RunMode, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
 pub struct Machine {
+    id: WatchId,
     policy: Arc<Policy>,
     /// The last version observed.
     seen: Option<Version>,
@@ -20,11 +24,13 @@ pub struct Machine {
     handled: Handled,
     /// Oldest first.
     running: Vec<Run>,
-    /// Updates to run for, oldest first: at most one, in PARALLEL at most `max_parallel`.
+    /// Updates to run for, oldest first, and failed ones to be retried: at most one, in PARALLEL at most `max_parallel`.
     waiting: VecDeque<Update>,
     last_start: Option<Duration>,
     /// What the daemon's timer is set to.
     timer: Option<Duration>,
+    /// What is through its gates waits for admission, because so much is full.
+    asking: Option<Full>,
     /// The next observation is the load; nothing starts before it.
     loading: bool,
     parked: bool,
@@ -41,22 +47,35 @@ enum Handled {
 #[derive(Debug)]
 struct Run {
     id: RunId,
+    /// Which run for its update this is, from 1.
+    attempt: u32,
+    /// What it was admitted in.
+    group: Group,
     /// [`Effect::Terminate`] was said.
     terminated: bool,
     /// Started before the last reload: owned, but its failure says nothing about the watch as it is now.
     former: bool,
-    /// The changed paths it handles, kept only where a terminated run hands them on: RESTART of a tree.
-    paths: Bytes,
+    /// The node went away since: the state it runs for is withdrawn.
+    outdated: bool,
+    /// What it runs for, kept only where somebody may need it: for a retry, or because a terminated run of a tree hands on its
+    /// changed paths (RESTART).
+    kept: Option<Observation>,
 }
 
 #[derive(Debug)]
 struct Update {
     event: Event,
+    /// Which run for it will be the next, from 1.
+    attempt: u32,
     gate: Gate,
     observation: Observation,
 }
 
 impl Update {
+    fn is_retry(&self) -> bool {
+        self.attempt > 1
+    }
+
     /// Takes over what an older update, or a terminated run, leaves behind.
     fn take_over(&mut self, version: Version, older: &Bytes) {
         if let (Version::Tree { .. }, Version::Tree { .. }) = (self.observation.version, version) {
@@ -67,8 +86,9 @@ impl Update {
 
 impl Machine {
     /// A machine whose first observation is still to come.
-    pub fn new(policy: Arc<Policy>) -> Self {
+    pub fn new(id: WatchId, policy: Arc<Policy>) -> Self {
         Self {
+            id,
             policy,
             seen: None,
             handled: Handled::Nothing,
@@ -76,6 +96,7 @@ impl Machine {
             waiting: VecDeque::new(),
             last_start: None,
             timer: None,
+            asking: None,
             loading: true,
             parked: false,
             retired: false,
@@ -83,29 +104,41 @@ impl Machine {
     }
 
     /// Says what happened at `now`, on any clock that does not go back. Appends what is to be done to `effects`.
-    pub fn step(&mut self, now: Duration, input: Input, ids: &mut RunIds, effects: &mut Vec<Effect>) {
+    pub fn step(
+        &mut self,
+        now: Duration,
+        input: Input,
+        ids: &mut RunIds,
+        admission: &mut Admission,
+        effects: &mut Vec<Effect>,
+    ) {
         match input {
             Input::Observed(observation) => {
                 // A timer that comes late changes nothing: what was due has started when a newer state is looked at.
-                self.start_due(now, ids, effects);
+                self.start_due(now, ids, admission, effects);
                 if let Some((event, replaced)) = self.observe(now, observation, effects) {
-                    self.start_due(now, ids, effects);
-                    if !self.waiting.is_empty() {
+                    self.start_due(now, ids, admission, effects);
+                    self.supersede(effects);
+                    if self.waiting.back().is_some_and(|newest| !newest.is_retry()) {
                         let why = self.newest_waits_for(now);
                         effects.push(Effect::Record(Decision::Waits { event, why, replaced }));
                     }
                 } else {
-                    self.start_due(now, ids, effects);
+                    self.start_due(now, ids, admission, effects);
                 }
             }
-            Input::Exited { run, success } => {
-                self.exited(run, success, effects);
-                self.start_due(now, ids, effects);
+            Input::Exited { run, ending } => {
+                if let Some(run) = self.take_run(run) {
+                    admission.leave(&run.group);
+                    self.exited(now, run, ending, ids, effects);
+                }
+                self.start_due(now, ids, admission, effects);
             }
             Input::Timer => {
                 self.timer = None;
-                self.start_due(now, ids, effects);
+                self.start_due(now, ids, admission, effects);
             }
+            Input::Admitted => self.admitted(now, ids, admission, effects),
             Input::Reload { policy, same_node } => self.reload(policy, same_node, effects),
             Input::Retire => {
                 self.forget(Dropped::Retired, effects);
@@ -115,9 +148,13 @@ impl Machine {
             Input::Resume => {
                 if std::mem::take(&mut self.parked) {
                     effects.push(Effect::Record(Decision::Resumed));
-                    self.start_due(now, ids, effects);
+                    self.start_due(now, ids, admission, effects);
                 }
             }
+        }
+        if self.asking.is_some() && !self.wants_to_start(now) {
+            admission.withdraw(self.id);
+            self.asking = None;
         }
         self.set_timer(effects);
     }
@@ -133,6 +170,8 @@ impl Machine {
             _ if self.retired => State::Retired,
             _ if self.parked => State::Parked,
             (true, true) => State::Idle,
+            (true, false) if self.asking.is_some() => State::Waiting,
+            (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => State::BackingOff,
             (true, false) => State::Held,
             (false, true) => State::Running,
             (false, false) => State::Queued,
@@ -151,9 +190,9 @@ impl Machine {
 
     /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
     fn observe(&mut self, now: Duration, observation: Observation, effects: &mut Vec<Effect>) -> Option<(Event, bool)> {
-        let mut ignore = |why| effects.push(Effect::Record(Decision::Ignored(why)));
+        let ignore = |effects: &mut Vec<Effect>, why| effects.push(Effect::Record(Decision::Ignored(why)));
         if self.retired {
-            ignore(Ignored::Retired);
+            ignore(effects, Ignored::Retired);
             return None;
         }
         let load = std::mem::take(&mut self.loading) && self.policy.run_on_load && observation.exists();
@@ -164,11 +203,14 @@ impl Machine {
         if !observation.exists() {
             self.handled = Handled::Absent;
             if before.is_none() {
-                ignore(Ignored::Absent);
+                ignore(effects, Ignored::Absent);
                 return None;
             }
             if !self.policy.on_delete {
-                ignore(Ignored::Deleted);
+                ignore(effects, Ignored::Deleted);
+            }
+            self.withdraw_retries(effects);
+            if !self.policy.on_delete {
                 if let Some(update) = self.take_replaceable(now) {
                     let (event, why) = (update.event, Dropped::Deleted);
                     effects.push(Effect::Record(Decision::Dropped { event, why }));
@@ -177,15 +219,15 @@ impl Machine {
             }
         } else if before.is_none() && !self.policy.run_on_load {
             self.handled = Handled::of(&observation);
-            ignore(Ignored::NotOnLoad);
+            ignore(effects, Ignored::NotOnLoad);
             return None;
         } else if self.policy.refuse_empty && is_empty(&observation) {
-            ignore(Ignored::Empty);
+            ignore(effects, Ignored::Empty);
             return None;
         }
         if self.policy.run_mode == RunMode::Discard && !load && !self.running.is_empty() && self.waiting.is_empty() {
             self.handled = Handled::of(&observation);
-            ignore(Ignored::Running);
+            ignore(effects, Ignored::Running);
             return None;
         }
         let event = if load {
@@ -229,25 +271,32 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let older = self.take_replaceable(now);
+        // The time of a retry says nothing about when a change may start.
+        let gate = older.as_ref().filter(|older| !older.is_retry()).map(|older| older.gate);
         let mut update = Update {
             event,
-            gate: Gate::new(now, &self.policy, load, older.as_ref().map(|older| older.gate)),
+            attempt: 1,
+            gate: Gate::new(now, &self.policy, load, gate),
             observation,
         };
         if let Some(older) = &older {
             update.take_over(older.observation.version, &older.observation.stdin);
         }
+        if older.as_ref().is_some_and(Update::is_retry) {
+            let (event, why) = (Event::Retry, Dropped::Newer);
+            effects.push(Effect::Record(Decision::Dropped { event, why }));
+        }
         self.waiting.push_back(update);
-        self.supersede(effects);
-        older.is_some()
+        older.is_some_and(|older| !older.is_retry())
     }
 
-    /// Drops the oldest waiting updates where more wait than may.
+    /// Drops the oldest waiting updates where more wait than may: first those that have had a run.
     fn supersede(&mut self, effects: &mut Vec<Effect>) {
-        while self.waiting.len() > self.most_waiting()
-            && let Some(oldest) = self.waiting.pop_front()
-        {
-            if let Some(next) = self.waiting.front_mut() {
+        while self.waiting.len() > self.most_waiting() {
+            let at = self.waiting.iter().position(Update::is_retry).unwrap_or(0);
+            let Some(oldest) = self.waiting.remove(at) else { return };
+            let last = self.waiting.len().saturating_sub(1);
+            if let Some(next) = self.waiting.get_mut(at.min(last)) {
                 next.take_over(oldest.observation.version, &oldest.observation.stdin);
             }
             let (event, why) = (oldest.event, Dropped::Superseded);
@@ -258,7 +307,11 @@ impl Machine {
     /// Removes the newest waiting update if a newer state takes its place.
     fn take_replaceable(&mut self, now: Duration) -> Option<Update> {
         match self.policy.run_mode {
-            RunMode::Parallel => self.waiting.pop_back_if(|newest| now < newest.gate.quiet),
+            RunMode::Parallel => {
+                let newest = self.waiting.iter().rposition(|update| !update.is_retry())?;
+                let settles = self.waiting.get(newest).is_some_and(|update| now < update.gate.quiet);
+                if settles { self.waiting.remove(newest) } else { None }
+            }
             RunMode::Queue | RunMode::Discard | RunMode::Restart => self.waiting.pop_back(),
         }
     }
@@ -278,48 +331,88 @@ impl Machine {
         }
     }
 
-    /// When the oldest waiting update is through its gates; none if none waits or nothing may start.
+    /// Which waiting update is the first to be through its gates: the oldest, but for retries.
+    fn next_waiting(&self) -> Option<usize> {
+        (0..self.waiting.len()).min_by_key(|at| self.waiting[*at].gate.due)
+    }
+
+    /// When a waiting update is through its gates; none if none waits or nothing may start.
     fn next_start(&self) -> Option<Duration> {
         if self.loading || self.parked || self.retired {
             return None;
         }
-        let due = self.waiting.front()?.gate.due;
+        let due = self.waiting.get(self.next_waiting()?)?.gate.due;
         let interval = self
             .last_start
             .map_or(Duration::ZERO, |last| last.saturating_add(self.policy.min_interval));
         Some(due.max(interval))
     }
 
-    /// Starts what is through its gates and has a place; in RESTART, makes place.
-    fn start_due(&mut self, now: Duration, ids: &mut RunIds, effects: &mut Vec<Effect>) {
-        while self.next_start().is_some_and(|at| at <= now) {
-            if self.running.len() >= self.places() {
-                if self.policy.run_mode == RunMode::Restart {
-                    self.terminate(effects);
+    /// Whether something is through its gates and has a place of this watch.
+    fn wants_to_start(&self, now: Duration) -> bool {
+        self.next_start().is_some_and(|at| at <= now) && self.running.len() < self.places()
+    }
+
+    /// Starts what is through its gates, has a place and is admitted; in RESTART, makes place.
+    fn start_due(&mut self, now: Duration, ids: &mut RunIds, admission: &mut Admission, effects: &mut Vec<Effect>) {
+        while self.wants_to_start(now) {
+            match admission.ask(self.id, &self.policy.group) {
+                Ok(()) => self.start(now, ids, effects),
+                Err(full) => {
+                    self.asking = Some(full);
+                    return;
                 }
-                return;
             }
-            let Some(Update { event, observation, .. }) = self.waiting.pop_front() else {
-                return;
-            };
-            self.handled = Handled::of(&observation);
-            self.last_start = Some(now);
-            let run = ids.allot();
-            self.running.push(Run {
-                id: run,
-                terminated: false,
-                former: false,
-                paths: match (self.policy.run_mode, observation.version) {
-                    (RunMode::Restart, Version::Tree { .. }) => observation.stdin.clone(),
-                    _ => Bytes::new(),
-                },
-            });
-            effects.push(Effect::Start(Start {
-                run,
-                event,
-                observation,
-            }));
         }
+        if self.policy.run_mode == RunMode::Restart && self.next_start().is_some_and(|at| at <= now) {
+            self.terminate(effects);
+        }
+    }
+
+    /// It is this watch's turn.
+    fn admitted(&mut self, now: Duration, ids: &mut RunIds, admission: &mut Admission, effects: &mut Vec<Effect>) {
+        self.asking = None;
+        if self.wants_to_start(now) {
+            self.start(now, ids, effects);
+        } else {
+            admission.leave(&self.policy.group);
+        }
+        self.start_due(now, ids, admission, effects);
+    }
+
+    /// Starts the update that is next.
+    fn start(&mut self, now: Duration, ids: &mut RunIds, effects: &mut Vec<Effect>) {
+        let next = self.next_waiting().and_then(|at| self.waiting.remove(at));
+        let Some(Update {
+            event,
+            attempt,
+            observation,
+            ..
+        }) = next
+        else {
+            return;
+        };
+        self.last_start = Some(now);
+        if attempt == 1 {
+            self.handled = Handled::of(&observation);
+        }
+        let run = ids.allot();
+        let hands_on = self.policy.run_mode == RunMode::Restart && matches!(observation.version, Version::Tree { .. });
+        self.running.push(Run {
+            id: run,
+            attempt,
+            group: self.policy.group.clone(),
+            terminated: false,
+            former: false,
+            outdated: false,
+            kept: (hands_on || self.policy.retry.is_some()).then(|| observation.clone()),
+        });
+        effects.push(Effect::Start(Start {
+            run,
+            event,
+            attempt,
+            observation,
+        }));
     }
 
     /// Terminates what runs, for the waiting update; each run once.
@@ -327,34 +420,15 @@ impl Machine {
         for run in self.running.iter_mut().filter(|run| !run.terminated) {
             run.terminated = true;
             effects.push(Effect::Terminate { run: run.id });
-            let paths = std::mem::take(&mut run.paths);
-            if let Some(update) = self.waiting.front_mut().filter(|_| !paths.is_empty()) {
-                update.take_over(update.observation.version, &paths);
+            if let (Some(kept), Some(update)) = (run.kept.take(), self.waiting.front_mut()) {
+                update.take_over(kept.version, &kept.stdin);
             }
         }
     }
 
-    fn exited(&mut self, run: RunId, success: bool, effects: &mut Vec<Effect>) {
-        let Some(at) = self.running.iter().position(|known| known.id == run) else {
-            return;
-        };
-        let run = self.running.remove(at);
-        if !success && !run.terminated && !run.former && !self.retired {
-            self.after_failure(run.id, effects);
-        }
-    }
-
-    /// What a failed run leads to. Retrying belongs here: the failed update would wait again, behind nothing newer, with a
-    /// gate that opens after the back-off.
-    fn after_failure(&mut self, run: RunId, effects: &mut Vec<Effect>) {
-        match self.policy.on_failure {
-            OnFailure::Keep => {}
-            OnFailure::Stop => {
-                if !std::mem::replace(&mut self.parked, true) {
-                    effects.push(Effect::Park { run });
-                }
-            }
-        }
+    fn take_run(&mut self, run: RunId) -> Option<Run> {
+        let at = self.running.iter().position(|known| known.id == run)?;
+        Some(self.running.remove(at))
     }
 
     fn reload(&mut self, policy: Arc<Policy>, same_node: bool, effects: &mut Vec<Effect>) {
@@ -362,6 +436,9 @@ impl Machine {
             self.forget(Dropped::OtherNode, effects);
         }
         self.policy = policy;
+        if self.policy.retry.is_none() {
+            self.drop_retries(Dropped::NoRetry, effects);
+        }
         self.loading = true;
         self.parked = false;
         self.retired = false;
@@ -376,7 +453,7 @@ impl Machine {
         self.seen = None;
         self.handled = Handled::Nothing;
         for run in &mut self.running {
-            run.paths = Bytes::new();
+            run.kept = None;
         }
         let dropped = self.waiting.drain(..).map(|update| update.event);
         effects.extend(dropped.map(|event| Effect::Record(Decision::Dropped { event, why })));
@@ -386,7 +463,9 @@ impl Machine {
     fn set_timer(&mut self, effects: &mut Vec<Effect>) {
         let blocked = self.running.len() >= self.places();
         let restart = self.policy.run_mode == RunMode::Restart && self.running.iter().any(|run| !run.terminated);
-        let at = self.next_start().filter(|_| !blocked || restart);
+        let at = self
+            .next_start()
+            .filter(|_| self.asking.is_none() && (!blocked || restart));
         if at != self.timer {
             self.timer = at;
             effects.push(match at {
@@ -416,6 +495,8 @@ impl Machine {
             Wait::Terminating
         } else if let Some(left) = self.next_start().and_then(is_after) {
             Wait::MinInterval(left)
+        } else if let Some(full) = self.asking {
+            Wait::Turn(full)
         } else if self.policy.run_mode == RunMode::Parallel {
             Wait::Place
         } else {

@@ -24,7 +24,7 @@
 //!   counts as a glitch: it is seen but replaces nothing, and an update that waits still runs. WATCH_TREE has no "empty".
 //! - **Changed paths.** In WATCH_TREE an update carries the paths that changed since the previous one, so an update that
 //!   replaces another takes over its paths, as the run after a terminated one does in RESTART. Lost on purpose: the paths of
-//!   updates that DISCARD ignores, of a node that went away, and of a run that failed by itself.
+//!   updates that DISCARD ignores, of a node that went away, and of a run that failed and is not retried.
 //!
 //! # When it runs
 //!
@@ -38,15 +38,47 @@
 //! it waits for the former action to end. PARALLEL lets at most `max_parallel` updates wait beside the running ones; beyond
 //! that the oldest waiting is superseded, so that memory stays bounded.
 //!
+//! # Admission
+//!
+//! An update that is through its gates and has a place of its own watch still needs one of the daemon and of its group
+//! ([`admission`]). While it waits for that it is a waiting update like any other: a newer one replaces it, a deletion drops it,
+//! and what finally starts is the newest. A watch that has nothing to start any more leaves the queue. RESTART gives its place up
+//! with the run that it terminates and asks for another. Runs that the last daemon left behind are not counted.
+//!
 //! # Failure
 //!
-//! STOP parks the watch: the newest update waits until [`Input::Resume`] or a reload. Runs that were terminated for a newer
-//! update do not count as failures, nor do those that were started before the last reload.
+//! A run fails when it does not do its work; [`Ending`] tells the kinds apart. Runs that were terminated for a newer update do not
+//! count, nor do those that were started before the last reload or whose watch was removed. A component that gives up for newer
+//! state has not failed; but if nothing newer waits its state would be left to nobody, so where there are retries it counts as
+//! a failure.
+//!
+//! With [`Policy::retry`], the failed update waits again and runs with event `retry`, the contents that it had, and the next attempt
+//! number. The times it can do so, when, and for which failures, is arithmetic (`retrying.rs`). The finer points:
+//!
+//! - **Newer updates** supersede a retry: one that waits when the run fails makes it pointless, one that comes during the back-off
+//!   replaces it, whatever the mode; and its attempts count from 1. So in DISCARD an update that comes during the back-off runs,
+//!   because nothing else does. Those that DISCARD ignored during the run stay ignored, and the retry is for the older state.
+//! - **PARALLEL** promises each update its own run, so each is retried by itself, and a newer one changes nothing. Retries wait in the
+//!   same bounded list; when it is full they are dropped before any update that has had no run.
+//! - **Deletion**, in every mode and with `on_delete` too: nothing is retried of what the node was before.
+//! - **`refuse_empty`.** An empty node supersedes nothing, and so leaves the retry alone.
+//! - **Gates.** The back-off stands in for `settle` and `splay`, and its jitter for the latter's spread; `min_interval` holds. A newer
+//!   update has gates of its own and inherits none.
+//! - **Changed paths** of a failed run that a newer update supersedes go to that update, as those of a terminated one do.
+//! - **Reload.** A run that goes on fails without consequences. A pending retry stays, with its time and its attempts, unless the load
+//!   replaces it, the new policy has no retries, or the watch looks at another node.
+//! - **Removal and drain** drop it. **[`Input::Resume`]** does not hurry it.
+//!
+//! A failure that is not retried, or not any more, leads to [`Policy::on_failure`]. STOP parks the watch: the newest update waits
+//! until [`Input::Resume`] or a reload, and so do retries of other updates (PARALLEL). One that is superseded leads to nothing.
 
+pub mod admission;
 mod decision;
+mod ending;
 mod gate;
 mod machine;
 mod paths;
+mod retrying;
 mod run_ids;
 #[cfg(test)]
 mod tests;
@@ -56,8 +88,11 @@ use std::time::Duration;
 
 use crate::model::{Event, Observation, Policy, RunId};
 
+pub use admission::Admission;
 pub use decision::{Decision, Dropped, Ignored, Wait};
+pub use ending::{Cause, Ending};
 pub use machine::Machine;
+pub use retrying::NotRetried;
 pub use run_ids::RunIds;
 
 /// What happened.
@@ -65,13 +100,15 @@ pub use run_ids::RunIds;
 pub enum Input {
     /// The source read the node.
     Observed(Observation),
-    /// A run ended and everything of it is gone, or it could not be launched (then `success` is false).
+    /// A run ended and everything of it is gone, or it could not be launched.
     Exited {
         /// Which run, by the id in its [`Start`].
         run: RunId,
-        /// Whether the action did its work.
-        success: bool,
+        /// How it ended.
+        ending: Ending,
     },
+    /// [`Admission::admit`] gave the watch a place.
+    Admitted,
     /// The time of the last [`Effect::ArmTimer`] has come.
     Timer,
     /// The watch was changed, or came back after [`Input::Retire`]. The daemon has it observed afresh; that observation is its
@@ -128,6 +165,8 @@ pub struct Start {
     pub run: RunId,
     /// Why it runs.
     pub event: Event,
+    /// Which run for this state it is, from 1.
+    pub attempt: u32,
     /// The state it runs for.
     pub observation: Observation,
 }
@@ -143,6 +182,10 @@ pub enum State {
     Queued,
     /// Not running; an update waits for `settle`, `splay`, `min_interval` or the load after a reload.
     Held,
+    /// Not running; an update waits for a place: the daemon or the watch's group runs as many actions as it may.
+    Waiting,
+    /// Not running; a failed update waits to be retried.
+    BackingOff,
     /// A run failed under STOP; waiting for a reload or an operator. Other runs may go on.
     Parked,
     /// Removed; what runs goes on.

@@ -1,4 +1,4 @@
-//! Allotting run ids.
+//! Allotting run ids, and what is random about each run.
 
 use crate::model::RunId;
 
@@ -6,6 +6,7 @@ use crate::model::RunId;
 #[derive(Debug)]
 pub struct RunIds {
     next: u64,
+    seed: u64,
 }
 
 impl RunIds {
@@ -13,7 +14,22 @@ impl RunIds {
     pub fn new(started_millis: u64) -> Self {
         Self {
             next: started_millis << 20,
+            seed: 0,
         }
+    }
+
+    /// With a seed for [`RunIds::chance`]: without one, daemons that started in the same millisecond would retry as one.
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Bits that look random but depend on the seed and the run alone, so that what is decided by them can be tested.
+    pub fn chance(&self, run: RunId) -> u64 {
+        // The finalizer of SplitMix64: ids differ in few bits.
+        let mut bits = (self.seed ^ run.0).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
     }
 
     /// The next id. A daemon that makes more than a million runs counts on in the bits of the time: ids stay unique as long
@@ -36,5 +52,17 @@ mod tests {
         assert!(first < a.allot());
         assert!(a.allot() < b.allot());
         assert_eq!(first.0 >> 20, 1_700_000_000_000);
+    }
+
+    #[test]
+    fn chances_differ_by_run_and_by_seed_and_are_spread_evenly() {
+        let mut ids = RunIds::new(1_700_000_000_000);
+        let mut tenths = [0; 10];
+        for _ in 0..1000 {
+            let run = ids.allot();
+            assert_ne!(ids.chance(run), RunIds::new(0).seeded(1).chance(run));
+            tenths[(u128::from(ids.chance(run)) * 10 >> 64) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
     }
 }

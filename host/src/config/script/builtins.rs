@@ -24,8 +24,8 @@ use super::arguments::Places;
 use super::{ScriptError, Session, convert, live};
 use crate::config::field_types::constants;
 use crate::config::json::WATCHES_MAX;
-use crate::config::value::{ComponentCall, Field, Item, Registration};
-use crate::config::{component_fields, fields};
+use crate::config::value::{Call, Field, Item, Registered, Registration};
+use crate::config::{component_fields, fields, groups, retry_fields};
 
 /// Everything that a file can use without loading it.
 pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
@@ -75,7 +75,7 @@ impl<'v> StarlarkValue<'v> for Exec {}
 #[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
 pub(super) struct Wasm {
     #[allocative(skip)]
-    pub(super) call: Arc<ComponentCall>,
+    pub(super) call: Arc<Call>,
 }
 
 starlark_simple_value!(Wasm);
@@ -96,6 +96,24 @@ impl fmt::Display for Wasm {
 
 #[starlark_value(type = "Wasm")]
 impl<'v> StarlarkValue<'v> for Wasm {}
+
+/// What `Retry(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Retry {
+    #[allocative(skip)]
+    pub(super) call: Arc<Call>,
+}
+
+starlark_simple_value!(Retry);
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retry(…)")
+    }
+}
+
+#[starlark_value(type = "Retry")]
+impl<'v> StarlarkValue<'v> for Retry {}
 
 #[starlark_module]
 fn registering(builder: &mut GlobalsBuilder) {
@@ -126,8 +144,29 @@ fn registering(builder: &mut GlobalsBuilder) {
         if call as usize >= WATCHES_MAX {
             return Err(ScriptError::TooManyWatches(WATCHES_MAX).into());
         }
-        let registration = registration(session, &args.items, &kwargs, eval)?;
-        session.host.registered(registration)?;
+        let given = Given::of_call("RegisterWatch", fields::positional(), &args.items, &kwargs, eval)?;
+        session
+            .host
+            .registered(given.registration(Registered::Watch, session, eval))?;
+        Ok(NoneType)
+    }
+
+    /// Gives a group a limit.
+    fn RegisterGroup<'v>(
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
+        let session = session(eval)?;
+        if session.acting.load(Ordering::Relaxed) {
+            return Err(ScriptError::OnlyWhileLoading("RegisterGroup()").into());
+        }
+        if session.loading.get() == 0 && session.wanted.is_none() {
+            let given = Given::of_call("RegisterGroup", &groups::NAMES, &args.items, &kwargs, eval)?;
+            session
+                .host
+                .registered(given.registration(Registered::Group, session, eval))?;
+        }
         Ok(NoneType)
     }
 
@@ -138,16 +177,14 @@ fn registering(builder: &mut GlobalsBuilder) {
         })
     }
 
+    /// Retries as what a failure leads to. What its arguments may be is looked at where those of `RegisterWatch` are.
     fn Retry<'v>(
-        #[starlark(args)] _args: UnpackTuple<Value<'v>>,
-        #[starlark(kwargs)] _kwargs: DictRef<'v>,
-    ) -> starlark::Result<NoneType> {
-        let instead = "use on_failure = KEEP or STOP, or retry in the command itself";
-        Err(ScriptError::Unsupported {
-            what: "Retry()",
-            instead,
-        }
-        .into())
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Retry> {
+        let given = Given::of_call("Retry", &retry_fields::NAMES[..1], &args.items, &kwargs, eval)?;
+        Ok(Retry { call: given.into() })
     }
 
     /// A component as an action. What its arguments may be is looked at where those of `RegisterWatch` are.
@@ -157,13 +194,7 @@ fn registering(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Wasm> {
         let given = Given::of_call("Wasm", &[component_fields::REF], &args.items, &kwargs, eval)?;
-        Ok(Wasm {
-            call: Arc::new(ComponentCall {
-                within: given.within,
-                at: given.call_at,
-                arguments: given.fields,
-            }),
-        })
+        Ok(Wasm { call: given.into() })
     }
 }
 
@@ -174,21 +205,6 @@ pub(super) fn session<'a>(eval: &Evaluator<'_, 'a, '_>) -> Result<&'a Session<'a
         .ok_or(ScriptError::NoSession)
 }
 
-fn registration<'v>(
-    session: &Session<'_>,
-    args: &[Value<'v>],
-    kwargs: &DictRef<'v>,
-    eval: &Evaluator<'v, '_, '_>,
-) -> Result<Registration, ScriptError> {
-    let given = Given::of_call("RegisterWatch", fields::positional(), args, kwargs, eval)?;
-    Ok(Registration {
-        within: given.within,
-        call: given.call_at,
-        origin: origin(session, eval),
-        fields: given.fields,
-    })
-}
-
 /// What the present call was given, and where that stands.
 struct Given {
     /// The file of the call, unless it is the main one.
@@ -197,7 +213,27 @@ struct Given {
     fields: Vec<Field>,
 }
 
+impl From<Given> for Arc<Call> {
+    fn from(given: Given) -> Self {
+        Arc::new(Call {
+            within: given.within,
+            at: given.call_at,
+            arguments: given.fields,
+        })
+    }
+}
+
 impl Given {
+    fn registration(self, what: Registered, session: &Session<'_>, eval: &Evaluator<'_, '_, '_>) -> Registration {
+        Registration {
+            what,
+            within: self.within,
+            call: self.call_at,
+            origin: origin(session, eval),
+            fields: self.fields,
+        }
+    }
+
     /// `names` are those of the arguments that can be given by position.
     fn of_call<'v>(
         function: &'static str,

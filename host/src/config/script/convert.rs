@@ -8,7 +8,7 @@ use starlark::values::list::ListRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
-use super::builtins::{Exec, Wasm};
+use super::builtins::{Exec, Retry, Wasm};
 use crate::config::value::{Item, Scalar, Value};
 
 /// A value as it is given to `RegisterWatch`.
@@ -21,6 +21,9 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
     }
     if let Some(wasm) = from.downcast_ref::<Wasm>() {
         return Value::Component(wasm.call.clone());
+    }
+    if let Some(retry) = from.downcast_ref::<Retry>() {
+        return Value::Retry(retry.call.clone());
     }
     if let Some(number) = from.downcast_ref::<StarlarkFloat>() {
         return match number.0 {

@@ -44,7 +44,7 @@ const LOADS_MAX: usize = 256;
 pub(super) trait Host {
     /// The text of a file that is loaded; an error in words.
     fn text(&self, path: &Path) -> Result<Arc<str>, String>;
-    /// The file that is evaluated has registered a watch.
+    /// The file that is evaluated has registered something.
     fn registered(&self, registration: Registration) -> Result<(), ScriptError>;
     /// `print` was called at a place of a file, if that is known.
     fn print(&self, at: Option<(&str, u32)>, text: &str) -> Result<(), ScriptError>;
@@ -57,8 +57,6 @@ pub(super) enum ScriptError {
     OnlyWhileActing(&'static str),
     #[error("{0} works only while the file is loaded, not while an action runs")]
     OnlyWhileLoading(&'static str),
-    #[error("this version of Twitcher does not support {what}")]
-    Unsupported { what: &'static str, instead: &'static str },
     #[error("{function} takes at most {most} argument{} by position, not {given}", if *.most == 1 { "" } else { "s" })]
     TooManyPositional {
         function: &'static str,
@@ -107,7 +105,6 @@ impl ScriptError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::OnlyWhileActing(_) => "put it into a function, and give the function as an action",
-            Self::Unsupported { instead, .. } => instead,
             Self::TooManyPositional { .. } => "give the others by name",
             Self::NotText(_) => "use Exec for binary data",
             Self::NoVariable(_) => "env.get(name, default) gives a default instead",

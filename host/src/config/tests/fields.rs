@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::config::build::share;
+use crate::config::splay::share;
 use crate::model::{Action, Limit, OnFailure, Resource, RunMode, WatchType};
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
@@ -227,6 +227,10 @@ fn each_field_says_what_it_takes() {
         r#""notify_signal": 99"#,
         r#""notify_signal": "SIGHUP", "run_mode": "RESTART""#,
         r#""on_failure": "RETRY""#,
+        r#""on_failure": {"retry": {"times": "3"}}"#,
+        r#""on_failure": {"retry": 3}"#,
+        r#""on_failure": {"retry": {"times": 3, "time": 3}}"#,
+        r#""group": """#,
         r#""settle": 5, "settle_max": 1"#,
         r#""cwd": "srv""#,
         r#""umask": "888""#,
@@ -265,7 +269,11 @@ fn each_field_says_what_it_takes() {
     "notify_signal": "SIGHUPP" -> notify_signal must be a signal's name or number, not "SIGHUPP"; did you mean "SIGHUP"?
     "notify_signal": 99 -> notify_signal must be a signal's name or number, not the number 99
     "notify_signal": "SIGHUP", "run_mode": "RESTART" -> notify_signal is for QUEUE only, and run_mode is RESTART; in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone
-    "on_failure": "RETRY" -> on_failure must be one of KEEP, STOP, not "RETRY"
+    "on_failure": "RETRY" -> on_failure must be one of KEEP, STOP, not "RETRY"; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+    "on_failure": {"retry": {"times": "3"}} -> times must be a whole number from 1 to 1000000, not the string "3"
+    "on_failure": {"retry": 3} -> on_failure must be KEEP, STOP or Retry(…), not a dict; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+    "on_failure": {"retry": {"times": 3, "time": 3}} -> unknown argument "time" of Retry; did you mean "times"?
+    "group": "" -> group must not be empty
     "settle": 5, "settle_max": 1 -> settle_max must not be less than settle
     "cwd": "srv" -> cwd must be an absolute path, not the string "srv"
     "umask": "888" -> umask must be a mask from "000" to "777", not the string "888"

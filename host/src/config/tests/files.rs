@@ -137,6 +137,47 @@ fn a_name_is_not_free_while_the_file_that_gave_it_up_fails() {
 }
 
 #[test]
+fn two_files_may_agree_on_the_limit_of_a_group_but_not_differ() {
+    let limit = |limit| format!("[{{\"group\": \"db\", \"limit\": {limit}}}]");
+    let mut dir = Dir::new(&[("a.json", &limit(2)), ("b.json", &limit(2)), ("c.json", &limit(3))]);
+    insta::assert_snapshot!(dir.errors(), @r#"
+    DIR/c.json:1:2: the group "db" already has the limit 2, given at DIR/a.json:1:2
+      | [{"group": "db", "limit": 3}]
+      |  ^
+      hint: give a group its limit once, in a file of its own for example
+    "#);
+    assert_eq!(dir.reload().groups, [("db".into(), 2)].into());
+    dir.write("a.json", "[]");
+    dir.write("b.json", "[]");
+    dir.reload();
+    // With the others gone it is free.
+    dir.write("c.json", &limit(4));
+    let reload = dir.reload();
+    assert_eq!(
+        (reload.groups.clone(), outcome(&reload, "c.json").as_str()),
+        ([("db".into(), 4)].into(), "Loaded { watches: 0 }")
+    );
+}
+
+#[test]
+fn a_group_in_json_says_what_it_lacks() {
+    let text = r#"[{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]"#;
+    insta::assert_snapshot!(Dir::new(&[("a.json", text)]).errors(), @r#"
+    DIR/a.json:1:27: limit must be a whole number from 1 to 10000, not the string "2"
+      | [{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]
+      |                           ^
+
+    DIR/a.json:1:33: group is missing
+      | [{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]
+      |                                 ^
+
+    DIR/a.json:1:47: action is missing
+      | [{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]
+      |                                               ^
+    "#);
+}
+
+#[test]
 fn equal_settings_are_shared() {
     let watch = |n: usize| format!("{{\"znode\": \"/n/{n}\", \"action\": {{\"exec\": \"true\"}}}}");
     let text = format!("[{}]", (0..100).map(watch).collect::<Vec<_>>().join(","));

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Decision, Dropped, Effect, Ignored, Input, Machine, RunIds, Start, State};
+use super::super::{
+    Admission, Cause, Decision, Dropped, Effect, Ending, Ignored, Input, Machine, RunIds, Start, State,
+};
 use super::model::ungated;
 use super::{data, tree};
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version};
+use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, Version, WatchId};
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -38,8 +40,17 @@ fn ops(reloads: u32) -> impl Strategy<Value = Vec<Op>> {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let gate = || prop_oneof![1 => Just(0), 1 => 1..6u64].prop_map(Duration::from_secs);
-    (ungated(), (gate(), gate(), gate(), gate()), any::<bool>()).prop_map(
-        |(policy, (settle, settle_max, delay, min_interval), notify)| Policy {
+    let retry = |(times, initial, jitter)| Retry {
+        times,
+        initial,
+        jitter,
+        max_delay: Duration::from_secs(20),
+        ..Retry::default()
+    };
+    let retry = prop::option::of((1..4u32, gate(), 0..=1000u32).prop_map(retry));
+    (ungated(), (gate(), gate(), gate(), gate()), any::<bool>(), retry).prop_map(
+        |(policy, (settle, settle_max, delay, min_interval), notify, retry)| Policy {
+            retry,
             settle,
             settle_max,
             delay,
@@ -55,6 +66,7 @@ struct Life {
     policy: Arc<Policy>,
     machine: Machine,
     ids: RunIds,
+    admission: Admission,
     now: Duration,
     timer: Option<Duration>,
     node: Observation,
@@ -71,13 +83,15 @@ struct Life {
     dropped: usize,
     running: Vec<RunId>,
     terminated: HashSet<RunId>,
+    succeeded: HashSet<RunId>,
 }
 
 impl Life {
     fn new(policy: Policy) -> Self {
         let policy = Arc::new(policy);
         Self {
-            machine: Machine::new(policy.clone()),
+            machine: Machine::new(WatchId(1), policy.clone()),
+            admission: Admission::new(usize::MAX),
             policy,
             ids: RunIds::new(0),
             now: Duration::from_secs(100),
@@ -93,6 +107,7 @@ impl Life {
             dropped: 0,
             running: vec![],
             terminated: HashSet::new(),
+            succeeded: HashSet::new(),
         }
     }
 
@@ -113,7 +128,7 @@ impl Life {
             Op::Exit { which, success } => {
                 if !self.running.is_empty() {
                     let run = self.running.remove(which.index(self.running.len()));
-                    self.step(Input::Exited { run, success });
+                    self.end(run, success);
                 }
             }
             Op::Pass { seconds } => self.pass(Duration::from_secs(seconds)),
@@ -129,6 +144,17 @@ impl Life {
                 self.step(Input::Resume);
             }
         }
+    }
+
+    fn end(&mut self, run: RunId, success: bool) {
+        let ending = match success {
+            true => Ending::Succeeded,
+            false => Ending::Failed(Cause::Code(1)),
+        };
+        if success {
+            self.succeeded.insert(run);
+        }
+        self.step(Input::Exited { run, ending });
     }
 
     fn observe(&mut self, node: Observation) {
@@ -160,7 +186,8 @@ impl Life {
 
     fn step(&mut self, input: Input) {
         let mut effects = vec![];
-        self.machine.step(self.now, input, &mut self.ids, &mut effects);
+        self.machine
+            .step(self.now, input, &mut self.ids, &mut self.admission, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Start(start) => self.start(start),
@@ -180,6 +207,9 @@ impl Life {
                 Effect::DisarmTimer => assert!(self.timer.take().is_some(), "disarmed what is not armed"),
                 Effect::Park { .. } => self.parked = true,
                 Effect::Record(Decision::Ignored(Ignored::NotOnLoad)) => self.not_on_load = self.changes,
+                Effect::Record(Decision::Dropped {
+                    event: Event::Retry, ..
+                }) => {}
                 Effect::Record(Decision::Dropped { why, .. }) => {
                     self.dropped += 1;
                     assert!(matches!(why, Dropped::Deleted | Dropped::Superseded));
@@ -194,6 +224,10 @@ impl Life {
         };
         assert!(self.machine.waiting() <= waiting, "memory is not bounded");
         assert_eq!(self.machine.running().collect::<Vec<_>>(), self.running);
+        assert_eq!(self.admission.running(), self.running.len());
+        if self.machine.state() == State::BackingOff {
+            assert!(self.timer.is_some(), "a retry that nothing will start");
+        }
     }
 
     fn start(&mut self, start: Start) {
@@ -212,9 +246,18 @@ impl Life {
             let last = self::zxid(&last.observation);
             let absent = !start.observation.exists() || last == 0;
             assert!(
-                absent || zxid > last || (zxid == last && self.reloaded),
+                match start.event {
+                    Event::Retry => zxid == last || policy.run_mode == RunMode::Parallel,
+                    _ => absent || zxid > last || (zxid == last && self.reloaded),
+                },
                 "older than what was started"
             );
+        }
+        assert_eq!(start.attempt > 1, start.event == Event::Retry);
+        if let Some(retry) = &policy.retry {
+            assert!(start.attempt <= retry.times.saturating_add(1), "more often than may be");
+        } else {
+            assert_eq!(start.attempt, 1);
         }
         if let Some((at, alone)) = self.seen.get(&zxid).filter(|_| zxid != 0 && !self.reloaded) {
             let settle = if load || !policy.settle_max.is_zero() {
@@ -224,11 +267,46 @@ impl Life {
             };
             assert!(self.now >= *at + settle, "not settled");
             assert!(!alone || self.now >= *at + settle + policy.delay, "not delayed");
-            let discard = policy.run_mode == RunMode::Discard && self.seen_while_running.contains(&zxid);
+            let first = start.attempt == 1 && policy.run_mode == RunMode::Discard;
+            let discard = first && self.seen_while_running.contains(&zxid);
             assert!(!discard, "started what DISCARD ignores");
         }
         self.running.push(start.run);
         self.starts.push((self.now, start));
+    }
+
+    /// Lives with a subtree in place of a node, and comes to rest.
+    fn change_subtree(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Set { .. } | Op::Delete => {
+                    self.changes += 1;
+                    let changed = self.changes;
+                    self.observe(tree(
+                        changed as u64,
+                        [format!("/{}", changed % 7), format!("/{changed}")],
+                    ));
+                }
+                Op::Again | Op::Reload if !self.node.exists() => {}
+                op => self.play(op),
+            }
+        }
+        self.rest();
+    }
+
+    /// The paths that such runs were told of.
+    fn told(&self, which: impl Fn(RunId) -> bool) -> BTreeSet<String> {
+        let starts = self.starts.iter().filter(|(_, start)| which(start.run));
+        let text = |stdin: &[u8]| String::from_utf8_lossy(stdin).into_owned();
+        let lines = starts.flat_map(|(_, start)| start.observation.stdin.split(|byte| *byte == b'\n'));
+        lines.filter(|path| !path.is_empty()).map(text).collect()
+    }
+
+    /// The paths that changed.
+    fn changed(&self) -> BTreeSet<String> {
+        (1..=self.changes)
+            .flat_map(|n| [format!("/{}", n % 7), format!("/{n}")])
+            .collect()
     }
 
     /// Nothing changes any more; everything that runs ends.
@@ -239,7 +317,7 @@ impl Life {
             while !self.running.is_empty() {
                 let run = self.running.remove(0);
                 let success = !self.terminated.contains(&run);
-                self.step(Input::Exited { run, success });
+                self.end(run, success);
             }
             self.pass(Duration::from_secs(60));
         }
@@ -300,7 +378,8 @@ proptest! {
             }
         }
         life.rest();
-        prop_assert_eq!(life.starts.len() + life.dropped, updates);
+        let first = life.starts.iter().filter(|(_, start)| start.attempt == 1).count();
+        prop_assert_eq!(first + life.dropped, updates);
     }
 
     #[test]
@@ -310,24 +389,17 @@ proptest! {
             other => other,
         };
         let mut life = Life::new(Policy { run_mode, run_on_load: true, ..policy });
-        for op in ops {
-            match op {
-                Op::Set { .. } | Op::Delete => {
-                    life.changes += 1;
-                    let changed = life.changes;
-                    life.observe(tree(changed as u64, [format!("/{}", changed % 7), format!("/{changed}")]));
-                }
-                Op::Again | Op::Reload if !life.node.exists() => {}
-                op => life.play(op),
-            }
-        }
-        life.rest();
-        let told: BTreeSet<&[u8]> = life.starts.iter()
-            .filter(|(_, start)| !life.terminated.contains(&start.run))
-            .flat_map(|(_, start)| start.observation.stdin.split(|byte| *byte == b'\n'))
-            .filter(|path| !path.is_empty())
-            .collect();
-        let changed: Vec<String> = (1..=life.changes).flat_map(|n| [format!("/{}", n % 7), format!("/{n}")]).collect();
-        prop_assert_eq!(told, changed.iter().map(|path| path.as_bytes()).collect::<BTreeSet<_>>());
+        life.change_subtree(ops);
+        let told = life.told(|run| !life.terminated.contains(&run));
+        prop_assert_eq!(told, life.changed());
+    }
+
+    #[test]
+    fn with_retries_every_changed_path_is_handled_by_a_run_that_succeeds(policy in policy(), ops in ops(0)) {
+        let run_mode = if policy.run_mode == RunMode::Restart { RunMode::Restart } else { RunMode::Queue };
+        let retry = Some(Retry { times: u32::MAX, max_delay: Duration::from_secs(5), ..Retry::default() });
+        let mut life = Life::new(Policy { run_mode, run_on_load: true, retry, ..policy });
+        life.change_subtree(ops);
+        prop_assert_eq!(life.told(|run| life.succeeded.contains(&run)), life.changed());
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of the machine: each rule as a script, and random lives against a much simpler model.
 
+mod fair;
 mod life;
 mod model;
+mod retries;
 mod rules;
 mod script;
 mod times;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Effect, Input, Machine, RunIds, Start};
+use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds};
 use super::data;
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode};
+use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, WatchId};
 
 /// A state of a node: none if absent, else who created it, when it was set last, and whether it is empty.
 type Node = Option<(i64, i64, bool)>;
@@ -23,22 +23,46 @@ enum Op {
     Again,
     Exit {
         which: prop::sample::Index,
-        success: bool,
+        ending: Ending,
     },
     Resume,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let asks = |after| Ending::Failed(Cause::AsksForRetry { after });
+    let ending = prop_oneof![
+        8 => Just(Ending::Succeeded),
+        4 => (1..4).prop_map(|code| Ending::Failed(Cause::Code(code))),
+        1 => prop::sample::select(vec![
+            Ending::Failed(Cause::Permanent),
+            Ending::Superseded,
+            asks(None),
+            asks(Some(Duration::from_secs(7))),
+        ]),
+    ];
     let op = prop_oneof![
         6 => prop::bool::weighted(0.2).prop_map(|empty| Op::Set { empty }),
         2 => Just(Op::Delete),
         1 => Just(Op::Recreate),
-        1 => Just(Op::Again),
-        6 => (any::<prop::sample::Index>(), prop::bool::weighted(0.8))
-            .prop_map(|(which, success)| Op::Exit { which, success }),
+        3 => Just(Op::Again),
+        6 => (any::<prop::sample::Index>(), ending).prop_map(|(which, ending)| Op::Exit { which, ending }),
         1 => Just(Op::Resume),
     ];
     prop::collection::vec(op, 0..60)
+}
+
+/// Retries whose times can be reckoned in the head: no jitter, and the time doubles.
+fn retry() -> impl Strategy<Value = Option<Retry>> {
+    let codes = prop_oneof![2 => Just(vec![]), 1 => Just(vec![2, 3])];
+    let retry = |(times, initial, max_delay, codes)| Retry {
+        times,
+        initial: Duration::from_secs(initial),
+        max_delay: Duration::from_secs(max_delay),
+        jitter: 0,
+        codes,
+        ..Retry::default()
+    };
+    prop::option::of((1..4u32, 0..4u64, 1..10u64, codes).prop_map(retry))
 }
 
 pub fn run_mode() -> impl Strategy<Value = RunMode> {
@@ -68,21 +92,39 @@ pub fn ungated() -> impl Strategy<Value = Policy> {
 /// What a machine is expected to do at a step, apart from what it records.
 #[derive(Debug, PartialEq)]
 enum Does {
-    Start(Event, Node),
+    Start(Event, Node, u32),
     Terminate(RunId),
     Park(RunId),
 }
 
-/// The model: every update there ever was, and what became of it.
+/// The model: every update there ever was, each retry as one more, and what became of it. Times are in seconds.
 struct Model {
     policy: Policy,
+    now: u64,
     last: Option<Node>,
     /// Whether the node existed, and by which creation, when last run for or ignored for good; none before the load.
     handled: Option<Option<i64>>,
-    updates: Vec<(Event, Node, Fate)>,
-    running: Vec<(RunId, bool)>,
+    updates: Vec<Update>,
+    running: Vec<Run>,
     next_run: u64,
     parked: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Update {
+    event: Event,
+    node: Node,
+    fate: Fate,
+    attempt: u32,
+    due: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    id: RunId,
+    terminated: bool,
+    update: usize,
+    deleted_since: bool,
 }
 
 #[derive(PartialEq, Clone, Copy)]
@@ -93,6 +135,19 @@ enum Fate {
 }
 
 impl Model {
+    fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            now: 0,
+            last: None,
+            handled: None,
+            updates: vec![],
+            running: vec![],
+            next_run: 0,
+            parked: false,
+        }
+    }
+
     fn see(&mut self, node: Node) -> Vec<Does> {
         let first = self.last.is_none();
         let before = self.last.replace(node);
@@ -108,6 +163,13 @@ impl Model {
         };
         if node.is_none() {
             self.handled = Some(None);
+            // Nothing is retried of what was there before.
+            self.running.iter_mut().for_each(|run| run.deleted_since = true);
+            for at in self.open() {
+                if self.updates[at].attempt > 1 {
+                    self.updates[at].fate = Fate::Lost;
+                }
+            }
         }
         let empty = node.is_some_and(|(_, _, empty)| empty);
         let discarded = self.policy.run_mode == RunMode::Discard && !self.running.is_empty();
@@ -120,10 +182,16 @@ impl Model {
             Some(_) if empty && self.policy.refuse_empty => {}
             _ if discarded => self.handled = Some(creation),
             _ => {
-                self.updates.push((event, node, Fate::Open));
-                let cap = self.policy.max_parallel as usize;
+                let (fate, attempt, due) = (Fate::Open, 1, self.now);
+                self.updates.push(Update {
+                    event,
+                    node,
+                    fate,
+                    attempt,
+                    due,
+                });
                 let mut does = self.go_on();
-                self.lose_open_but(if self.is(RunMode::Parallel) { cap } else { 1 });
+                self.lose_open_but(self.room());
                 does.extend(self.go_on());
                 return does;
             }
@@ -131,60 +199,157 @@ impl Model {
         vec![]
     }
 
-    fn exit(&mut self, at: usize, success: bool) -> Vec<Does> {
-        let (run, terminated) = self.running.remove(at);
+    fn exit(&mut self, at: usize, ending: Ending) -> Vec<Does> {
+        let run = self.running.remove(at);
+        let newer = !self.open().is_empty();
+        let failed = match ending {
+            Ending::Succeeded => false,
+            Ending::Superseded => !newer && !run.deleted_since,
+            Ending::Failed(_) => true,
+        };
         let mut does = vec![];
-        if !success && !terminated && self.policy.on_failure == OnFailure::Stop && !self.parked {
-            self.parked = true;
-            does.push(Does::Park(run));
+        if failed && !run.terminated {
+            let Update { node, attempt, .. } = self.updates[run.update];
+            match self.wait_for_retry(ending, attempt) {
+                Some(_) if run.deleted_since || (newer && !self.is(RunMode::Parallel)) => {}
+                Some(wait) => {
+                    let (event, fate, due) = (Event::Retry, Fate::Open, self.now + wait);
+                    self.updates.push(Update {
+                        event,
+                        node,
+                        fate,
+                        attempt: attempt + 1,
+                        due,
+                    });
+                    self.lose_open_but(self.room());
+                }
+                None if ending == Ending::Superseded && self.policy.retry.is_none() => {}
+                None if self.policy.on_failure == OnFailure::Stop && !self.parked => {
+                    self.parked = true;
+                    does.push(Does::Park(run.id));
+                }
+                None => {}
+            }
         }
         does.extend(self.go_on());
         does
+    }
+
+    /// How long a failure waits for its retry, if there is to be one.
+    fn wait_for_retry(&self, ending: Ending, attempt: u32) -> Option<u64> {
+        let retry = self.policy.retry.as_ref().filter(|retry| attempt <= retry.times)?;
+        let doubled = (retry.initial.as_secs() << (attempt - 1)).min(retry.max_delay.as_secs());
+        match ending {
+            Ending::Failed(Cause::AsksForRetry { after }) => Some(after.map_or(doubled, |after| after.as_secs())),
+            Ending::Failed(Cause::Code(code)) if retry.codes.contains(&(code as u8)) => Some(doubled),
+            Ending::Failed(Cause::Code(_)) | Ending::Superseded if retry.codes.is_empty() => Some(doubled),
+            _ => None,
+        }
     }
 
     fn is(&self, mode: RunMode) -> bool {
         self.policy.run_mode == mode
     }
 
+    /// How many may run, and as many may wait.
+    fn room(&self) -> usize {
+        match self.policy.run_mode {
+            RunMode::Parallel => self.policy.max_parallel as usize,
+            _ => 1,
+        }
+    }
+
     fn open(&self) -> Vec<usize> {
-        let open = |at: &usize| self.updates[*at].2 == Fate::Open;
+        let open = |at: &usize| self.updates[*at].fate == Fate::Open;
         (0..self.updates.len()).filter(open).collect()
     }
 
-    fn lose_open_but(&mut self, newest: usize) {
-        let open = self.open();
-        for &at in open.iter().rev().skip(newest) {
-            self.updates[at].2 = Fate::Lost;
+    /// The oldest go first, and retries before what has had no run.
+    fn lose_open_but(&mut self, most: usize) {
+        let mut open = self.open();
+        open.sort_by_key(|at| self.updates[*at].attempt == 1);
+        for at in &open[..open.len().saturating_sub(most)] {
+            self.updates[*at].fate = Fate::Lost;
         }
+    }
+
+    /// When time alone makes a difference.
+    fn next_due(&self) -> Option<u64> {
+        let idle = !self.parked && self.running.len() < self.room();
+        self.open()
+            .iter()
+            .map(|at| self.updates[*at].due)
+            .filter(|_| idle)
+            .min()
     }
 
     /// Starts and terminates what can be.
     fn go_on(&mut self) -> Vec<Does> {
         let mut does = vec![];
-        let cap = if self.is(RunMode::Parallel) {
-            self.policy.max_parallel as usize
-        } else {
-            1
-        };
         if !self.is(RunMode::Parallel) {
-            self.lose_open_but(1);
-        }
-        for at in self.open() {
-            if self.parked {
-                break;
+            // A newer update supersedes a retry as well.
+            for at in self.open().into_iter().rev().skip(1) {
+                self.updates[at].fate = Fate::Lost;
             }
-            if self.running.len() < cap {
-                let (event, node, fate) = &mut self.updates[at];
-                *fate = Fate::Started;
-                self.handled = Some(node.map(|(czxid, _, _)| czxid));
-                does.push(Does::Start(*event, *node));
-                self.running.push((RunId(self.next_run), false));
+        }
+        let mut due = self.open();
+        due.retain(|at| self.updates[*at].due <= self.now && !self.parked);
+        due.sort_by_key(|at| self.updates[*at].due);
+        for at in due {
+            if self.running.len() < self.room() {
+                let Update {
+                    event, node, attempt, ..
+                } = self.updates[at];
+                self.updates[at].fate = Fate::Started;
+                if attempt == 1 {
+                    self.handled = Some(node.map(|(czxid, _, _)| czxid));
+                }
+                does.push(Does::Start(event, node, attempt));
+                self.running.push(Run {
+                    id: RunId(self.next_run),
+                    terminated: false,
+                    update: at,
+                    deleted_since: false,
+                });
                 self.next_run += 1;
             } else if self.is(RunMode::Restart) {
-                for (run, terminated) in self.running.iter_mut().filter(|(_, terminated)| !terminated) {
-                    *terminated = true;
-                    does.push(Does::Terminate(*run));
+                for run in self.running.iter_mut().filter(|run| !run.terminated) {
+                    run.terminated = true;
+                    does.push(Does::Terminate(run.id));
                 }
+            }
+        }
+        does
+    }
+}
+
+/// The machine, and what is compared of it.
+struct Real {
+    machine: Machine,
+    ids: RunIds,
+    admission: Admission,
+    timer: Option<Duration>,
+}
+
+impl Real {
+    fn step(&mut self, now: u64, input: Input, model: &Model) -> Vec<Does> {
+        let mut effects = vec![];
+        let now = Duration::from_secs(now);
+        self.machine
+            .step(now, input, &mut self.ids, &mut self.admission, &mut effects);
+        let mut does = vec![];
+        for effect in effects {
+            match effect {
+                Effect::Start(start) => {
+                    let seen = |update: &&Update| observation(update.node) == start.observation;
+                    let node = model.updates.iter().find(seen).expect("it was seen").node;
+                    does.push(Does::Start(start.event, node, start.attempt));
+                }
+                Effect::Terminate { run } => does.push(Does::Terminate(run)),
+                Effect::Park { run } => does.push(Does::Park(run)),
+                Effect::ArmTimer { at } => self.timer = Some(at),
+                Effect::DisarmTimer => self.timer = None,
+                Effect::Record(_) | Effect::Notify { .. } => {}
             }
         }
         does
@@ -202,14 +367,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn does_what_the_model_does(policy in ungated(), ops in ops()) {
-        let mut ids = RunIds::new(0);
-        let mut machine = Machine::new(Arc::new(policy.clone()));
-        let mut model = Model {
-            policy, last: None, handled: None, updates: vec![], running: vec![], next_run: 0, parked: false,
+    fn does_what_the_model_does(policy in ungated(), retry in retry(), ops in ops()) {
+        let policy = Policy { retry, ..policy };
+        let mut real = Real {
+            machine: Machine::new(WatchId(1), Arc::new(policy.clone())),
+            ids: RunIds::new(0),
+            admission: Admission::new(usize::MAX),
+            timer: None,
         };
+        let mut model = Model::new(policy);
         let mut node: Node = None;
         for (zxid, op) in (1i64..).zip(ops) {
+            let now = zxid as u64;
+            while let Some(due) = model.next_due().filter(|due| *due <= now) {
+                prop_assert_eq!(real.timer.take(), Some(Duration::from_secs(due)), "before step {}", zxid);
+                model.now = due;
+                let expected = model.go_on();
+                prop_assert_eq!(real.step(due, Input::Timer, &model), expected, "at {} s", due);
+            }
+            model.now = now;
             node = match (op, node) {
                 (Op::Set { empty }, Some((czxid, _, _))) => Some((czxid, zxid, empty)),
                 (Op::Set { empty }, None) => Some((zxid, zxid, empty)),
@@ -219,9 +395,9 @@ proptest! {
             };
             let (input, expected) = match op {
                 Op::Exit { .. } if model.running.is_empty() => continue,
-                Op::Exit { which, success } => {
+                Op::Exit { which, ending } => {
                     let at = which.index(model.running.len());
-                    (Input::Exited { run: model.running[at].0, success }, model.exit(at, success))
+                    (Input::Exited { run: model.running[at].id, ending }, model.exit(at, ending))
                 }
                 Op::Resume => {
                     model.parked = false;
@@ -229,25 +405,10 @@ proptest! {
                 }
                 _ => (Input::Observed(observation(node)), model.see(node)),
             };
-            let mut effects = vec![];
-            machine.step(Duration::from_secs(zxid as u64), input, &mut ids, &mut effects);
-            let mut actual = vec![];
-            for effect in effects {
-                match effect {
-                    Effect::Start(Start { event, observation: seen, .. }) => {
-                        let started = model.updates.iter().find(|(_, node, _)| observation(*node) == seen);
-                        prop_assert!(started.is_some(), "{seen:?} was never seen");
-                        actual.push(Does::Start(event, started.and_then(|(_, node, _)| *node)));
-                    }
-                    Effect::Terminate { run } => actual.push(Does::Terminate(run)),
-                    Effect::Park { run } => actual.push(Does::Park(run)),
-                    Effect::Record(_) | Effect::Notify { .. } => {}
-                    Effect::ArmTimer { .. } | Effect::DisarmTimer => prop_assert!(false, "a timer without gates"),
-                }
-            }
-            prop_assert_eq!(actual, expected, "at step {} {:?}", zxid, op);
-            let running: Vec<_> = model.running.iter().map(|(run, _)| *run).collect();
-            prop_assert_eq!(machine.running().collect::<Vec<_>>(), running);
+            prop_assert_eq!(real.step(now, input, &model), expected, "at step {} {:?}", zxid, op);
+            let running: Vec<_> = model.running.iter().map(|run| run.id).collect();
+            prop_assert_eq!(real.machine.running().collect::<Vec<_>>(), running);
+            prop_assert_eq!(real.timer, model.next_due().map(Duration::from_secs), "at step {} {:?}", zxid, op);
         }
     }
 }

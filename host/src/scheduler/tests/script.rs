@@ -3,20 +3,21 @@
 //!     SECONDS INPUT => EFFECT; EFFECT
 //!
 //! Inputs: `data N` (or `data CZXID.N`, data being `N`), `empty N`, `kids N NAME…`, `tree N PATH…`, `absent`, `exit #R`,
-//! `fail #R`, `timer`, `retire`, `resume`, `reload` (same node) and `reload other`, which take the policy last set.
-//! Runs are numbered from `#1`.
+//! `fail #R` (or `fail #R CODE`), `asks #R` (for a retry; or `asks #R SECONDS`), `permanent #R`, `superseded #R`, `timer`,
+//! `retire`, `resume`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Effect, Input, Machine, RunIds, Start};
+use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds, Start};
 use super::{data, stat, tree};
-use crate::model::{Observation, Policy, RunId, Version};
+use crate::model::{Observation, Policy, RunId, Version, WatchId};
 
 pub struct Script {
     pub machine: Machine,
     policy: Arc<Policy>,
     ids: RunIds,
+    admission: Admission,
 }
 
 impl Script {
@@ -25,9 +26,10 @@ impl Script {
         let mut ids = RunIds::new(0);
         ids.allot();
         Self {
-            machine: Machine::new(policy.clone()),
+            machine: Machine::new(WatchId(1), policy.clone()),
             policy,
             ids,
+            admission: Admission::new(usize::MAX),
         }
     }
 
@@ -47,8 +49,10 @@ impl Script {
             let (seconds, input) = step.trim().split_once(' ').expect("SECONDS INPUT");
             let now = Duration::from_secs_f64(seconds.parse().expect("seconds"));
             let mut answer = Vec::new();
+            let input = self.input(input.trim());
             self.machine
-                .step(now, self.input(input.trim()), &mut self.ids, &mut answer);
+                .step(now, input, &mut self.ids, &mut self.admission, &mut answer);
+            assert_eq!(self.admission.running(), self.machine.running().count());
             let answer: Vec<_> = answer.iter().map(render).collect();
             expected += &format!("{} => {}\n", step.trim(), effects.trim());
             actual += &format!("{} => {}\n", step.trim(), answer.join("; "));
@@ -77,14 +81,20 @@ impl Script {
                 stdin: names.join("\n").into(),
             }),
             ["tree", digest, ref paths @ ..] => Input::Observed(tree(digest.parse().unwrap(), paths)),
-            ["exit", id] => Input::Exited {
-                run: run(id),
-                success: true,
-            },
-            ["fail", id] => Input::Exited {
-                run: run(id),
-                success: false,
-            },
+            [how, id, ref more @ ..] if id.starts_with('#') => {
+                let number = more.first().map(|text| text.parse().expect("a number"));
+                let ending = match how {
+                    "exit" => Ending::Succeeded,
+                    "fail" => Ending::Failed(Cause::Code(number.unwrap_or(1.0) as i32)),
+                    "asks" => Ending::Failed(Cause::AsksForRetry {
+                        after: number.map(Duration::from_secs_f64),
+                    }),
+                    "permanent" => Ending::Failed(Cause::Permanent),
+                    "superseded" => Ending::Superseded,
+                    _ => panic!("unknown ending {text:?}"),
+                };
+                Input::Exited { run: run(id), ending }
+            }
             ["timer"] => Input::Timer,
             ["retire"] => Input::Retire,
             ["resume"] => Input::Resume,
@@ -102,11 +112,17 @@ fn render(effect: &Effect) -> String {
         Effect::Start(Start {
             run,
             event,
+            attempt,
             observation,
         }) => {
             let stdin = String::from_utf8_lossy(&observation.stdin);
             let words = stdin.split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("start #{} {event} {words}", run.0).trim_end().to_owned()
+            let again = if *attempt > 1 {
+                format!(" attempt {attempt}")
+            } else {
+                String::new()
+            };
+            format!("start #{} {event} {words}", run.0).trim_end().to_owned() + &again
         }
         Effect::Notify { run, signal } => format!("signal #{} {signal}", run.0),
         Effect::Terminate { run } => format!("terminate #{}", run.0),

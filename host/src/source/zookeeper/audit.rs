@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, warn};
 use zookeeper_client::Client;
 
 use super::ledger::Handle;
@@ -34,7 +34,8 @@ pub(super) struct Checked {
 /// The sweep of one session: due from time to time, and then running beside everything else.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    pub due: Instant,
+    /// When; none is never, unless somebody asks for one.
+    pub due: Option<Instant>,
     pub running: Option<JoinHandle<Reply<Vec<Checked>>>>,
 }
 
@@ -69,15 +70,21 @@ impl Sweep {
             // Interrupted by a lost connection: what is in doubt is read again then anyway.
             Err(_) => return Ok(Vec::new()),
         };
-        shared.options.stats.count_sweep();
+        let stats = &shared.options.stats;
+        stats.count_sweep();
         for watch in &deaf {
-            shared.options.stats.count_stuck();
+            stats.count_stuck();
             let (name, znode) = (shared.ledger().name(watch.handle), &*watch.path);
             warn!(
                 watch = name.as_deref(),
                 znode, "a change was not announced; setting the watch again"
             );
         }
+        debug!(
+            sweeps = stats.sweeps(),
+            stuck = stats.stuck(),
+            "compared what is known with the server"
+        );
         Ok(deaf)
     }
 }
@@ -88,8 +95,17 @@ impl Drop for Sweep {
     }
 }
 
-fn next_sweep(shared: &Shared) -> Instant {
-    Instant::now() + shared.options.sweep_interval.mul_f64(0.9 + fastrand::f64() / 5.0)
+fn next_sweep(shared: &Shared) -> Option<Instant> {
+    let interval = shared.options.sweep_interval;
+    (!interval.is_zero()).then(|| Instant::now() + interval.mul_f64(0.9 + fastrand::f64() / 5.0))
+}
+
+/// Waits until something is due; for ever if it is not.
+pub(super) async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The watches that were not told what lasts.

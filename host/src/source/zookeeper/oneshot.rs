@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
 
-use super::audit::{Checked, Sweep};
+use super::audit::{Checked, Sweep, due};
 use super::connect::{Backoff, Dialer, note_end, note_state};
 use super::ledger::Handle;
 use super::read::{self, Failure, LARGE, Reply};
@@ -155,14 +155,14 @@ impl Worker {
                     }
                     if state == SessionState::SyncConnected {
                         // The watches should have survived; make sure of it soon.
-                        sweep.due = Instant::now();
+                        sweep.due = Some(Instant::now());
                     }
                 }
                 command = commands.recv() => match command {
                     Some(command) => self.apply(command, Some(client)),
                     None => return Stop::Closed,
                 },
-                () = sleep_until(sweep.due), if sweep.running.is_none() => {
+                () = due(sweep.due), if sweep.running.is_none() => {
                     let checked = |(key, watched): (&Key, &Watched)| {
                         let (path, kind) = key.clone();
                         let checked =

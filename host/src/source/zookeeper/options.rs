@@ -299,7 +299,8 @@ pub struct Options {
     pub sasl: Option<SaslDigest>,
     /// TLS. Default none: plain TCP.
     pub tls: Option<Tls>,
-    /// Time between two sweeps that compare everything known with the server, give or take a tenth. Default 5 min.
+    /// Time between two sweeps that compare everything known with the server, give or take a tenth; zero for none but those after a
+    /// reconnect. Default 10 min.
     pub sweep_interval: Duration,
     /// Time between two attempts at a znode that may not be read or is too large. Default 30 s.
     pub retry_interval: Duration,
@@ -324,7 +325,7 @@ impl Options {
             auth: Vec::new(),
             sasl: None,
             tls: None,
-            sweep_interval: Duration::from_secs(300),
+            sweep_interval: Duration::from_secs(600),
             retry_interval: Duration::from_secs(30),
             tree_poll_interval: Duration::from_secs(5),
             max_data: 1 << 20,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
-use super::audit::{Checked, Sweep};
+use super::audit::{Checked, Sweep, due};
 use super::connect::{Backoff, Dialer, note_end, note_state};
 use super::nodes::Nodes;
 use super::read::{self, Failure, PIPELINE, Reply};
@@ -179,9 +179,9 @@ impl Worker {
                 command = commands.recv() => Wake::Command(command),
                 () = ready(()), if ready_for_work => Wake::Work,
                 () = self.inbox.arrived.notified() => Wake::Work,
-                () = until(self.pause) => { self.pause = None; Wake::Work }
+                () = due(self.pause) => { self.pause = None; Wake::Work }
                 () = sleep_until(retry) => Wake::Retry,
-                () = sleep_until(sweep.due), if sweep.running.is_none() => Wake::Sweep,
+                () = due(sweep.due), if sweep.running.is_none() => Wake::Sweep,
                 found = sweep.found() => Wake::Swept(found),
                 Some(listed) = self.trees.listed() => Wake::Listed(listed),
             };
@@ -358,11 +358,4 @@ fn relay(mut watcher: PersistentWatcher, inbox: Arc<Inbox>) -> Relay {
         }
     });
     Relay(task.abort_handle())
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
