@@ -4,6 +4,7 @@
 
 mod component;
 mod grants;
+mod position;
 
 use std::fmt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use component::{
     CommandGrant, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, WasmAction, ZnodeGrant,
 };
+pub use position::{Fingerprint, Position};
 
 /// Identifies a watch for as long as the daemon lives. Stable over reloads: a watch keeps its id while its name stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,6 +184,19 @@ impl fmt::Display for RunMode {
     }
 }
 
+/// Whether the state found when the watch is first read is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOnLoad {
+    /// It is.
+    #[default]
+    Always,
+    /// It only counts as seen.
+    Never,
+    /// It is, unless the last run that succeeded on this host was for that very state.
+    IfChanged,
+}
+
 /// What happens when an action fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -200,8 +215,8 @@ pub struct Policy {
     pub run_mode: RunMode,
     /// Most runs at once in PARALLEL; further updates wait for a place, the newest last. Default 16.
     pub max_parallel: u32,
-    /// Whether the state found when the watch is first read is run for. Default true.
-    pub run_on_load: bool,
+    /// Whether the state found when the watch is first read is run for. Default [`RunOnLoad::Always`].
+    pub run_on_load: RunOnLoad,
     /// Whether the action also runs when the node goes away. Default false.
     pub on_delete: bool,
     /// What a failed run leads to. Default [`OnFailure::Keep`].
@@ -225,7 +240,7 @@ impl Default for Policy {
         Self {
             run_mode: RunMode::Queue,
             max_parallel: 16,
-            run_on_load: true,
+            run_on_load: RunOnLoad::Always,
             on_delete: false,
             on_failure: OnFailure::Keep,
             refuse_empty: false,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::gate::Gate;
 use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version};
+use crate::model::{Event, Fingerprint, Observation, OnFailure, Policy, Position, RunId, RunMode, RunOnLoad, Version};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Machine {
     seen: Option<Version>,
     /// The last state that was run for or ignored for good.
     handled: Handled,
+    /// The state that the last run which succeeded was for, by this daemon or a former one.
+    done: Option<Fingerprint>,
     /// Oldest first.
     running: Vec<Run>,
     /// Updates to run for, oldest first: at most one, in PARALLEL at most `max_parallel`.
@@ -45,8 +47,18 @@ struct Run {
     terminated: bool,
     /// Started before the last reload: owned, but its failure says nothing about the watch as it is now.
     former: bool,
+    /// What a run of the last daemon is for, as far as that is known.
+    found_for: Option<Version>,
     /// The changed paths it handles, kept only where a terminated run hands them on: RESTART of a tree.
     paths: Bytes,
+}
+
+impl Run {
+    /// Whether RESTART terminates it for an update with this version. A load is an update too, but a found run that is for that very
+    /// state need not be interrupted.
+    fn is_outdated_by(&self, next: Option<Version>) -> bool {
+        !self.terminated && (self.found_for.is_none() || self.found_for != next)
+    }
 }
 
 #[derive(Debug)]
@@ -72,6 +84,7 @@ impl Machine {
             policy,
             seen: None,
             handled: Handled::Nothing,
+            done: None,
             running: Vec::new(),
             waiting: VecDeque::new(),
             last_start: None,
@@ -80,6 +93,30 @@ impl Machine {
             parked: false,
             retired: false,
         }
+    }
+
+    /// Takes over what the last daemon knew of the watch: the state that it last succeeded for, and whether it was parked. Before the
+    /// first step.
+    pub fn restore(&mut self, done: Option<Fingerprint>, parked: bool) {
+        self.done = done;
+        self.parked = parked;
+    }
+
+    /// Takes over a run of the last daemon that still goes on, and that is for this version of the node if it is known. Its end is told
+    /// like that of any other; how it ends says nothing about the watch. Before the first step.
+    pub fn adopt(&mut self, run: RunId, version: Option<Version>) {
+        self.running.push(Run {
+            id: run,
+            terminated: false,
+            former: true,
+            found_for: version,
+            paths: Bytes::new(),
+        });
+    }
+
+    /// Says which state a run that succeeded was for. Said before [`Input::Exited`] of that run.
+    pub fn succeeded(&mut self, state: Fingerprint) {
+        self.done = Some(state);
     }
 
     /// Says what happened at `now`, on any clock that does not go back. Appends what is to be done to `effects`.
@@ -156,14 +193,14 @@ impl Machine {
             ignore(Ignored::Retired);
             return None;
         }
-        let load = std::mem::take(&mut self.loading) && self.policy.run_on_load && observation.exists();
+        let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
         let before = self.seen.replace(observation.version);
         if before == Some(observation.version) && !load {
             return None;
         }
         if !observation.exists() {
             self.handled = Handled::Absent;
-            if before.is_none() {
+            if before.is_none() && !load {
                 ignore(Ignored::Absent);
                 return None;
             }
@@ -175,9 +212,12 @@ impl Machine {
                 }
                 return None;
             }
-        } else if before.is_none() && !self.policy.run_on_load {
+        } else if before.is_none() && !load {
             self.handled = Handled::of(&observation);
-            ignore(Ignored::NotOnLoad);
+            ignore(match self.policy.run_on_load {
+                RunOnLoad::IfChanged => Ignored::Unchanged,
+                RunOnLoad::Always | RunOnLoad::Never => Ignored::NotOnLoad,
+            });
             return None;
         } else if self.policy.refuse_empty && is_empty(&observation) {
             ignore(Ignored::Empty);
@@ -188,13 +228,26 @@ impl Machine {
             ignore(Ignored::Running);
             return None;
         }
-        let event = if load {
+        let event = if load && observation.exists() {
             Event::Load
         } else {
             self.event(before, &observation)
         };
         self.notify(effects);
         Some((event, self.hold(now, load, event, observation, effects)))
+    }
+
+    /// Whether the state found at load is run for. That a node is absent is news only if its presence was the last that was handled.
+    fn runs_at_load(&self, observation: &Observation) -> bool {
+        let is_new = || self.done != Some(Position::of(observation).fingerprint());
+        match (self.policy.run_on_load, observation.exists()) {
+            (RunOnLoad::Never, _) => false,
+            (RunOnLoad::Always, true) => true,
+            (RunOnLoad::IfChanged, true) => is_new(),
+            (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {
+                self.policy.on_delete && self.done.is_some() && is_new()
+            }
+        }
     }
 
     /// What happened to the node since it was last handled.
@@ -309,6 +362,7 @@ impl Machine {
                 id: run,
                 terminated: false,
                 former: false,
+                found_for: None,
                 paths: match (self.policy.run_mode, observation.version) {
                     (RunMode::Restart, Version::Tree { .. }) => observation.stdin.clone(),
                     _ => Bytes::new(),
@@ -324,7 +378,8 @@ impl Machine {
 
     /// Terminates what runs, for the waiting update; each run once.
     fn terminate(&mut self, effects: &mut Vec<Effect>) {
-        for run in self.running.iter_mut().filter(|run| !run.terminated) {
+        let next = self.waiting.front().map(|update| update.observation.version);
+        for run in self.running.iter_mut().filter(|run| run.is_outdated_by(next)) {
             run.terminated = true;
             effects.push(Effect::Terminate { run: run.id });
             let paths = std::mem::take(&mut run.paths);
@@ -385,7 +440,9 @@ impl Machine {
     /// Sets the daemon's timer to when time alone will make a difference, and gives back memory that is not needed now.
     fn set_timer(&mut self, effects: &mut Vec<Effect>) {
         let blocked = self.running.len() >= self.places();
-        let restart = self.policy.run_mode == RunMode::Restart && self.running.iter().any(|run| !run.terminated);
+        let next = self.waiting.front().map(|update| update.observation.version);
+        let mut running = self.running.iter();
+        let restart = self.policy.run_mode == RunMode::Restart && running.any(|run| run.is_outdated_by(next));
         let at = self.next_start().filter(|_| !blocked || restart);
         if at != self.timer {
             self.timer = at;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::{Decision, Dropped, Effect, Ignored, Input, Machine, RunIds, Start, State};
 use super::model::ungated;
 use super::{data, tree};
-use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, Version};
+use crate::model::{Event, Observation, OnFailure, Policy, RunId, RunMode, RunOnLoad, Version};
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -309,7 +309,7 @@ proptest! {
             RunMode::Discard => RunMode::Queue,
             other => other,
         };
-        let mut life = Life::new(Policy { run_mode, run_on_load: true, ..policy });
+        let mut life = Life::new(Policy { run_mode, run_on_load: RunOnLoad::Always, ..policy });
         for op in ops {
             match op {
                 Op::Set { .. } | Op::Delete => {

@@ -2,6 +2,7 @@
 
 mod life;
 mod model;
+mod restored;
 mod rules;
 mod script;
 mod times;
