@@ -72,6 +72,7 @@ impl Bench {
             env,
             process,
             stdin,
+            version: None,
             capture: false,
         });
         run

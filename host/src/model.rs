@@ -419,6 +419,11 @@ impl Watch {
             && self.policy == other.policy
             && self.process == other.process
     }
+
+    /// Whether it watches the same of the same node as `other`.
+    pub fn looks_at_same(&self, other: &Watch) -> bool {
+        self.znode == other.znode && self.watch_type == other.watch_type
+    }
 }
 
 /// What tells one state of a watched node from another. Compared for equality only: after a server lost its data, or a node was

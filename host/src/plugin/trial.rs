@@ -229,6 +229,7 @@ impl Bench {
             env: environment::environment(watch, &start),
             process: Arc::clone(&watch.process),
             stdin: start.observation.stdin,
+            version: None,
             capture: false,
         });
         let mut interrupted = false;
