@@ -1,5 +1,6 @@
 //! Moving a damaged database out of the way, so that somebody can look at it and the daemon can begin a new one.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,10 @@ const BESIDE: [&str; 2] = ["-wal", "-shm"];
 /// Renames `DIR/state.db` and what belongs to it to `state.db.corrupt-SECONDS`, and removes the oldest of such. Returns the new name.
 pub(super) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
     let from = dir.join(FILE);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut seconds = since.as_secs();
-    while fs::symlink_metadata(corrupt(dir, seconds)).is_ok() {
-        seconds += 1;
-    }
+    let mut old = all(dir)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // By its name each is newer than those before, whatever the clock says.
+    let seconds = now.as_secs().max(old.last().map_or(0, |last| last.saturating_add(1)));
     let to = corrupt(dir, seconds);
     fs::rename(&from, &to)?;
     for suffix in BESIDE {
@@ -29,19 +29,7 @@ pub(super) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    let mut old: Vec<u64> = fs::read_dir(dir)?
-        .flatten()
-        .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_prefix(FILE)?
-                .strip_prefix(".corrupt-")?
-                .parse()
-                .ok()
-        })
-        .collect();
-    old.sort_unstable();
+    old.push(seconds);
     for seconds in old.iter().rev().skip(KEPT) {
         let path = corrupt(dir, *seconds);
         for file in [with(&path, BESIDE[0]), with(&path, BESIDE[1]), path] {
@@ -50,6 +38,18 @@ pub(super) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(to)
+}
+
+/// The times in the names of those that there are, in order.
+fn all(dir: &Path) -> io::Result<Vec<u64>> {
+    let names = fs::read_dir(dir)?.flatten().map(|entry| entry.file_name());
+    let time = |name: &OsString| {
+        let time = name.to_str()?.strip_prefix(FILE)?.strip_prefix(".corrupt-")?;
+        time.parse().ok()
+    };
+    let mut all: Vec<u64> = names.filter_map(|name| time(&name)).collect();
+    all.sort_unstable();
+    Ok(all)
 }
 
 fn corrupt(dir: &Path, seconds: u64) -> PathBuf {

@@ -290,12 +290,14 @@ fn forget_oldest(connection: &Connection, kept: &mut Kept, limits: Limits) -> ru
         kept.remove_all(all.collect::<Result<Vec<_>, _>>()?);
     }
     if kept.bytes > slack(limits.bytes) {
-        // How large they are is known once they are gone.
-        for _ in 0..MOST_FORGOTTEN / 64 {
-            if kept.bytes <= limits.bytes || kept.runs == 0 {
+        // How large the oldest are is known once they are gone: as many as there are to forget on average, again and again.
+        for _ in 0..16 {
+            let excess = kept.bytes.saturating_sub(limits.bytes);
+            let average = (kept.bytes / kept.runs.max(1)).max(1);
+            if excess == 0 || kept.runs == 0 {
                 break;
             }
-            let all = delete.query_map([64], forgotten)?;
+            let all = delete.query_map([(excess / average).clamp(1, MOST_FORGOTTEN).cast_signed()], forgotten)?;
             kept.remove_all(all.collect::<Result<Vec<_>, _>>()?);
         }
     }

@@ -87,7 +87,7 @@ fn a_place_is_used_again_but_not_after_its_launcher_died() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::claim(dir.path()).unwrap();
     let mut slots = Slots::new(Some(&journal));
-    let mut enter = |slots: &mut Slots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
+    let enter = |slots: &mut Slots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
     assert_eq!([enter(&mut slots, 1), enter(&mut slots, 2)], [0, 1]);
     slots.leave(RunId(1));
     assert_eq!(enter(&mut slots, 3), 0);
