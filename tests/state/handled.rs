@@ -11,7 +11,9 @@ use crate::support::zookeeper::ZooKeeperServer;
 const ARMED: &str = "watch armed";
 
 fn logging(fields: &str) -> String {
-    format!("RegisterWatch('/n', Exec('read d; echo $TWITCHER_EVENT $d >> OUT/log; [ \"$d\" != bad ]'), name='n', {fields})")
+    format!(
+        "RegisterWatch('/n', Exec('read d; echo $TWITCHER_EVENT $d >> OUT/log; [ \"$d\" != bad ]'), name='n', {fields})"
+    )
 }
 
 #[test]
@@ -24,7 +26,10 @@ fn if_changed_runs_only_what_has_not_succeeded_yet() {
     // Gracefully, so that all is written.
     daemon.stop();
     let daemon = site.start();
-    daemon.wait("unchanged", message("n", "update ignored: it has not changed since the last success"));
+    daemon.wait(
+        "unchanged",
+        message("n", "update ignored: it has not changed since the last success"),
+    );
     assert_eq!(site.lines("out/log"), ["load one"]);
     daemon.stop();
     // Changed while nobody watched.
@@ -40,7 +45,10 @@ fn if_changed_runs_only_what_has_not_succeeded_yet() {
     until_stored(&site, "SELECT count(*) = 4 FROM run");
     daemon.crash();
     let daemon = site.start();
-    daemon.wait("unchanged", message("n", "update ignored: it has not changed since the last success"));
+    daemon.wait(
+        "unchanged",
+        message("n", "update ignored: it has not changed since the last success"),
+    );
     daemon.stop();
     assert_eq!(site.lines("out/log"), ["load one", "load bad", "load bad", "data two"]);
 }
@@ -58,21 +66,25 @@ for kind in [WATCH_CHILDREN, WATCH_TREE]:
     );
     let both = ["WATCH_CHILDREN", "WATCH_TREE"];
     let daemon = site.start();
-    both.map(|name| daemon.wait_runs(name, 1));
+    both.iter().for_each(|name| drop(daemon.wait_runs(name, 1)));
     daemon.stop();
     let daemon = site.start();
-    both.map(|name| daemon.wait("unchanged", message(name, "update ignored: it has not changed")));
+    both.iter()
+        .for_each(|name| drop(daemon.wait("unchanged", message(name, "update ignored: it has not changed"))));
     daemon.stop();
     assert_eq!(site.lines("out/log").len(), 2);
     // Another child's data is a change of the subtree, but not of the children.
     site.set("/hosts/a", "2");
     let daemon = site.start();
     daemon.wait_runs("WATCH_TREE", 1);
-    daemon.wait("unchanged", message("WATCH_CHILDREN", "update ignored: it has not changed"));
+    daemon.wait(
+        "unchanged",
+        message("WATCH_CHILDREN", "update ignored: it has not changed"),
+    );
     daemon.stop();
     site.set("/hosts/b", "1");
     let daemon = site.start();
-    both.map(|name| daemon.wait_runs(name, 1));
+    both.iter().for_each(|name| drop(daemon.wait_runs(name, 1)));
     daemon.stop();
     assert_eq!(site.lines("out/log").len(), 5);
 }
@@ -84,7 +96,10 @@ fn an_ensemble_that_was_made_anew_is_another_one() {
     site.config("a.twc", &logging("run_on_load=IF_CHANGED"));
     // The same sessions, the same transactions, the same numbers: only the contents tell.
     let fill = |server: &ZooKeeperServer, data: &'static str| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let client = zookeeper_client::Client::connect(&server.address()).await.unwrap();
             let options = zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_all());
@@ -101,7 +116,11 @@ fn an_ensemble_that_was_made_anew_is_another_one() {
     daemon.stop();
     server.wipe();
     server.restart();
-    assert_eq!(fill(&server, "two\n"), first, "the new ensemble is at the same transaction");
+    assert_eq!(
+        fill(&server, "two\n"),
+        first,
+        "the new ensemble is at the same transaction"
+    );
     let daemon = start(&server);
     daemon.wait_runs("n", 1);
     daemon.stop();
@@ -135,7 +154,9 @@ fn a_removed_watch_that_comes_back_is_known() {
     let daemon = site.start();
     daemon.wait_runs("n", 1);
     fs::remove_file(site.path("conf/a.twc")).unwrap();
-    daemon.wait("removed", |line| line["message"] == "configuration loaded" && line["removed"] == 1);
+    daemon.wait("removed", |line| {
+        line["message"] == "configuration loaded" && line["removed"] == 1
+    });
     site.config("a.twc", &logging("run_on_load=IF_CHANGED"));
     daemon.wait("unchanged", message("n", "update ignored: it has not changed"));
 }
@@ -155,7 +176,10 @@ fn a_parked_watch_stays_parked_until_it_is_resumed_or_defined_anew() {
     assert_eq!(site.lines("out/log"), ["load bad"]);
     // Resumed, it is not parked by the next daemon.
     site.set("/n", "good\n");
-    daemon.wait("it waits", message("n", "update queued (load): the watch is parked, replacing"));
+    daemon.wait(
+        "it waits",
+        message("n", "update queued (load): the watch is parked, replacing"),
+    );
     daemon.signal(Signal::SIGHUP);
     daemon.wait_runs("n", 1);
     site.set("/n", "bad\n");
