@@ -1,6 +1,7 @@
 //! `kill -9` of the daemon, of its launcher, of both, at random moments, from the first instant of their lives on: no two actions of a
 //! watch overlap, and the last state is run for.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn no_two_at_once_and_the_last_state_is_run_for_whatever_is_killed_when() {
     }
     site.config("a.twc", &config);
     let names: Vec<&str> = WATCHES.iter().map(|(name, _, _)| *name).chain(["function"]).collect();
-    let mut written = 0;
+    let (mut written, mut said) = (0, String::new());
     let mut write = |random: &mut fastrand::Rng| {
         written += 1;
         site.set(
@@ -59,6 +60,7 @@ fn no_two_at_once_and_the_last_state_is_run_for_whatever_is_killed_when() {
     };
     for _ in 0..kills {
         let mut daemon = site.spawn(Path::new(PROGRAM));
+        writeln!(said, "daemon {}", daemon.pid()).unwrap();
         for _ in 0..random.u32(1..5) {
             write(&mut random);
             // Not to wait for anything: to be at another moment.
@@ -75,11 +77,12 @@ fn no_two_at_once_and_the_last_state_is_run_for_whatever_is_killed_when() {
         if let Some(launcher) = launcher.filter(|_| !daemon_first) {
             kill_9(launcher);
         }
+        said.push_str(&daemon.text());
         daemon.crash();
         if let Some(launcher) = launcher {
             kill_9(launcher);
         }
-        assert_eq!(site.read("out/overlaps"), "");
+        assert_eq!(site.read("out/overlaps"), "", "{said}");
     }
     for name in &names {
         site.set(&format!("/{name}"), "last");

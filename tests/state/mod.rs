@@ -20,12 +20,17 @@ fn said(daemon: &Daemon, text: &str) -> Value {
     daemon.wait(text, |line| line["message"].as_str().is_some_and(|m| m.contains(text)))
 }
 
-/// The launcher of a daemon.
+/// The launcher of a daemon. A function runs under the same name; but only the launcher keeps the journal of runs open.
 fn launcher(daemon: Pid) -> Option<Pid> {
-    let is_launcher = |pid: &Pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("twitcher-launch"))
+    let has_journal = |pid: &Pid| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        files.any(|file| file.file_name().is_some_and(|name| name == "runs"))
     };
-    children(daemon).into_iter().find(is_launcher)
+    children(daemon).into_iter().find(has_journal)
 }
 
 /// `kill -9`, of a process that may be gone.

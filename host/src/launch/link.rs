@@ -62,7 +62,11 @@ impl Launcher {
             .current_dir("/")
             .stdin(theirs)
             .spawn()?;
-        send_setup(ours.as_fd(), journal.as_ref().map(|journal| journal.fd()))?;
+        match send_setup(ours.as_fd(), journal.as_ref().map(|journal| journal.fd())) {
+            // It died already; whoever watches it will notice.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            result => result?,
+        }
         Ok(Self {
             program,
             arguments,
