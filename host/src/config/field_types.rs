@@ -73,8 +73,10 @@ impl FromValue for RunOnLoad {
             Value::Bool(true) => Ok(RunOnLoad::Always),
             Value::Bool(false) => Ok(RunOnLoad::Never),
             Value::Str(text) if text == IF_CHANGED => Ok(RunOnLoad::IfChanged),
-            Value::Str(text) => Err(Mismatch::expected("true, false or IF_CHANGED", quoted(text))
-                .hint(did_you_mean(text, [IF_CHANGED].into_iter()))),
+            Value::Str(text) => {
+                Err(Mismatch::expected("true, false or IF_CHANGED", quoted(text))
+                    .hint(did_you_mean(text, [IF_CHANGED])))
+            }
             other => Err(Mismatch::expected("true, false or IF_CHANGED", other)),
         }
     }
