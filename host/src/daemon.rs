@@ -11,7 +11,6 @@ mod survivors;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -24,18 +23,17 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::watcher::Watcher;
-use crate::environment;
-use crate::launch::{self, Control, Found, Invocation, JournalError, Launcher, Launches, Report, RunEvent};
+use crate::launch::{self, Control, Found, JournalError, Launcher, Launches, Report, RunEvent};
 use crate::model::{Observation, RunId, Version, WatchId};
 use crate::observe::Log;
 use crate::sandbox::channel::Reason;
-use crate::scheduler::{Decision, Effect, Input, RunIds, Start};
+use crate::scheduler::{Decision, Effect, Input, RunIds};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 use crate::state::{self, Parked, State};
 
-use registry::{Entry, Registry};
+use registry::Registry;
 use reload::Loader;
-use runs::{Running, definition};
+use runs::{Running, definition, invocation};
 use said::{is_change, log_decision, log_end};
 use survivors::Survivors;
 
@@ -322,7 +320,7 @@ impl Daemon {
             match effect {
                 Effect::Start(start) => {
                     self.runs.insert(start.run, Running::new(id, watch, &start));
-                    self.launches.launch(invocation(entry, start));
+                    self.launches.launch(invocation(watch, start));
                 }
                 Effect::Notify { run, signal } => match Signal::try_from(signal) {
                     Ok(signal) => {
@@ -489,19 +487,5 @@ impl Daemon {
         self.state.close();
         info!("stopped");
         ended
-    }
-}
-
-fn invocation(entry: &Entry, start: Start) -> Invocation {
-    let watch = &entry.watch;
-    Invocation {
-        run: start.run,
-        watch: watch.name.clone(),
-        task: environment::task(watch, &start),
-        env: environment::environment(watch, &start),
-        process: Arc::clone(&watch.process),
-        version: Some(start.observation.version),
-        stdin: start.observation.stdin,
-        capture: false,
     }
 }

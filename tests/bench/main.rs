@@ -44,7 +44,7 @@ fn main() {
         runtime.block_on(many::measure(&mut table));
     }
     if wanted("state") {
-        state::measure(&mut table);
+        runtime.block_on(state::measure(&mut table));
     }
     println!("\n{}", table.0);
 }

@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 use twitcher::model::{
     Action, Event, Origin, Policy, Position, ProcessSettings, RunId, Stat, Version, Watch, WatchType, ZnodePath,
 };
 use twitcher::state::{About, Ended, Handled, History, Limits, State};
+use zookeeper_client::{Acls, Client, CreateMode};
 
+use crate::peer::Peer;
+use crate::reacting::Actions;
+use crate::support::zookeeper::ZooKeeperServer;
 use crate::{Table, median, ms, ratio};
 
 const ROUNDS: usize = 600;
@@ -23,76 +26,55 @@ const HISTORY: u64 = 1_000_000;
 const WATCHES: usize = 10_000;
 const RUNNING: usize = 100;
 
-pub fn measure(table: &mut Table) {
-    latency(table);
+pub async fn measure(table: &mut Table) {
+    latency(table).await;
     history(table);
     recovery(table);
 }
 
-/// Two daemons in turns, on trees in memory. That of one cannot use its state directory.
-fn latency(table: &mut Table) {
+/// Two daemons in turns. One of them cannot use its state directory.
+async fn latency(table: &mut Table) {
+    let server = ZooKeeperServer::start();
+    let servers = server.address();
+    let writer = Client::connect(&servers).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let refused = dir.path().join("refused");
     fs::write(&refused, "not a directory").unwrap();
     let kept = dir.path().join("kept");
-    let mut with = Reacting::start(&dir.path().join("with"), &kept);
-    let mut without = Reacting::start(&dir.path().join("without"), &refused);
-    let (mut kept_times, mut lost_times) = (Vec::new(), Vec::new());
+    let mut daemons = Vec::new();
+    for (name, state) in [("with", &kept), ("without", &refused)] {
+        let path = format!("/{name}");
+        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        writer.create(&path, b"start", &options).await.unwrap();
+        let mut actions = Actions::new(dir.path().join(format!("by-{name}")));
+        let conf = dir.path().join(format!("conf-{name}"));
+        fs::create_dir(&conf).unwrap();
+        fs::write(
+            conf.join("a.twc"),
+            format!("RegisterWatch({path:?}, Exec({:?}))\n", actions.program),
+        )
+        .unwrap();
+        let log = dir.path().join(format!("log-{name}"));
+        let daemon = Peer::quiet_twitcher_in(&servers, &conf, &log, state);
+        actions.end_of(b"start").await;
+        daemons.push((path, actions, Vec::new(), daemon));
+    }
     for round in 0..ROUNDS + WARM_UP {
         // Whoever comes first finds the processor as the other has left it.
-        if round % 2 == 0 {
-            kept_times.push(with.react(round));
-            lost_times.push(without.react(round));
-        } else {
-            lost_times.push(without.react(round));
-            kept_times.push(with.react(round));
+        daemons.reverse();
+        for (path, actions, times, _) in &mut daemons {
+            let data = round.to_string().into_bytes();
+            let begin = Instant::now();
+            writer.set_data(path, &data, None).await.unwrap();
+            times.push(actions.end_of(&data).await - begin);
         }
     }
+    daemons.sort_by(|a, b| a.0.cmp(&b.0));
     let runs = History::in_dir(&kept).newest(10_000).unwrap().len();
     assert!(runs > ROUNDS / 2, "only {runs} runs were kept");
-    let [kept, lost] = [kept_times, lost_times].map(|times| median(times[WARM_UP..].to_vec()));
-    table.row("change of a file → its action has exited, no state", ms(lost), "1");
+    let [kept, lost] = [&daemons[0], &daemons[1]].map(|(_, _, times, _)| median(times[WARM_UP..].to_vec()));
+    table.row("`set_data` → the action has exited, without state", ms(lost), "1");
     table.row("the same with state", ms(kept), ratio(kept, lost));
-}
-
-/// A daemon on a directory, and the pipe by which its action tells of its end.
-struct Reacting {
-    daemon: Child,
-    file: PathBuf,
-    pipe: PathBuf,
-}
-
-impl Reacting {
-    fn start(dir: &Path, state: &Path) -> Self {
-        let (tree, conf, pipe) = (dir.join("tree"), dir.join("conf"), dir.join("pipe"));
-        fs::create_dir_all(&tree).unwrap();
-        fs::create_dir_all(&conf).unwrap();
-        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-        let file = tree.join("n");
-        fs::write(&file, "start").unwrap();
-        let action = ["/bin/dd", "status=none", &format!("of={}", pipe.display())].map(str::to_owned);
-        fs::write(conf.join("a.twc"), format!("RegisterWatch('/n', Exec({action:?}))\n")).unwrap();
-        let daemon = daemon(&tree, &conf, state).spawn().unwrap();
-        assert_eq!(fs::read(&pipe).unwrap(), b"start");
-        Self { daemon, file, pipe }
-    }
-
-    fn react(&mut self, round: usize) -> Duration {
-        let (draft, data) = (self.file.with_file_name(".draft"), round.to_string());
-        fs::write(&draft, &data).unwrap();
-        let begin = Instant::now();
-        fs::rename(&draft, &self.file).unwrap();
-        // Opening waits for the action, reading for its end.
-        assert_eq!(fs::read(&self.pipe).unwrap(), data.as_bytes());
-        begin.elapsed()
-    }
-}
-
-impl Drop for Reacting {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
 }
 
 fn daemon(tree: &Path, conf: &Path, state: &Path) -> Command {

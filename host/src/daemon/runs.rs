@@ -1,11 +1,12 @@
-//! What the daemon knows of the runs that go on, and what of it is remembered when they end.
+//! What the daemon knows of the runs that it launches, and what of it is remembered when they end.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::launch::{Found, Report};
+use crate::environment;
+use crate::launch::{Found, Invocation, Report};
 use crate::model::{Event, Observation, Position, RunId, Stat, Version, Watch, WatchId};
 use crate::scheduler::Start;
 use crate::state::{About, Ended, Handled};
@@ -116,6 +117,20 @@ impl Running {
             output_bytes: report.output_bytes as u64,
             output_tail: report.output_tail,
         }
+    }
+}
+
+/// What is launched for a start.
+pub fn invocation(watch: &Watch, start: Start) -> Invocation {
+    Invocation {
+        run: start.run,
+        watch: watch.name.clone(),
+        task: environment::task(watch, &start),
+        env: environment::environment(watch, &start),
+        process: Arc::clone(&watch.process),
+        version: Some(start.observation.version),
+        stdin: start.observation.stdin,
+        capture: false,
     }
 }
 
