@@ -611,6 +611,8 @@ fn the_log_file_is_opened_anew_on_sighup() {
         .arg(site.path("tree"))
         .arg("--config")
         .arg(site.path("conf"))
+        .arg("--state-dir")
+        .arg(site.path("state"))
         .arg("--logfile")
         .arg(&log)
         .spawn()
@@ -643,6 +645,8 @@ fn it_goes_into_the_background_with_a_locked_pid_file() {
         command
             .arg("--pidfile")
             .arg(site.path("pid"))
+            .arg("--state-dir")
+            .arg(site.path("state"))
             .arg("--logfile")
             .arg(site.path("log"));
         command.output().unwrap()

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
-use twitcher::launch::{Control, Invocation, Launcher, Launches, Report, RunEvent, wire::Task};
+use twitcher::launch::{Control, Invocation, Journal, Launcher, Launches, Report, RunEvent, wire::Task};
 use twitcher::model::{Identity, Limit, Outcome, ProcessSettings, Resource, RunId};
 use twitcher::sandbox::channel::Reason;
 
@@ -45,7 +45,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
+        Self::with(None)
+    }
+
+    fn with(journal: Option<Journal>) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_twitcher"));
+        let launcher = Launcher::spawn_with(program, &["launcher"], journal).unwrap();
         let pid = launcher.pid();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         Self {
@@ -72,6 +77,7 @@ impl Bench {
             env,
             process,
             stdin,
+            version: None,
             capture: false,
         });
         run
@@ -625,4 +631,75 @@ fn a_program_that_cannot_be_loaded_holds_up_only_itself() {
         stuck.into_iter().for_each(Stuck::release);
         bench.all_end(waiting, Outcome::Exited(0)).await;
     });
+}
+
+/// What is found here nobody else has written down: the daemon's own notes come later, and may never come.
+#[test]
+fn a_process_is_in_the_journal_before_it_does_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(found, []);
+    let mut runs = Vec::new();
+    alone(async {
+        let mut bench = Bench::with(Some(journal));
+        // Of one that shares the launcher's memory, and one that does not.
+        for _ in 0..2 {
+            runs.push(bench.sh(&format!("echo $$ >> {}; exec sleep 1000", mark.display())));
+        }
+        runs.push(bench.sh("true"));
+        let has_ended = |event: &RunEvent| matches!(event, RunEvent::Ended { .. });
+        while !bench.events.recv().await.is_some_and(|event| has_ended(&event)) {}
+        while std::fs::read_to_string(&mark).unwrap_or_default().lines().count() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    // Everything of this daemon is gone but what it had started; the next one waits for the launcher.
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    let pids = std::fs::read_to_string(&mark).unwrap();
+    let mut pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
+    let mut told: Vec<_> = found.iter().map(|found| found.process.pid()).collect();
+    pids.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, pids);
+    assert!(
+        found
+            .iter()
+            .all(|found| runs[..2].contains(&found.run) && found.watch == "test")
+    );
+    for pid in pids {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        nix::sys::wait::waitpid(Pid::from_raw(pid), None).unwrap();
+    }
+    drop(journal);
+    let (_journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(found, []);
+}
+
+/// Requests that wait for a launcher when its daemon dies: whoever still reads them must not carry them out.
+#[test]
+fn what_a_dead_daemon_asked_for_is_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    let mark = dir.path().join("mark");
+    let mut launcher = 0;
+    alone(async {
+        let mut bench = Bench::with(Some(journal));
+        let pid = Pid::from_raw(bench.launcher as i32);
+        launcher = bench.launcher;
+        bench.sh("true");
+        while !matches!(bench.events.recv().await, Some(RunEvent::Ended { .. })) {}
+        kill(pid, Signal::SIGSTOP).unwrap();
+        for _ in 0..3 {
+            bench.sh(&format!("echo started >> {}", mark.display()));
+        }
+        // They are sent as soon as the service has its turn.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    });
+    kill(Pid::from_raw(launcher as i32), Signal::SIGCONT).unwrap();
+    let (_journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(found, []);
+    assert!(!mark.exists(), "started although nobody follows it");
 }

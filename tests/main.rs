@@ -9,6 +9,7 @@ mod config;
 mod daemon;
 mod ensemble;
 mod retry;
+mod state;
 mod support;
 mod tree;
 mod tree_znodes;

@@ -96,6 +96,7 @@ impl Broker {
             env: asker.env,
             process: process.into(),
             stdin: Bytes::from(stdin),
+            version: None,
             capture: true,
         });
         let waiting = Waiting {

@@ -26,7 +26,7 @@ Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
   1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed
   2  the command line cannot be understood
-  3  `run` cannot start: no such configuration path, pid file locked, log file not writable, ...
+  3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout";
 
 /// Runs an action when a znode in ZooKeeper changes
@@ -214,7 +214,7 @@ pub struct Run {
         help_heading = "Configuration"
     )]
     pub config: Vec<PathBuf>,
-    /// Directory for state that outlives the daemon: which actions run, so that the next daemon waits for them
+    /// Directory for state that outlives the daemon: what was handled, which actions run, how runs ended. One daemon at a time uses it
     #[arg(
         long,
         value_name = "DIR",
@@ -222,6 +222,15 @@ pub struct Run {
         help_heading = "Configuration"
     )]
     pub state_dir: PathBuf,
+    /// How many runs the history keeps
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), help_heading = "Configuration")]
+    pub history_runs: u64,
+    /// How many runs of one watch the history keeps
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), help_heading = "Configuration")]
+    pub history_runs_per_watch: u64,
+    /// How much space the history may take, output of actions included, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Configuration")]
+    pub history_size: u64,
     /// Unix socket for the control interface (reserved: nothing listens on it in this version)
     #[arg(
         long,

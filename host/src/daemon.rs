@@ -5,11 +5,12 @@
 
 mod registry;
 mod reload;
+mod runs;
+mod said;
 mod survivors;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -18,20 +19,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::watcher::Watcher;
-use crate::environment;
-use crate::launch::{self, Control, Invocation, Launcher, Launches, Report, RunEvent};
-use crate::model::{Event, Observation, RunId, Version, WatchId};
+use crate::launch::{self, Control, Found, JournalError, Launcher, Launches, Report, RunEvent};
+use crate::model::{Observation, RunId, Version, WatchId};
 use crate::observe::Log;
 use crate::sandbox::channel::Reason;
-use crate::scheduler::{Admission, Decision, Effect, Ending, Ignored, Input, RunIds, Start};
+use crate::scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
+use crate::state::{self, Parked, State};
 
-use registry::{Entry, Registry};
+use registry::Registry;
 use reload::Loader;
+use runs::{Running, definition, invocation};
+use said::{is_change, log_decision, log_end};
 use survivors::Survivors;
 
 /// How long files must be quiet before the configuration is loaded again.
@@ -55,8 +58,12 @@ pub struct Options {
     pub program: PathBuf,
     /// What is watched.
     pub source: SourceOptions,
-    /// Where it is kept which actions run.
+    /// Where it is kept what the next daemon must know.
     pub state_dir: PathBuf,
+    /// How much of what ran is kept there.
+    pub history: state::Limits,
+    /// The runs of the last daemon that the journal has; or why there is no journal.
+    pub found: Result<Vec<Found>, JournalError>,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
     /// Most actions that may run at once. Commands that components have run come on top, at most one for each action.
@@ -93,7 +100,12 @@ pub enum Ended {
 }
 
 /// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
-pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
+pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
+    let found = std::mem::replace(&mut options.found, Ok(Vec::new())).unwrap_or_else(|error| {
+        error!("{error}; the daemon goes on, but neither is a second one kept out, nor does the next one find every running action");
+        Vec::new()
+    });
+    let (state, left_behind) = State::open(&options.state_dir, options.history, found);
     let (launches, runs) = Launches::start(launcher, options.max_processes)?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
@@ -106,7 +118,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
     let source = options.source.spawn()?;
     let daemon = Daemon {
         clock: Instant::now(),
-        ids: RunIds::new(started.as_millis() as u64).seeded(fastrand::u64(..)),
+        ids: RunIds::after(left_behind.newest, started.as_millis() as u64).seeded(fastrand::u64(..)),
         admission: Admission::new(options.max_running),
         registry: Registry::default(),
         runs: HashMap::new(),
@@ -114,7 +126,8 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
         source,
         log,
         loader,
-        survivors: Survivors::find(&options.state_dir),
+        survivors: Survivors::new(left_behind.runs),
+        state,
         broker: Broker::default(),
         options,
     };
@@ -127,13 +140,13 @@ struct Daemon {
     /// Who may start.
     admission: Admission,
     registry: Registry,
-    /// Which watch a run belongs to, and why it runs.
-    runs: HashMap<RunId, (WatchId, Event)>,
+    runs: HashMap<RunId, Running>,
     launches: Launches,
     source: Source,
     log: Log,
     loader: Loader,
     survivors: Survivors,
+    state: State,
     broker: Broker,
     options: Options,
 }
@@ -156,7 +169,7 @@ impl Daemon {
                 Some(event) = runs.recv() => self.on_run(event),
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
-                watch = self.survivors.ended() => self.on_survivor_ended(&watch),
+                run = self.survivors.ended() => self.on_survivor_ended(run),
                 () = watcher.changed() => self.loader.request(),
                 _ = hangup.recv() => {
                     info!("SIGHUP: loading the configuration again");
@@ -241,10 +254,12 @@ impl Daemon {
         match event {
             RunEvent::Started { run, pid } => {
                 if let Some(watch) = self.broker.watch_of(run) {
-                    self.survivors.note_start(run, watch, pid);
-                } else if let Some((entry, event)) = self.run_of(run) {
-                    self.survivors.note_start(run, &entry.watch.name, pid);
-                    info!(watch = &*entry.watch.name, run_id = %run, %event, pid, "run started");
+                    self.state.started(run, watch, pid, state::About::command());
+                } else if let Some(running) = self.runs.get_mut(&run) {
+                    let (about, watch) = (running.process_started(), &running.watch.name);
+                    self.state.started(run, watch, pid, about);
+                    let event = running.event.map(tracing::field::display);
+                    info!(watch = &**watch, run_id = %run, event, pid, "run started");
                 }
             }
             RunEvent::Asked {
@@ -257,27 +272,36 @@ impl Daemon {
                     .asked(asker, question, answer, run, &self.launches, &self.source.znodes);
             }
             RunEvent::Ended { run, mut report } => {
-                self.survivors.note_end(run);
                 if self.broker.ended(run, &mut report) {
+                    self.state.forget(run);
                     return;
                 }
                 self.broker.parent_ended(run, &self.launches);
-                if let Some((entry, _)) = self.run_of(run) {
-                    log_end(entry, run, &report);
-                }
-                if let Some((id, _)) = self.runs.remove(&run) {
-                    let ending = Ending::from(&report.outcome);
-                    self.advance(id, Input::Exited { run, ending });
-                    self.registry.forget_if_finished(id);
-                }
+                self.on_ended(run, report);
             }
             RunEvent::LauncherReplaced { .. } => {}
         }
     }
 
-    fn run_of(&self, run: RunId) -> Option<(&Entry, Event)> {
-        let (id, event) = self.runs.get(&run)?;
-        Some((self.registry.get(*id)?, *event))
+    fn on_ended(&mut self, run: RunId, report: Report) {
+        let Some(mut running) = self.runs.remove(&run) else {
+            return;
+        };
+        log_end(&running.watch, run, &report);
+        let ending = Ending::from(&report.outcome);
+        if report.outcome.is_success()
+            && let Some(handled) = running.handled(run)
+        {
+            self.state.handled(&running.watch, handled);
+            if let Some(entry) = self.registry.get_mut(running.id)
+                && entry.watch.looks_at_same(&running.watch)
+            {
+                entry.machine.succeeded(handled.position.fingerprint());
+            }
+        }
+        self.state.ended(running.ended(run, report));
+        self.advance(running.id, Input::Exited { run, ending });
+        self.registry.forget_if_finished(running.id);
     }
 
     fn advance(&mut self, id: WatchId, input: Input) {
@@ -311,8 +335,8 @@ impl Daemon {
             let watch = &entry.watch;
             match effect {
                 Effect::Start(start) => {
-                    self.runs.insert(start.run, (id, start.event));
-                    self.launches.launch(invocation(entry, start));
+                    self.runs.insert(start.run, Running::new(id, watch, &start));
+                    self.launches.launch(invocation(watch, start));
                 }
                 Effect::Notify { run, signal } => match Signal::try_from(signal) {
                     Ok(signal) => {
@@ -323,13 +347,25 @@ impl Daemon {
                 },
                 Effect::Terminate { run } => {
                     info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
-                    self.launches.control(run, Control::Terminate(Reason::Superseded));
+                    if !self.survivors.terminate(run) {
+                        self.launches.control(run, Control::Terminate(Reason::Superseded));
+                    }
                 }
                 Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
                 Effect::DisarmTimer => self.registry.set_timer(id, None),
-                Effect::Park { run } => warn!(watch = &*watch.name, run_id = %run,
-                    "watch parked: its action failed and on_failure is STOP; change its file or send SIGHUP to go on"),
-                Effect::Record(decision) => log_decision(entry, decision),
+                Effect::Park { run } => {
+                    warn!(watch = &*watch.name, run_id = %run,
+                        "watch parked: its action failed and on_failure is STOP; change its file or send SIGHUP to go on");
+                    let why = format!("run {run} failed and on_failure is STOP");
+                    let (definition, at) = (definition(watch), SystemTime::now());
+                    self.state.parked(watch, Some(Parked { definition, why, at }));
+                }
+                Effect::Record(decision) => {
+                    log_decision(entry, decision);
+                    if decision == Decision::Resumed {
+                        self.state.parked(watch, None);
+                    }
+                }
             }
         }
     }
@@ -338,12 +374,15 @@ impl Daemon {
         self.admission.set_limits(loaded.groups);
         let plan = self.registry.plan(loaded.watches);
         let summary = plan.summary();
+        for id in plan.added {
+            self.restore(id);
+        }
+        self.survivors.tell_unclaimed();
         for (id, input) in plan.inputs {
             self.advance(id, input);
             self.registry.forget_if_finished(id);
         }
         self.admit();
-        self.survivors.watches(|name| self.registry.named(name));
         self.tell_source(plan.change);
         info!(
             watches = self.registry.len(),
@@ -356,22 +395,48 @@ impl Daemon {
         );
     }
 
-    /// A watch whose action of a former daemon still runs is not observed before that has ended: then its state decides.
-    fn tell_source(&mut self, mut change: Change) {
-        change
-            .add
-            .retain(|subscription| !self.survivors.hold(&subscription.name));
+    /// Gives a new watch what former daemons, or this one before it was removed, knew of it and left behind.
+    fn restore(&mut self, id: WatchId) {
+        let Some(entry) = self.registry.get_mut(id) else { return };
+        let watch = &entry.watch;
+        let known = self.state.known(watch);
+        let handled = known.as_ref().and_then(|known| known.handled);
+        let parked = known.and_then(|known| known.parked);
+        let still_parked = parked.as_ref().filter(|parked| parked.definition == definition(watch));
+        if let Some(Parked { why, .. }) = still_parked {
+            warn!(
+                watch = &*watch.name,
+                why, "watch is still parked; change its file or send SIGHUP to go on"
+            );
+        } else if parked.is_some() {
+            info!(
+                watch = &*watch.name,
+                "watch was parked, but is defined anew; it goes on"
+            );
+            self.state.parked(watch, None);
+        }
+        let done = handled.map(|handled| handled.position.fingerprint());
+        entry.machine.restore(done, still_parked.is_some());
+        for found in self.survivors.claim(watch) {
+            entry.machine.adopt(found.run, found.version, &mut self.admission);
+            self.runs.insert(found.run, Running::found(id, watch, &found));
+        }
+    }
+
+    fn tell_source(&self, change: Change) {
         // The source may have ended; it is told everything when it is started anew.
         let _ = self.source.changes.send(change);
     }
 
-    fn on_survivor_ended(&mut self, watch: &str) {
-        if let Some(subscription) = self.registry.subscription(watch) {
-            self.tell_source(Change {
-                remove: Vec::new(),
-                add: vec![subscription],
-            });
-        }
+    fn on_survivor_ended(&mut self, run: RunId) {
+        self.state.vanished(run);
+        let Some(Running { id, watch, .. }) = self.runs.remove(&run) else {
+            return;
+        };
+        info!(watch = &*watch.name, run_id = %run, "the run of the last daemon has ended; how, nobody knows");
+        let ending = Ending::Failed(Cause::Terminated);
+        self.advance(id, Input::Exited { run, ending });
+        self.registry.forget_if_finished(id);
     }
 
     /// A source ends only by a defect. What is watched must not depend on that.
@@ -414,6 +479,10 @@ impl Daemon {
                     self.on_run(event);
                     continue;
                 }
+                run = self.survivors.ended() => {
+                    self.on_survivor_ended(run);
+                    continue;
+                }
                 () = sleep_until(deadline) => false,
                 () = &mut again, if ended == Ended::Drained => true,
             };
@@ -424,64 +493,18 @@ impl Daemon {
             let why = if asked { "asked again to stop" } else { "drain timeout" };
             warn!(running = self.runs.len(), "{why}: terminating what still runs");
             ended = Ended::Terminated;
-            let longest = self.runs.values().filter_map(|(id, _)| self.registry.get(*id));
-            let longest = longest
-                .map(|entry| entry.watch.process.kill_after)
-                .max()
-                .unwrap_or_default();
-            deadline = Instant::now() + longest + LAST_GRACE;
+            let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
+            deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
             for run in self.runs.keys() {
-                self.launches.control(*run, Control::Terminate(Reason::Shutdown));
+                if !self.survivors.terminate(*run) {
+                    self.launches.control(*run, Control::Terminate(Reason::Shutdown));
+                }
             }
         }
         // Lets the source close its session; else the server would keep it until it expires.
         tokio::time::sleep(GOODBYE).await;
+        self.state.close();
         info!("stopped");
         ended
-    }
-}
-
-fn invocation(entry: &Entry, start: Start) -> Invocation {
-    let watch = &entry.watch;
-    Invocation {
-        run: start.run,
-        watch: watch.name.clone(),
-        task: environment::task(watch, &start),
-        env: environment::environment(watch, &start),
-        process: Arc::clone(&watch.process),
-        stdin: start.observation.stdin,
-        capture: false,
-    }
-}
-
-/// Whether an observation was more than the first look or a repetition.
-fn is_change(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| match effect {
-        Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => {
-            !matches!(event, Event::Load | Event::Retry)
-        }
-        Effect::Record(Decision::Ignored(why)) => {
-            !matches!(why, Ignored::Absent | Ignored::NotOnLoad | Ignored::Retired)
-        }
-        _ => false,
-    })
-}
-
-fn log_decision(entry: &Entry, decision: Decision) {
-    let watch = &*entry.watch.name;
-    match decision {
-        // The source has said already that the watch is armed and the node absent.
-        Decision::Ignored(Ignored::Absent) => debug!(watch, "{decision}"),
-        _ => info!(watch, "{decision}"),
-    }
-}
-
-fn log_end(entry: &Entry, run: RunId, report: &Report) {
-    let (watch, outcome) = (&*entry.watch.name, &report.outcome);
-    let seconds = (report.elapsed.as_secs_f64() * 1e6).round() / 1e6;
-    let max_rss_kib = report.max_rss_kib;
-    match outcome.is_success() {
-        true => info!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
-        false => warn!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
     }
 }

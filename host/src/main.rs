@@ -11,12 +11,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher::cli::{self, Cli, Command, exit};
 use twitcher::config::{Config, Evaluator, report};
 use twitcher::daemon::{self, Ended, Options, SourceOptions};
-use twitcher::launch::{self, Bodies, Launcher};
+use twitcher::launch::{self, Bodies, Journal, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
 use twitcher::sandbox::components::Components;
 use twitcher::source::{tree, zookeeper};
-use twitcher::{config, demo, plugin, sandbox};
+use twitcher::{config, demo, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -90,14 +90,25 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         .map(std::path::absolute)
         .collect::<Result<Vec<PathBuf>, _>>()?;
     let destination = destination(&arguments)?;
+    let state_dir = std::path::absolute(&arguments.state_dir)?;
+    let (journal, found) = match Journal::claim(&state_dir) {
+        Ok((journal, found)) => (Some(journal), Ok(found)),
+        Err(error) if error.is_in_use() => return Err(error.into()),
+        // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
+        Err(error) => (None, Err(error)),
+    };
     if arguments.daemonize {
         nix::unistd::daemon(false, false).context("cannot go into the background")?;
     }
     if let Some(pidfile) = &mut pidfile {
         pidfile.write()?;
     }
+    if let Some(journal) = journal.as_ref().filter(|_| arguments.daemonize) {
+        // Without it a second daemon is refused all the same, only without the name of this one.
+        let _ = journal.sign();
+    }
     // Before any thread, and before the limits are raised, which actions would inherit.
-    let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    let launcher = Launcher::spawn_with(Path::new(THIS_PROGRAM), &["launcher"], journal)?;
     raise_descriptor_limit()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
@@ -110,7 +121,13 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         config,
         program: THIS_PROGRAM.into(),
         source,
-        state_dir: std::path::absolute(&arguments.state_dir)?,
+        state_dir,
+        history: state::Limits {
+            runs: arguments.history_runs,
+            runs_per_watch: arguments.history_runs_per_watch,
+            bytes: arguments.history_size << 20,
+        },
+        found,
         drain_timeout: arguments.drain_timeout,
         max_running: places.actions,
         max_processes: places.processes,

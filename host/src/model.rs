@@ -7,6 +7,7 @@ mod failure;
 mod grants;
 mod outcome;
 mod path;
+mod position;
 mod process;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use component::{
 pub use failure::{OnFailure, Retry};
 pub use outcome::{Failure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
+pub use position::{Fingerprint, Position};
 pub use process::{Identity, Limit, ProcessSettings, Resource};
 
 /// Identifies a watch for as long as the daemon lives. Stable over reloads: a watch keeps its id while its name stays.
@@ -90,6 +92,19 @@ impl fmt::Display for RunMode {
     }
 }
 
+/// Whether the state found when the watch is first read is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOnLoad {
+    /// It is.
+    #[default]
+    Always,
+    /// It only counts as seen.
+    Never,
+    /// It is, unless the last run that succeeded on this host was for that very state.
+    IfChanged,
+}
+
 /// When and how often a watch's action runs: all that the scheduler knows of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
@@ -97,8 +112,8 @@ pub struct Policy {
     pub run_mode: RunMode,
     /// Most runs at once in PARALLEL; further updates wait for a place, the newest last. Default 16.
     pub max_parallel: u32,
-    /// Whether the state found when the watch is first read is run for. Default true.
-    pub run_on_load: bool,
+    /// Whether the state found when the watch is first read is run for. Default [`RunOnLoad::Always`].
+    pub run_on_load: RunOnLoad,
     /// Whether the action also runs when the node goes away. Default false.
     pub on_delete: bool,
     /// How failed runs are retried. Default none.
@@ -126,7 +141,7 @@ impl Default for Policy {
         Self {
             run_mode: RunMode::Queue,
             max_parallel: 16,
-            run_on_load: true,
+            run_on_load: RunOnLoad::Always,
             on_delete: false,
             retry: None,
             on_failure: OnFailure::Keep,
@@ -223,6 +238,11 @@ impl Watch {
             && self.action == other.action
             && self.policy == other.policy
             && self.process == other.process
+    }
+
+    /// Whether it watches the same of the same node as `other`.
+    pub fn looks_at_same(&self, other: &Watch) -> bool {
+        self.znode == other.znode && self.watch_type == other.watch_type
     }
 }
 

@@ -94,6 +94,7 @@ impl Spawner {
             env: vec![("PATH".into(), "/bin".into())],
             process,
             stdin: Bytes::copy_from_slice(stdin),
+            version: None,
             capture: false,
         });
     }

@@ -1,5 +1,5 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component reacting many`.
+//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component reacting many state`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
@@ -8,6 +8,7 @@ mod launching;
 mod many;
 mod peer;
 mod reacting;
+mod state;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -41,6 +42,9 @@ fn main() {
     }
     if wanted("many") {
         runtime.block_on(many::measure(&mut table));
+    }
+    if wanted("state") {
+        runtime.block_on(state::measure(&mut table));
     }
     println!("\n{}", table.0);
 }

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Argument with which this program becomes a peer.
@@ -15,22 +17,39 @@ pub const BARE: &str = "--bare-peer";
 pub struct Peer {
     child: Child,
     lines: Receiver<(Instant, String)>,
+    /// Kept as long as the daemon; two do not share one.
+    #[allow(dead_code, reason = "only its end matters")]
+    state: Option<TempDir>,
 }
 
 impl Peer {
     /// A daemon whose log is read.
     pub fn twitcher(servers: &str, config: &Path) -> Self {
-        Self::start(Self::daemon(servers, config).arg("--log_to_stdout"))
+        let state = tempfile::tempdir().unwrap();
+        let peer = Self::start(Self::daemon(servers, config, state.path()).arg("--log_to_stdout"));
+        peer.with(state)
     }
 
     /// A daemon whose log goes to a file: reading it would take the processor from what is measured.
     pub fn quiet_twitcher(servers: &str, config: &Path, log: &Path) -> Self {
-        Self::start(Self::daemon(servers, config).arg("--logfile").arg(log))
+        let state = tempfile::tempdir().unwrap();
+        Self::quiet_twitcher_in(servers, config, log, state.path()).with(state)
     }
 
-    fn daemon(servers: &str, config: &Path) -> Command {
+    /// The same with its state in a directory.
+    pub fn quiet_twitcher_in(servers: &str, config: &Path, log: &Path, state: &Path) -> Self {
+        Self::start(Self::daemon(servers, config, state).arg("--logfile").arg(log))
+    }
+
+    fn with(mut self, state: TempDir) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    fn daemon(servers: &str, config: &Path, state: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
         command.args(["run", "--zk", servers, "--config"]).arg(config);
+        command.arg("--state-dir").arg(state);
         command
     }
 
@@ -56,7 +75,11 @@ impl Peer {
                 let _ = to.send((Instant::now(), line));
             }
         });
-        Self { child, lines }
+        Self {
+            child,
+            lines,
+            state: None,
+        }
     }
 
     /// When the next line that holds `sign` came.

@@ -102,13 +102,13 @@ pub async fn bare_peer(servers: &str, path: &str) {
 
 /// Processes of a program that copies its stdin to a pipe. The pipe tells when such a process is gone, whoever started it: its end is
 /// closed then.
-struct Actions {
-    program: [String; 3],
+pub struct Actions {
+    pub program: [String; 3],
     ends: UnboundedReceiver<(Instant, Vec<u8>)>,
 }
 
 impl Actions {
-    fn new(pipe: PathBuf) -> Self {
+    pub fn new(pipe: PathBuf) -> Self {
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         let program = [
             "/bin/dd".to_owned(),
@@ -121,7 +121,7 @@ impl Actions {
     }
 
     /// When the process that was given this data ended.
-    async fn end_of(&mut self, data: &[u8]) -> Instant {
+    pub async fn end_of(&mut self, data: &[u8]) -> Instant {
         let (when, seen) = self.ends.recv().await.unwrap();
         assert_eq!(seen, data);
         when

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twitcher::config::{Config, Evaluator, FileOutcome, Reload, report};
-use twitcher::model::{Action, OnFailure, Retry, RunMode, Watch};
+use twitcher::model::{Action, OnFailure, Retry, RunMode, RunOnLoad, Watch};
 
 /// A directory of configuration files.
 struct Dir {
@@ -114,7 +114,7 @@ for n in range(2):
     assert_eq!(shown, expected);
     assert_eq!(watches[1].action, Action::Shell("date >> /tmp/x\necho hi".into()));
     let by_position = &watches[2];
-    assert!(!by_position.process.pipe_stdin && !by_position.policy.run_on_load);
+    assert!(!by_position.process.pipe_stdin && by_position.policy.run_on_load == RunOnLoad::Never);
     assert_eq!(by_position.policy.run_mode, RunMode::Parallel);
     assert_eq!(by_position.process.identity.user, "daemon");
     assert_eq!(by_position.process.timeout, Some(Duration::from_secs(5)));
@@ -244,6 +244,19 @@ fn calls_that_make_no_sense_are_located() {
 }
 
 #[test]
+fn run_on_load_has_three_values_in_both_formats() {
+    let twc = "for i, value in enumerate([True, False, IF_CHANGED]):\n    RegisterWatch('/a', Exec('x'), run_on_load=value)\n";
+    let json = ["true", "false", "\"IF_CHANGED\""]
+        .map(|value| format!(r#"{{"znode": "/a", "action": {{"exec": "x"}}, "run_on_load": {value}}}"#))
+        .join(",");
+    let mut dir = Dir::new(&[("a.twc", twc), ("b.json", &format!("[{json}]"))]);
+    let watches = dir.watches();
+    let read: Vec<_> = watches.iter().map(|watch| watch.policy.run_on_load).collect();
+    let three = [RunOnLoad::Always, RunOnLoad::Never, RunOnLoad::IfChanged];
+    assert_eq!(read, [three, three].concat());
+}
+
+#[test]
 fn retries_and_groups_are_read() {
     let mut dir = Dir::new(&[(
         "a.twc",
@@ -366,16 +379,6 @@ RegisterGroup("x", 1, size=3)
       | RegisterWatch('/a', Exec('x'), on_failure=Retry(1, 2))
       |                                           ^
       hint: give the others by name
-    ");
-}
-
-#[test]
-fn what_this_version_lacks_says_so() {
-    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)\n"), @r"
-    DIR/a.twc:1:44: run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it
-      | RegisterWatch('/a', Exec('x'), run_on_load=IF_CHANGED)
-      |                                            ^
-      hint: True runs the action at every start, False only for changes after it
     ");
 }
 

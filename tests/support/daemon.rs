@@ -14,6 +14,9 @@ use tempfile::TempDir;
 
 use super::DEADLINE;
 
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_twitcher");
+
 /// A directory with `tree/` and `conf/`, and daemons run on them.
 pub struct Site {
     dir: TempDir,
@@ -75,6 +78,25 @@ impl Site {
         Daemon::start(&self.path("conf"), &[own, arguments].concat())
     }
 
+    /// A daemon on the tree that is another file than the program under test.
+    pub fn start_program(&self, program: &Path) -> Daemon {
+        let daemon = self.spawn(program);
+        daemon.wait_loaded();
+        daemon
+    }
+
+    /// A daemon on the tree that has hardly begun to start.
+    pub fn spawn(&self, program: &Path) -> Daemon {
+        let (tree, state) = (self.path("tree"), self.path("state"));
+        let arguments = [
+            "--tree",
+            &tree.to_string_lossy(),
+            "--state-dir",
+            &state.to_string_lossy(),
+        ];
+        Daemon::spawn(program, &self.path("conf"), &arguments, &[])
+    }
+
     /// A daemon on the tree, with more in its environment.
     pub fn start_in(&self, env: &[(&str, &Path)]) -> Daemon {
         let (tree, state) = (self.path("tree"), self.path("state"));
@@ -107,7 +129,18 @@ impl Daemon {
 
     /// With more in its environment.
     pub fn start_in(config: &Path, arguments: &[&str], env: &[(&str, &Path)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+        let daemon = Self::spawn(Path::new(PROGRAM), config, arguments, env);
+        daemon.wait_loaded();
+        daemon
+    }
+
+    fn wait_loaded(&self) {
+        self.wait("configuration loaded", |line| line["message"] == "configuration loaded");
+    }
+
+    /// Without waiting for anything.
+    pub fn spawn(program: &Path, config: &Path, arguments: &[&str], env: &[(&str, &Path)]) -> Self {
+        let mut child = Command::new(program)
             .args(["run", "--log-format", "json", "--config"])
             .arg(config)
             .args(arguments)
@@ -125,9 +158,12 @@ impl Daemon {
                 to.news.notify_all();
             }
         });
-        let daemon = Self { child, log };
-        daemon.wait("configuration loaded", |line| line["message"] == "configuration loaded");
-        daemon
+        Self { child, log }
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     pub fn pid(&self) -> Pid {

@@ -14,7 +14,7 @@ use super::component_fields::ComponentFields;
 use super::error::did_you_mean;
 use super::retry_fields::RetryFields;
 use super::value::{Call, Item, Scalar, Value, quoted};
-use crate::model::{OnFailure, RunMode, WatchType, ZnodePath};
+use crate::model::{OnFailure, RunMode, RunOnLoad, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
 pub(super) const ARG_MAX: usize = 131_071;
@@ -22,6 +22,8 @@ pub(super) const ARG_MAX: usize = 131_071;
 pub(super) const LIST_MAX: usize = 4096;
 /// Longest name, description, user or path.
 pub(super) const TEXT_MAX: usize = 255;
+/// The third value of `run_on_load`.
+const IF_CHANGED: &str = "IF_CHANGED";
 /// Longest path, the kernel's PATH_MAX without the final NUL.
 pub(super) const PATH_MAX: usize = 4095;
 /// Longest duration: ten years. Deadlines are sums of durations and must not overflow.
@@ -66,15 +68,23 @@ impl FromValue for bool {
     }
 }
 
-/// `run_on_load`, which has a third value that a later version brings.
-pub(super) fn run_on_load(value: &Value) -> Result<bool, Mismatch> {
-    match value {
-        Value::Str(s) if s == "IF_CHANGED" => Err(Mismatch::new(
-            "cannot be IF_CHANGED: this version of Twitcher does not support it",
-        )
-        .hint("True runs the action at every start, False only for changes after it".to_owned())),
-        other => bool::from_value(other),
+impl FromValue for RunOnLoad {
+    fn from_value(value: &Value) -> Result<Self, Mismatch> {
+        match value {
+            Value::Bool(true) => Ok(RunOnLoad::Always),
+            Value::Bool(false) => Ok(RunOnLoad::Never),
+            Value::Str(text) if text == IF_CHANGED => Ok(RunOnLoad::IfChanged),
+            Value::Str(text) => {
+                Err(Mismatch::expected("true, false or IF_CHANGED", quoted(text))
+                    .hint(did_you_mean(text, [IF_CHANGED])))
+            }
+            other => Err(Mismatch::expected("true, false or IF_CHANGED", other)),
+        }
     }
+}
+
+pub(super) fn run_on_load_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"enum": [true, false, IF_CHANGED]})
 }
 
 /// A text for people: names and descriptions. They stand in logs and tables, so a line break in one would forge lines.
@@ -249,7 +259,7 @@ pub(super) fn constants() -> impl Iterator<Item = &'static str> {
     let types = WATCH_TYPES.iter().map(|(name, _)| *name);
     let modes = RUN_MODES.iter().map(|(name, _)| *name);
     let failures = ON_FAILURES.iter().map(|(name, _)| *name);
-    types.chain(modes).chain(failures).chain(["IF_CHANGED"])
+    types.chain(modes).chain(failures).chain([IF_CHANGED])
 }
 
 /// One of a few named values.

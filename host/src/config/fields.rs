@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use super::field_types::{ActionSpec, FailureSpec, FromValue, MaxParallel, Mismatch, Seconds, SignalNumber, Znode};
 use super::process_types::{Account, Environment, Limits, Umask, WorkingDir};
 use super::value::Value;
-use crate::model::{OnFailure, RunMode, WatchType};
+use crate::model::{OnFailure, RunMode, RunOnLoad, WatchType};
 
 /// Every field. The first ten can also be given by position, in the order that the first Twitcher had them in.
 pub(super) const NAMES: [&str; 27] = [
@@ -72,8 +72,10 @@ pub(super) struct Fields {
     pub(super) watch_type: WatchType,
     /// Whether the update's data is on stdin; else stdin is /dev/null.
     pub(super) pipe_stdin: bool,
-    /// Whether the state that is found at the start counts as a change.
-    pub(super) run_on_load: bool,
+    /// Whether the state that is found at the start counts as a change. IF_CHANGED: unless it is the one that the last run which
+    /// succeeded on this host was for.
+    #[schemars(schema_with = "super::field_types::run_on_load_schema", extend("default" = true))]
+    pub(super) run_on_load: RunOnLoad,
     /// What happens to updates that arrive while the action runs. QUEUE: the newest is remembered, one run follows. DISCARD: they
     /// are ignored. PARALLEL: each runs at once. RESTART: the running action is terminated, then the newest runs.
     #[schemars(schema_with = "super::field_types::run_mode_schema")]
@@ -135,7 +137,7 @@ impl Default for Fields {
             description: None,
             watch_type: WatchType::Data,
             pipe_stdin: true,
-            run_on_load: true,
+            run_on_load: RunOnLoad::Always,
             run_mode: RunMode::Queue,
             max_parallel: MaxParallel(16),
             uid: None,
@@ -173,7 +175,7 @@ impl Fields {
             "description" => self.description = Some(read(value)?),
             "watch_type" => self.watch_type = read(value)?,
             "pipe_stdin" => self.pipe_stdin = read(value)?,
-            "run_on_load" => self.run_on_load = super::field_types::run_on_load(value)?,
+            "run_on_load" => self.run_on_load = read(value)?,
             "run_mode" => self.run_mode = read(value)?,
             "max_parallel" => self.max_parallel = read(value)?,
             "uid" => self.uid = Some(read(value)?),

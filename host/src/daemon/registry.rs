@@ -33,6 +33,8 @@ pub struct Registry {
 /// What a new configuration asks for.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Watches that are new. What is known of them comes before their inputs.
+    pub added: Vec<WatchId>,
     /// What the machines are told.
     pub inputs: Vec<(WatchId, Input)>,
     /// What the source is told.
@@ -84,6 +86,7 @@ impl Registry {
             match self.entries.get_mut(&id) {
                 None => {
                     plan.summary.added += 1;
+                    plan.added.push(id);
                     plan.change.add.push(subscription(id, &watch));
                     let machine = Machine::new(id, Arc::clone(&watch.policy));
                     self.entries.insert(
@@ -101,7 +104,7 @@ impl Registry {
                     entry.watch = watch;
                 }
                 Some(entry) => {
-                    let same_node = entry.watch.znode == watch.znode && entry.watch.watch_type == watch.watch_type;
+                    let same_node = entry.watch.looks_at_same(&watch);
                     if std::mem::take(&mut entry.retired) {
                         plan.summary.added += 1;
                     } else {
@@ -139,16 +142,6 @@ impl Registry {
             remove: Vec::new(),
             add: live.map(|(id, entry)| subscription(*id, &entry.watch)).collect(),
         }
-    }
-
-    /// The watch of that name in the configuration.
-    pub fn named(&self, name: &str) -> Option<&Arc<Watch>> {
-        Some(&self.entries.get(self.names.get(name)?)?.watch)
-    }
-
-    /// How the source is told of the watch of that name.
-    pub fn subscription(&self, name: &str) -> Option<Subscription> {
-        Some(subscription(*self.names.get(name)?, self.named(name)?))
     }
 
     /// Drops a watch that was removed, once its runs have ended.

@@ -1,165 +1,91 @@
-//! Runs of a daemon that was killed: found at the start, waited for, and only then are their watches observed.
+//! Runs of a daemon that was killed: each belongs to its watch again as soon as that is known, and is followed to its end.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::model::{RunId, RunMode, Watch};
-use crate::state::{Record, Runs};
+use crate::launch::Found;
+use crate::model::{RunId, Watch};
 
-/// What is written down.
-enum Note {
-    Started { run: RunId, watch: Arc<str>, pid: i32 },
-    Ended { run: String },
-}
-
-impl Note {
-    fn ended(&self) -> Option<String> {
-        match self {
-            Note::Ended { run } => Some(run.clone()),
-            Note::Started { .. } => None,
-        }
-    }
-}
-
-/// The runs of this daemon, remembered for the next, and those of the last one that still go on.
+/// The runs of the last daemon that still go on.
+#[derive(Debug)]
 pub struct Survivors {
-    notes: Option<std::sync::mpsc::Sender<Note>>,
-    /// Found, but their watches are not known yet.
-    found: Vec<Record>,
-    /// How many runs each watch waits for.
-    holding: HashMap<String, usize>,
-    ended: mpsc::UnboundedSender<Record>,
-    ended_end: mpsc::UnboundedReceiver<Record>,
+    /// By watch; those of which there is none in the configuration so far.
+    unclaimed: HashMap<String, Vec<Found>>,
+    /// How to terminate each run that is followed.
+    followed: HashMap<RunId, oneshot::Sender<()>>,
+    ended: mpsc::UnboundedSender<RunId>,
+    ended_end: mpsc::UnboundedReceiver<RunId>,
 }
 
 impl Survivors {
-    pub fn find(state_dir: &Path) -> Self {
+    pub fn new(found: Vec<Found>) -> Self {
         let (ended, ended_end) = mpsc::unbounded_channel();
-        let (notes, found) = match Runs::open(state_dir) {
-            Ok((runs, found)) => (write_down(runs), found),
-            Err(error) => {
-                warn!("{error}; should this daemon be killed, the next one will not know of its running actions");
-                (None, Vec::new())
-            }
-        };
+        let mut unclaimed: HashMap<String, Vec<Found>> = HashMap::new();
+        for run in found {
+            unclaimed.entry(run.watch.clone()).or_default().push(run);
+        }
         Self {
-            notes,
-            found,
-            holding: HashMap::new(),
+            unclaimed,
+            followed: HashMap::new(),
             ended,
             ended_end,
         }
     }
 
-    /// Now that the configuration is known: waits for the runs of its watches. In PARALLEL nothing need wait for them.
-    pub fn watches<'a>(&mut self, named: impl Fn(&str) -> Option<&'a Arc<Watch>>) {
-        for record in std::mem::take(&mut self.found) {
-            let Some(watch) = named(&record.watch).filter(|watch| watch.policy.run_mode != RunMode::Parallel) else {
-                info!(
-                    watch = record.watch,
-                    run_id = record.run,
-                    "a run of the last daemon still runs; nothing waits for it"
-                );
-                continue;
-            };
-            let pid = record.process.pid();
-            info!(
-                watch = record.watch,
-                run_id = record.run,
-                pid,
-                "a run of the last daemon still runs; its watch waits for it"
-            );
-            *self.holding.entry(record.watch.clone()).or_default() += 1;
-            let (settings, ended) = (Arc::clone(&watch.process), self.ended.clone());
-            tokio::spawn(async move {
-                if let Err(error) = record
-                    .process
-                    .ended(&record.run, settings.timeout, settings.kill_after)
-                    .await
-                {
-                    warn!(watch = record.watch, run_id = record.run, %error, "cannot wait for the run of the last daemon");
-                }
-                let _ = ended.send(record);
-            });
+    /// The runs of a watch that has just become known. Each will be answered by [`Survivors::ended`].
+    pub fn claim(&mut self, watch: &Watch) -> Vec<Found> {
+        let found = self.unclaimed.remove(&*watch.name).unwrap_or_default();
+        for run in &found {
+            info!(watch = &*watch.name, run_id = %run.run, pid = run.process.pid(),
+                "a run of the last daemon still runs; it belongs to this watch");
+            self.follow(run.clone(), watch);
         }
+        found
     }
 
-    /// Whether a watch must wait.
-    pub fn hold(&self, watch: &str) -> bool {
-        self.holding.contains_key(watch)
-    }
-
-    /// The next watch that need not wait any more. Cancel safe.
-    pub async fn ended(&mut self) -> String {
-        loop {
-            // This keeps a sender itself, so there is always a next one.
-            let Some(record) = self.ended_end.recv().await else {
-                return std::future::pending().await;
-            };
-            info!(
-                watch = record.watch,
-                run_id = record.run,
-                "the run of the last daemon has ended"
-            );
-            self.note(Note::Ended { run: record.run });
-            let left = self.holding.get(&record.watch).map_or(0, |count| count - 1);
-            if left == 0 {
-                self.holding.remove(&record.watch);
-                return record.watch;
+    fn follow(&mut self, found: Found, watch: &Watch) {
+        let (terminate, told) = oneshot::channel();
+        self.followed.insert(found.run, terminate);
+        let (limit, kill_after) = (watch.process.timeout, watch.process.kill_after);
+        let ended = self.ended.clone();
+        tokio::spawn(async move {
+            let id = found.run.to_string();
+            if let Err(error) = found.process.ended(&id, limit, kill_after, told).await {
+                warn!(watch = found.watch, run_id = id, %error, "cannot wait for the run of the last daemon");
             }
-            self.holding.insert(record.watch, left);
+            let _ = ended.send(found.run);
+        });
+    }
+
+    /// Says of each run that no watch has claimed that nothing waits for it. It may be claimed later.
+    pub fn tell_unclaimed(&self) {
+        for run in self.unclaimed.values().flatten() {
+            info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
+                "a run of the last daemon still runs; its watch is not in the configuration");
         }
     }
 
-    pub fn note_start(&self, run: RunId, watch: &Arc<str>, pid: i32) {
-        let watch = Arc::clone(watch);
-        self.note(Note::Started { run, watch, pid });
+    /// Terminates a run, as RESTART does. False if it is none of these.
+    pub fn terminate(&mut self, run: RunId) -> bool {
+        let Some(terminate) = self.followed.remove(&run) else {
+            return false;
+        };
+        // It may have ended just now.
+        let _ = terminate.send(());
+        true
     }
 
-    pub fn note_end(&self, run: RunId) {
-        self.note(Note::Ended { run: run.to_string() });
-    }
-
-    fn note(&self, note: Note) {
-        if let Some(notes) = &self.notes {
-            // The thread ends after this.
-            let _ = notes.send(note);
-        }
-    }
-}
-
-/// Keeps the disk off the way from a change to its action: a thread writes. What ended before it was written never is.
-fn write_down(runs: Runs) -> Option<std::sync::mpsc::Sender<Note>> {
-    let (to, notes) = std::sync::mpsc::channel();
-    let work = move || {
-        while let Ok(first) = notes.recv() {
-            let batch: Vec<Note> = std::iter::once(first).chain(notes.try_iter()).collect();
-            let ended: HashSet<String> = batch.iter().filter_map(Note::ended).collect();
-            for note in &batch {
-                match note {
-                    Note::Started { run, .. } if ended.contains(&run.to_string()) => {}
-                    Note::Started { run, watch, pid } => {
-                        if let Err(error) = runs.started(*run, watch, *pid) {
-                            warn!(watch = &**watch, "{error}");
-                        }
-                    }
-                    Note::Ended { run } => runs.ended(run),
-                }
+    /// The next run that has ended. Cancel safe.
+    pub async fn ended(&mut self) -> RunId {
+        // This keeps a sender itself, so there is always a next one.
+        match self.ended_end.recv().await {
+            Some(run) => {
+                self.followed.remove(&run);
+                run
             }
-        }
-    };
-    match std::thread::Builder::new()
-        .name("twitcher-state".to_owned())
-        .spawn(work)
-    {
-        Ok(_) => Some(to),
-        Err(error) => {
-            warn!(%error, "cannot start a thread; the next daemon will not know of running actions");
-            None
+            None => std::future::pending().await,
         }
     }
 }

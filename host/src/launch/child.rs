@@ -22,6 +22,7 @@ use nix::unistd::{
 };
 
 use super::interrupt;
+use super::journal::{Draft, Pen};
 use super::launcher::Bodies;
 use super::vfork::ChildStack;
 use super::wire::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
@@ -48,12 +49,15 @@ pub struct Prepared<'a> {
     gid: Option<Gid>,
     groups: Option<Vec<Gid>>,
     stdio: [OwnedFd; 3],
+    draft: Option<Draft>,
 }
 
 /// What a clone takes over from the launcher.
 pub struct Parent<'a> {
     /// The launcher's end of the socket.
     pub channel: BorrowedFd<'a>,
+    /// With which processes write themselves down.
+    pub pen: Option<&'a Pen>,
     /// What processes run that are not programs of their own.
     pub bodies: &'a Bodies,
     /// The signals that the launcher ignores.
@@ -97,7 +101,12 @@ pub type Failure = (Step, Errno);
 
 impl<'a> Prepared<'a> {
     /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
-    pub fn new(request: Request, fds: Vec<OwnedFd>, components: &'a mut Loaded) -> Result<Self, Failure> {
+    pub fn new(
+        request: Request,
+        fds: Vec<OwnedFd>,
+        components: &'a mut Loaded,
+        pen: Option<&Pen>,
+    ) -> Result<Self, Failure> {
         let bad = |step| move |_| (step, Errno::EINVAL);
         let mut fds = fds.into_iter();
         let mut fd = || fds.next().ok_or((Step::Decode, Errno::EBADMSG));
@@ -158,6 +167,7 @@ impl<'a> Prepared<'a> {
                 .groups
                 .map(|groups| groups.into_iter().map(Gid::from_raw).collect()),
             stdio,
+            draft: pen.zip(request.journal).map(|(pen, entry)| pen.draft(&entry)),
         })
     }
 
@@ -200,6 +210,11 @@ impl<'a> Prepared<'a> {
     }
 
     fn run(&self, launcher: &Parent<'_>) -> c_int {
+        // First of all, so that whoever is told that the process started finds it written down. Should this fail, the daemon still
+        // hears of the process and remembers it, only later.
+        if let (Some(pen), Some(draft)) = (launcher.pen, &self.draft) {
+            let _ = pen.write(draft);
+        }
         // Without this message the daemon would take the request for one that was never carried out: then it must not be.
         if send_reply(
             launcher.channel,
@@ -211,6 +226,9 @@ impl<'a> Prepared<'a> {
         .is_err()
         {
             return SETUP_FAILED;
+        }
+        if let Some(pen) = launcher.pen {
+            pen.put_down();
         }
         let (step, errno) = match self.set_up(launcher.ignored) {
             Err(failure) => failure,

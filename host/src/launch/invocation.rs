@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::wire::Task;
-use crate::model::{Outcome, ProcessSettings, RunId, WasmAction};
+use crate::model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
 use crate::sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
 
 /// What to run.
@@ -26,6 +26,8 @@ pub struct Invocation {
     pub process: Arc<ProcessSettings>,
     /// What the action gets on stdin, unless its settings say otherwise.
     pub stdin: Bytes,
+    /// The state of the node that it is for. The next daemon is told, should it find the run.
+    pub version: Option<Version>,
     /// Whether the report is to have its output, up to [`CAPTURED`] bytes a stream; it is not logged then.
     pub capture: bool,
 }

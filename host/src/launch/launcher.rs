@@ -14,8 +14,9 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 
 use super::child::{Parent, Prepared};
+use super::journal::Pen;
 use super::vfork::ChildStack;
-use super::wire::{Reply, Step, receive_request, send_reply};
+use super::wire::{Reply, Step, receive_request, receive_setup, send_reply};
 use crate::model::FunctionAction;
 use crate::sandbox::Loaded;
 
@@ -35,6 +36,9 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
         ignore(ignored)?;
     }
     let _ = prctl::set_name(c"twitcher-launch");
+    // Should it be killed, its successor waits for this process to be gone, which may itself wait for a program that takes long to be
+    // loaded. If the daemon is gone already, the socket says so.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let channel = take_channel()?;
     let ignored = ignored_signals();
     let stack = if may_share_memory() {
@@ -42,8 +46,13 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     } else {
         None
     };
+    let Some(journal) = receive_setup(channel.as_fd())? else {
+        return Ok(());
+    };
+    let pen = journal.map(Pen::new).transpose()?;
     let parent = Parent {
         channel: channel.as_fd(),
+        pen: pen.as_ref(),
         bodies,
         ignored: &ignored,
         stack: stack.as_ref(),
@@ -53,7 +62,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
         let outcome = match received.message {
             Ok(request) => {
                 let seq = request.seq;
-                Prepared::new(request, received.fds, &mut components)
+                Prepared::new(request, received.fds, &mut components, pen.as_ref())
                     .and_then(|prepared| prepared.spawn(&parent))
                     .map_err(|(step, errno)| (seq, step, errno))
             }

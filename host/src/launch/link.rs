@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
@@ -16,9 +17,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use super::client::LaunchError;
+use super::journal::Journal;
 use super::polled::{forget_readiness, polled};
 use super::process::pidfd_open;
-use super::wire::{Reply, receive_reply};
+use super::wire::{Reply, receive_reply, send_setup};
 
 /// A launcher process with the daemon's end of its socket.
 #[derive(Debug)]
@@ -26,19 +28,31 @@ pub struct Launcher {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
     pub(super) child: Child,
+    pub(super) journal: Option<Arc<Journal>>,
     socket: OwnedFd,
 }
 
 impl Launcher {
     /// Starts a launcher: `program` with `arguments`, which must call [`super::launcher_main`]. Call it before the process has
-    /// threads or has raised its limits, which actions would inherit.
+    /// threads or has raised its limits, which actions would inherit. The launcher is killed when the calling thread ends.
     pub fn spawn(program: &Path, arguments: &[&str]) -> Result<Self, LaunchError> {
-        let at = |step| move |source: io::Error| LaunchError::Start { step, source };
-        prctl::set_child_subreaper(true).map_err(|e| at("become the reaper of orphaned processes")(e.into()))?;
-        Self::exec(program.to_owned(), arguments.iter().map(|a| (*a).to_owned()).collect()).map_err(at("execute"))
+        Self::spawn_with(program, arguments, None)
     }
 
-    pub(super) fn exec(program: PathBuf, arguments: Vec<String>) -> io::Result<Self> {
+    /// The same, with a journal in which the processes of runs write themselves down.
+    pub fn spawn_with(program: &Path, arguments: &[&str], journal: Option<Journal>) -> Result<Self, LaunchError> {
+        let at = |step| move |source: io::Error| LaunchError::Start { step, source };
+        prctl::set_child_subreaper(true).map_err(|e| at("become the reaper of orphaned processes")(e.into()))?;
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        Self::exec(program.to_owned(), arguments, journal.map(Arc::new)).map_err(at("execute"))
+    }
+
+    /// Another one like this.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Self::exec(self.program.clone(), self.arguments.clone(), self.journal.clone())
+    }
+
+    fn exec(program: PathBuf, arguments: Vec<String>, journal: Option<Arc<Journal>>) -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         // The socket travels as stdin: a descriptor that need not be made inheritable, so that no other child can get it.
@@ -48,10 +62,16 @@ impl Launcher {
             .current_dir("/")
             .stdin(theirs)
             .spawn()?;
+        match send_setup(ours.as_fd(), journal.as_ref().map(|journal| journal.fd())) {
+            // It died already; whoever watches it will notice.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            result => result?,
+        }
         Ok(Self {
             program,
             arguments,
             child,
+            journal,
             socket: ours,
         })
     }

@@ -222,6 +222,7 @@ mod tests {
             env: Vec::new(),
             process: Arc::new(ProcessSettings::default()),
             stdin: Bytes::new(),
+            version: None,
             capture: false,
         }
     }

@@ -15,12 +15,15 @@
 //! it ends. So once the daemon has closed that socket to further messages, a request without an answer is not carried out any more:
 //! it is sent to the next launcher and nothing runs twice.
 //!
+//! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
+//!
 //! This module must not know what a watch is, when it runs, or where its data came from.
 
 mod child;
 mod client;
 mod interrupt;
 mod invocation;
+mod journal;
 mod launcher;
 mod link;
 mod lookup;
@@ -40,8 +43,8 @@ pub mod wire;
 
 pub use client::{LaunchError, Launches, RunEvent};
 pub use invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Question, Report};
+pub use journal::{Found, Journal, JournalError};
 pub use launcher::{Bodies, main as launcher_main};
 pub use link::Launcher;
 pub use process::release_free_memory;
-
-pub use survivor::ProcessName;
+pub use survivor::{BootId, ProcessName};

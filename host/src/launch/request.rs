@@ -3,13 +3,14 @@
 use nix::errno::Errno;
 
 use super::invocation::Invocation;
+use super::journal::Entry;
 use super::process::RUN_ID_VARIABLE;
 use super::wire::{Request, Step, Task};
 use crate::model::Outcome;
 use crate::sandbox::confine::process_limits;
 
 /// The request for an invocation.
-pub(super) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool) -> Request {
+pub(super) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool, journal: Option<Entry>) -> Request {
     let settings = &invocation.process;
     let identity = &settings.identity;
     let mut env = invocation.env.clone();
@@ -33,6 +34,7 @@ pub(super) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool)
             ),
         },
         may_share_memory,
+        journal,
     }
 }
 

@@ -20,7 +20,8 @@ use tracing::{error, info, warn};
 
 use super::client::{Command, RunEvent};
 use super::invocation::{Control, Invocation, Report};
-use super::link::{Launcher, Link, Sending};
+use super::journal::{Entry, Slots};
+use super::link::{Link, Sending};
 use super::lookup::Lookups;
 use super::memfd;
 use super::patience::Patience;
@@ -70,6 +71,7 @@ pub(super) struct Service {
     reaped: mpsc::UnboundedSender<Reaped>,
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
     lookups: Lookups,
+    slots: Slots,
     waiting: VecDeque<Pending>,
     in_flight: HashMap<u64, InFlight>,
     failed: HashMap<u64, (Step, Errno)>,
@@ -93,6 +95,7 @@ impl Service {
     ) -> Self {
         let (reaped, reaped_end) = mpsc::unbounded_channel();
         Self {
+            slots: Slots::new(link.launcher.journal.as_deref()),
             link,
             commands,
             events,
@@ -184,10 +187,12 @@ impl Service {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.link.sending = Sending::Full;
                 forget_readiness(&self.link.socket, Interest::WRITABLE);
+                self.slots.leave(pending.invocation.run);
                 self.waiting.push_front(pending);
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
                 self.link.sending = Sending::Broken;
+                self.slots.leave(pending.invocation.run);
                 self.waiting.push_front(pending);
             }
             Err(error) => {
@@ -202,6 +207,7 @@ impl Service {
     }
 
     fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends)> {
+        let entry = self.entry(invocation);
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
         let data;
@@ -216,7 +222,7 @@ impl Service {
         // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
         let now = Instant::now();
         let may_share = self.in_flight.is_empty() && self.patience.may_share(now);
-        let request = request(seq, invocation, may_share);
+        let request = request(seq, invocation, may_share, entry);
         let channel = match &invocation.task {
             Task::Exec(_) | Task::Function(_) => {
                 send_request(self.link.fd(), &request, &stdio)?;
@@ -240,6 +246,19 @@ impl Service {
         self.next_seq += 1;
         let output = [stdout, stderr];
         Ok((seq, Ends { output, channel }))
+    }
+
+    /// Where the process is to write itself down.
+    fn entry(&mut self, invocation: &Invocation) -> Option<Entry> {
+        let journal = self.link.launcher.journal.as_deref()?;
+        let (run, version) = (invocation.run, invocation.version);
+        match self.slots.enter(journal, run, &invocation.watch, version) {
+            Ok(entry) => entry,
+            Err(error) => {
+                warn!(%error, "no room in the journal of runs; should this daemon be killed, the next one may miss a run that has just started");
+                None
+            }
+        }
     }
 
     fn control(&mut self, run: RunId, control: Control) {
@@ -379,6 +398,7 @@ impl Service {
     }
 
     fn end(&mut self, run: RunId, report: Report) {
+        self.slots.leave(run);
         let _ = self.events.send(RunEvent::Ended { run, report });
     }
 
@@ -419,13 +439,16 @@ impl Service {
         };
         let mut unanswered: Vec<_> = self.in_flight.drain().collect();
         unanswered.sort_by_key(|(seq, _)| *seq);
+        for (_, launch) in &unanswered {
+            self.slots.abandon(launch.pending.invocation.run);
+        }
         let mut delay = RESPAWN_DELAY * (1 << deaths.min(6));
         loop {
             if deaths > 0 {
                 sleep_until(Instant::now() + delay).await;
             }
             let launcher = &self.link.launcher;
-            match Launcher::exec(launcher.program.clone(), launcher.arguments.clone()).and_then(Link::new) {
+            match launcher.again().and_then(Link::new) {
                 Ok(link) => {
                     self.link = Link { deaths, ..link };
                     break;

@@ -4,33 +4,60 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::polled::polled;
 use super::process::{Family, pidfd_open};
 
-/// Names a process for good: a process id alone is given to others after a while, and again after a reboot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Names one boot of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootId(pub [u8; 16]);
+
+impl BootId {
+    /// Of the boot that this is.
+    pub fn of_this() -> io::Result<Self> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let number = u128::from_str_radix(&digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// Names a process for good: the one that had this id at that time of that boot. A process id alone is given to others after a while,
+/// and again after a reboot; but a process that was given it later has started later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessName {
     pid: i32,
-    /// In clock ticks since the boot.
-    started: u64,
-    boot: String,
+    seen: Duration,
+    boot: BootId,
 }
 
 impl ProcessName {
-    /// The name of a process that exists.
+    /// The process that had the id `pid` when the boot was so long ago.
+    pub fn new(pid: i32, seen: Duration, boot: BootId) -> Self {
+        Self { pid, seen, boot }
+    }
+
+    /// The process that has the id now.
     pub fn of(pid: i32) -> io::Result<Self> {
-        Ok(Self {
-            pid,
-            started: start_time(pid)?,
-            boot: boot_id()?,
-        })
+        Ok(Self::now(pid, BootId::of_this()?))
+    }
+
+    /// The process that has the id now, in a boot that is known.
+    pub fn now(pid: i32, boot: BootId) -> Self {
+        Self::new(pid, since_boot(), boot)
+    }
+
+    /// How long ago it was known to have the id, in this boot.
+    pub fn age(&self) -> Duration {
+        since_boot().saturating_sub(self.seen)
     }
 
     /// The process's id.
@@ -38,17 +65,34 @@ impl ProcessName {
         self.pid
     }
 
-    /// Whether that very process still exists.
-    pub fn exists(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot)
-            && start_time(self.pid).is_ok_and(|started| started == self.started)
+    /// When it is known to have had it, since the boot.
+    pub fn seen(&self) -> Duration {
+        self.seen
     }
 
-    /// Waits until the process has ended. It is terminated, with the whole of its run, after `limit`, and killed `kill_after` later.
-    pub async fn ended(&self, run: &str, limit: Option<Duration>, kill_after: Duration) -> io::Result<()> {
+    /// The boot.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Whether that very process still runs.
+    pub fn exists(&self) -> bool {
+        BootId::of_this().is_ok_and(|boot| boot == self.boot)
+            && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
+    }
+
+    /// Waits until the process has ended. It is terminated, with the whole of its run, once it has run for `limit` or when `terminate`
+    /// says so, and killed `kill_after` later.
+    pub async fn ended(
+        &self,
+        run: &str,
+        limit: Option<Duration>,
+        kill_after: Duration,
+        terminate: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
         let pidfd = match pidfd_open(Pid::from_raw(self.pid)) {
             Ok(pidfd) => pidfd,
-            Err(nix::errno::Errno::ESRCH) => return Ok(()),
+            Err(Errno::ESRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
         // Looked at again: until the pidfd was open, the id could have been given to another.
@@ -56,36 +100,75 @@ impl ProcessName {
             return Ok(());
         }
         let pidfd = polled(pidfd, Interest::READABLE)?;
-        let signals = [(limit, Signal::SIGTERM), (Some(kill_after), Signal::SIGKILL)];
-        for (patience, signal) in signals {
-            let Some(patience) = patience else { break };
-            if timeout(patience, pidfd.readable()).await.is_ok() {
-                return Ok(());
+        let left = limit.map(|limit| (self.seen + limit).saturating_sub(since_boot()));
+        let told = async {
+            if terminate.await.is_err() {
+                // Nobody will say it any more.
+                std::future::pending().await
             }
-            let family = Family {
-                leader: Pid::from_raw(self.pid),
-                run: run.to_owned(),
-            };
-            family.signal_group(signal);
-            let _ = spawn_blocking(move || family.signal_strays(signal)).await;
+        };
+        tokio::select! {
+            ended = pidfd.readable() => return ended.map(drop),
+            () = told => {}
+            () = sleep(left.unwrap_or_default()), if left.is_some() => {}
         }
-        let _ = pidfd.readable().await?;
-        Ok(())
+        self.signal(run, Signal::SIGTERM).await;
+        tokio::select! {
+            ended = pidfd.readable() => return ended.map(drop),
+            () = sleep(kill_after) => {}
+        }
+        self.signal(run, Signal::SIGKILL).await;
+        pidfd.readable().await.map(drop)
+    }
+
+    async fn signal(&self, run: &str, signal: Signal) {
+        let family = Family {
+            leader: Pid::from_raw(self.pid),
+            run: run.to_owned(),
+        };
+        family.signal_group(signal);
+        // A thread that panics has found nobody.
+        let _ = spawn_blocking(move || family.signal_strays(signal)).await;
     }
 }
 
-fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+/// Whether a process with this id runs.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| !stat.ended)
 }
 
-fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let started = fields
-        .split_ascii_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok());
-    started.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+/// The time since the boot, suspended or not: what the kernel counts the start of processes in.
+pub fn since_boot() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is alive. The clock exists, so the call cannot fail; should it, the time is zero, which is before any process.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now)
+    };
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+struct Stat {
+    ended: bool,
+    /// Since the boot; less than a clock tick too early.
+    started: Duration,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may itself hold any of them: what follows the last one is safe.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let ticks: u64 = fields.nth(18)?.parse().ok()?;
+    // SAFETY: the call takes a plain number.
+    #[allow(unsafe_code)]
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    let seconds = ticks.checked_div(per_second)?;
+    let rest = (ticks % per_second) * 1_000_000_000 / per_second;
+    Some(Stat {
+        ended,
+        started: Duration::new(seconds, rest as u32),
+    })
 }
 
 #[cfg(test)]
@@ -94,9 +177,28 @@ mod tests {
 
     #[test]
     fn only_the_very_process_is_recognised() {
-        let mut name = ProcessName::of(std::process::id() as i32).unwrap();
+        let name = ProcessName::of(std::process::id() as i32).unwrap();
         assert!(name.exists());
-        name.started += 1;
-        assert!(!name.exists());
+        // Whoever had the id before this process was there was another one; so was whoever had it before the machine was booted.
+        let started = stat(name.pid).unwrap().started;
+        assert!(ProcessName { seen: started, ..name }.exists());
+        let earlier = started - Duration::from_millis(1);
+        assert!(!ProcessName { seen: earlier, ..name }.exists());
+        let boot = BootId([7; 16]);
+        assert!(!ProcessName { boot, ..name }.exists());
+    }
+
+    #[test]
+    fn one_that_has_ended_but_was_not_waited_for_does_not_run() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let name = ProcessName::of(child.id() as i32).unwrap();
+        assert!(name.exists());
+        child.kill().unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while name.exists() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
 
+use super::journal::Entry;
 use super::memfd;
 use crate::model::{ChangeFacts, FunctionAction, Limit, Resource, WasmAction};
 use crate::sandbox::Reach;
@@ -48,6 +49,8 @@ pub struct Request {
     pub limits: Vec<Limit>,
     /// Whether the process may share the launcher's memory until it executes its program: faster, but the launcher waits until then.
     pub may_share_memory: bool,
+    /// What the process writes into the journal.
+    pub journal: Option<Entry>,
 }
 
 /// What a process does once it is set up.
@@ -143,6 +146,24 @@ pub struct Received<T> {
     pub message: Result<T, u64>,
     /// Its descriptors, all close-on-exec.
     pub fds: Vec<OwnedFd>,
+}
+
+/// The first message to a launcher: what it needs besides the socket.
+const SETUP: &[u8] = b"twitcher launcher 2";
+
+/// Hands the journal over. Must come before any request.
+pub fn send_setup(socket: BorrowedFd<'_>, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let fds: Vec<RawFd> = journal.iter().map(AsRawFd::as_raw_fd).collect();
+    send(socket, SETUP, &fds)
+}
+
+/// Receives what [`send_setup`] sends; `EBADMSG` for anything else, `None` at the end of the stream.
+pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<Option<OwnedFd>>> {
+    match receive(socket)? {
+        None => Ok(None),
+        Some((body, fds)) if body == SETUP && fds.len() <= 1 => Ok(Some(fds.into_iter().next())),
+        Some(_) => Err(Errno::EBADMSG.into()),
+    }
 }
 
 /// Sends a request with the descriptors that [`Task::descriptors`] tells. `EAGAIN` when the launcher is behind.
@@ -280,6 +301,7 @@ mod tests {
                 hard: u64::MAX,
             }],
             may_share_memory: true,
+            journal: None,
         }
     }
 

@@ -230,6 +230,7 @@ impl Bench {
             env: environment::environment(watch, &start),
             process: Arc::clone(&watch.process),
             stdin: start.observation.stdin,
+            version: None,
             capture: false,
         });
         let mut interrupted = false;

@@ -79,6 +79,8 @@ pub enum Ignored {
     Absent,
     /// `run_on_load` is False.
     NotOnLoad,
+    /// `run_on_load` is IF_CHANGED, and the last run that succeeded was for this state.
+    Unchanged,
     /// The node went away and `on_delete` is False.
     Deleted,
     /// `refuse_empty`.
@@ -154,6 +156,7 @@ impl fmt::Display for Ignored {
         f.write_str(match self {
             Ignored::Absent => "the node does not exist",
             Ignored::NotOnLoad => "run_on_load is False",
+            Ignored::Unchanged => "it has not changed since the last success and run_on_load is IF_CHANGED",
             Ignored::Deleted => "the node was deleted and on_delete is False",
             Ignored::Empty => "the node is empty and refuse_empty is True",
             Ignored::Running => "the action is running and run_mode is DISCARD",

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::admission::{Admission, Full, Group};
 use super::gate::Gate;
 use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
-use crate::model::{Event, Observation, Policy, RunId, RunMode, Version, WatchId};
+use crate::model::{Event, Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Machine {
     seen: Option<Version>,
     /// The last state that was run for or ignored for good.
     handled: Handled,
+    /// The state that the last run which succeeded was for, by this daemon or a former one.
+    done: Option<Fingerprint>,
     /// Oldest first.
     running: Vec<Run>,
     /// Updates to run for, oldest first, and failed ones to be retried: at most one, in PARALLEL at most `max_parallel`.
@@ -57,9 +59,19 @@ struct Run {
     former: bool,
     /// The node went away since: the state it runs for is withdrawn.
     outdated: bool,
+    /// What a run of the last daemon is for, as far as that is known.
+    found_for: Option<Version>,
     /// What it runs for, kept only where somebody may need it: for a retry, or because a terminated run of a tree hands on its
     /// changed paths (RESTART).
     kept: Option<Observation>,
+}
+
+impl Run {
+    /// Whether RESTART terminates it for an update with this version. A load is an update too, but a found run that is for that very
+    /// state need not be interrupted.
+    fn is_outdated_by(&self, next: Option<Version>) -> bool {
+        !self.terminated && (self.found_for.is_none() || self.found_for != next)
+    }
 }
 
 #[derive(Debug)]
@@ -92,6 +104,7 @@ impl Machine {
             policy,
             seen: None,
             handled: Handled::Nothing,
+            done: None,
             running: Vec::new(),
             waiting: VecDeque::new(),
             last_start: None,
@@ -101,6 +114,34 @@ impl Machine {
             parked: false,
             retired: false,
         }
+    }
+
+    /// Takes over what the last daemon knew of the watch: the state that it last succeeded for, and whether it was parked. Before the
+    /// first step.
+    pub fn restore(&mut self, done: Option<Fingerprint>, parked: bool) {
+        self.done = done;
+        self.parked = parked;
+    }
+
+    /// Takes over a run of the last daemon that still goes on, and that is for this version of the node if it is known. Its end is told
+    /// like that of any other; how it ends says nothing about the watch. Before the first step.
+    pub fn adopt(&mut self, run: RunId, version: Option<Version>, admission: &mut Admission) {
+        admission.count(&self.policy.group);
+        self.running.push(Run {
+            id: run,
+            attempt: 1,
+            group: self.policy.group.clone(),
+            terminated: false,
+            former: true,
+            outdated: false,
+            found_for: version,
+            kept: None,
+        });
+    }
+
+    /// Says which state a run that succeeded was for. Said before [`Input::Exited`] of that run.
+    pub fn succeeded(&mut self, state: Fingerprint) {
+        self.done = Some(state);
     }
 
     /// Says what happened at `now`, on any clock that does not go back. Appends what is to be done to `effects`.
@@ -195,14 +236,14 @@ impl Machine {
             ignore(effects, Ignored::Retired);
             return None;
         }
-        let load = std::mem::take(&mut self.loading) && self.policy.run_on_load && observation.exists();
+        let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
         let before = self.seen.replace(observation.version);
         if before == Some(observation.version) && !load {
             return None;
         }
         if !observation.exists() {
             self.handled = Handled::Absent;
-            if before.is_none() {
+            if before.is_none() && !load {
                 ignore(effects, Ignored::Absent);
                 return None;
             }
@@ -217,9 +258,13 @@ impl Machine {
                 }
                 return None;
             }
-        } else if before.is_none() && !self.policy.run_on_load {
+        } else if before.is_none() && !load {
             self.handled = Handled::of(&observation);
-            ignore(effects, Ignored::NotOnLoad);
+            let why = match self.policy.run_on_load {
+                RunOnLoad::IfChanged => Ignored::Unchanged,
+                RunOnLoad::Always | RunOnLoad::Never => Ignored::NotOnLoad,
+            };
+            ignore(effects, why);
             return None;
         } else if self.policy.refuse_empty && is_empty(&observation) {
             ignore(effects, Ignored::Empty);
@@ -230,13 +275,26 @@ impl Machine {
             ignore(effects, Ignored::Running);
             return None;
         }
-        let event = if load {
+        let event = if load && observation.exists() {
             Event::Load
         } else {
             self.event(before, &observation)
         };
         self.notify(effects);
         Some((event, self.hold(now, load, event, observation, effects)))
+    }
+
+    /// Whether the state found at load is run for. That a node is absent is news only if its presence was the last that was handled.
+    fn runs_at_load(&self, observation: &Observation) -> bool {
+        let is_new = || self.done != Some(Position::of(observation).fingerprint());
+        match (self.policy.run_on_load, observation.exists()) {
+            (RunOnLoad::Never, _) => false,
+            (RunOnLoad::Always, true) => true,
+            (RunOnLoad::IfChanged, true) => is_new(),
+            (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {
+                self.policy.on_delete && self.done.is_some() && is_new()
+            }
+        }
     }
 
     /// What happened to the node since it was last handled.
@@ -405,6 +463,7 @@ impl Machine {
             terminated: false,
             former: false,
             outdated: false,
+            found_for: None,
             kept: (hands_on || self.policy.retry.is_some()).then(|| observation.clone()),
         });
         effects.push(Effect::Start(Start {
@@ -417,7 +476,8 @@ impl Machine {
 
     /// Terminates what runs, for the waiting update; each run once.
     fn terminate(&mut self, effects: &mut Vec<Effect>) {
-        for run in self.running.iter_mut().filter(|run| !run.terminated) {
+        let next = self.waiting.front().map(|update| update.observation.version);
+        for run in self.running.iter_mut().filter(|run| run.is_outdated_by(next)) {
             run.terminated = true;
             effects.push(Effect::Terminate { run: run.id });
             if let (Some(kept), Some(update)) = (run.kept.take(), self.waiting.front_mut()) {
@@ -462,7 +522,9 @@ impl Machine {
     /// Sets the daemon's timer to when time alone will make a difference, and gives back memory that is not needed now.
     fn set_timer(&mut self, effects: &mut Vec<Effect>) {
         let blocked = self.running.len() >= self.places();
-        let restart = self.policy.run_mode == RunMode::Restart && self.running.iter().any(|run| !run.terminated);
+        let next = self.waiting.front().map(|update| update.observation.version);
+        let mut running = self.running.iter();
+        let restart = self.policy.run_mode == RunMode::Restart && running.any(|run| run.is_outdated_by(next));
         let at = self
             .next_start()
             .filter(|_| self.asking.is_none() && (!blocked || restart));

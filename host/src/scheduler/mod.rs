@@ -14,6 +14,12 @@
 //!   If the watch still looks at the same node, what was seen before counts: a change that falls into the gap between the old
 //!   subscription and the new one is an ordinary update even without `run_on_load`. Nothing starts between the reload and
 //!   its load, because what waits is about to be replaced or confirmed.
+//!   With IF_CHANGED a load is run for unless the last run that *succeeded*, of this daemon or a former one, was for that very
+//!   state ([`crate::model::Position`]): a failure is no success, whatever `on_failure` says. With `on_delete`, a node that is absent
+//!   at load is `deleted` if the last success was for a state in which it existed.
+//! - **Found runs.** A run that the last daemon left behind ([`Machine::adopt`]) counts as one that runs: the load waits for it in
+//!   QUEUE and DISCARD, PARALLEL counts it, and RESTART terminates it unless it is for the state that is loaded. Nobody learns how it
+//!   ended, so it is no success, and the load that waited runs.
 //! - **Event.** What happened to the node since the last state that was *handled* (run for, or ignored for good), not since
 //!   the last one seen: a node created empty, refused, and filled later is `created` for its action; so is one deleted and
 //!   created again between two reads, which shows as another czxid; a `load` that is replaced while it waits stays a `load`.

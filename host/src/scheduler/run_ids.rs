@@ -32,6 +32,15 @@ impl RunIds {
         bits ^ (bits >> 31)
     }
 
+    /// For a daemon that started then and knows of a run of a former one: its ids are later whatever the clock says.
+    pub fn after(newest: Option<RunId>, started_millis: u64) -> Self {
+        let ids = Self::new(started_millis);
+        Self {
+            next: newest.map_or(ids.next, |newest| ids.next.max(newest.0.saturating_add(1))),
+            ..ids
+        }
+    }
+
     /// The next id. A daemon that makes more than a million runs counts on in the bits of the time: ids stay unique as long
     /// as there were fewer than a million runs in each millisecond of its life.
     pub fn allot(&mut self) -> RunId {
@@ -52,6 +61,11 @@ mod tests {
         assert!(first < a.allot());
         assert!(a.allot() < b.allot());
         assert_eq!(first.0 >> 20, 1_700_000_000_000);
+        let newest = b.allot();
+        assert!(
+            RunIds::after(Some(newest), 1_600_000_000_000).allot() > newest,
+            "the clock was set back"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::splay::share;
-use crate::model::{Action, Limit, OnFailure, Resource, RunMode, WatchType};
+use crate::model::{Action, Limit, OnFailure, Resource, RunMode, RunOnLoad, WatchType};
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
 fn errors_of(fields: &str) -> String {
@@ -70,7 +70,7 @@ fn every_field_arrives() {
     );
     assert_eq!(
         (policy.run_on_load, policy.on_delete, policy.refuse_empty),
-        (false, true, true)
+        (RunOnLoad::Never, true, true)
     );
     let seconds = [policy.settle, policy.settle_max, policy.min_interval].map(|duration| duration.as_secs());
     assert_eq!(seconds, [1, 2, 3]);
@@ -212,7 +212,7 @@ fn each_field_says_what_it_takes() {
         r#""description": 5"#,
         r#""watch_type": "WATCH_DATE""#,
         r#""pipe_stdin": "yes""#,
-        r#""run_on_load": "IF_CHANGED""#,
+        r#""run_on_load": "IF_CHANGE""#,
         r#""run_mode": 1"#,
         r#""max_parallel": 0"#,
         r#""uid": -1"#,
@@ -255,7 +255,7 @@ fn each_field_says_what_it_takes() {
     "description": 5 -> description must be a string, not the number 5
     "watch_type": "WATCH_DATE" -> watch_type must be one of WATCH_DATA, WATCH_CHILDREN, WATCH_TREE, not "WATCH_DATE"; did you mean "WATCH_DATA"?
     "pipe_stdin": "yes" -> pipe_stdin must be true or false, not the string "yes"
-    "run_on_load": "IF_CHANGED" -> run_on_load cannot be IF_CHANGED: this version of Twitcher does not support it; True runs the action at every start, False only for changes after it
+    "run_on_load": "IF_CHANGE" -> run_on_load must be true, false or IF_CHANGED, not "IF_CHANGE"; did you mean "IF_CHANGED"?
     "run_mode": 1 -> run_mode must be one of QUEUE, DISCARD, PARALLEL, RESTART, not the number 1
     "max_parallel": 0 -> max_parallel must be a whole number from 1 to 10000, not the number 0
     "uid": -1 -> uid must be a name or a number, not the number -1

@@ -10,7 +10,7 @@ use super::super::admission::{Full, Group};
 use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds, State};
 use super::data;
 use super::model::{run_mode, ungated};
-use crate::model::{Policy, Retry, RunId, RunMode, WatchId};
+use crate::model::{Policy, Retry, RunId, RunMode, RunOnLoad, WatchId};
 
 fn group(name: &str) -> Group {
     Some(name.into())
@@ -344,7 +344,7 @@ proptest! {
     ) {
         let policy = |(policy, run_mode, retry, group): (Policy, RunMode, bool, u32)| Policy {
             run_mode,
-            run_on_load: true,
+            run_on_load: RunOnLoad::Always,
             refuse_empty: false,
             retry: retry.then(Retry::default),
             group: group_of(group),

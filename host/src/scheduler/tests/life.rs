@@ -11,7 +11,7 @@ use super::super::{
 };
 use super::model::ungated;
 use super::{data, tree};
-use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, Version, WatchId};
+use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, Version, WatchId};
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -388,7 +388,7 @@ proptest! {
             RunMode::Discard => RunMode::Queue,
             other => other,
         };
-        let mut life = Life::new(Policy { run_mode, run_on_load: true, ..policy });
+        let mut life = Life::new(Policy { run_mode, run_on_load: RunOnLoad::Always, ..policy });
         life.change_subtree(ops);
         let told = life.told(|run| !life.terminated.contains(&run));
         prop_assert_eq!(told, life.changed());
@@ -398,7 +398,7 @@ proptest! {
     fn with_retries_every_changed_path_is_handled_by_a_run_that_succeeds(policy in policy(), ops in ops(0)) {
         let run_mode = if policy.run_mode == RunMode::Restart { RunMode::Restart } else { RunMode::Queue };
         let retry = Some(Retry { times: u32::MAX, max_delay: Duration::from_secs(5), ..Retry::default() });
-        let mut life = Life::new(Policy { run_mode, run_on_load: true, retry, ..policy });
+        let mut life = Life::new(Policy { run_mode, run_on_load: RunOnLoad::Always, retry, ..policy });
         life.change_subtree(ops);
         prop_assert_eq!(life.told(|run| life.succeeded.contains(&run)), life.changed());
     }

@@ -3,6 +3,7 @@
 mod fair;
 mod life;
 mod model;
+mod restored;
 mod retries;
 mod rules;
 mod script;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds};
 use super::data;
-use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, WatchId};
+use crate::model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, WatchId};
 
 /// A state of a node: none if absent, else who created it, when it was set last, and whether it is empty.
 type Node = Option<(i64, i64, bool)>;
@@ -80,7 +80,12 @@ pub fn ungated() -> impl Strategy<Value = Policy> {
         |(run_mode, max_parallel, (run_on_load, on_delete, refuse_empty, stop))| Policy {
             run_mode,
             max_parallel,
-            run_on_load,
+            // Without a success, IF_CHANGED is as good as True.
+            run_on_load: if run_on_load {
+                RunOnLoad::IfChanged
+            } else {
+                RunOnLoad::Never
+            },
             on_delete,
             refuse_empty,
             on_failure: if stop { OnFailure::Stop } else { OnFailure::Keep },
@@ -178,7 +183,7 @@ impl Model {
             None if !self.policy.on_delete => {
                 self.lose_open_but(if self.is(RunMode::Parallel) { usize::MAX } else { 0 })
             }
-            Some(_) if first && !self.policy.run_on_load => self.handled = Some(creation),
+            Some(_) if first && self.policy.run_on_load == RunOnLoad::Never => self.handled = Some(creation),
             Some(_) if empty && self.policy.refuse_empty => {}
             _ if discarded => self.handled = Some(creation),
             _ => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::State;
 use super::rules::{mode, parallel, s};
 use super::script::Script;
-use crate::model::{OnFailure, Policy, Retry, RunMode};
+use crate::model::{OnFailure, Policy, Retry, RunMode, RunOnLoad};
 
 /// Three retries after 1, 2 and 4 seconds.
 fn retrying(policy: Policy) -> Policy {
@@ -244,7 +244,7 @@ fn giving_up_for_newer_state_that_there_is_not_is_a_failure() {
 #[test]
 fn a_reload_keeps_a_pending_retry_unless_the_load_or_the_new_policy_ends_it() {
     let later = Policy {
-        run_on_load: false,
+        run_on_load: RunOnLoad::Never,
         ..retrying(Policy::default())
     };
     let failed = "0 data 1  => update ignored: run_on_load is False
@@ -264,7 +264,7 @@ fn a_reload_keeps_a_pending_retry_unless_the_load_or_the_new_policy_ends_it() {
     Script::new(later.clone())
         .play(failed)
         .policy(Policy {
-            run_on_load: false,
+            run_on_load: RunOnLoad::Never,
             ..Policy::default()
         })
         .play(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::script::Script;
-use crate::model::{Policy, RunMode};
+use crate::model::{Policy, RunMode, RunOnLoad};
 
 pub const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -45,7 +45,7 @@ fn load_of_an_absent_node_arms_the_watch() {
 #[test]
 fn without_run_on_load_the_state_at_load_counts_as_seen() {
     let policy = Policy {
-        run_on_load: false,
+        run_on_load: RunOnLoad::Never,
         ..Policy::default()
     };
     Script::new(policy).play(

@@ -17,7 +17,7 @@ pub struct Script {
     pub machine: Machine,
     policy: Arc<Policy>,
     ids: RunIds,
-    admission: Admission,
+    pub admission: Admission,
 }
 
 impl Script {

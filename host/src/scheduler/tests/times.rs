@@ -3,7 +3,7 @@
 use super::super::State;
 use super::rules::{mode, parallel, s};
 use super::script::Script;
-use crate::model::{OnFailure, Policy, RunMode};
+use crate::model::{OnFailure, Policy, RunMode, RunOnLoad};
 
 // ---- gates ----
 
@@ -30,7 +30,7 @@ fn parallel_settles_too_but_replaces_nothing_that_has_settled() {
     let policy = Policy {
         settle: s(2),
         delay: s(5),
-        run_on_load: false,
+        run_on_load: RunOnLoad::Never,
         ..parallel(4)
     };
     Script::new(policy).play(
@@ -193,7 +193,7 @@ fn a_reload_loads_again_and_owns_what_runs() {
 #[test]
 fn a_change_in_the_gap_of_a_reload_is_an_update() {
     let policy = Policy {
-        run_on_load: false,
+        run_on_load: RunOnLoad::Never,
         ..Policy::default()
     };
     Script::new(policy.clone()).play(

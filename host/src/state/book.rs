@@ -1,0 +1,216 @@
+//! The truth in memory, and what of it the database does not have yet. No I/O.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, SystemTime};
+
+use super::{Ended, Running, WatchState};
+use crate::launch::Found;
+use crate::model::{RunId, Watch};
+
+/// Most runs whose history waits to be written.
+const MOST_WAITING: usize = 4096;
+/// Most bytes of their output.
+const MOST_BYTES: usize = 16 << 20;
+
+/// A book between two threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) book: Mutex<Book>,
+    /// There is something to write.
+    pub(super) news: Condvar,
+}
+
+impl Shared {
+    pub(super) fn new(book: Book) -> Self {
+        Self {
+            book: Mutex::new(book),
+            news: Condvar::new(),
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) watches: HashMap<Arc<str>, WatchState>,
+    running: HashMap<RunId, Running>,
+    /// Watches of which the database has something else.
+    dirty: HashSet<Arc<str>>,
+    /// Runs that go on and that the database does not know of.
+    fresh: HashSet<RunId>,
+    /// Runs that the database wrongly takes for running.
+    gone: Vec<RunId>,
+    history: VecDeque<Ended>,
+    history_bytes: usize,
+    /// Runs that fell out of `history`, since it was last asked.
+    dropped: u64,
+    pub(super) closing: bool,
+}
+
+/// What is to be written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// What the database has of running actions is wrong: these are all.
+    pub(super) anew: bool,
+    pub(super) watches: Vec<(Arc<str>, WatchState)>,
+    pub(super) started: Vec<Running>,
+    pub(super) gone: Vec<RunId>,
+    pub(super) ended: Vec<Ended>,
+    /// Runs whose history was lost before.
+    pub(super) dropped: u64,
+}
+
+impl Book {
+    pub(super) fn new(watches: HashMap<Arc<str>, WatchState>) -> Self {
+        Self {
+            watches,
+            ..Self::default()
+        }
+    }
+
+    /// Sorts out what the last daemon left behind, by what its database says and by what the journal of runs does: gives the runs that
+    /// still go on. Those that have ended meanwhile become history.
+    pub(super) fn take_over(&mut self, stored: Vec<Running>, found: Vec<Found>) -> Vec<Found> {
+        let now = SystemTime::now();
+        let mut alive: HashMap<RunId, Found> = found.into_iter().map(|found| (found.run, found)).collect();
+        for running in stored {
+            let run = running.run;
+            if !alive.contains_key(&run) && running.process.exists() {
+                let watch = running.watch.to_string();
+                let (version, process) = (running.version, running.process);
+                alive.insert(
+                    run,
+                    Found {
+                        run,
+                        watch,
+                        version,
+                        process,
+                    },
+                );
+            }
+            let goes_on = alive.contains_key(&run);
+            self.running.insert(run, running);
+            if !goes_on {
+                self.vanished(run);
+            }
+        }
+        for found in alive.values() {
+            // One that the daemon had not heard of when it was killed.
+            if !self.running.contains_key(&found.run) {
+                self.started(Running {
+                    run: found.run,
+                    watch: found.watch.as_str().into(),
+                    process: found.process,
+                    started: now.checked_sub(found.process.age()).unwrap_or(now),
+                    attempt: 1,
+                    event: None,
+                    version: found.version,
+                });
+            }
+        }
+        let mut alive: Vec<_> = alive.into_values().collect();
+        alive.sort_unstable_by_key(|found| found.run);
+        alive
+    }
+
+    pub(super) fn change(&mut self, watch: &Watch, change: impl FnOnce(&mut WatchState)) {
+        let fresh = || WatchState {
+            znode: watch.znode.clone(),
+            watch_type: watch.watch_type,
+            handled: None,
+            parked: None,
+        };
+        let known = self.watches.entry(Arc::clone(&watch.name)).or_insert_with(fresh);
+        if known.znode != watch.znode || known.watch_type != watch.watch_type {
+            *known = fresh();
+        }
+        change(known);
+        self.dirty.insert(Arc::clone(&watch.name));
+    }
+
+    pub(super) fn started(&mut self, running: Running) {
+        self.fresh.insert(running.run);
+        self.running.insert(running.run, running);
+    }
+
+    pub(super) fn ended(&mut self, ended: Ended) {
+        self.forget(ended.run);
+        self.history_bytes += ended.output_tail.len();
+        self.history.push_back(ended);
+        while self.history.len() > MOST_WAITING || self.history_bytes > MOST_BYTES {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.history_bytes -= oldest.output_tail.len();
+            self.dropped += 1;
+        }
+    }
+
+    pub(super) fn forget(&mut self, run: RunId) -> Option<Running> {
+        let running = self.running.remove(&run)?;
+        if !self.fresh.remove(&run) {
+            self.gone.push(run);
+        }
+        Some(running)
+    }
+
+    /// A run has ended that nobody watched. False if it is not known.
+    pub(super) fn vanished(&mut self, run: RunId) -> bool {
+        let Some(running) = self.forget(run) else {
+            return false;
+        };
+        // A command of a component leaves no history of its own; without an event it may be one.
+        let ended = SystemTime::now();
+        self.ended(Ended {
+            run,
+            watch: running.watch,
+            event: running.event,
+            attempt: running.attempt,
+            outcome: None,
+            started: running.started,
+            ended,
+            elapsed: ended.duration_since(running.started).unwrap_or(Duration::ZERO),
+            max_rss_kib: 0,
+            output_bytes: 0,
+            output_tail: Vec::new(),
+        });
+        true
+    }
+
+    /// Whether the database lacks something.
+    pub(super) fn has_news(&self) -> bool {
+        let watches = !self.dirty.is_empty();
+        watches || !self.fresh.is_empty() || !self.gone.is_empty() || !self.history.is_empty()
+    }
+
+    /// Takes what the database lacks. Should it not be written, [`Book::give_back`] must be called.
+    pub(super) fn take(&mut self, anew: bool) -> Batch {
+        if anew {
+            self.dirty = self.watches.keys().cloned().collect();
+            self.fresh = self.running.keys().copied().collect();
+            self.gone.clear();
+        }
+        self.history_bytes = 0;
+        let (dirty, fresh) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.fresh));
+        Batch {
+            anew,
+            watches: dirty
+                .into_iter()
+                .filter_map(|name| Some((Arc::clone(&name), self.watches.get(&name)?.clone())))
+                .collect(),
+            started: fresh.iter().filter_map(|run| self.running.get(run).cloned()).collect(),
+            gone: std::mem::take(&mut self.gone),
+            ended: std::mem::take(&mut self.history).into(),
+            dropped: std::mem::take(&mut self.dropped),
+        }
+    }
+
+    /// The batch could not be written. The next one must be of everything.
+    pub(super) fn give_back(&mut self, batch: Batch) {
+        self.dropped += batch.dropped;
+        let later = std::mem::take(&mut self.history);
+        self.history_bytes = 0;
+        for ended in batch.ended.into_iter().chain(later) {
+            self.ended(ended);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+use super::*;
+
+/// A process that has ended, under an id that nobody has.
+fn gone() -> i32 {
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id() as i32
+}
+
+const ABOUT: About = About {
+    attempt: 4,
+    event: Some(Event::Created),
+    version: Some(Version::Children { czxid: 1, pzxid: 2 }),
+};
+
+#[test]
+fn everything_is_there_for_the_next_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, left_behind) = open(dir.path());
+    assert!(left_behind.runs.is_empty() && left_behind.newest.is_none());
+    let parked = Parked {
+        definition: u64::MAX,
+        why: "it failed".into(),
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+    };
+    state.handled(&watch("a"), handled(7));
+    state.parked(&watch("a"), Some(parked.clone()));
+    state.handled(&watch("b"), handled(8));
+    state.parked(&watch("b"), Some(parked.clone()));
+    state.parked(&watch("b"), None);
+    state.parked(&watch("never parked"), None);
+    state.started(RunId(1), &"a".into(), std::process::id() as i32, ABOUT);
+    state.started(RunId(2), &"a".into(), gone(), ABOUT);
+    state.started(RunId(3), &"a".into(), std::process::id() as i32, ABOUT);
+    state.ended(ended(3, "a"));
+    state.started(RunId(4), &"a".into(), std::process::id() as i32, About::command());
+    state.forget(RunId(4));
+    state.close();
+
+    let (state, left_behind) = open(dir.path());
+    let a = state.known(&watch("a")).unwrap();
+    assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
+    assert_eq!(state.known(&watch("b")).unwrap().parked, None);
+    assert_eq!(state.known(&watch("never parked")), None);
+    let moved = Watch {
+        znode: ZnodePath::root(),
+        ..watch("a")
+    };
+    assert_eq!(state.known(&moved), None, "another node");
+    let [found] = &left_behind.runs[..] else {
+        panic!("{left_behind:?}")
+    };
+    assert_eq!(
+        (found.run, &*found.watch, found.version),
+        (RunId(1), "a", ABOUT.version)
+    );
+    assert_eq!(left_behind.newest, Some(RunId(3)));
+
+    // Nobody saw how the other one ended; nobody will see it of the first.
+    assert!(state.vanished(RunId(1)) && !state.vanished(RunId(1)));
+    let history = state.history();
+    state.close();
+    let runs = history.of_watch("a", 10).unwrap();
+    let shown: Vec<_> = runs.iter().map(|run| (run.run.0, &*run.outcome)).collect();
+    assert_eq!(shown, [(3, "exited"), (2, "unknown"), (1, "unknown")]);
+    assert_eq!(runs[1].event.as_deref(), Some("created"));
+    let (_, left_behind) = open(dir.path());
+    assert_eq!(left_behind.runs, []);
+}
+
+#[test]
+fn a_run_that_only_the_journal_has_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = Found {
+        run: RunId(9),
+        watch: "a".into(),
+        version: None,
+        process: ProcessName::of(std::process::id() as i32).unwrap(),
+    };
+    let (state, left_behind) = State::open(dir.path(), Limits::default(), vec![found.clone()]);
+    assert_eq!(left_behind.runs, std::slice::from_ref(&found));
+    state.close();
+    // The journal's word is not needed twice, and does not count twice.
+    let (state, left_behind) = State::open(dir.path(), Limits::default(), vec![found.clone()]);
+    assert_eq!(left_behind.runs, [found]);
+    state.close();
+    assert_eq!(open(dir.path()).1.runs.len(), 1);
+}
+
+#[test]
+fn the_history_is_told_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    state.ended(ended(1, "a"));
+    let terminated = Ended {
+        outcome: Some(Outcome::Signaled { signal: 9, core: false }),
+        output_tail: Vec::new(),
+        ..ended(2, "b")
+    };
+    state.ended(terminated);
+    let long = Ended {
+        outcome: Some(Outcome::LaunchFailed {
+            step: "ü".repeat(5000),
+            errno: 2,
+        }),
+        ..ended(3, "a")
+    };
+    state.ended(long);
+    let history = state.history();
+    state.close();
+    let newest = history.newest(10).unwrap();
+    assert_eq!(newest.iter().map(|run| run.run.0).collect::<Vec<_>>(), [3, 2, 1]);
+    assert!(newest[0].words.len() <= 1024 && newest[0].words.starts_with("cannot ü"));
+    assert_eq!(
+        (&*newest[1].words, newest[1].signal, newest[1].exit_code),
+        ("killed by SIGKILL", Some(9), None)
+    );
+    let first = history.run(RunId(1)).unwrap().unwrap();
+    assert_eq!(first, newest[2]);
+    let model = ended(1, "a");
+    assert_eq!((&*first.watch, first.attempt, first.exit_code), ("a", 2, Some(3)));
+    assert_eq!(
+        (first.started, first.ended, first.elapsed),
+        (model.started, model.ended, model.elapsed)
+    );
+    assert_eq!((first.max_rss_kib, first.output_bytes), (2000, 70_000));
+    assert_eq!(history.output(RunId(1)).unwrap(), model.output_tail);
+    assert!(history.output(RunId(2)).unwrap().is_empty());
+    assert_eq!(history.run(RunId(77)).unwrap(), None);
+    assert_eq!(history.of_watch("a", 1).unwrap().len(), 1);
+}
+
+#[test]
+fn the_history_is_bounded_in_every_way() {
+    let limits = |runs, runs_per_watch, bytes| Limits {
+        runs,
+        runs_per_watch,
+        bytes,
+    };
+    let large = Ended {
+        output_tail: vec![b'x'; 10_000],
+        ..ended(0, "")
+    };
+    for (what, limits, most) in [
+        ("runs of a watch", limits(1_000_000, 80, u64::MAX), 2 * 90),
+        ("runs", limits(80, 1_000_000, u64::MAX), 90),
+        ("bytes", limits(1_000_000, 1_000_000, 500_000), 57),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        // Over several daemons, so that what is there is counted, too.
+        for daemon in 0..4 {
+            let (state, _) = State::open(dir.path(), limits, Vec::new());
+            for run in 0..250 {
+                let (run, watch) = (RunId(daemon * 250 + run + 1), if run % 2 == 0 { "a" } else { "b" });
+                state.ended(Ended {
+                    run,
+                    watch: watch.into(),
+                    ..large.clone()
+                });
+            }
+            let history = state.history();
+            state.close();
+            let left = history.newest(10_000).unwrap();
+            assert_eq!(left[0].run.0, (daemon + 1) * 250, "{what}: the newest is there");
+            assert!(
+                left.len() <= most && left.len() >= most / 2,
+                "{what}: {} left",
+                left.len()
+            );
+            let connection = database::read_only(&dir.path().join(database::FILE)).unwrap();
+            let outputs: u32 = connection
+                .query_row("SELECT count(*) FROM output", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(outputs as usize, left.len(), "{what}: output stays with its run");
+        }
+    }
+}
+
+#[test]
+fn what_waits_to_be_written_is_bounded_but_positions_are_not_dropped() {
+    let mut book = Book::default();
+    for run in 0..20_000 {
+        book.change(&watch(&format!("w{}", run % 100)), |known| {
+            known.handled = Some(handled(run as i64))
+        });
+        book.ended(Ended {
+            output_tail: vec![0; 64 * 1024],
+            ..ended(run, "a")
+        });
+    }
+    let batch = book.take(false);
+    assert!(batch.ended.len() <= 256, "{} runs of 64 KiB wait", batch.ended.len());
+    assert_eq!(batch.dropped + batch.ended.len() as u64, 20_000);
+    assert_eq!(batch.watches.len(), 100);
+    assert_eq!(batch.ended.last().unwrap().run, RunId(19_999));
+    assert!(!book.has_news());
+}
+
+#[test]
+fn what_could_not_be_written_is_all_written_next_time() {
+    let mut book = Book::default();
+    book.change(&watch("a"), |known| known.handled = Some(handled(1)));
+    let running = |run| Running {
+        run: RunId(run),
+        watch: "a".into(),
+        process: ProcessName::of(1).unwrap(),
+        started: SystemTime::now(),
+        attempt: 1,
+        event: None,
+        version: None,
+    };
+    book.started(running(1));
+    book.started(running(2));
+    book.take(false);
+    book.started(running(3));
+    book.ended(ended(1, "a"));
+    let batch = book.take(false);
+    assert_eq!((batch.gone.clone(), batch.started.len()), (vec![RunId(1)], 1));
+    book.give_back(batch);
+    book.ended(ended(2, "a"));
+    let batch = book.take(true);
+    assert!(batch.anew);
+    assert_eq!(batch.watches.len(), 1);
+    assert_eq!(batch.started.iter().map(|run| run.run.0).collect::<Vec<_>>(), [3]);
+    assert_eq!(batch.ended.iter().map(|run| run.run.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(batch.gone, []);
+}
