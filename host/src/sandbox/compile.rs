@@ -104,7 +104,9 @@ pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileE
     .map_err(missing)?;
     let native = match elsewhere {
         None => component.serialize(),
-        Some(_) => engine::compiling(elsewhere).map_err(of_engine)?.precompile_component(wasm),
+        Some(_) => engine::compiling(elsewhere)
+            .map_err(of_engine)?
+            .precompile_component(wasm),
     }
     .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
     Ok(Compiled { native, entry, checked })
