@@ -124,7 +124,7 @@ pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
         Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
         Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
         Bundle::Install { file, store, trust } => install(&file, store, &trust),
-        Bundle::Use { bundle, store } => Ok(switched(&Store::at(store).choose(&bundle)?)),
+        Bundle::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
         Bundle::List { store, trust } => list(&Store::at(store), &trust),
         Bundle::Remove { bundle, store } => {
             let removed = Store::at(store).remove(&bundle)?;

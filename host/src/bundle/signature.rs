@@ -145,7 +145,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Reads what minisign or [`sign`] made. What minisign does not authenticate is dropped.
+    /// Reads what minisign or [`SecretKey::sign`] made. What minisign does not authenticate is dropped.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
         let format = |why: &str| SignatureError::Format(why.to_owned());
         if bytes.len() > SIGNATURE_MAX {
