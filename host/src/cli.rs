@@ -7,11 +7,15 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::observe::Format;
 
+mod bundle;
+
+pub use bundle::{Bundle, BundleBuild, Key, Requests, TrustedKeys};
+
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {
     /// Everything went well; for `run`: stopped by a signal, every action had ended.
     pub const SUCCESS: u8 = 0;
-    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed.
+    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused.
     pub const FAILURE: u8 = 1;
     /// The command line cannot be understood.
     pub const USAGE: u8 = 2;
@@ -24,7 +28,8 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
-  1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed
+  1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed;
+     a bundle is refused
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout";
@@ -51,6 +56,12 @@ pub enum Command {
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Build, sign, verify and install bundles: plugins as they are deployed
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Make keys that sign bundles, and say which are trusted
+    #[command(subcommand)]
+    Key(Key),
     /// See it work: a few watches on a directory, a few changes, what ran
     Demo {
         /// The plugin `hello`, to be shown beside the others

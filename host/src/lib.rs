@@ -11,6 +11,7 @@
 //!            │  ├─▶ config      .twc and .json files become watches
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
+//! bundle       what plugins are deployed as: packed, signed, kept
 //! ```
 //!
 //! # Processes
@@ -34,6 +35,7 @@
 //! files rather than pipes, output is read as it comes and bounded, configuration is evaluated in a process that can be killed.
 
 mod broker;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -16,7 +16,7 @@ use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
 use twitcher::sandbox::components::Components;
 use twitcher::source::{tree, zookeeper};
-use twitcher::{config, demo, plugin, sandbox, state};
+use twitcher::{bundle, config, demo, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -36,6 +36,12 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
+        Command::Bundle(command) => bundle::command::bundle(Path::new(THIS_PROGRAM), command)
+            .map_err(Into::into)
+            .and_then(|text| print(&text)),
+        Command::Key(command) => bundle::command::key(command)
+            .map_err(Into::into)
+            .and_then(|text| print(&text)),
         Command::Demo { component } => demo::run(Path::new(THIS_PROGRAM), component.as_deref()).map(|()| exit::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());

@@ -323,21 +323,7 @@ impl FromValue for Znodes {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         let mut znodes = Vec::new();
         for (pattern, access) in entries(value, "a dict from paths to \"r\" or \"rw\"")? {
-            let (path, below) = match pattern.strip_suffix("/**") {
-                Some("") => ("/", true),
-                Some(path) if path != "/" => (path, true),
-                _ => (pattern.as_str(), false),
-            };
-            // ZooKeeper allows it in names, but here it would rather be meant as a pattern than as a name.
-            if path.contains('*') {
-                let hint = "\"/path\" is that node alone, \"/path/**\" the node and everything below it".to_owned();
-                let message = format!("has {}, and \"*\" is only for a final \"/**\"", quoted(pattern));
-                return Err(Mismatch::new(message).hint(hint));
-            }
-            if path.len() > PATH_MAX {
-                return Err(Mismatch::new(format!("has a path of more than {PATH_MAX} bytes")));
-            }
-            let path = ZnodePath::new(path).map_err(|error| Mismatch::new(format!("has a bad path: {error}")))?;
+            let (path, below) = znodes_of(pattern)?;
             let writable = match access {
                 Item::Scalar(Scalar::Str(access)) if access == "r" => false,
                 Item::Scalar(Scalar::Str(access)) if access == "rw" => true,
@@ -352,6 +338,41 @@ impl FromValue for Znodes {
         }
         Ok(Self(znodes))
     }
+}
+
+/// What a pattern names: a node, and whether everything below it too.
+fn znodes_of(pattern: &str) -> Result<(ZnodePath, bool), Mismatch> {
+    let (path, below) = match pattern.strip_suffix("/**") {
+        Some("") => ("/", true),
+        Some(path) if path != "/" => (path, true),
+        _ => (pattern, false),
+    };
+    // ZooKeeper allows it in names, but here it would rather be meant as a pattern than as a name.
+    if path.contains('*') {
+        let hint = "\"/path\" is that node alone, \"/path/**\" the node and everything below it".to_owned();
+        let message = format!("has {}, and \"*\" is only for a final \"/**\"", quoted(pattern));
+        return Err(Mismatch::new(message).hint(hint));
+    }
+    if path.len() > PATH_MAX {
+        return Err(Mismatch::new(format!("has a path of more than {PATH_MAX} bytes")));
+    }
+    let path = ZnodePath::new(path).map_err(|error| Mismatch::new(format!("has a bad path: {error}")))?;
+    Ok((path, below))
+}
+
+/// A pattern as `znodes` takes it; an error ends a sentence.
+pub(crate) fn znode_pattern(pattern: &str) -> Result<(ZnodePath, bool), String> {
+    znodes_of(pattern).map_err(|mismatch| mismatch.message)
+}
+
+/// A path in the component as `dirs` takes it; an error ends a sentence.
+pub(crate) fn guest_path(path: &str) -> Result<(), String> {
+    check_path(path).map_err(|mismatch| mismatch.message)
+}
+
+/// A name by which a component asks for something; an error ends a sentence.
+pub(crate) fn grant_name(name: &str) -> Result<(), String> {
+    check_name(name).map_err(|mismatch| mismatch.message)
 }
 
 impl Serialize for Znodes {
@@ -414,6 +435,12 @@ impl FromValue for Memory {
                 .hint("write a whole number with KiB, MiB or GiB right after it, or a number of bytes".to_owned())),
         }
     }
+}
+
+/// A size as `memory` takes it, in bytes; an error ends a sentence.
+pub(crate) fn memory_size(text: &str) -> Result<u64, String> {
+    let size = Memory::from_value(&Value::Str(text.to_owned()));
+    size.map(|size| size.0).map_err(|mismatch| mismatch.message)
 }
 
 impl Serialize for Memory {

@@ -112,6 +112,17 @@ impl Fault {
     }
 }
 
+/// An address as `net` takes it; an error ends a sentence.
+pub(crate) fn host_port(text: &str) -> Result<HostPort, String> {
+    address(text, None).map_err(|fault| fault.mismatch(text, "host:port").message)
+}
+
+/// An origin as `http` takes it; an error ends a sentence.
+pub(crate) fn http_origin(text: &str) -> Result<HttpOrigin, String> {
+    let expected = "an origin, https://host or https://host:port";
+    origin(text).map_err(|fault| fault.mismatch(text, expected).message)
+}
+
 fn origin(text: &str) -> Result<HttpOrigin, Fault> {
     let (scheme, rest) = text.split_once("://").ok_or(Fault::Scheme)?;
     let tls = match scheme.to_ascii_lowercase().as_str() {

@@ -99,6 +99,17 @@ pub fn inspect(file: &Path) -> Result<String, InspectError> {
     Ok(text)
 }
 
+/// The names of the interfaces that a component imports; none if it is no component.
+pub fn imports(bytes: &[u8]) -> BTreeSet<String> {
+    match decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => {
+            let names = resolve.worlds[world].imports.keys();
+            names.map(|key| resolve.name_world_key(key)).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
 fn describe(text: &mut String, resolve: &Resolve, world: WorldId, file: &Path) {
     let world = &resolve.worlds[world];
     let names = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| -> BTreeSet<String> {

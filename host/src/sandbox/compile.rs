@@ -9,6 +9,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wit_component::ComponentEncoder;
 
 use super::imports::ActionPre;
+use super::target::Target;
 use super::{INTERFACE, engine, host};
 use crate::model::Entry;
 
@@ -69,8 +70,8 @@ pub struct Compiled {
     pub checked: bool,
 }
 
-/// Compiles a component, or a core module, which becomes one first.
-pub fn compile(wasm: &[u8]) -> Result<Compiled, CompileError> {
+/// Compiles a component, or a core module, which becomes one first: for this machine, or for all machines of a target.
+pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileError> {
     let adapted;
     let wasm = match wasm {
         [] => return Err(CompileError::NotWasm("it is empty")),
@@ -84,22 +85,30 @@ pub fn compile(wasm: &[u8]) -> Result<Compiled, CompileError> {
         }
         _ => return Err(CompileError::Format),
     };
-    let engine = engine::compiling().map_err(|error| CompileError::Engine(format!("{error:#}")))?;
+    let of_engine = |error| CompileError::Engine(format!("{error:#}"));
+    // What is said of it comes from code that this process can load.
+    let elsewhere = target.filter(|target| !target.loads_here());
+    let here = if elsewhere.is_some() { None } else { target };
+    let engine = engine::compiling(here).map_err(of_engine)?;
     let component =
         Component::from_binary(&engine, wasm).map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
     check_interface(&engine, &component)?;
     let (entry, checked) = entry(&engine, &component)?;
     let missing = |error: wasmtime::Error| CompileError::Import(format!("{error:#}"));
-    let linker = host::linker(&engine).map_err(|error| CompileError::Engine(format!("{error:#}")))?;
+    let linker = host::linker(&engine).map_err(of_engine)?;
     let pre = linker.instantiate_pre(&component).map_err(missing)?;
     match entry {
         Entry::Handler => ActionPre::new(pre).map(drop),
         Entry::Command => CommandPre::new(pre).map(drop),
     }
     .map_err(missing)?;
-    let native = component
-        .serialize()
-        .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+    let native = match elsewhere {
+        None => component.serialize(),
+        Some(_) => engine::compiling(elsewhere)
+            .map_err(of_engine)?
+            .precompile_component(wasm),
+    }
+    .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
     Ok(Compiled { native, entry, checked })
 }
 
@@ -183,7 +192,7 @@ mod tests {
     use super::*;
 
     fn error(wasm: &[u8]) -> String {
-        compile(wasm).unwrap_err().to_string()
+        compile(wasm, None).unwrap_err().to_string()
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Components {
             None => {
                 let since = Instant::now();
                 let size = wasm.len();
-                let compiled = helper::compile(&self.program, wasm).map_err(of_file)?;
+                let compiled = helper::compile(&self.program, wasm, None).map_err(of_file)?;
                 let facts = Facts {
                     entry: compiled.entry,
                     checked: compiled.checked,

@@ -22,13 +22,14 @@ use serde::{Deserialize, Serialize};
 use super::check;
 use super::compile::{self, CompileError};
 use super::confine::HOST_MEMORY;
+use super::target::Target;
 use crate::model::{Entry, Grants};
 use crate::unprivileged::{Resources, RightsError, become_nobody, limit};
 
 /// Largest component, in bytes.
 pub const WASM_MAX: usize = 64 << 20;
 /// Largest native code, in bytes.
-const NATIVE_MAX: usize = 1 << 30;
+pub const NATIVE_MAX: usize = 1 << 30;
 /// Most memory for compiling, in bytes.
 const MEMORY_MAX: u64 = 6 << 30;
 /// How long a component may take to compile: the largest that toolchains make take some ten seconds.
@@ -41,7 +42,7 @@ const COMPLAINTS_MAX: u64 = 4096;
 /// What the helper is to do.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    Compile { wasm: Vec<u8> },
+    Compile { wasm: Vec<u8>, target: Option<Target> },
     Check { native: Vec<u8>, grants: Grants },
 }
 
@@ -77,9 +78,9 @@ pub enum HelperError {
     Broken(String),
 }
 
-/// Compiles a component in a helper, which is `program compile`.
-pub fn compile(program: &Path, wasm: Vec<u8>) -> Result<compile::Compiled, HelperError> {
-    match ask(program, &Request::Compile { wasm }, COMPILE_TIME) {
+/// Compiles a component in a helper, which is `program compile`: for this machine, or for all machines of a target.
+pub fn compile(program: &Path, wasm: Vec<u8>, target: Option<Target>) -> Result<compile::Compiled, HelperError> {
+    match ask(program, &Request::Compile { wasm, target }, COMPILE_TIME) {
         Ok(Reply::Compiled { native, entry, checked }) => Ok(compile::Compiled { native, entry, checked }),
         Ok(Reply::Refused(why)) => Err(HelperError::Refused(why)),
         Ok(Reply::Checked(_)) => Err(nonsense().into()),
@@ -267,9 +268,9 @@ fn answer() -> Result<(), ServeError> {
         return Ok(());
     };
     let reply = match request {
-        Request::Compile { wasm } => {
+        Request::Compile { wasm, target } => {
             limit(Resource::RLIMIT_AS, MEMORY_MAX).map_err(io::Error::from)?;
-            compile::compile(&wasm).map_or_else(refused, |compiled| Reply::Compiled {
+            compile::compile(&wasm, target).map_or_else(refused, |compiled| Reply::Compiled {
                 native: compiled.native,
                 entry: compiled.entry,
                 checked: compiled.checked,

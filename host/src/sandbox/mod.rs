@@ -21,11 +21,14 @@ mod imports;
 mod native;
 mod net;
 mod run;
+mod target;
 
+pub use engine::{PROFILE, WASMTIME, settings};
 pub use host::Stdio;
 pub use native::{LoadError, Loaded, Ready};
 pub use net::{Reach, names};
 pub use run::run;
+pub use target::{Target, UnknownTarget};
 
 /// The package `twitcher:action` as this version of the host speaks it.
 pub const INTERFACE: &str = "1.0.0";
