@@ -1,5 +1,7 @@
 //! The commands `bundle` and `key`: from arguments to what is printed.
 
+mod registry;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
@@ -12,6 +14,7 @@ use super::cargo::{CargoError, Crate};
 use super::facts::HostFacts;
 use super::install::{self, InstallError};
 use super::manifest::{Manifest, Reference, ReferenceError};
+use super::oci::OciError;
 use super::read::ReadError;
 use super::requested::{DirAccess, Requested, ZnodeAccess};
 use super::signature::{self, KeyError, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError};
@@ -106,6 +109,9 @@ pub enum CommandError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry does not do what it should.
+    #[error(transparent)]
+    Oci(#[from] OciError),
     /// It is neither a file nor the name of a bundle.
     #[error("{bundle} is not a file, and {error}")]
     Reference {
@@ -124,6 +130,12 @@ pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
         Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
         Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
         Bundle::Install { file, store, trust } => install(&file, store, &trust),
+        Bundle::Push {
+            file,
+            remote,
+            plain_http,
+        } => registry::push(&file, &remote, plain_http),
+        Bundle::Pull(arguments) => registry::pull(*arguments),
         Bundle::Use { bundle, store } => Ok(switched(&Store::at(store).choose(&bundle)?)),
         Bundle::List { store, trust } => list(&Store::at(store), &trust),
         Bundle::Remove { bundle, store } => {

@@ -56,7 +56,8 @@ impl Sample {
     }
 
     pub fn sign(&self, key: &SecretKey) -> Signature {
-        key.sign(&self.manifest.to_bytes().unwrap(), &comment(&self.manifest)).unwrap()
+        key.sign(&self.manifest.to_bytes().unwrap(), &comment(&self.manifest))
+            .unwrap()
     }
 
     pub fn pack(&self, signature: Option<&Signature>) -> Vec<u8> {

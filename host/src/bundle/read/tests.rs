@@ -133,7 +133,10 @@ fn entries_that_are_no_files_of_the_bundle_are_refused_by_name() {
         (kind(b"7"), "other fields"),
         (kind(b"\0"), "other fields"),
         (kind(b"?"), "an unknown kind"),
-        (entry(forged(COMPONENT, size, 100, b"0004755\0"), &content), "other fields"),
+        (
+            entry(forged(COMPONENT, size, 100, b"0004755\0"), &content),
+            "other fields",
+        ),
         (entry(forged(COMPONENT, size, 265, b"root"), &content), "other fields"),
         (entry(forged(COMPONENT, size, 345, b"etc"), &content), "other fields"),
         (entry(forged(COMPONENT, size, 500, b"x"), &content), "other fields"),
@@ -141,7 +144,10 @@ fn entries_that_are_no_files_of_the_bundle_are_refused_by_name() {
         (vec![], "the archive ends before it"),
     ] {
         let said = instead_of_component(&next);
-        assert!(said.contains("expected component.wasm") && said.contains(words), "{words}: {said}");
+        assert!(
+            said.contains("expected component.wasm") && said.contains(words),
+            "{words}: {said}"
+        );
     }
 }
 
@@ -151,7 +157,10 @@ fn sizes_that_lie_are_refused_before_anything_is_read_or_allocated() {
     // Base-256, as GNU tar writes what octal digits cannot say, and a signed one.
     let huge = forged(COMPONENT, size, 124, &[0x80, 0, 0, 0, 0, 0, 0, 2, 0x80, 0, 0, 0]);
     for (header, words) in [
-        (header(COMPONENT, 8 << 30 >> 1), "it claims to be 4294967296 bytes long, and the manifest says"),
+        (
+            header(COMPONENT, 8 << 30 >> 1),
+            "it claims to be 4294967296 bytes long, and the manifest says",
+        ),
         (header(COMPONENT, size - 1), "bytes long, and the manifest says"),
         (header(COMPONENT, size + 1), "bytes long, and the manifest says"),
         (huge, "not 11 octal digits"),
@@ -167,9 +176,15 @@ fn sizes_that_lie_are_refused_before_anything_is_read_or_allocated() {
     let said = error(&entry(header("manifest.json", manifest.len() as u64), &manifest));
     assert!(said.contains("claims 10737418240 bytes"), "{said}");
     let said = error(&header("manifest.json", 6 << 30));
-    assert!(said.contains("manifest.json claims 6442450944 bytes, and at most 262144"), "{said}");
+    assert!(
+        said.contains("manifest.json claims 6442450944 bytes, and at most 262144"),
+        "{said}"
+    );
     let mut signed = Sample::new("hello", "1.0.0").pack(None);
-    let at = signed.windows(14).position(|window| window == COMPONENT.as_bytes()).unwrap();
+    let at = signed
+        .windows(14)
+        .position(|window| window == COMPONENT.as_bytes())
+        .unwrap();
     signed[at..at + BLOCK].copy_from_slice(&header("manifest.json.minisig", 4 << 30));
     assert!(error(&signed).contains("manifest.json.minisig claims 4294967296 bytes"));
 }
@@ -187,7 +202,10 @@ fn a_manifest_that_names_what_is_not_there_is_refused() {
     };
     let bytes = [&whole[..manifest_of(&whole)], &without[manifest_of(&without)..]].concat();
     let said = error(&bytes);
-    assert!(said.contains(&removed.path()) && said.contains("the archive ends before it"), "{said}");
+    assert!(
+        said.contains(&removed.path()) && said.contains("the archive ends before it"),
+        "{said}"
+    );
     // And the other way: a file that the manifest does not name.
     let bytes = [&without[..manifest_of(&without)], &whole[manifest_of(&whole)..]].concat();
     assert!(error(&bytes).contains("expected the end of the bundle"));
@@ -227,14 +245,27 @@ fn gnu_tar_makes_the_same_bytes_and_reads_them() {
     }
     let made = Command::new("tar")
         .current_dir(dir.path())
-        .args(["--format=ustar", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--mode=0644", "-b1", "-cf", "x.twb"])
+        .args([
+            "--format=ustar",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--mtime=@0",
+            "--mode=0644",
+            "-b1",
+            "-cf",
+            "x.twb",
+        ])
         .args(&names)
         .status()
         .unwrap();
     assert!(made.success());
     assert_eq!(std::fs::read(path("x.twb")).unwrap(), sample.pack(None));
     let listed = Command::new("tar").arg("-tf").arg(path("x.twb")).output().unwrap();
-    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().collect::<Vec<_>>(), names);
+    assert_eq!(
+        String::from_utf8(listed.stdout).unwrap().lines().collect::<Vec<_>>(),
+        names
+    );
 }
 
 /// What the fuzzer has found worth keeping, and what it starts from.

@@ -6,7 +6,11 @@ use crate::bundle::testing::keys;
 
 fn minisign(dir: &Path, arguments: &[&str]) -> std::process::Output {
     // `make test` installs it.
-    Command::new("minisign").current_dir(dir).args(arguments).output().unwrap()
+    Command::new("minisign")
+        .current_dir(dir)
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn no_password() -> io::Result<String> {
@@ -27,11 +31,18 @@ fn what_is_signed_here_minisign_verifies() {
     .unwrap();
     let output = minisign(dir.path(), &["-V", "-p", "k.pub", "-m", "m"]);
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("Trusted comment: twitcher bundle x 1.0.0"), "{output:?}");
+    assert!(
+        output.status.success() && said.contains("Trusted comment: twitcher bundle x 1.0.0"),
+        "{output:?}"
+    );
     fs::write(dir.path().join("m"), "other").unwrap();
     assert!(!minisign(dir.path(), &["-V", "-p", "k.pub", "-m", "m"]).status.success());
     // And with the secret key that was made here.
-    assert!(minisign(dir.path(), &["-S", "-W", "-s", "k", "-m", "m"]).status.success());
+    assert!(
+        minisign(dir.path(), &["-S", "-W", "-s", "k", "-m", "m"])
+            .status
+            .success()
+    );
     let signature = Signature::parse(&fs::read(dir.path().join("m.minisig")).unwrap()).unwrap();
     signature.verify(&secret.public().unwrap(), b"other").unwrap();
 }
@@ -39,24 +50,52 @@ fn what_is_signed_here_minisign_verifies() {
 #[test]
 fn what_minisign_signs_is_verified_here() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(minisign(dir.path(), &["-G", "-W", "-p", "k.pub", "-s", "k"]).status.success());
+    assert!(
+        minisign(dir.path(), &["-G", "-W", "-p", "k.pub", "-s", "k"])
+            .status
+            .success()
+    );
     fs::write(dir.path().join("m"), "content").unwrap();
-    let made = minisign(dir.path(), &["-S", "-W", "-s", "k", "-m", "m", "-t", "a comment", "-c", "not authentic"]);
+    let made = minisign(
+        dir.path(),
+        &[
+            "-S",
+            "-W",
+            "-s",
+            "k",
+            "-m",
+            "m",
+            "-t",
+            "a comment",
+            "-c",
+            "not authentic",
+        ],
+    );
     assert!(made.status.success(), "{made:?}");
     let public = PublicKey::read(&dir.path().join("k.pub")).unwrap();
     let bytes = fs::read(dir.path().join("m.minisig")).unwrap();
     // In a bundle it has another first line.
     assert_eq!(Signature::of_bundle(&bytes).unwrap_err(), SignatureError::NotCanonical);
     let signature = Signature::parse(&bytes).unwrap();
-    assert_eq!((signature.key(), signature.comment().as_str()), (public.id(), "a comment"));
+    assert_eq!(
+        (signature.key(), signature.comment().as_str()),
+        (public.id(), "a comment")
+    );
     signature.verify(&public, b"content").unwrap();
-    assert!(matches!(signature.verify(&public, b"other"), Err(SignatureError::Wrong(_))));
+    assert!(matches!(
+        signature.verify(&public, b"other"),
+        Err(SignatureError::Wrong(_))
+    ));
     Signature::of_bundle(&signature.to_bytes()).unwrap();
     // And with its secret key.
     let secret = SecretKey::read(&dir.path().join("k"), no_password).unwrap();
     secret.sign(b"x", "c").unwrap().verify(&public, b"x").unwrap();
     // The old kind of signature.
-    assert!(minisign(dir.path(), &["-S", "-l", "-W", "-s", "k", "-m", "m"]).status.success());
+    assert!(
+        minisign(dir.path(), &["-S", "-l", "-W", "-s", "k", "-m", "m"])
+            .status
+            .success()
+    );
     let legacy = fs::read(dir.path().join("m.minisig")).unwrap();
     assert_eq!(Signature::parse(&legacy).unwrap_err(), SignatureError::Legacy);
 }
@@ -93,7 +132,13 @@ fn what_is_no_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("k");
     let (secret, public) = keys();
-    for text in ["", "x", "untrusted comment: x\n", "untrusted comment: x\nAAAA\n", &"A".repeat(10_000)] {
+    for text in [
+        "",
+        "x",
+        "untrusted comment: x\n",
+        "untrusted comment: x\nAAAA\n",
+        &"A".repeat(10_000),
+    ] {
         fs::write(&file, text).unwrap();
         assert!(PublicKey::read(&file).is_err(), "{text:?}");
         assert!(SecretKey::read(&file, || Ok(String::new())).is_err(), "{text:?}");

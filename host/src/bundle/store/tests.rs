@@ -27,7 +27,10 @@ impl Scene {
         let done = self.store.install(&file, &Trust::default()).unwrap();
         // The order of installations is that of their times.
         let ahead = SystemTime::now() - Duration::from_secs(1000) + Duration::from_secs(self.count() * 10);
-        let manifest = File::options().append(true).open(done.installed.dir.join(MANIFEST)).unwrap();
+        let manifest = File::options()
+            .append(true)
+            .open(done.installed.dir.join(MANIFEST))
+            .unwrap();
         manifest.set_modified(ahead).unwrap();
         done
     }
@@ -46,7 +49,9 @@ impl Scene {
 
     fn names(&self) -> Vec<String> {
         let all = fs::read_dir(&self.store.dir).unwrap();
-        let mut names: Vec<String> = all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = all
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -65,7 +70,10 @@ fn what_is_installed_is_found_by_name_and_version() {
     assert_eq!(scene.version("hello@1.2.0"), "1.2.0");
     assert_eq!(scene.version("hello@2.0.0-rc.1"), "2.0.0-rc.1");
     let missing = scene.resolve("hello@3").unwrap_err().to_string();
-    assert!(missing.contains("no bundle hello@3") && missing.contains("1.2.1"), "{missing}");
+    assert!(
+        missing.contains("no bundle hello@3") && missing.contains("1.2.1"),
+        "{missing}"
+    );
     assert!(matches!(scene.resolve("other"), Err(StoreError::Missing { .. })));
 }
 
@@ -81,7 +89,13 @@ fn going_back_is_said() {
     let forth = scene.store.choose(&"hello@1.1".parse().unwrap()).unwrap();
     assert!(!forth.is_downgrade());
     assert_eq!(scene.version("hello"), "1.1.0");
-    assert!(scene.store.choose(&"hello@1.0.0".parse().unwrap()).unwrap().is_downgrade());
+    assert!(
+        scene
+            .store
+            .choose(&"hello@1.0.0".parse().unwrap())
+            .unwrap()
+            .is_downgrade()
+    );
     assert_eq!(scene.version("hello"), "1.0.0");
 }
 
@@ -96,7 +110,9 @@ fn what_runs_is_decided_at_each_load() {
     let installed = scene.store.install(&file, &native).unwrap().installed;
     let (standing, code) = installed.code(&native, &host).unwrap();
     assert_eq!(standing, Standing::Native(public.id()));
-    let Code::Native { path, .. } = code else { panic!("{code:?}") };
+    let Code::Native { path, .. } = code else {
+        panic!("{code:?}")
+    };
     assert_eq!(fs::read(path).unwrap(), b"native code for here");
     // Each reason for a miss leaves the component.
     let why = |trust: &Trust, host: &HostFacts| match installed.code(trust, host).unwrap().1 {
@@ -116,7 +132,10 @@ fn what_runs_is_decided_at_each_load() {
     // A key that is gone is a refusal.
     let (_, another) = keys();
     let refusal = installed.code(&trusting(&[(&another, true)]), &host).unwrap_err();
-    assert!(matches!(refusal, InstalledError::Refused(Refusal::Untrusted { .. })), "{refusal}");
+    assert!(
+        matches!(refusal, InstalledError::Refused(Refusal::Untrusted { .. })),
+        "{refusal}"
+    );
     // And so is what is not what was signed.
     let damage = |name: &str, error: &str| {
         let path = installed.dir.join(name);
@@ -138,7 +157,10 @@ fn what_runs_is_decided_at_each_load() {
     damage(SIGNATURE, "signature");
     let portable = trusting(&[(&public, false)]);
     fs::write(installed.dir.join(COMPONENT), b"x").unwrap();
-    assert!(matches!(installed.code(&portable, &host), Err(InstalledError::Damaged(_))));
+    assert!(matches!(
+        installed.code(&portable, &host),
+        Err(InstalledError::Damaged(_))
+    ));
     fs::write(installed.dir.join(COMPONENT), vec![0; 100_000]).unwrap();
     assert!(installed.code(&portable, &host).is_err());
     // What is damaged in the store is repaired by installing it again.
@@ -220,14 +242,20 @@ fn gc_keeps_the_current_the_last_and_what_is_in_use() {
     // Chosen last was 1.1.0, before it 1.4.0 was installed.
     let gone = |keep| -> Vec<String> {
         let removed = scene.store.gc(keep).unwrap();
-        removed.iter().map(|(name, version)| format!("{name} {version}")).collect()
+        removed
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect()
     };
     assert_eq!(gone(2), ["hello 1.3.0", "hello 1.2.0"]);
     assert_eq!(gone(0), ["hello 1.4.0"]);
     drop(held);
     assert_eq!(gone(0), ["hello 1.0.0"]);
     assert_eq!(gone(0), Vec::<String>::new());
-    assert_eq!((scene.version("hello"), scene.version("other")), ("1.1.0".to_owned(), "1.0.0".to_owned()));
+    assert_eq!(
+        (scene.version("hello"), scene.version("other")),
+        ("1.1.0".to_owned(), "1.0.0".to_owned())
+    );
 }
 
 #[test]

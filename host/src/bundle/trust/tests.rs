@@ -28,11 +28,20 @@ fn a_key_gives_the_rights_it_has_until_it_is_removed() {
     let (secret, public) = keys();
     let (_, other) = keys();
     trust(&keys_dir, &other, "other", true).unwrap();
-    assert!(matches!(judge(&load(&keys_dir), &sample, Some(&secret)), Err(Refusal::Untrusted { .. })));
+    assert!(matches!(
+        judge(&load(&keys_dir), &sample, Some(&secret)),
+        Err(Refusal::Untrusted { .. })
+    ));
     let file = trust(&keys_dir, &public, "mine", false).unwrap();
-    assert_eq!(judge(&load(&keys_dir), &sample, Some(&secret)), Ok(Standing::Wasm(public.id())));
+    assert_eq!(
+        judge(&load(&keys_dir), &sample, Some(&secret)),
+        Ok(Standing::Wasm(public.id()))
+    );
     trust(&keys_dir, &public, "mine", true).unwrap();
-    assert_eq!(judge(&load(&keys_dir), &sample, Some(&secret)), Ok(Standing::Native(public.id())));
+    assert_eq!(
+        judge(&load(&keys_dir), &sample, Some(&secret)),
+        Ok(Standing::Native(public.id()))
+    );
     // Nothing else than the file counts.
     fs::remove_file(file).unwrap();
     let refusal = judge(&load(&keys_dir), &sample, Some(&secret)).unwrap_err();
@@ -46,7 +55,10 @@ fn without_a_directory_of_keys_a_signature_says_nothing() {
     let mut trust = load(Path::new("/nonexistent/keys"));
     assert_eq!(judge(&trust, &sample, Some(&secret)), Ok(Standing::Unsigned));
     trust.require_signed = true;
-    assert!(matches!(judge(&trust, &sample, Some(&secret)), Err(Refusal::Untrusted { .. })));
+    assert!(matches!(
+        judge(&trust, &sample, Some(&secret)),
+        Err(Refusal::Untrusted { .. })
+    ));
     // With one that is empty, nobody is trusted.
     let empty = tempfile::tempdir().unwrap();
     let refusal = judge(&load(empty.path()), &sample, Some(&secret)).unwrap_err();
@@ -73,7 +85,10 @@ fn a_signature_of_another_bundle_or_of_what_was_changed_is_refused() {
         trust.judge(&bytes, Some(&signature)).unwrap_err().to_string()
     };
     let said = refusal(&one, other.sign(&secret));
-    assert!(said.contains("its comment says \"twitcher bundle other 2.0.0\""), "{said}");
+    assert!(
+        said.contains("its comment says \"twitcher bundle other 2.0.0\""),
+        "{said}"
+    );
     let mut changed = Sample::new("one", "1.0.0");
     changed.manifest.config.push("key".to_owned());
     let said = refusal(&changed, one.sign(&secret));
@@ -161,7 +176,10 @@ fn rights_are_what_is_written_for_this_key_and_nothing_else() {
         assert_eq!(rights(&text), None, "{text:?}");
     }
     fs::remove_file(file.with_extension("rights")).unwrap();
-    assert!(!Keys::load(dir.path()).unwrap().trusted[0].native, "the default is the lesser right");
+    assert!(
+        !Keys::load(dir.path()).unwrap().trusted[0].native,
+        "the default is the lesser right"
+    );
 }
 
 #[test]
@@ -169,8 +187,14 @@ fn a_name_stands_for_one_key() {
     let dir = tempfile::tempdir().unwrap();
     let ((_, one), (_, other)) = (keys(), keys());
     trust(dir.path(), &one, "k", false).unwrap();
-    assert!(matches!(trust(dir.path(), &other, "k", true), Err(TrustError::Taken(_))));
+    assert!(matches!(
+        trust(dir.path(), &other, "k", true),
+        Err(TrustError::Taken(_))
+    ));
     for name in ["", "../x", "a/b", ".hidden", "a b"] {
-        assert!(matches!(trust(dir.path(), &one, name, false), Err(TrustError::Name(_))), "{name:?}");
+        assert!(
+            matches!(trust(dir.path(), &one, name, false), Err(TrustError::Name(_))),
+            "{name:?}"
+        );
     }
 }
