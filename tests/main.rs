@@ -8,6 +8,7 @@
 mod config;
 mod daemon;
 mod ensemble;
+mod registry;
 mod support;
 mod tree;
 mod tree_znodes;

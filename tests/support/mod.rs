@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod guests;
 pub mod proxy;
+pub mod registry;
 pub mod zookeeper;
 
 use std::time::{Duration, Instant};

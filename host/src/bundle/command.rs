@@ -1,34 +1,31 @@
 //! The commands `bundle` and `key`: from arguments to what is printed.
 
+mod building;
+mod keys;
 mod registry;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+pub use keys::key;
+use keys::secret_key;
+
 use super::MANIFEST;
-use super::build::{self, Build, BuildError};
-use super::cargo::{CargoError, Crate};
+use super::build::{self, BuildError};
+use super::cargo::CargoError;
 use super::facts::HostFacts;
 use super::install::{self, InstallError};
 use super::manifest::{Manifest, Reference, ReferenceError};
 use super::oci::OciError;
 use super::read::ReadError;
-use super::requested::{DirAccess, Requested, ZnodeAccess};
-use super::signature::{self, KeyError, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError};
+use super::signature::{KeyError, PublicKey, SIGNATURE_MAX, Signature, SignatureError};
 use super::stanza::stanza;
 use super::store::{Store, StoreError, Switch};
 use super::trust::{self, Keys, Refusal, Standing, Trust, TrustError, TrustedKey};
 use super::write::{WriteError, sign_again};
-use crate::cli::{Bundle, BundleBuild, Key, Requests, TrustedKeys};
-use crate::config::memory_size;
-use crate::plugin;
-use crate::sandbox::Target;
-
-/// Variable with the password of a secret key.
-const PASSWORD: &str = "TWITCHER_KEY_PASSWORD";
+use crate::cli::{Bundle, TrustedKeys};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +122,7 @@ pub enum CommandError {
 /// Carries out a command; gives what is to be printed. Components are compiled with `program compile`.
 pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
     match command {
-        Bundle::Build(arguments) => build(program, *arguments),
+        Bundle::Build(arguments) => building::build(program, *arguments),
         Bundle::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
         Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
         Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
@@ -158,180 +155,6 @@ pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
     }
 }
 
-/// Carries out a command; gives what is to be printed.
-pub fn key(command: Key) -> Result<String, CommandError> {
-    match command {
-        Key::Generate { file, password } => {
-            let password = match password {
-                true => Some(ask_password(&file, true)?),
-                false => None,
-            };
-            let key = signature::generate(&file, password)?;
-            let public = signature::public_file(&file);
-            Ok(format!(
-                "key {}: {} is secret, {} is for those who trust it (twitcher key trust)\n",
-                key.id(),
-                file.display(),
-                public.display()
-            ))
-        }
-        Key::List { keys } => list_keys(&Keys::load(&keys)?, &keys),
-        Key::Trust {
-            file,
-            native,
-            name,
-            keys,
-        } => {
-            let key = PublicKey::read(&file)?;
-            let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let placed = trust::trust(&keys, &key, &name.unwrap_or_else(stem), native)?;
-            Ok(format!(
-                "key {} may sign {}: {}\n",
-                key.id(),
-                rights(native),
-                placed.display()
-            ))
-        }
-    }
-}
-
-fn rights(native: bool) -> &'static str {
-    match native {
-        true => "components and native code",
-        false => "components",
-    }
-}
-
-fn build(program: &Path, arguments: BundleBuild) -> Result<String, CommandError> {
-    let said = match (&arguments.manifest_path, &arguments.source) {
-        (Some(manifest), _) => Some(Crate::of(manifest)?),
-        (None, Some(source)) if source.is_dir() => Some(Crate::of(&source.join("Cargo.toml"))?),
-        _ => None,
-    };
-    let file = match (&arguments.source, &said) {
-        (Some(source), _) if !source.is_dir() => source.clone(),
-        (_, Some(said)) if said.component.is_file() => said.component.clone(),
-        (_, said) => {
-            let place = said
-                .as_ref()
-                .map_or_else(String::new, |said| said.component.display().to_string());
-            let how = format!("{place} is made by `cargo build --release --target wasm32-wasip2`");
-            return Err(CommandError::Missing {
-                what: "the component",
-                how,
-            });
-        }
-    };
-    let missing = |what: &'static str| CommandError::Missing {
-        what,
-        how: format!("give --{what}, or the directory of the crate that says it"),
-    };
-    let said = said.as_ref();
-    let mut requests = said.map(|said| said.requests.clone()).unwrap_or_default();
-    add(&arguments.requests, &mut requests)?;
-    let mut config = said.map(|said| said.config.clone()).unwrap_or_default();
-    config.extend(arguments.requests.config_key);
-    let targets: BTreeSet<Target> = match (arguments.portable, arguments.target.is_empty()) {
-        (true, _) => BTreeSet::new(),
-        (false, true) => Target::ALL.into(),
-        (false, false) => arguments.target.into_iter().collect(),
-    };
-    let key = arguments.key.as_deref().map(secret_key).transpose()?;
-    let name = arguments.name.or_else(|| said.map(|said| said.name.clone()));
-    let version = arguments.version.or_else(|| said.map(|said| said.version.clone()));
-    let build = Build {
-        file,
-        name: name.ok_or_else(|| missing("name"))?,
-        version: version.ok_or_else(|| missing("version"))?,
-        targets,
-        requests,
-        config,
-    };
-    let built = build::build(program, &build, key.as_ref(), &arguments.out)?;
-    let mut text = format!(
-        "{}: {} bytes{}\n",
-        built.file.display(),
-        built.size,
-        natives(&built.manifest)
-    );
-    match key {
-        Some(key) => writeln!(text, "signed with the key {}", key.public()?.id()),
-        None => writeln!(
-            text,
-            "not signed: its native code runs nowhere until `twitcher bundle sign`"
-        ),
-    }
-    .unwrap_or_default();
-    text.push_str(&forgotten(&build));
-    Ok(text)
-}
-
-fn add(flags: &Requests, requests: &mut Requested) -> Result<(), CommandError> {
-    let wrong = |flag, value: &str, why: &str| CommandError::Flag {
-        flag,
-        value: value.to_owned(),
-        why: why.to_owned(),
-    };
-    for (path, access) in &flags.dir {
-        let access = match access.as_str() {
-            "ro" => DirAccess::Ro,
-            "rw" => DirAccess::Rw,
-            other => return Err(wrong("dir", other, "expected PATH=ro or PATH=rw")),
-        };
-        requests.dirs.insert(path.clone(), access);
-    }
-    for (pattern, access) in &flags.znode {
-        let access = match access.as_str() {
-            "r" => ZnodeAccess::R,
-            "rw" => ZnodeAccess::Rw,
-            other => return Err(wrong("znode", other, "expected PATH=r or PATH=rw")),
-        };
-        requests.znodes.insert(pattern.clone(), access);
-    }
-    requests.net.extend(flags.net.iter().cloned());
-    requests.http.extend(flags.http.iter().cloned());
-    requests.commands.extend(flags.command.iter().cloned());
-    requests.env.extend(flags.env.iter().cloned());
-    requests.args |= flags.args;
-    if let Some(memory) = &flags.memory {
-        let size = memory_size(memory).map_err(|why| wrong("memory", memory, &why))?;
-        requests.memory = Some(size);
-    }
-    Ok(())
-}
-
-/// What the component imports and could not be granted, for nothing of the kind is requested.
-fn forgotten(build: &Build) -> String {
-    let requests = &build.requests;
-    let kinds = [
-        ("twitcher:action/commands@", requests.commands.is_empty(), "--command"),
-        ("twitcher:action/znodes@", requests.znodes.is_empty(), "--znode"),
-        ("wasi:http/outgoing-handler@", requests.http.is_empty(), "--http"),
-        ("wasi:sockets/tcp@", requests.net.is_empty(), "--net"),
-    ];
-    let imports = std::fs::read(&build.file)
-        .map(|bytes| plugin::imports(&bytes))
-        .unwrap_or_default();
-    let unasked = kinds
-        .iter()
-        .filter(|(prefix, none, _)| *none && imports.iter().any(|import| import.starts_with(prefix)));
-    let note = |(prefix, _, flag): &(&str, bool, &str)| {
-        let interface = prefix.trim_end_matches('@');
-        format!("note: it imports {interface} and requests nothing of the kind, so it will get none: see {flag}\n")
-    };
-    unasked.map(note).collect()
-}
-
-fn natives(manifest: &Manifest) -> String {
-    match manifest.native.is_empty() {
-        true => ", without native code".to_owned(),
-        false => {
-            let names: Vec<&str> = manifest.native.iter().map(|native| native.target.as_str()).collect();
-            format!(", with native code for {}", names.join(" and "))
-        }
-    }
-}
-
 fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<String, CommandError> {
     let reader = install::open(file)?;
     let signature = match (key, signature) {
@@ -360,32 +183,6 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
         }
     })?;
     Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
-}
-
-fn secret_key(file: &Path) -> Result<SecretKey, CommandError> {
-    Ok(SecretKey::read(file, || {
-        ask_password(file, false).map_err(|error| io::Error::other(error.to_string()))
-    })?)
-}
-
-fn ask_password(file: &Path, new: bool) -> Result<String, CommandError> {
-    if let Ok(password) = std::env::var(PASSWORD) {
-        return Ok(password);
-    }
-    let ask = || -> io::Result<String> {
-        let password = rpassword::prompt_password(format!("Password of {}: ", file.display()))?;
-        if new && rpassword::prompt_password("The same again: ")? != password {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the passwords differ"));
-        }
-        Ok(password)
-    };
-    ask().map_err(|error| {
-        CommandError::Key(KeyError::Io {
-            action: "ask for the password of",
-            file: file.to_owned(),
-            error,
-        })
-    })
 }
 
 impl TrustedKeys {
@@ -554,26 +351,6 @@ fn list(store: &Store, trusted: &TrustedKeys) -> Result<String, CommandError> {
     }
     if text.is_empty() {
         let _ = writeln!(text, "no bundle is installed in {}", store.dir().display());
-    }
-    Ok(text)
-}
-
-fn list_keys(keys: &Keys, dir: &Path) -> Result<String, CommandError> {
-    let mut text = String::new();
-    for trusted in &keys.trusted {
-        let _ = writeln!(
-            text,
-            "{} {:<26} {}",
-            trusted.key.id(),
-            rights(trusted.native),
-            trusted.file.display()
-        );
-    }
-    for (file, why) in &keys.refused {
-        let _ = writeln!(text, "{}: NOT TRUSTED: {why}", file.display());
-    }
-    if text.is_empty() {
-        let _ = writeln!(text, "no key is trusted in {}", dir.display());
     }
     Ok(text)
 }

@@ -9,7 +9,6 @@ use crate::bundle::install::InstallError;
 use crate::bundle::manifest::ManifestError;
 use crate::bundle::read::ReadError;
 use crate::bundle::signature::SignatureError;
-use crate::bundle::trust::Refusal;
 use crate::bundle::write::WriteError;
 use crate::model::Digest;
 
@@ -122,9 +121,6 @@ pub enum Problem {
     /// Its signature is no signature.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// It is not trusted.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
     /// The bundle's file cannot be opened.
     #[error(transparent)]
     Open(#[from] InstallError),
