@@ -9,6 +9,7 @@ mod bundles;
 mod config;
 mod daemon;
 mod ensemble;
+mod registry;
 mod retry;
 mod state;
 mod support;

@@ -9,7 +9,7 @@ use crate::observe::Format;
 
 mod bundle;
 
-pub use bundle::{Bundle, BundleBuild, Key, Requests, TrustedKeys};
+pub use bundle::{Bundle, BundleBuild, BundlePull, Key, Requests, TrustedKeys};
 
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {

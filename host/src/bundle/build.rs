@@ -204,7 +204,10 @@ fn sdk_version(wasm: &[u8]) -> Option<String> {
 }
 
 /// Writes a file whole or not at all.
-pub(super) fn replace<T>(file: &Path, write: impl FnOnce(&mut File) -> Result<T, WriteError>) -> Result<T, WriteError> {
+pub(super) fn replace<T, E: From<io::Error>>(
+    file: &Path,
+    write: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
     let mut draft = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o644))

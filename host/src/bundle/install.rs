@@ -143,8 +143,16 @@ struct Draft {
     lock: Flock<File>,
 }
 
-/// Opens a bundle's file.
+/// Opens a bundle's file and reads what it says of itself.
 pub(super) fn open(file: &Path) -> Result<Reader<File>, InstallError> {
+    Reader::open(open_file(file)?).map_err(|error| InstallError::Read {
+        file: file.to_owned(),
+        error,
+    })
+}
+
+/// Opens a bundle's file.
+pub(super) fn open_file(file: &Path) -> Result<File, InstallError> {
     let failed = |error| InstallError::Open {
         file: file.to_owned(),
         error,
@@ -153,16 +161,13 @@ pub(super) fn open(file: &Path) -> Result<Reader<File>, InstallError> {
     let mut options = File::options();
     let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(file);
     let opened = opened.map_err(failed)?;
-    if !opened.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(
+    match opened.metadata().map_err(failed)?.is_file() {
+        true => Ok(opened),
+        false => Err(failed(io::Error::new(
             io::ErrorKind::InvalidInput,
             "it is not a regular file",
-        )));
+        ))),
     }
-    Reader::open(opened).map_err(|error| InstallError::Read {
-        file: file.to_owned(),
-        error,
-    })
 }
 
 /// Writes all files to the disk. The names are those that the manifest gives: nothing in them leads elsewhere.

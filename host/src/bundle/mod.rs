@@ -79,6 +79,7 @@ mod facts;
 mod install;
 mod installed;
 mod manifest;
+pub mod oci;
 mod private;
 mod read;
 mod requested;

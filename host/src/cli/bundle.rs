@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::pair;
+use crate::bundle::oci::Remote;
 use crate::bundle::{Reference, STORE, trust::KEYS};
 use crate::sandbox::Target;
 
@@ -31,6 +32,26 @@ With minisign itself:
   twitcher bundle sign hello-1.0.0.twb --signature manifest.json.minisig
 
 The password of a key is asked for, or taken from TWITCHER_KEY_PASSWORD.";
+
+const PUSH_HELP: &str = "\
+The tag leads to the component, laid out as other tools expect it; native code, manifest.json and the signature refer to it. What is
+printed last, with @sha256:..., names exactly this bundle for ever.
+
+Credentials are those of docker: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the helpers that it names.
+
+Examples:
+  twitcher bundle push dist/hello-1.0.0.twb oci://registry.example/tools/hello:1.0.0
+  twitcher bundle push dist/hello-1.0.0.twb oci://127.0.0.1:5000/tools/hello:1.0.0";
+
+const PULL_HELP: &str = "\
+The signature is judged before anything else is fetched, and every byte is verified before there is a file.
+
+Credentials are those of docker: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the helpers that it names.
+
+Examples:
+  twitcher bundle pull oci://registry.example/tools/hello:1.0.0 --out dist
+  twitcher bundle pull oci://registry.example/tools/hello:1.0.0 --install
+  twitcher bundle pull oci://registry.example/tools/other:2 --component";
 
 /// What is done with bundles.
 #[derive(Debug, Subcommand)]
@@ -83,6 +104,21 @@ pub enum Bundle {
         #[allow(missing_docs)]
         trust: TrustedKeys,
     },
+    /// Put a bundle into an OCI registry, where others and `wkg` can pull it
+    #[command(after_help = PUSH_HELP)]
+    Push {
+        /// The bundle
+        file: PathBuf,
+        /// Where to
+        #[arg(value_name = "oci://REGISTRY/REPOSITORY:TAG")]
+        remote: Remote,
+        /// Speak to the registry without TLS; one on this machine's loopback is always spoken to so
+        #[arg(long)]
+        plain_http: bool,
+    },
+    /// Get a bundle from an OCI registry: verified, and written to a file or installed
+    #[command(after_help = PULL_HELP)]
+    Pull(Box<BundlePull>),
     /// Go back, or forward, to another installed version
     Use {
         /// Which: hello@1.2.0, or hello@1.2 for the newest 1.2.x
@@ -120,6 +156,32 @@ pub enum Bundle {
         #[arg(long, value_name = "DIR", default_value = STORE)]
         store: PathBuf,
     },
+}
+
+/// What is pulled, and where to.
+#[derive(Debug, Args)]
+pub struct BundlePull {
+    /// Where from
+    #[arg(value_name = "oci://REGISTRY/REPOSITORY:TAG|@sha256:DIGEST")]
+    pub remote: Remote,
+    /// Directory to write NAME-VERSION.twb to; a file of that name is replaced
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Install it instead of writing it to a file
+    #[arg(long, conflicts_with = "out")]
+    pub install: bool,
+    /// Where to install it
+    #[arg(long, value_name = "DIR", default_value = STORE, requires = "install")]
+    pub store: PathBuf,
+    /// Get the component alone, also one that others pushed and that is no bundle, as the last part of REPOSITORY and .wasm
+    #[arg(long, conflicts_with = "install")]
+    pub component: bool,
+    /// Speak to the registry without TLS; one on this machine's loopback is always spoken to so
+    #[arg(long)]
+    pub plain_http: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: TrustedKeys,
 }
 
 /// What a bundle is made of.

@@ -99,15 +99,31 @@ pub fn inspect(file: &Path) -> Result<String, InspectError> {
     Ok(text)
 }
 
+/// What a component has to do with the world, by the names of the interfaces.
+#[derive(Debug, Default)]
+pub struct Interfaces {
+    /// What it needs.
+    pub imports: BTreeSet<String>,
+    /// What it offers.
+    pub exports: BTreeSet<String>,
+}
+
+/// The interfaces of a component; none if it is no component.
+pub fn interfaces(bytes: &[u8]) -> Option<Interfaces> {
+    let Ok(DecodedWasm::Component(resolve, world)) = decode(bytes) else {
+        return None;
+    };
+    let names = |items: &mut dyn Iterator<Item = &WorldKey>| items.map(|key| resolve.name_world_key(key)).collect();
+    let world = &resolve.worlds[world];
+    Some(Interfaces {
+        imports: names(&mut world.imports.keys()),
+        exports: names(&mut world.exports.keys()),
+    })
+}
+
 /// The names of the interfaces that a component imports; none if it is no component.
 pub fn imports(bytes: &[u8]) -> BTreeSet<String> {
-    match decode(bytes) {
-        Ok(DecodedWasm::Component(resolve, world)) => {
-            let names = resolve.worlds[world].imports.keys();
-            names.map(|key| resolve.name_world_key(key)).collect()
-        }
-        _ => BTreeSet::new(),
-    }
+    interfaces(bytes).unwrap_or_default().imports
 }
 
 fn describe(text: &mut String, resolve: &Resolve, world: WorldId, file: &Path) {

@@ -8,6 +8,6 @@ mod new;
 mod trial;
 
 pub use bench::bench;
-pub use inspect::{imports, inspect};
+pub use inspect::{Interfaces, imports, inspect, interfaces};
 pub use new::{NewError, create};
 pub use trial::{Trial, TrialError, run, shown};
