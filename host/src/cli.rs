@@ -9,7 +9,7 @@ use crate::observe::Format;
 
 mod bundle;
 
-pub use bundle::{Bundle, BundleBuild, Key, Requests, TrustedKeys};
+pub use bundle::{Bundle, BundleBuild, Bundles, Key, Requests, TrustedKeys};
 
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {
@@ -247,6 +247,10 @@ pub struct Run {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub bundles: Bundles,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub log: Log,
 
     /// Go into the background once everything that can fail early has not
@@ -314,9 +318,12 @@ pub struct Check {
     /// Files or directories
     #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
     pub paths: Vec<PathBuf>,
-    /// Print one JSON object: watches, errors
+    /// Print one JSON object: watches, errors, notes
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundles: Bundles,
 }
 
 /// Seconds, whole or with a fraction: more than 0, at most a year.

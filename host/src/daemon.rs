@@ -29,6 +29,7 @@ use crate::observe::Log;
 use crate::sandbox::channel::Reason;
 use crate::scheduler::{Decision, Effect, Ignored, Input, RunIds, Start};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
+use crate::supply::{Sources, Supply};
 
 use registry::{Entry, Registry};
 use reload::Loader;
@@ -43,9 +44,6 @@ const LAST_GRACE: Duration = Duration::from_secs(3);
 /// How long the source is given at the end to close its session.
 const GOODBYE: Duration = Duration::from_millis(100);
 
-/// Where in the state directory the native code of components is kept.
-const CACHE: &str = "components";
-
 /// What a daemon needs to know.
 #[derive(Debug)]
 pub struct Options {
@@ -57,6 +55,8 @@ pub struct Options {
     pub source: SourceOptions,
     /// Where it is kept which actions run.
     pub state_dir: PathBuf,
+    /// Where bundles come from, and whose.
+    pub sources: Sources,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
     /// Most actions that may run at once.
@@ -98,7 +98,7 @@ pub async fn run(options: Options, launcher: Launcher, log: Log) -> anyhow::Resu
     let loader = Loader::new(
         &options.config,
         &options.program,
-        options.state_dir.join(CACHE),
+        Supply::new(options.program.clone(), &options.state_dir, options.sources.clone()),
         watcher.components(),
     );
     let source = options.source.spawn()?;

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use component::{
-    CommandGrant, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, WasmAction, ZnodeGrant,
+    Bundle, CommandGrant, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, Keep, WasmAction,
+    ZnodeGrant,
 };
 
 /// Identifies a watch for as long as the daemon lives. Stable over reloads: a watch keeps its id while its name stays.
