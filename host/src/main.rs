@@ -14,8 +14,8 @@ use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
-use twitcher::supply::{Sources, Supply};
 use twitcher::source::{tree, zookeeper};
+use twitcher::supply::{Sources, Supply};
 use twitcher::{bundle, config, demo, plugin, sandbox};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
