@@ -9,7 +9,7 @@ use crate::observe::Format;
 
 mod bundle;
 
-pub use bundle::{Bundle, BundleBuild, BundlePull, Key, Requests, TrustedKeys};
+pub use bundle::{Bundle, BundleBuild, BundlePull, Bundles, Key, Requests, TrustedKeys};
 
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {
@@ -260,6 +260,10 @@ pub struct Run {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub bundles: Bundles,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub log: Log,
 
     /// Go into the background once everything that can fail early has not
@@ -331,9 +335,12 @@ pub struct Check {
     /// Files or directories
     #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
     pub paths: Vec<PathBuf>,
-    /// Print one JSON object: watches, errors
+    /// Print one JSON object: watches, errors, notes
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundles: Bundles,
 }
 
 /// Seconds, whole or with a fraction: more than 0, at most a year.

@@ -30,6 +30,7 @@ use crate::sandbox::channel::Reason;
 use crate::scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 use crate::state::{self, Parked, State};
+use crate::supply::{Sources, Supply};
 
 use registry::Registry;
 use reload::Loader;
@@ -46,9 +47,6 @@ const LAST_GRACE: Duration = Duration::from_secs(3);
 /// How long the source is given at the end to close its session.
 const GOODBYE: Duration = Duration::from_millis(100);
 
-/// Where in the state directory the native code of components is kept.
-const CACHE: &str = "components";
-
 /// What a daemon needs to know.
 #[derive(Debug)]
 pub struct Options {
@@ -64,6 +62,8 @@ pub struct Options {
     pub history: state::Limits,
     /// The runs of the last daemon that the journal has; or why there is no journal.
     pub found: Result<Vec<Found>, JournalError>,
+    /// Where bundles come from, and whose.
+    pub sources: Sources,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
     /// Most actions that may run at once. Commands that components have run come on top, at most one for each action.
@@ -112,7 +112,7 @@ pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::
     let loader = Loader::new(
         &options.config,
         &options.program,
-        options.state_dir.join(CACHE),
+        Supply::new(options.program.clone(), &options.state_dir, options.sources.clone()),
         watcher.components(),
     );
     let source = options.source.spawn()?;

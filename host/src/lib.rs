@@ -9,9 +9,10 @@
 //!            │  │     └─▶ sandbox   what runs in an action's process when it is a component
 //!            │  ├─▶ broker      what a component may have done outside: commands, znodes
 //!            │  ├─▶ config      .twc and .json files become watches
+//!            │  ├─▶ supply      what their `Wasm(…)` name becomes a component: a file compiled, or a bundle
+//!            │  │     └─▶ bundle    what plugins are deployed as: packed, signed, kept
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
-//! bundle       what plugins are deployed as: packed, signed, kept
 //! ```
 //!
 //! # Processes
@@ -51,4 +52,5 @@ pub mod sandbox;
 pub mod scheduler;
 pub mod source;
 pub mod state;
+pub mod supply;
 mod unprivileged;

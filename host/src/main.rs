@@ -14,8 +14,8 @@ use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Journal, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
-use twitcher::sandbox::components::Components;
 use twitcher::source::{tree, zookeeper};
+use twitcher::supply::{Sources, Supply};
 use twitcher::{bundle, config, demo, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
@@ -134,6 +134,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
             bytes: arguments.history_size << 20,
         },
         found,
+        sources: sources(&arguments.bundles)?,
         drain_timeout: arguments.drain_timeout,
         max_running: places.actions,
         max_processes: places.processes,
@@ -254,15 +255,24 @@ fn raise_descriptor_limit() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
 }
 
+/// The paths stay valid when --daemonize changes the directory.
+fn sources(arguments: &cli::Bundles) -> Result<Sources> {
+    Ok(Sources {
+        store: std::path::absolute(&arguments.store)?,
+        keys: std::path::absolute(&arguments.trust.keys)?,
+        require_signed: arguments.trust.require_signed,
+    })
+}
+
 fn check(arguments: &cli::Check) -> Result<u8> {
     for path in &arguments.paths {
         std::fs::metadata(path).with_context(|| format!("configuration path {}", path.display()))?;
     }
     // Whoever checks may not be allowed to write where the daemon keeps native code.
     let cache = tempfile::tempdir().context("cannot make a temporary directory for native code")?;
-    let components = Components::new(THIS_PROGRAM.into(), cache.path().join("components"));
+    let supply = Supply::new(THIS_PROGRAM.into(), cache.path(), sources(&arguments.bundles)?);
     let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into()))
-        .with_components(components.resolver())
+        .with_components(supply.resolver())
         .reload();
     let failed = reload.errors().next().is_some();
     if arguments.json {
@@ -277,7 +287,7 @@ fn check(arguments: &cli::Check) -> Result<u8> {
             );
         }
         print(&report::render_table(&reload.watches))?;
-        eprint!("{}", report::render_errors(&reload));
+        eprint!("{}{}", report::render_notes(&reload), report::render_errors(&reload));
     }
     Ok(if failed { exit::FAILURE } else { exit::SUCCESS })
 }

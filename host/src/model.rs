@@ -19,7 +19,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use component::{
-    CommandGrant, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, WasmAction, ZnodeGrant,
+    Bundle, CommandGrant, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, Keep, WasmAction,
+    ZnodeGrant,
 };
 pub use failure::{OnFailure, Retry};
 pub use outcome::{Failure, Outcome};

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use twitcher::model::{Action, Component, Digest, Entry, Grants, WasmAction, Watch};
+use twitcher::config::Resolver;
+use twitcher::model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
 
 use super::{Dir, outcome};
 
 /// Files, with somebody who takes every file for a component.
 fn dir(files: &[(&str, &str)]) -> Dir {
     let mut dir = Dir::new(files);
-    dir.config = dir.config.with_components(Box::new(resolve));
+    dir.config = dir.config.with_components(Resolver::of_files(resolve));
     dir
 }
 
@@ -22,9 +23,11 @@ fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>> {
     digest[..length].copy_from_slice(&text[..length]);
     Ok(Component {
         file: file.into(),
+        bundle: None,
         digest: Digest(digest),
         entry: Entry::Handler,
         native: Path::new("/cache/x").into(),
+        keep: Keep::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use super::{open_out, outcome, said, watch};
 use crate::support::daemon::Site;
 
 /// A missing one is a failure, for `make test` builds them.
-fn plugin(name: &str) -> PathBuf {
+pub fn plugin(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let file = target.join("wasm32-wasip2/release").join(format!("{name}.wasm"));
     assert!(file.is_file(), "{} is missing: make plugins", file.display());

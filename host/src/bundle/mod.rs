@@ -106,6 +106,8 @@ pub use store::{Listed, Listing, STORE, Store, StoreError, Switch};
 pub use trust::{Refusal, Standing, Trust};
 pub use write::{WriteError, Writer, pack, sign_again};
 
+/// How every bundle begins, and nothing else that is WebAssembly: the name of its first entry.
+pub const MAGIC: &[u8] = b"manifest.json\0";
 /// Names in a bundle.
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.json.minisig";

@@ -6,6 +6,7 @@
 //!
 //! It must not know how bundles are packed or kept.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -85,6 +86,16 @@ pub enum Standing {
     Wasm(KeyId),
     /// Signed with a key that has the right `native` too: both run.
     Native(KeyId),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned => f.write_str("not signed, or not judged"),
+            Self::Wasm(key) => write!(f, "signed by {key}, wasm"),
+            Self::Native(key) => write!(f, "signed by {key}, wasm and native"),
+        }
+    }
 }
 
 impl Standing {

@@ -260,6 +260,18 @@ pub struct TrustedKeys {
     pub require_signed: bool,
 }
 
+/// Where the bundles come from that configurations name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bundles")]
+pub struct Bundles {
+    /// Where bundles are installed
+    #[arg(long = "bundles", value_name = "DIR", default_value = STORE)]
+    pub store: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: TrustedKeys,
+}
+
 const TRUST_HELP: &str = "\
 A key that is trusted may sign components. With --native it may also sign native code, which runs unchecked in the sandboxed process:
 give it to keys of builders that you trust as you trust the daemon's own package.

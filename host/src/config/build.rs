@@ -15,6 +15,7 @@ use super::fields::{Fields, NAMES};
 use super::groups::{self, GroupLimit};
 use super::identity::{Accounts, Who};
 use super::interner::{Interner, intern};
+use super::reference::Wanted;
 use super::retry_fields;
 use super::splay::share;
 use super::value::{Call, Field, Registered, Registration, Value, quoted};
@@ -37,6 +38,15 @@ const LINES_MAX: usize = 20;
 pub(super) struct Entry {
     pub(super) watch: Arc<Watch>,
     pub(super) who: Arc<Who>,
+    /// What to ask for again when another version of the action's bundle is installed.
+    pub(super) bundle: Option<Arc<Ask>>,
+}
+
+/// A component that an action names, with what it is granted.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) wanted: Wanted,
+    pub(super) grants: Grants,
 }
 
 /// What building a file's watches needs from outside the file.
@@ -47,6 +57,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) components: &'a mut Components,
     /// This host's name, for `splay`.
     pub(super) host: &'a str,
+    /// What is not wrong, but should be known.
+    pub(super) notes: &'a mut Vec<ConfigError>,
 }
 
 /// A configuration file as it was parsed.
@@ -239,8 +251,13 @@ impl<'a> Builder<'a, '_> {
         }
 
         // The last that can fail, because it may take long.
+        let mut bundle = None;
         let action = match component {
-            Some(wanted) => Action::Wasm(self.resolved(registration, wanted)?),
+            Some(WantedComponent { call, ask }) => {
+                let action = self.resolved(registration, &call, &ask)?;
+                bundle = matches!(ask.wanted, Wanted::Bundle(_)).then(|| Arc::new(ask));
+                Action::Wasm(action)
+            }
             None => self.action(action, index)?,
         };
         let name = fields.name.clone().or_else(|| fields.description.clone());
@@ -271,6 +288,7 @@ impl<'a> Builder<'a, '_> {
         Some(Entry {
             watch: Arc::new(watch),
             who: intern(&mut self.around.interner.whos, who),
+            bundle,
         })
     }
 
@@ -418,8 +436,10 @@ impl<'a> Builder<'a, '_> {
         match component_fields::read(call) {
             Ok((reference, grants)) => Some(WantedComponent {
                 call: call.clone(),
-                path: reference.path_in(&self.place(call.within.as_deref()).file).into(),
-                grants,
+                ask: Ask {
+                    wanted: reference.meant_in(&self.place(call.within.as_deref()).file),
+                    grants,
+                },
             }),
             Err(faults) => {
                 for (at, Mismatch { message, hint }) in faults {
@@ -455,14 +475,21 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// The component itself; none if it cannot be used, and then the errors say why.
-    fn resolved(&mut self, registration: &Registration, wanted: WantedComponent) -> Option<Arc<WasmAction>> {
-        let WantedComponent { call, path, grants } = wanted;
-        match self.around.components.resolve(path.clone(), grants) {
-            Ok(action) => Some(action),
+    fn resolved(&mut self, registration: &Registration, call: &Call, ask: &Ask) -> Option<Arc<WasmAction>> {
+        match self.around.components.resolve(&ask.wanted, &ask.grants) {
+            Ok((action, notes)) => {
+                for note in &*notes {
+                    let place = self.place(call.within.as_deref());
+                    let note = place.error(call.at as usize, format!("{}: {note}", ask.wanted));
+                    if !self.around.notes.contains(&note) {
+                        self.around.notes.push(note);
+                    }
+                }
+                Some(action)
+            }
             Err(lines) => {
                 for line in lines.into_iter().take(LINES_MAX) {
-                    let message = format!("component {}: {line}", path.display());
-                    self.call_error(registration, &call, call.at, message, None);
+                    self.call_error(registration, call, call.at, format!("{}: {line}", ask.wanted), None);
                 }
                 None
             }
@@ -480,8 +507,7 @@ impl<'a> Builder<'a, '_> {
 /// A component that a watch's action names, before anybody has looked for it.
 struct WantedComponent {
     call: Arc<Call>,
-    path: Arc<Path>,
-    grants: Grants,
+    ask: Ask,
 }
 
 /// Where a field's value stands; the registration itself if the field was not given.

@@ -1,22 +1,58 @@
-//! The components that files use: has each found and compiled by whoever can, once, and tells later whether it has changed.
+//! The components that files use: has each found by whoever can, once, and tells later whether it has changed.
 //!
-//! This module must not know what a component is, nor where in a file it is named.
+//! This module must not know what a component or a bundle is, nor where in a file one is named.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::reference::Wanted;
 use crate::model::{Component, Grants, WasmAction};
 
-/// Finds, checks and compiles the component at an absolute path for watches that give it these grants, and has the component itself
-/// check its configuration. It is called once for each pair of path and grants of the files that are being loaded, on the thread
-/// that loads them, and may take long.
-///
-/// The lines of an error say what is wrong, lower case, without naming a configuration file: each becomes a located error.
-pub type Resolver = Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send>;
+/// What somebody is who knows components and bundles.
+pub struct Resolver {
+    /// Finds, checks and compiles what is wanted for watches that give it these grants, and has the component itself check its
+    /// configuration. It is called once for each pair of the files that are being loaded, on the thread that loads them, and may take
+    /// long.
+    ///
+    /// The lines of an error say what is wrong, lower case, without naming a configuration file: each becomes a located error.
+    pub find: Box<dyn FnMut(&Wanted, &Grants) -> Result<Found, Vec<String>> + Send>,
+    /// The path that changes when a bundle's name means another version than before. It is exchanged in one step.
+    pub link: Box<dyn Fn(&str) -> PathBuf + Send>,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The component.
+    pub component: Component,
+    /// What it may do: at most what the watch grants.
+    pub grants: Grants,
+    /// What whoever wrote the watch should know, each in words: becomes a located note.
+    pub notes: Vec<String>,
+}
+
+impl Resolver {
+    /// One that knows no bundles, for components that get what they are granted.
+    pub fn of_files(mut find: impl FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send + 'static) -> Self {
+        Self {
+            find: Box::new(move |wanted, grants| match wanted {
+                Wanted::File(file) => Ok(Found {
+                    component: find(file, grants)?,
+                    grants: grants.clone(),
+                    notes: Vec::new(),
+                }),
+                Wanted::Bundle(_) => Err(vec![
+                    "bundles are not known here; give the path of a component".to_owned(),
+                ]),
+            }),
+            link: Box::new(|name| PathBuf::from(name)),
+        }
+    }
+}
 
 /// What tells one content of a file from another without reading it. The time of the last change of its inode cannot be set back,
 /// not even by the file's owner.
@@ -41,23 +77,45 @@ impl Stamp {
     }
 }
 
-/// The component files that one configuration file uses, as they were when it was loaded or failed to be.
-pub(super) type Used = BTreeMap<Arc<Path>, Option<Stamp>>;
+/// A path by which a change of what was wanted is noticed, and whether it is exchanged in one step.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watched {
+    /// The path.
+    pub path: Arc<Path>,
+    /// Whether nobody ever writes to what it leads to: a change of it is whole.
+    pub atomic: bool,
+}
 
-/// Whether any of these files is another one now, has come or has gone.
-pub(super) fn changed(used: &Used) -> bool {
-    used.iter().any(|(path, stamp)| Stamp::of(path) != *stamp)
+impl From<PathBuf> for Watched {
+    /// A file that anybody may write to at any time.
+    fn from(path: PathBuf) -> Self {
+        Self {
+            path: path.into(),
+            atomic: false,
+        }
+    }
+}
+
+/// What one configuration file uses, as it was when it was loaded or failed to be.
+pub(super) type Used = BTreeMap<Watched, Option<Stamp>>;
+
+/// Which of these are others now, have come or have gone.
+pub(super) fn changed(used: &Used) -> impl Iterator<Item = &Watched> {
+    let changed = used
+        .iter()
+        .filter(|(watched, stamp)| Stamp::of(&watched.path) != **stamp);
+    changed.map(|(watched, _)| watched)
 }
 
 /// What a [`Resolver`] said, with the grants that it was asked about.
-type Answer = Result<Arc<WasmAction>, Vec<String>>;
+type Answer = Result<(Arc<WasmAction>, Arc<[String]>), Vec<String>>;
 
 /// The answers of a [`Resolver`].
 pub(super) struct Components {
     resolver: Resolver,
     /// What was asked during the present load.
-    known: HashMap<(Arc<Path>, Grants), Answer>,
-    /// The files' stamps from before anything was asked about them during the present load.
+    known: HashMap<(Wanted, Grants), Answer>,
+    /// Stamps from before anything was asked about what they are of during the present load.
     stamps: Used,
     /// What the present file has asked about.
     used: Used,
@@ -76,20 +134,34 @@ impl Components {
         }
     }
 
-    /// The action for the component at a path.
-    pub(super) fn resolve(&mut self, path: Arc<Path>, grants: Grants) -> Answer {
+    /// The action for what is wanted, with notes.
+    pub(super) fn resolve(&mut self, wanted: &Wanted, grants: &Grants) -> Answer {
+        let watched = match wanted {
+            Wanted::File(path) => Watched {
+                path: path.clone(),
+                atomic: false,
+            },
+            Wanted::Bundle(name) => Watched {
+                path: (self.resolver.link)(name).into(),
+                atomic: true,
+            },
+        };
         // Before the file is read: should it change meanwhile, the next load sees another stamp.
-        let stamp = *self.stamps.entry(path.clone()).or_insert_with(|| Stamp::of(&path));
-        self.used.insert(path.clone(), stamp);
-        let key = (path, grants);
+        let stamp = *self
+            .stamps
+            .entry(watched.clone())
+            .or_insert_with(|| Stamp::of(&watched.path));
+        self.used.insert(watched, stamp);
+        let key = (wanted.clone(), grants.clone());
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let answer = match (self.resolver)(&key.0, &key.1) {
-            Ok(component) => Ok(self.share(WasmAction {
+        let answer = match (self.resolver.find)(wanted, grants) {
+            Ok(Found {
                 component,
-                grants: key.1.clone(),
-            })),
+                grants,
+                notes,
+            }) => Ok((self.share(WasmAction { component, grants }), notes.into())),
             Err(lines) if lines.is_empty() => Err(vec!["it cannot be used".to_owned()]),
             Err(lines) => Err(lines),
         };
@@ -106,7 +178,7 @@ impl Components {
         action
     }
 
-    /// The files that were asked about since this was last called.
+    /// What was asked about since this was last called.
     pub(super) fn take_used(&mut self) -> Used {
         std::mem::take(&mut self.used)
     }

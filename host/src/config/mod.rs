@@ -45,11 +45,12 @@ mod splay;
 mod value;
 pub mod watcher;
 
-pub use component::Resolver;
+pub use component::{Found, Resolver, Watched};
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};
 pub(crate) use grant_types::{grant_name, guest_path, memory_size, znode_pattern};
 pub(crate) use network_types::{host_port, http_origin};
+pub use reference::Wanted;
 pub use schema::schema;
 pub use set::{Config, FileOutcome, FileReport, Reload};
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::error::ConfigError;
 use super::set::Reload;
-use crate::model::{Action, Component, Entry as ComponentEntry, WasmAction, Watch, WatchType};
+use crate::model::{Action, Bundle, Component, Entry as ComponentEntry, WasmAction, Watch, WatchType};
 
 /// Most characters of an action in a table.
 const ACTION_SHOWN: usize = 40;
@@ -67,10 +68,13 @@ fn action(action: &Action) -> String {
         Action::Argv(argv) => argv.join(" "),
         Action::Function(_) => "(function)".to_owned(),
         // The directory is the same for most, and would leave no room for what tells them apart.
-        Action::Wasm(action) => {
-            let file = action.component.file.file_name().unwrap_or_default();
-            format!("(component) {}", file.to_string_lossy())
-        }
+        Action::Wasm(action) => match &action.component.bundle {
+            Some(_) => format!("(bundle) {}", action.component),
+            None => {
+                let file = action.component.file.file_name().unwrap_or_default();
+                format!("(component) {}", file.to_string_lossy())
+            }
+        },
     }
 }
 
@@ -84,8 +88,17 @@ fn shortened(text: &str) -> String {
 
 /// Every error, each with the line that it is about and a hint, with a blank line between.
 pub fn render_errors(reload: &Reload) -> String {
-    let errors: Vec<String> = reload.errors().map(|error| format!("{error}\n")).collect();
-    errors.join("\n")
+    joined(reload.errors())
+}
+
+/// Every note, in the same form.
+pub fn render_notes(reload: &Reload) -> String {
+    joined(&reload.notes)
+}
+
+fn joined<'a>(findings: impl IntoIterator<Item = &'a ConfigError>) -> String {
+    let texts: Vec<String> = findings.into_iter().map(|finding| format!("{finding}\n")).collect();
+    texts.join("\n")
 }
 
 /// A component and its grants, in the form that a `.json` configuration file has. What it is not granted is left out.
@@ -99,7 +112,13 @@ fn wasm(action: &WasmAction) -> serde_json::Value {
     let znodes = grants.znodes.iter();
     let znodes = object(znodes.map(|znode| (znode.pattern(), json!(znode.access()))));
     let arguments = [
-        ("component", Some(json!(component.file))),
+        (
+            "component",
+            Some(match &component.bundle {
+                Some(bundle) => json!(bundle.reference),
+                None => json!(component.file),
+            }),
+        ),
         ("config", pairs(&grants.config)),
         ("args", list(grants.args.clone())),
         ("env", pairs(&grants.env)),
@@ -128,7 +147,19 @@ fn component(component: &Component) -> serde_json::Value {
         ComponentEntry::Handler => "handler",
         ComponentEntry::Command => "command",
     };
-    json!({"sha256": component.digest.to_string(), "entry": entry})
+    let mut facts = json!({"sha256": component.digest.to_string(), "entry": entry});
+    if let Some(bundle) = &component.bundle {
+        let Bundle {
+            name,
+            version,
+            digest,
+            standing,
+            ..
+        } = &**bundle;
+        facts["bundle"] =
+            json!({"name": name, "version": version, "digest": digest.to_string(), "signature": standing});
+    }
+    facts
 }
 
 /// The watches and errors as one JSON object, for programs.
@@ -160,5 +191,6 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
     json!({
         "watches": reload.watches.iter().map(watch).collect::<Vec<_>>(),
         "errors": reload.errors().collect::<Vec<_>>(),
+        "notes": reload.notes,
     })
 }

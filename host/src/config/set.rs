@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Built, Entry, Parsed, Surroundings, taken_elsewhere, watches};
-use super::component::{self, Components, Resolver, Used};
-use super::error::{ConfigError, Source};
+use super::component::{self, Components, Resolver, Used, Watched};
+use super::error::{ConfigError, Position, Source};
 use super::evaluator::{Evaluator, Print};
 use super::files::{Kind, Reader};
 use super::groups::GroupLimit;
 use super::identity::Accounts;
 use super::interner::Interner;
 use super::json;
-use crate::model::{ProcessSettings, Watch};
+use crate::model::{Action, ProcessSettings, Watch};
 
 /// The configuration: which files there are, and the watches of those that loaded.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Reload {
     pub files: Vec<FileReport>,
     /// What files printed while they were loaded.
     pub prints: Vec<Print>,
+    /// What is not wrong, but should be known: a plugin that asks for what it is not granted, for example.
+    pub notes: Vec<ConfigError>,
 }
 
 /// What became of one file.
@@ -119,7 +121,7 @@ impl Config {
             evaluator,
             host: host_name(),
             interner: Interner::default(),
-            components: Components::new(Box::new(|_, _| {
+            components: Components::new(Resolver::of_files(|_, _| {
                 Err(vec!["components are not supported in this build".to_owned()])
             })),
             files: BTreeMap::new(),
@@ -133,16 +135,16 @@ impl Config {
         self
     }
 
-    /// The files of all components that the configuration uses, or tried to use: should one of them change, come or go, the
-    /// configuration is to be loaded again.
-    pub fn components(&self) -> BTreeSet<Arc<Path>> {
+    /// What shows changes of all components and bundles that the configuration uses, or tried to use: should one of these paths
+    /// change, come or go, the configuration is to be loaded again.
+    pub fn components(&self) -> BTreeSet<Watched> {
         self.used.values().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// Whether one of [`Config::components`] is another file than when it was last looked at. Whoever begins to watch them asks
     /// this afterwards: one may have changed before it was watched.
     pub fn components_changed(&self) -> bool {
-        self.used.values().any(component::changed)
+        self.used.values().any(|used| component::changed(used).next().is_some())
     }
 
     /// Reads all files again. Blocks for as long as that takes: up to the evaluator's budget for each `.twc` file.
@@ -188,7 +190,7 @@ impl Config {
         let mut accounts = Accounts::default();
         let mut candidates = BTreeMap::new();
         for file in found {
-            let candidate = self.candidate(&file, &mut accounts, &mut reload.prints);
+            let candidate = self.candidate(&file, &mut accounts, &mut reload);
             candidates.insert(file, candidate);
         }
         self.evaluator.rest();
@@ -224,7 +226,7 @@ impl Config {
         (files, errors)
     }
 
-    fn candidate(&mut self, file: &Path, accounts: &mut Accounts, prints: &mut Vec<Print>) -> Candidate {
+    fn candidate(&mut self, file: &Path, accounts: &mut Accounts, reload: &mut Reload) -> Candidate {
         let source = match self.reader.read(file) {
             Ok(source) => source,
             Err(error) => return Candidate::Failed(vec![error]),
@@ -233,12 +235,29 @@ impl Config {
             && !loaded.stale
             && loaded.source.text == source.text
             && self.loads_unchanged(&loaded.loads)
-            && !self.used.get(file).is_some_and(component::changed)
         {
-            return match with_present_users(&loaded.entries, accounts, &mut self.interner, &loaded.source) {
-                Ok(entries) => Candidate::Unchanged(entries),
-                Err(errors) => Candidate::Failed(errors),
-            };
+            let changed: Vec<&Watched> = self.used.get(file).into_iter().flat_map(component::changed).collect();
+            let entries = &loaded.entries;
+            if changed.is_empty() {
+                return match with_present_users(entries, accounts, &mut self.interner, &loaded.source) {
+                    Ok(entries) => Candidate::Unchanged(entries),
+                    Err(errors) => Candidate::Failed(errors),
+                };
+            }
+            // What the file means has not changed, only what it refers to: it need not be evaluated for that.
+            if changed.iter().all(|watched| watched.atomic) {
+                let entries = with_present_bundles(entries, &mut self.components, &loaded.source, &mut reload.notes);
+                let entries = entries
+                    .and_then(|entries| with_present_users(&entries, accounts, &mut self.interner, &loaded.source));
+                self.used
+                    .entry(file.to_owned())
+                    .or_default()
+                    .extend(self.components.take_used());
+                return match entries {
+                    Ok(entries) => Candidate::Unchanged(entries),
+                    Err(errors) => Candidate::Failed(errors),
+                };
+            }
         }
         let parsed = match Kind::of(file) {
             Some(Kind::Json) => json::parse(&source).map(|(registrations, errors)| Parsed {
@@ -247,13 +266,14 @@ impl Config {
                 registrations,
                 errors,
             }),
-            Some(Kind::Twc) | None => self.evaluate(&source, prints),
+            Some(Kind::Twc) | None => self.evaluate(&source, &mut reload.prints),
         };
         let mut around = Surroundings {
             accounts,
             interner: &mut self.interner,
             components: &mut self.components,
             host: &self.host,
+            notes: &mut reload.notes,
         };
         let built = parsed.map_err(|error| vec![error]);
         let built = built.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
@@ -417,12 +437,8 @@ fn with_present_users(
                 present.push(Entry { watch, ..entry.clone() });
             }
             Err(problem) => {
-                let position = super::error::Position {
-                    line: entry.watch.origin.line,
-                    column: entry.watch.origin.column,
-                };
-                let error =
-                    ConfigError::at(&source.file, &source.text, position, problem.message).with_hint(problem.hint);
+                let error = ConfigError::at(&source.file, &source.text, position(&entry.watch), problem.message)
+                    .with_hint(problem.hint);
                 if errors.len() < super::build::ERRORS_MAX && !errors.contains(&error) {
                     errors.push(error);
                 }
@@ -430,6 +446,51 @@ fn with_present_users(
         }
     }
     if errors.is_empty() { Ok(present) } else { Err(errors) }
+}
+
+/// The same watches with the versions of their bundles that are installed now. All bundles are asked for, since what is used is what was
+/// asked for.
+fn with_present_bundles(
+    entries: &[Entry],
+    components: &mut Components,
+    source: &Source,
+    notes: &mut Vec<ConfigError>,
+) -> Result<Vec<Entry>, Vec<ConfigError>> {
+    let mut errors: Vec<ConfigError> = Vec::new();
+    let mut present = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(ask) = &entry.bundle else {
+            present.push(entry.clone());
+            continue;
+        };
+        let at = |line: &String| {
+            let position = position(&entry.watch);
+            ConfigError::at(&source.file, &source.text, position, format!("{}: {line}", ask.wanted))
+        };
+        match components.resolve(&ask.wanted, &ask.grants) {
+            Ok((action, said)) => {
+                notes.extend(said.iter().map(at));
+                let watch = Watch {
+                    action: Action::Wasm(action),
+                    ..Watch::clone(&entry.watch)
+                };
+                present.push(Entry {
+                    watch: Arc::new(watch),
+                    ..entry.clone()
+                });
+            }
+            Err(lines) => errors.extend(lines.iter().map(at)),
+        }
+    }
+    errors.truncate(super::build::ERRORS_MAX);
+    if errors.is_empty() { Ok(present) } else { Err(errors) }
+}
+
+fn position(watch: &Watch) -> Position {
+    Position {
+        line: watch.origin.line,
+        column: watch.origin.column,
+    }
 }
 
 /// This host's name. Only `splay` needs it, so a host without one is not an error.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
+use super::component::Watched;
 // The part of the tree source that knows inotify, not what is watched for.
 use crate::fswatch::events::{self as fs_events, Batch, FsEvents, FsWatcher};
 use crate::fswatch::settling::{Patience, Touch};
@@ -51,9 +52,9 @@ pub struct ComponentWatch {
 }
 
 impl ComponentWatch {
-    /// Watches these files and no others. None needs to exist yet; each may be a symbolic link. True if one of them was not watched
+    /// Watches these and no others. None needs to exist yet; each may be a symbolic link. True if one of them was not watched
     /// before: it may have changed since it was read. Blocks while it looks at directories.
-    pub fn watch(&self, files: BTreeSet<Arc<Path>>) -> bool {
+    pub fn watch(&self, files: BTreeSet<Watched>) -> bool {
         let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
         if directories.components == files {
             return false;
@@ -100,7 +101,7 @@ impl Watcher {
         };
         let wanted = {
             let scope = Arc::clone(&scope);
-            move |path: &Path, touch| scope.read().unwrap_or_else(PoisonError::into_inner).wants(path, touch)
+            move |path: &Path, touch| scope.read().unwrap_or_else(PoisonError::into_inner).counts(path, touch)
         };
         let (watcher, events) = fs_events::open(patience, wanted)?;
         let mut directories = Directories {
@@ -163,11 +164,21 @@ struct Scope {
     loaded: HashSet<PathBuf>,
     /// Single paths: those configured, what links lead to, and what must come or stay for them to exist.
     single: HashSet<PathBuf>,
+    /// Those of them that are only ever exchanged as a whole.
+    exchanged: HashSet<PathBuf>,
     /// The sets are being made anew: what matters is not known.
     unknown: bool,
 }
 
 impl Scope {
+    /// As what something that happened to a path counts.
+    fn counts(&self, path: &Path, touch: Touch) -> Option<Touch> {
+        match self.exchanged.contains(path) {
+            true => Some(Touch::Exchanged),
+            false => self.wants(path, touch).then_some(touch),
+        }
+    }
+
     fn wants(&self, path: &Path, touch: Touch) -> bool {
         if self.unknown || self.single.contains(path) {
             return true;
@@ -197,7 +208,7 @@ fn may_be_directory(path: &Path) -> bool {
 #[derive(Debug)]
 struct Directories {
     paths: Vec<PathBuf>,
-    components: BTreeSet<Arc<Path>>,
+    components: BTreeSet<Watched>,
     watcher: FsWatcher,
     scope: Arc<RwLock<Scope>>,
     /// A directory could not be watched; said once.
@@ -240,10 +251,17 @@ impl Directories {
             self.watch_above(&path, &mut scope);
             self.watch_at(&path, &mut scope);
         }
-        for file in self.components.clone().iter().take(MOST_COMPONENTS) {
-            self.watch_above(file, &mut scope);
-            self.watch_links(file, &mut scope);
-            self.watch_target(file, &mut scope);
+        for Watched { path, atomic } in self.components.clone().iter().take(MOST_COMPONENTS) {
+            self.watch_above(path, &mut scope);
+            if *atomic {
+                let (above, name) = (path.parent().map(fs::canonicalize), path.file_name());
+                if let (Some(Ok(above)), Some(name)) = (above, name) {
+                    scope.exchanged.insert(above.join(name));
+                }
+                continue;
+            }
+            self.watch_links(path, &mut scope);
+            self.watch_target(path, &mut scope);
         }
         *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
     }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::watcher::ComponentWatch;
 use crate::config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
 use crate::model::Watch;
-use crate::sandbox::components::Components;
+use crate::supply::Supply;
 
 /// Loads the configuration when asked.
 pub struct Loader {
@@ -33,11 +33,9 @@ pub struct Loaded {
 }
 
 impl Loader {
-    /// Loads files at or below `paths`, keeps the native code of components in `cache`, and tells `components` which files of components they use.
-    pub fn new(paths: &[PathBuf], program: &Path, cache: PathBuf, components: ComponentWatch) -> Self {
-        let compiler = Components::new(program.to_owned(), cache);
-        let config =
-            Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(compiler.resolver());
+    /// Loads files at or below `paths`, whose components come from `supply`, and tells `components` what shows changes of those.
+    pub fn new(paths: &[PathBuf], program: &Path, supply: Supply, components: ComponentWatch) -> Self {
+        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(supply.resolver());
         Self {
             config: Arc::new(Mutex::new(config)),
             components,
@@ -100,6 +98,9 @@ fn one_line(error: &ConfigError) -> String {
 fn report(reload: Reload) -> Loaded {
     for Print { file, line, text } in &reload.prints {
         info!(file = %file.display(), line = line.unwrap_or_default(), "printed: {text}");
+    }
+    for note in &reload.notes {
+        warn!(file = %note.file.display(), "{}", one_line(note));
     }
     let mut failed_files = 0;
     for file in &reload.files {

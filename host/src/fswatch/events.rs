@@ -56,7 +56,7 @@ impl Inbox {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path, Touch) -> bool) {
+    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path, Touch) -> Option<Touch>) {
         let now = Instant::now();
         let lost = (now, PathBuf::from(ANYTHING), Touch::Entry);
         let mut news = self.lock();
@@ -65,8 +65,8 @@ impl Inbox {
                 let Some(touch) = touch(&event.kind) else {
                     return;
                 };
-                let paths = event.paths.into_iter().filter(|path| wanted(path, touch));
-                news.extend(paths.map(|path| (now, path, touch)));
+                let paths = event.paths.into_iter();
+                news.extend(paths.filter_map(|path| wanted(&path, touch).map(|touch| (now, path, touch))));
             }
             Ok(_) | Err(_) => news.push(lost.clone()),
         }
@@ -91,10 +91,10 @@ fn touch(kind: &EventKind) -> Option<Touch> {
     }
 }
 
-/// Begins to tell what happens to paths where it is `wanted`; asked on the library's thread, so it must be quick.
+/// Begins to tell what happens to paths where it is `wanted`, and as what; asked on the library's thread, so it must be quick.
 pub(crate) fn open(
     patience: Patience,
-    wanted: impl Fn(&Path, Touch) -> bool + Send + 'static,
+    wanted: impl Fn(&Path, Touch) -> Option<Touch> + Send + 'static,
 ) -> Result<(FsWatcher, FsEvents), notify::Error> {
     let inbox = Arc::new(Inbox::default());
     let events = FsEvents {
@@ -249,7 +249,7 @@ mod tests {
             Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch)),
         ] {
             let (inbox, events) = events();
-            inbox.put(lost, &|_, _| true);
+            inbox.put(lost, &|_, touch| Some(touch));
             let paths = vec![];
             assert_eq!(settled(events), Batch { paths, lost: true });
         }
@@ -259,7 +259,7 @@ mod tests {
     fn a_reader_that_does_not_read_costs_no_memory() {
         let (inbox, events) = events();
         for n in 0..MOST_PATHS * 3 {
-            inbox.put(created(format!("/{n}")), &|_, _| true);
+            inbox.put(created(format!("/{n}")), &|_, touch| Some(touch));
             assert!(inbox.lock().len() <= MOST_PATHS);
         }
         assert!(settled(events).lost);
@@ -269,12 +269,12 @@ mod tests {
     fn what_is_not_wanted_and_our_own_reading_is_not_told() {
         let (inbox, events) = events();
         let read = Event::new(EventKind::Access(AccessKind::Open(AccessMode::Any))).add_path("/yes".into());
-        inbox.put(Ok(read), &|_, _| true);
+        inbox.put(Ok(read), &|_, touch| Some(touch));
         inbox.put(created("/no"), &|path, touch| {
-            (path, touch) != (Path::new("/no"), Touch::Entry)
+            ((path, touch) != (Path::new("/no"), Touch::Entry)).then_some(touch)
         });
         assert!(inbox.lock().is_empty());
-        inbox.put(created("/yes"), &|_, _| true);
+        inbox.put(created("/yes"), &|_, touch| Some(touch));
         let paths = vec![("/yes".into(), true)];
         assert_eq!(settled(events), Batch { paths, lost: false });
     }

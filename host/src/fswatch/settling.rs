@@ -28,6 +28,8 @@ pub(crate) enum Touch {
     Written,
     /// A file that had been opened for writing was closed.
     Closed,
+    /// As [`Touch::Entry`], of what is only ever exchanged as a whole: there is nothing to wait for.
+    Exchanged,
 }
 
 /// Paths that something happened to and that have not been told yet.
@@ -44,11 +46,14 @@ struct Unsettled {
     /// Since when a file is being written.
     writing: Option<Instant>,
     entry: bool,
+    /// It has settled already.
+    whole: bool,
 }
 
 impl Unsettled {
     fn due(&self, patience: &Patience) -> Instant {
         match self.writing {
+            _ if self.whole => self.first,
             Some(since) => since + patience.writing,
             None => (self.last + patience.quiet).min(self.first + patience.busy),
         }
@@ -70,10 +75,12 @@ impl Settling {
             last: now,
             writing: None,
             entry: false,
+            whole: false,
         });
         path.last = now;
         match touch {
             Touch::Entry => path.entry = true,
+            Touch::Exchanged => (path.entry, path.whole) = (true, true),
             Touch::Written => path.writing = path.writing.or(Some(now)),
             Touch::Closed => path.writing = None,
         }

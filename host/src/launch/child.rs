@@ -119,7 +119,7 @@ impl<'a> Prepared<'a> {
                     .get(component.digest, component.entry, fd()?)
                     .map_err(|error| {
                         // The reply has room for a number alone.
-                        eprintln!("twitcher launcher: {}: {error}", component.file.display());
+                        eprintln!("twitcher launcher: {}: {error}", component);
                         (Step::Load, Errno::ENOEXEC)
                     })?;
                 Body::Wasm {

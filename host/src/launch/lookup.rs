@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::launch::wire::WasmTask;
     use crate::model::{
-        ChangeFacts, Component, Digest, Entry, Event, HostPort, ProcessSettings, WasmAction, WatchType, ZnodePath,
+        ChangeFacts, Component, Digest, Entry, Event, HostPort, Keep, ProcessSettings, WasmAction, WatchType, ZnodePath,
     };
     use crate::sandbox::Reach;
 
@@ -192,9 +192,11 @@ mod tests {
         let action = WasmAction {
             component: Component {
                 file: Path::new("a.wasm").into(),
+                bundle: None,
                 digest: Digest([0; 32]),
                 entry: Entry::Handler,
                 native: Path::new("a").into(),
+                keep: Keep::default(),
             },
             grants: Grants {
                 net: names.iter().map(port).collect(),

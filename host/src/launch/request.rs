@@ -58,13 +58,13 @@ pub(super) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
         Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
         Step::Descriptors => "close inherited descriptors".to_owned(),
         Step::Load => match &invocation.task {
-            Task::Wasm(task) => format!("load the native code of {}", task.action.component.file.display()),
+            Task::Wasm(task) => format!("load the native code of {}", task.action.component),
             Task::Exec(_) | Task::Function(_) => "load native code".to_owned(),
         },
         Step::Exec => match &invocation.task {
             Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
             Task::Function(_) => "run the function".to_owned(),
-            Task::Wasm(task) => format!("run {}", task.action.component.file.display()),
+            Task::Wasm(task) => format!("run {}", task.action.component),
         },
     };
     Outcome::LaunchFailed {

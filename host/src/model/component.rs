@@ -2,7 +2,10 @@
 //!
 //! This module must not know how a grant is written, nor how it is enforced.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,12 +27,82 @@ pub struct WasmAction {
 pub struct Component {
     /// The file it came from.
     pub file: Arc<Path>,
+    /// The bundle that the file is of; none if the configuration names the component itself.
+    pub bundle: Option<Arc<Bundle>>,
     /// SHA-256 of that file: another content is another component.
     pub digest: Digest,
     /// How it is entered.
     pub entry: Entry,
-    /// The native code, in the cache of the daemon.
+    /// The native code, where only the daemon can write: in its cache, or in the store of bundles.
     pub native: Arc<Path>,
+    /// What keeps the native code where it is.
+    #[serde(skip)]
+    pub keep: Keep,
+}
+
+impl Component {
+    /// What it is called: the name of its bundle, or that of its file.
+    pub fn name(&self) -> Cow<'_, str> {
+        match &self.bundle {
+            Some(bundle) => Cow::Borrowed(&bundle.name),
+            None => self.file.file_stem().unwrap_or_default().to_string_lossy(),
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    /// Which one it is: `render 1.2.0` of a bundle, else its file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.bundle {
+            Some(bundle) => write!(f, "{} {}", bundle.name, bundle.version),
+            None => self.file.display().fmt(f),
+        }
+    }
+}
+
+/// A version of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bundle {
+    /// How the configuration refers to it, such as `render` or `render@1.2`, or a path.
+    pub reference: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its manifest.
+    pub digest: Digest,
+    /// How far it is trusted, in words.
+    pub standing: String,
+}
+
+/// Something that lasts as long as whoever has this, or a clone of it. It makes no difference to what a thing is, and does not travel
+/// to other processes.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Keep {
+    /// Keeps this.
+    pub fn new(what: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(what)))
+    }
+}
+
+impl PartialEq for Keep {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Keep {}
+
+impl Hash for Keep {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keep").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A SHA-256.

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::broker::Broker;
-use crate::config::{Config, ConfigError, Evaluator};
+use crate::config::{Config, ConfigError, Evaluator, Resolver};
 use crate::environment;
 use crate::launch::{Control, Invocation, LaunchError, Launcher, Launches, Report, RunEvent};
-use crate::model::{Event, Observation, Stat, Version, Watch};
+use crate::model::{Event, Grants, Observation, Stat, Version, Watch};
 use crate::sandbox::channel::Reason;
 use crate::sandbox::components::Components;
 use crate::scheduler::{RunIds, Start};
@@ -90,8 +90,12 @@ impl Trial {
         std::fs::write(&file, text).map_err(at("write a temporary file"))?;
         // The native code must outlive this: it is kept where it can be found again.
         let components = Components::new(program.to_owned(), cache()?);
+        let resolve = move |file: &Path, grants: &Grants| {
+            let found = components.resolve(file, grants);
+            found.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        };
         let mut config =
-            Config::new(vec![file], Evaluator::new(program.to_owned())).with_components(components.resolver());
+            Config::new(vec![file], Evaluator::new(program.to_owned())).with_components(Resolver::of_files(resolve));
         let reload = config.reload();
         match reload.watches.first() {
             Some(watch) => Ok(Arc::clone(watch)),

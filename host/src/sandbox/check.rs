@@ -15,7 +15,9 @@ use super::host::{Host, Stdio};
 use super::native::{self, LoadError};
 use super::net::Reach;
 use super::{INTERFACE, engine};
-use crate::model::{ChangeFacts, Component, Digest, Entry, Event, Grants, RunId, WasmAction, WatchType, ZnodePath};
+use crate::model::{
+    ChangeFacts, Component, Digest, Entry, Event, Grants, Keep, RunId, WasmAction, WatchType, ZnodePath,
+};
 
 /// Most complaints, and the longest, in bytes.
 const COMPLAINTS: usize = 100;
@@ -86,9 +88,11 @@ fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
     let action = WasmAction {
         component: Component {
             file: Arc::from(Path::new("")),
+            bundle: None,
             digest: Digest([0; 32]),
             entry: Entry::Handler,
             native: Arc::from(Path::new("")),
+            keep: Keep::default(),
         },
         grants: Grants {
             config: grants.config,

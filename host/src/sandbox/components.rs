@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::helper::{self, HelperError, WASM_MAX};
 use super::{confine, engine};
-use crate::model::{Component, Digest, Entry, Grants};
+use crate::model::{Component, Digest, Entry, Grants, Keep};
 
 /// Why a component cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,18 @@ struct Facts {
     checked: bool,
 }
 
-/// Resolves a component for a configuration; an error is in words.
-pub type Resolver = Box<dyn FnMut(&Path, &Grants) -> Result<Component, Vec<String>> + Send>;
+/// Native code that was compiled elsewhere, by somebody whom the operator trusts with it.
+#[derive(Debug)]
+pub struct Native {
+    /// Its file, which only root can write to. It was found to be the very code that was signed, for this machine and this engine.
+    pub path: PathBuf,
+    /// SHA-256 of the component that it was compiled from.
+    pub component: Digest,
+    /// How it is entered.
+    pub entry: Entry,
+    /// Whether it exports `check`.
+    pub checked: bool,
+}
 
 /// Finds and compiles components.
 #[derive(Debug)]
@@ -93,6 +103,11 @@ impl Components {
     /// The component in `file`, compiled, after its own `check` has seen its configuration.
     pub fn resolve(&self, file: &Path, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
         let wasm = read(file).map_err(|error| vec![error])?;
+        self.compiled(file, wasm, grants)
+    }
+
+    /// The same for a component that was read already, from `file`.
+    pub fn compiled(&self, file: &Path, wasm: Vec<u8>, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
         let digest = Digest(Sha256::digest(&wasm).into());
         let of_file = |error| vec![ComponentError::Compile { error }];
         let of_cache = |error| {
@@ -119,9 +134,31 @@ impl Components {
                 facts
             }
         };
+        self.ready(file, digest, native, facts, grants)
+    }
+
+    /// Native code that need not be compiled, after the component's own `check` has seen its configuration.
+    pub fn adopt(&self, native: Native, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
+        let facts = Facts {
+            entry: native.entry,
+            checked: native.checked,
+        };
+        let file = native.path.clone();
+        self.ready(&file, native.component, native.path, facts, grants)
+    }
+
+    fn ready(
+        &self,
+        file: &Path,
+        digest: Digest,
+        native: PathBuf,
+        facts: Facts,
+        grants: &Grants,
+    ) -> Result<Component, Vec<ComponentError>> {
         if facts.checked {
             let code = fs::read(&native).map_err(|error| vec![ComponentError::Read { error }])?;
-            let verdict = helper::check(&self.program, code, grants).map_err(of_file)?;
+            let verdict = helper::check(&self.program, code, grants);
+            let verdict = verdict.map_err(|error| vec![ComponentError::Compile { error }])?;
             verdict.map_err(|texts| {
                 let check = |text| ComponentError::Check { text };
                 texts.into_iter().map(check).collect::<Vec<_>>()
@@ -137,17 +174,11 @@ impl Components {
         });
         Ok(Component {
             file: file.into(),
+            bundle: None,
             digest,
             entry: facts.entry,
             native: Arc::from(native),
-        })
-    }
-
-    /// As the configuration takes it: with errors in words.
-    pub fn resolver(self) -> Resolver {
-        Box::new(move |file, grants| {
-            let resolved = self.resolve(file, grants);
-            resolved.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+            keep: Keep::default(),
         })
     }
 

@@ -67,7 +67,7 @@ impl Host {
     ) -> Result<Self, Ended> {
         let grants = &action.grants;
         let data = read_all(&stdio.stdin).map_err(|error| not_called("read the data".to_owned(), &error))?;
-        let name = action.component.file.file_stem().unwrap_or_default().to_string_lossy();
+        let name = action.component.name();
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdin(InputFile::new(stdio.stdin))
             .stdout(OutputFile::new(stdio.stdout))

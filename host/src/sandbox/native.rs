@@ -168,8 +168,9 @@ fn open_descriptors() -> BTreeSet<RawFd> {
 /// Maps the file, rather than reads it: pages come when they are used, and all processes share them.
 fn deserialize(engine: &Engine, native: &OwnedFd) -> wasmtime::Result<Component> {
     let path = format!("/proc/self/fd/{}", native.as_raw_fd());
-    // SAFETY: the file is of the daemon's own cache, which only root can write to. It was made by wasmtime in a helper process from
-    // this very component, is complete (it was renamed into place), and is never changed afterwards. Code for another version of
+    // SAFETY: the file is one that only root can write to, is complete (it was renamed into place), and is never changed afterwards. It
+    // is of the daemon's own cache, made by wasmtime in a helper process from this very component; or of an installed bundle, and the
+    // daemon has found it to be the code that a key signed which the operator trusts with native code. Code for another version of
     // wasmtime, other settings or another CPU is refused by wasmtime itself.
     #[allow(unsafe_code)]
     unsafe {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::model::{Action, Component, Digest, Entry, Grants, WasmAction, Watch};
+use crate::config::Resolver;
+use crate::model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
 
 /// A component whose digest is its text. One that says so is broken.
 pub(super) fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>> {
@@ -21,9 +22,11 @@ pub(super) fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>>
     digest[..length].copy_from_slice(&text[..length]);
     Ok(Component {
         file: file.into(),
+        bundle: None,
         digest: Digest(digest),
         entry: Entry::Handler,
         native: Path::new("/cache").join(hex(&text)).into(),
+        keep: Keep::default(),
     })
 }
 
@@ -281,7 +284,7 @@ fn one_component_with_the_same_grants_is_asked_for_once() {
     let mut dir = Dir::new(&[("a.json", &text), ("b.json", ONE), ("x.wasm", "one")]);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let asks = asked.clone();
-    dir.config = dir.config.with_components(Box::new(move |file, grants| {
+    dir.config = dir.config.with_components(Resolver::of_files(move |file, grants| {
         asks.lock().unwrap().push(grants.memory >> 20);
         resolve(file, grants)
     }));
@@ -305,12 +308,14 @@ fn check_shows_components() {
         "http": ["https://a"], "commands": {"reload": ["true", "*"]}, "znodes": {"/a/**": "rw"}"#,
     );
     let mut dir = Dir::new(&[("a.json", &text)]);
-    dir.config = dir.config.with_components(Box::new(|file, _| {
+    dir.config = dir.config.with_components(Resolver::of_files(|file, _| {
         Ok(Component {
             file: file.into(),
+            bundle: None,
             digest: Digest([0xab; 32]),
             entry: Entry::Command,
             native: Path::new("/cache/x").into(),
+            keep: Keep::default(),
         })
     }));
     let reload = dir.reload();

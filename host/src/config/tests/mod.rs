@@ -9,6 +9,7 @@ mod grants;
 use std::fs;
 use std::path::PathBuf;
 
+use super::Resolver;
 use super::*;
 
 /// A directory of configuration files.
@@ -31,7 +32,7 @@ impl Dir {
 
     /// The same files, read by somebody who takes every file for a component.
     fn with_components(mut self) -> Self {
-        self.config = self.config.with_components(Box::new(components::resolve));
+        self.config = self.config.with_components(Resolver::of_files(components::resolve));
         self
     }
 

@@ -245,7 +245,7 @@ fn files_of_components_that_are_written_replaced_and_come_later() {
             fs::write(root.join("plugins/x.wasm"), "text").unwrap();
         });
         let files = ["conf/y.wasm", "plugins/x.wasm", "later/z.wasm"];
-        let files: BTreeSet<Arc<Path>> = files.iter().map(|file| config.path(file).into()).collect();
+        let files: BTreeSet<Watched> = files.iter().map(|file| config.path(file).into()).collect();
         let components = config.watcher.components();
         assert!(components.watch(files.clone()), "they may have changed before");
         assert!(!components.watch(files));

@@ -80,7 +80,8 @@ pub fn spawn(options: Options) -> io::Result<Source> {
         writing: options.writing,
     };
     let below = root.clone();
-    let wanted = move |path: &std::path::Path, _| path.starts_with(&below) || below.starts_with(path);
+    let wanted =
+        move |path: &std::path::Path, touch| (path.starts_with(&below) || below.starts_with(path)).then_some(touch);
     let (watcher, events) = fs_events::open(patience, wanted).map_err(|error| match error.kind {
         notify::ErrorKind::Io(error) => error,
         _ => io::Error::other(error),

@@ -1,0 +1,230 @@
+//! Where components come from: a component's file, a bundle's file, or an installed bundle.
+//!
+//! This is the one place that knows what configurations name, what bundles are and how components are compiled. It must not know
+//! watches: what it is asked is what somebody wants, granted what.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::bundle::trust::Keys;
+use crate::bundle::{self, Code, Comparison, HostFacts, Installed, Store, Trust};
+use crate::config::{Found, Resolver, Wanted};
+use crate::model::{Bundle, Component, Grants, Keep};
+use crate::sandbox::components::{Components, Native};
+
+/// Below the state directory: native code that was compiled here.
+const CACHE: &str = "components";
+/// Below the state directory: bundles that configurations name by the path of their file.
+const UNPACKED: &str = "bundles-by-path";
+/// How many versions of a bundle that is named by its path stay unpacked besides those in use.
+const UNPACKED_KEPT: usize = 2;
+
+/// Whose bundles run, and where they are.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The store of installed bundles.
+    pub store: PathBuf,
+    /// The directory of trusted keys.
+    pub keys: PathBuf,
+    /// Whether what is not signed with a trusted key is refused, also components that come without a bundle.
+    pub require_signed: bool,
+}
+
+/// Finds components.
+pub struct Supply {
+    components: Components,
+    sources: Sources,
+    unpacked: Store,
+    host: OnceCell<HostFacts>,
+}
+
+impl Supply {
+    /// Compiles with `program compile`, and keeps what it makes below `state_dir`.
+    pub fn new(program: PathBuf, state_dir: &Path, sources: Sources) -> Self {
+        Self {
+            components: Components::new(program, state_dir.join(CACHE)),
+            sources,
+            unpacked: Store::at(state_dir.join(UNPACKED)),
+            host: OnceCell::new(),
+        }
+    }
+
+    /// As the configuration takes it.
+    pub fn resolver(self) -> Resolver {
+        let store = Store::at(&self.sources.store);
+        Resolver {
+            find: Box::new(move |wanted, grants| self.find(wanted, grants)),
+            // What is no name leads nowhere; to find it is an error.
+            link: Box::new(move |text| match text.parse::<bundle::Reference>() {
+                Ok(reference) => store.current_link(&reference.name),
+                Err(_) => PathBuf::from("/"),
+            }),
+        }
+    }
+
+    fn find(&self, wanted: &Wanted, grants: &Grants) -> Result<Found, Vec<String>> {
+        match wanted {
+            Wanted::File(path) if is_bundle(path).map_err(|error| vec![format!("cannot read it: {error}")])? => {
+                let trust = self.trust()?;
+                let installation = self.unpacked.install(path, &trust).map_err(in_words)?;
+                let found = self.of_bundle(&path.display().to_string(), &installation.installed, &trust, grants);
+                // Each version that the file ever was would stay otherwise. What is in use is held.
+                self.unpacked.gc(UNPACKED_KEPT).map_err(in_words)?;
+                found
+            }
+            Wanted::File(_) if self.sources.require_signed => Err(vec![
+                "it is not signed, and only signed bundles run here (--require-signed): see `twitcher bundle build`"
+                    .to_owned(),
+            ]),
+            Wanted::File(path) => Ok(Found {
+                component: self.components.resolve(path, grants).map_err(all_in_words)?,
+                grants: grants.clone(),
+                notes: Vec::new(),
+            }),
+            Wanted::Bundle(text) => {
+                let reference: bundle::Reference = text.parse().map_err(in_words)?;
+                let installed = Store::at(&self.sources.store).resolve(&reference).map_err(|error| {
+                    vec![format!("{error}; install one with `twitcher bundle install`, or name a file by a path with a slash: \"./{text}\"")]
+                })?;
+                self.of_bundle(text, &installed, &self.trust()?, grants)
+            }
+        }
+    }
+
+    /// The keys are read each time: one that was removed stops the next load.
+    fn trust(&self) -> Result<Trust, Vec<String>> {
+        Ok(Trust {
+            keys: Keys::load(&self.sources.keys).map_err(in_words)?,
+            require_signed: self.sources.require_signed,
+        })
+    }
+
+    fn of_bundle(
+        &self,
+        reference: &str,
+        installed: &Installed,
+        trust: &Trust,
+        granted: &Grants,
+    ) -> Result<Found, Vec<String>> {
+        let manifest = &installed.manifest;
+        let hold = installed.hold().map_err(in_words)?;
+        let (standing, code) = installed.code(trust, self.host()?).map_err(in_words)?;
+        let Comparison {
+            effective,
+            not_granted,
+            not_requested,
+        } = bundle::compare(&manifest.requests, granted);
+        let version = manifest.version.to_string();
+        let component = match code {
+            Code::Native { path, .. } => {
+                info!(bundle = manifest.name, version, %standing, "native code of the bundle is used");
+                let native = Native {
+                    path,
+                    component: manifest.component.sha256,
+                    entry: manifest.world.entry(),
+                    checked: manifest.world.checked(),
+                };
+                self.components.adopt(native, &effective)
+            }
+            Code::Portable { wasm, path, why } => {
+                info!(bundle = manifest.name, version, %standing, "no native code of the bundle is used: {why}");
+                self.components.compiled(&path, wasm, &effective)
+            }
+        };
+        let notes = [
+            not_granted
+                .iter()
+                .map(|what| format!("it asks for {what}, which is not granted: it may fail"))
+                .collect::<Vec<_>>(),
+            not_requested
+                .iter()
+                .map(|what| format!("it is granted {what}, which it does not ask for: it does not get it"))
+                .collect(),
+            unknown_keys(&manifest.config, granted),
+        ];
+        Ok(Found {
+            component: Component {
+                bundle: Some(Arc::new(Bundle {
+                    reference: reference.to_owned(),
+                    name: manifest.name.clone(),
+                    version,
+                    digest: installed.digest,
+                    standing: standing.to_string(),
+                })),
+                keep: Keep::new(hold),
+                ..component.map_err(all_in_words)?
+            },
+            grants: effective,
+            notes: notes.concat(),
+        })
+    }
+
+    fn host(&self) -> Result<&HostFacts, Vec<String>> {
+        match self.host.get() {
+            Some(facts) => Ok(facts),
+            None => {
+                let facts = HostFacts::detect().map_err(|error| vec![error])?;
+                Ok(self.host.get_or_init(|| facts))
+            }
+        }
+    }
+}
+
+/// Settings that the plugin says it does not know. One that names no keys at all may take any.
+fn unknown_keys(known: &[String], granted: &Grants) -> Vec<String> {
+    let given = granted.config.iter().map(|(key, _)| key);
+    let unknown = given.filter(|key| !known.is_empty() && !known.contains(key));
+    unknown
+        .map(|key| {
+            format!(
+                "config has {key:?}, which it does not know: it knows {}",
+                known.join(", ")
+            )
+        })
+        .collect()
+}
+
+/// Whether a file is a bundle, by its first bytes: neither a component nor a module can begin so.
+fn is_bundle(path: &Path) -> io::Result<bool> {
+    // Opening a pipe must not wait for somebody who writes to it.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut start = Vec::new();
+    file.take(bundle::MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == bundle::MAGIC || path.extension().is_some_and(|extension| extension == "twb"))
+}
+
+fn in_words(error: impl ToString) -> Vec<String> {
+    vec![error.to_string()]
+}
+
+fn all_in_words<E: ToString>(errors: Vec<E>) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_a_plugin_does_not_know_are_told() {
+        let grants = Grants {
+            config: vec![("dest".into(), "x".into()), ("tempalte".into(), "y".into())],
+            ..Grants::default()
+        };
+        assert_eq!(unknown_keys(&[], &grants), Vec::<String>::new());
+        let notes = unknown_keys(&["dest".into(), "template".into()], &grants);
+        assert_eq!(
+            notes,
+            ["config has \"tempalte\", which it does not know: it knows dest, template"]
+        );
+    }
+}
