@@ -472,6 +472,38 @@ fn a_killed_daemons_run_is_found_and_waited_for() {
     assert_eq!(site.lines("out/log"), ["start 1", "end 1", "start 2", "end 2"]);
 }
 
+/// Found by the chaos suite: only the main process was waited for, and what it had started lived on.
+#[test]
+fn a_killed_daemons_run_is_ended_as_a_whole() {
+    let site = Site::new();
+    site.set("/n", "1");
+    // Two that ignore SIGTERM, one of them in a session of its own; their parent does not ignore it.
+    site.write("out/stubborn", "trap '' TERM; echo $$ >> $1; while :; do sleep 1; done");
+    let stubborn = "sh OUT/stubborn OUT/log &";
+    let action = format!("Exec('{stubborn} setsid {stubborn} sleep 1000')");
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', {action}, name='n', timeout=1, kill_after=1)"),
+    );
+    let daemon = site.start();
+    daemon.wait("started", message("n", "run started"));
+    until("it runs", || site.lines("out/log").len() == 2);
+    daemon.crash();
+    let left: Vec<Pid> = site
+        .lines("out/log")
+        .iter()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        .collect();
+    assert!(left.iter().all(|pid| alive(*pid)));
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('true'), name='n', timeout=1, kill_after=1)",
+    );
+    let daemon = site.start();
+    daemon.wait_runs("n", 1);
+    assert!(!left.iter().any(|pid| alive(*pid)), "left behind");
+}
+
 #[test]
 fn shutdown_lets_runs_end() {
     let site = Site::new();

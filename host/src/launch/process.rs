@@ -84,6 +84,24 @@ impl Family {
         }
     }
 
+    /// How many processes have the run's environment, wherever they are; each is sent a signal. For a run whose leader is waited for by
+    /// somebody else, so that its group says nothing. Reads all of /proc.
+    pub fn marked(&self, signal: Option<Signal>) -> usize {
+        let is_marked = |pid: Pid| stat(pid).is_some_and(|stat| !stat.dead) && self.has_environment(pid);
+        let mut count = 0;
+        for pid in all_processes().filter(|pid| is_marked(*pid)) {
+            count += 1;
+            let Some(signal) = signal else { continue };
+            // Looked at again: the id could have been given to another process before the pidfd was opened.
+            if let Ok(pidfd) = pidfd_open(pid)
+                && is_marked(pid)
+            {
+                let _ = pidfd_signal(pidfd.as_fd(), signal);
+            }
+        }
+        count
+    }
+
     fn has_member(&self, pid: Pid) -> bool {
         match stat(pid) {
             Some(stat) if stat.dead => false,

@@ -53,9 +53,9 @@ impl StopReason {
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
 /// How often a terminated run's leftovers are looked for.
-const FAMILY_POLL: Duration = Duration::from_millis(25);
+pub(super) const FAMILY_POLL: Duration = Duration::from_millis(25);
 /// How long after SIGKILL a run's leftovers may take to vanish.
-const FAMILY_GRACE: Duration = Duration::from_secs(2);
+pub(super) const FAMILY_GRACE: Duration = Duration::from_secs(2);
 /// Most runs whose output is read after they have ended, because a process they left behind holds it open.
 pub(super) const MAX_LINGERING: usize = 256;
 

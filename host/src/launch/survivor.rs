@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,10 +12,11 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::polled::polled;
 use super::process::{Family, pidfd_open};
+use super::run::{FAMILY_GRACE, FAMILY_POLL};
 
 /// Names one boot of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +114,36 @@ impl ProcessName {
             () = told => {}
             () = sleep(left.unwrap_or_default()), if left.is_some() => {}
         }
+        let kill_at = Instant::now() + kill_after;
         self.signal(run, Signal::SIGTERM).await;
         tokio::select! {
-            ended = pidfd.readable() => return ended.map(drop),
-            () = sleep(kill_after) => {}
+            ended = pidfd.readable() => drop(ended?),
+            () = sleep_until(kill_at) => {
+                self.signal(run, Signal::SIGKILL).await;
+                drop(pidfd.readable().await?);
+            }
         }
-        self.signal(run, Signal::SIGKILL).await;
-        pidfd.readable().await.map(drop)
+        self.end_rest(run, kill_at).await;
+        Ok(())
+    }
+
+    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. They are known by their environment
+    /// alone: whoever waited for the main process has made its id, and that of its group, free for others.
+    async fn end_rest(&self, run: &str, kill_at: Instant) {
+        let family = Arc::new(Family {
+            leader: Pid::from_raw(self.pid),
+            run: run.to_owned(),
+        });
+        loop {
+            let now = Instant::now();
+            let (kill, whose) = (now >= kill_at, Arc::clone(&family));
+            // A thread that panics has found nobody.
+            let left = spawn_blocking(move || whose.marked(kill.then_some(Signal::SIGKILL))).await;
+            if left.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
+                return;
+            }
+            sleep(FAMILY_POLL).await;
+        }
     }
 
     async fn signal(&self, run: &str, signal: Signal) {
