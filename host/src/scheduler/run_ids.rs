@@ -2,6 +2,9 @@
 
 use crate::model::RunId;
 
+/// Bits of an id below those of the time in milliseconds.
+const MILLISECOND: u32 = 20;
+
 /// Allots the ids of the runs of one daemon: see [`RunId`] for how they are made up.
 #[derive(Debug)]
 pub struct RunIds {
@@ -13,7 +16,7 @@ impl RunIds {
     /// For a daemon that started at so many milliseconds since 1970.
     pub fn new(started_millis: u64) -> Self {
         Self {
-            next: started_millis << 20,
+            next: started_millis << MILLISECOND,
             seed: 0,
         }
     }
@@ -32,13 +35,11 @@ impl RunIds {
         bits ^ (bits >> 31)
     }
 
-    /// For a daemon that started then and knows of a run of a former one: its ids are later whatever the clock says.
+    /// For a daemon that started then and knows of a run of a former one: its ids are later whatever the clock says. What the former
+    /// allotted last it may not have written down when it was killed, so these begin with the next millisecond.
     pub fn after(newest: Option<RunId>, started_millis: u64) -> Self {
-        let ids = Self::new(started_millis);
-        Self {
-            next: newest.map_or(ids.next, |newest| ids.next.max(newest.0.saturating_add(1))),
-            ..ids
-        }
+        let earliest = newest.map_or(0, |newest| (newest.0 >> MILLISECOND).saturating_add(1));
+        Self::new(started_millis.max(earliest))
     }
 
     /// The next id. A daemon that makes more than a million runs counts on in the bits of the time: ids stay unique as long
@@ -61,10 +62,10 @@ mod tests {
         assert!(first < a.allot());
         assert!(a.allot() < b.allot());
         assert_eq!(first.0 >> 20, 1_700_000_000_000);
-        let newest = b.allot();
+        let (known, lost) = (b.allot(), b.allot());
         assert!(
-            RunIds::after(Some(newest), 1_600_000_000_000).allot() > newest,
-            "the clock was set back"
+            RunIds::after(Some(known), 1_600_000_000_000).allot() > lost,
+            "the clock was set back, and the last runs were not written down"
         );
     }
 
