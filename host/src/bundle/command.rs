@@ -176,9 +176,11 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
     };
     let key = signature.key();
     let name = format!("{} {}", reader.manifest().name, reader.manifest().version);
-    build::replace(file, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| CommandError::Write {
-        file: file.to_owned(),
-        error,
+    build::replace(file, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| {
+        CommandError::Write {
+            file: file.to_owned(),
+            error,
+        }
     })?;
     Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
 }
