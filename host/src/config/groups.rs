@@ -56,8 +56,11 @@ impl GroupLimit {
     }
 }
 
+/// What is wrong, each with the offset of its place.
+type Faults = Vec<(u32, Mismatch)>;
+
 /// The group and its limit; or all that is wrong, each with the offset of its place.
-pub(super) fn read(registration: &Registration) -> Result<(Arc<str>, u32), Vec<(u32, Mismatch)>> {
+pub(super) fn read(registration: &Registration) -> Result<(Arc<str>, u32), Faults> {
     let (mut group, mut limit) = (None, None);
     let mut faults = Vec::new();
     for Field {

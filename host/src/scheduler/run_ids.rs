@@ -76,7 +76,7 @@ mod tests {
         for _ in 0..1000 {
             let run = ids.allot();
             assert_ne!(ids.chance(run), RunIds::new(0).seeded(1).chance(run));
-            tenths[(u128::from(ids.chance(run)) * 10 >> 64) as usize] += 1;
+            tenths[((u128::from(ids.chance(run)) * 10) >> 64) as usize] += 1;
         }
         assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
     }

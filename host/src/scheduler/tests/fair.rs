@@ -245,6 +245,7 @@ impl Floor {
             self.now = when;
             self.timers.remove(&at);
             self.step(at, Input::Timer);
+            assert_ne!(self.timers.get(&at), Some(&when), "a timer that does nothing");
         }
         self.now = until;
     }
