@@ -56,6 +56,7 @@ clock:
 # What signs and verifies bundles beside twitcher.
 minisign:
 	@command -v minisign >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends minisign; }
+
 # Where the tests push bundles to. They start their own; the service, which Debian starts, is not needed.
 docker-registry:
 	@command -v docker-registry >/dev/null || \
