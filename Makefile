@@ -9,7 +9,7 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench zookeeper docker-registry kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench zookeeper minisign docker-registry kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -18,7 +18,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper docker-registry plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -34,6 +34,10 @@ bench: zookeeper kazoo wasm-target
 zookeeper:
 	@test -e /usr/share/java/zookeeper.jar && command -v java openssl >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends zookeeper default-jre-headless openssl procps; }
+
+# What signs and verifies bundles beside twitcher.
+minisign:
+	@command -v minisign >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends minisign; }
 
 # Where the tests push bundles to. They start their own; the service, which Debian starts, is not needed.
 docker-registry:

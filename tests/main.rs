@@ -5,6 +5,7 @@
     reason = "a test that panics has failed; Clippy knows only functions marked as tests"
 )]
 
+mod bundles;
 mod config;
 mod daemon;
 mod ensemble;

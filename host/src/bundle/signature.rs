@@ -8,6 +8,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ct_codecs::{Base64, Decoder};
 use minisign::{KeyPair, PublicKeyBox, SecretKeyBox, SignatureBox};
 
 /// Largest signature, in bytes.
@@ -144,7 +145,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Reads what minisign or [`sign`] made. What minisign does not authenticate is dropped.
+    /// Reads what minisign or [`SecretKey::sign`] made. What minisign does not authenticate is dropped.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
         let format = |why: &str| SignatureError::Format(why.to_owned());
         if bytes.len() > SIGNATURE_MAX {
@@ -159,7 +160,8 @@ impl Signature {
         if signature.len() != SIGNATURE_LINE || global.len() != GLOBAL_LINE {
             return Err(format("its lines have other lengths"));
         }
-        if comment.chars().any(char::is_control) {
+        // minisign's own has tabs.
+        if comment.chars().any(|c| c.is_control() && c != '\t') {
             return Err(format("its comment has control characters"));
         }
         let text = format!("untrusted comment: {UNTRUSTED}\n{signature}\n{comment}\n{global}\n");
@@ -228,22 +230,28 @@ impl SecretKey {
             file: file.to_owned(),
             why: error.to_string(),
         };
-        let boxed = || SecretKeyBox::from_string(&text).map_err(invalid);
-        if text.lines().nth(1).is_some_and(|key| key.starts_with(NO_PASSWORD)) {
-            return Ok(Self(boxed()?.into_unencrypted_secret_key().map_err(invalid)?));
+        let encoded = text.lines().nth(1).unwrap_or_default().trim();
+        if encoded.starts_with(NO_PASSWORD) {
+            let bytes = Base64::decode_to_vec(encoded, None).map_err(|error| invalid(error.into()))?;
+            // Not by its text: minisign leaves the checksum of such a key empty, which the library takes for damage.
+            let key = Self(minisign::SecretKey::from_bytes(&bytes).map_err(invalid)?);
+            // What the checksum would have found: a half of the key that does not fit the other.
+            return key.sign(b"", "").map(|_| key);
         }
         let password = password().map_err(|error| KeyError::Io {
             action: "ask for the password of",
             file: file.to_owned(),
             error,
         })?;
-        Ok(Self(boxed()?.into_secret_key(Some(password)).map_err(invalid)?))
+        let boxed = SecretKeyBox::from_string(&text).map_err(invalid)?;
+        Ok(Self(boxed.into_secret_key(Some(password)).map_err(invalid)?))
     }
 
     /// Signs; the comment is signed too.
     pub fn sign(&self, content: &[u8], comment: &str) -> Result<Signature, KeyError> {
         let failed = |error: String| KeyError::Sign(error);
-        let signed = minisign::sign(None, &self.0, content, Some(comment), Some(UNTRUSTED))
+        let public = self.public()?;
+        let signed = minisign::sign(Some(&public.0), &self.0, content, Some(comment), Some(UNTRUSTED))
             .map_err(|error| failed(error.to_string()))?;
         Signature::of_bundle(signed.to_string().as_bytes()).map_err(|error| failed(error.to_string()))
     }

@@ -25,8 +25,9 @@ use nix::fcntl::{Flock, FlockArg};
 use semver::Version;
 
 use super::install::InstallError;
-use super::installed::{Installed, InstalledError};
+use super::installed::{Hold, Installed, InstalledError};
 use super::manifest::{Reference, check_name, parse_digest};
+use super::trust::Trust;
 use super::{MANIFEST, private};
 use crate::model::Digest;
 
@@ -189,15 +190,36 @@ impl Store {
         Ok(listing)
     }
 
-    /// Makes an installed version the current one.
-    pub fn choose(&self, reference: &Reference) -> Result<Switch, StoreError> {
+    /// As [`Store::resolve`], and holds what was found: it stays until the hold is dropped, whatever is removed meanwhile.
+    pub fn acquire(&self, reference: &Reference) -> Result<(Installed, Hold), StoreError> {
+        loop {
+            let installed = self.resolve(reference)?;
+            match installed.hold() {
+                Ok(hold) => return Ok((installed, hold)),
+                // It was removed in between: then it no longer is what the reference means, and this ends.
+                Err(InstalledError::Gone(_)) => {}
+                Err(error) => return Err(Self::unusable(reference, error)),
+            }
+        }
+    }
+
+    /// Makes an installed version the current one, if it is trusted and whole.
+    pub fn choose(&self, reference: &Reference, trust: &Trust) -> Result<Switch, StoreError> {
         let _lock = self.lock()?;
         let installed = self.resolve(reference)?;
-        installed.verify().map_err(|error| StoreError::Installed {
+        installed
+            .judge(trust)
+            .map_err(InstalledError::from)
+            .and_then(|_| installed.verify())
+            .map_err(|error| Self::unusable(reference, error))?;
+        self.switch(&installed)
+    }
+
+    fn unusable(reference: &Reference, error: InstalledError) -> StoreError {
+        StoreError::Installed {
             reference: reference.to_string(),
             error,
-        })?;
-        self.switch(&installed)
+        }
     }
 
     /// Removes a version that is neither current nor in use; or, without a version, the whole bundle. Gives what was removed.

@@ -126,6 +126,9 @@ pub enum Bundle {
         /// Where bundles are installed
         #[arg(long, value_name = "DIR", default_value = STORE)]
         store: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        trust: TrustedKeys,
     },
     /// List the installed versions, newest installation first
     List {

@@ -99,11 +99,9 @@ fn a_flipped_bit_anywhere_is_refused() {
     };
     accepted(&bytes).unwrap();
     for at in 0..bytes.len() {
-        for bit in [0, 5, 7] {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1 << bit;
-            assert!(accepted(&damaged).is_err(), "byte {at}, bit {bit}");
-        }
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(accepted(&damaged).is_err(), "byte {at}");
     }
 }
 

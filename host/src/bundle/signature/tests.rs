@@ -13,6 +13,7 @@ fn minisign(dir: &Path, arguments: &[&str]) -> std::process::Output {
         .unwrap()
 }
 
+/// Given where a key has no password.
 fn no_password() -> io::Result<String> {
     panic!("asked for a password")
 }
@@ -147,6 +148,18 @@ fn what_is_no_key_is_refused() {
     let other = format!("untrusted comment: x\n{}\n", format_args!("AAAA{}", "A".repeat(52)));
     assert!(PublicKey::parse(&other).is_err());
     assert!(PublicKey::read(&dir.path().join("none")).is_err());
+    // A secret key without a password, with one character changed in each place where the key is.
+    let damaged = dir.path().join("damaged");
+    generate(&damaged, None).unwrap();
+    let good = fs::read_to_string(&damaged).unwrap();
+    let key = good.find('\n').unwrap() + 1;
+    for at in [key + 100, key + 120, key + 150] {
+        let with = if good.as_bytes()[at] == b'A' { "B" } else { "A" };
+        let mut text = good.clone();
+        text.replace_range(at..=at, with);
+        fs::write(&damaged, text).unwrap();
+        assert!(SecretKey::read(&damaged, no_password).is_err(), "{at}");
+    }
     assert_eq!(PublicKey::parse(&public.to_text()).unwrap(), public);
     assert_eq!(format!("{secret:?}"), "SecretKey");
 }

@@ -7,7 +7,7 @@ use crate::bundle::facts::HostFacts;
 use crate::bundle::installed::Code;
 use crate::bundle::manifest::COMPONENT;
 use crate::bundle::testing::{Sample, keys, trusting};
-use crate::bundle::trust::{Refusal, Standing, Trust};
+use crate::bundle::trust::{Refusal, Standing};
 use crate::bundle::{Installation, SIGNATURE};
 
 struct Scene {
@@ -41,6 +41,10 @@ impl Scene {
 
     fn resolve(&self, reference: &str) -> Result<Installed, StoreError> {
         self.store.resolve(&reference.parse().unwrap())
+    }
+
+    fn choose(&self, reference: &str) -> Result<Switch, StoreError> {
+        self.store.choose(&reference.parse().unwrap(), &Trust::default())
     }
 
     fn version(&self, reference: &str) -> String {
@@ -86,16 +90,10 @@ fn going_back_is_said() {
     let back = scene.install("hello", "1.0.0").switch;
     assert!(back.is_downgrade());
     assert_eq!(back.from.unwrap().0, Version::new(1, 1, 0));
-    let forth = scene.store.choose(&"hello@1.1".parse().unwrap()).unwrap();
+    let forth = scene.choose("hello@1.1").unwrap();
     assert!(!forth.is_downgrade());
     assert_eq!(scene.version("hello"), "1.1.0");
-    assert!(
-        scene
-            .store
-            .choose(&"hello@1.0.0".parse().unwrap())
-            .unwrap()
-            .is_downgrade()
-    );
+    assert!(scene.choose("hello@1.0.0").unwrap().is_downgrade());
     assert_eq!(scene.version("hello"), "1.0.0");
 }
 
@@ -236,7 +234,7 @@ fn gc_keeps_the_current_the_last_and_what_is_in_use() {
         scene.install("hello", version);
     }
     scene.install("other", "1.0.0");
-    scene.store.choose(&"hello@1.1.0".parse().unwrap()).unwrap();
+    scene.choose("hello@1.1.0").unwrap();
     let held = scene.resolve("hello@1.0.0").unwrap().hold().unwrap();
     assert!(scene.store.list().unwrap().versions.iter().any(|listed| listed.in_use));
     // Chosen last was 1.1.0, before it 1.4.0 was installed.
@@ -271,8 +269,16 @@ fn a_version_that_is_current_or_in_use_is_not_removed() {
     assert_eq!(scene.version("hello"), "1.1.0");
     let old = scene.resolve("hello@1.0.0").unwrap();
     drop(held);
+    let (acquired, held) = scene.store.acquire(&"hello@1.0".parse().unwrap()).unwrap();
+    assert_eq!(acquired.version, Version::new(1, 0, 0));
+    assert!(matches!(remove("hello@1.0.0"), Err(StoreError::InUse(..))));
+    drop(held);
     assert_eq!(remove("hello@1.0.0").unwrap(), [Version::new(1, 0, 0)]);
     assert!(matches!(old.hold(), Err(InstalledError::Gone(_))));
+    assert!(matches!(
+        scene.store.acquire(&"hello@1.0.0".parse().unwrap()),
+        Err(StoreError::Missing { .. })
+    ));
     assert_eq!(remove("hello").unwrap(), [Version::new(1, 1, 0)]);
     assert!(matches!(remove("hello"), Err(StoreError::Missing { .. })));
     assert_eq!(scene.names(), [".lock"]);
@@ -288,7 +294,10 @@ fn another_signature_replaces_the_one_that_is_installed() {
     scene.store.install(&file, &both).unwrap();
     let file = sample.save(scene.dir.path(), Some(&sample.sign(&new)));
     scene.store.install(&file, &both).unwrap();
-    // The old key can go now.
+    // The old key can go now. By its own keys, the store would not even be told to use what it installed.
+    let neither = trusting(&[]);
+    let refused = scene.store.choose(&"hello".parse().unwrap(), &neither).unwrap_err();
+    assert!(refused.to_string().contains("not trusted here"), "{refused}");
     let only_new = trusting(&[(&new_public, true)]);
     let installed = scene.resolve("hello").unwrap();
     assert_eq!(installed.judge(&only_new), Ok(Standing::Native(new_public.id())));
@@ -324,7 +333,7 @@ fn what_a_crash_leaves_behind_is_never_seen_and_goes() {
     // A link that leads nowhere is a version that is missing, and can be set right.
     fs::remove_dir_all(scene.resolve("hello").unwrap().dir).unwrap();
     assert!(scene.resolve("hello").is_err());
-    scene.store.choose(&"hello@1.0.0".parse().unwrap()).unwrap();
+    scene.choose("hello@1.0.0").unwrap();
     assert_eq!(scene.version("hello"), "1.0.0");
 }
 
