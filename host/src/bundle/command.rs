@@ -1,7 +1,6 @@
 //! The commands `bundle` and `key`: from arguments to what is printed.
 
-mod building;
-mod keys;
+mod build;
 mod registry;
 
 use std::fmt::Write as _;
@@ -9,23 +8,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use keys::key;
-use keys::secret_key;
-
 use super::MANIFEST;
-use super::build::{self, BuildError};
+use super::build::{BuildError, replace};
 use super::cargo::CargoError;
 use super::facts::HostFacts;
 use super::install::{self, InstallError};
 use super::manifest::{Manifest, Reference, ReferenceError};
 use super::oci::OciError;
 use super::read::ReadError;
-use super::signature::{KeyError, PublicKey, SIGNATURE_MAX, Signature, SignatureError};
+use super::signature::{self, KeyError, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError};
 use super::stanza::stanza;
 use super::store::{Store, StoreError, Switch};
 use super::trust::{self, Keys, Refusal, Standing, Trust, TrustError, TrustedKey};
 use super::write::{WriteError, sign_again};
-use crate::cli::{Bundle, TrustedKeys};
+use crate::cli::{Bundle, Key, TrustedKeys};
+
+/// Variable with the password of a secret key.
+const PASSWORD: &str = "TWITCHER_KEY_PASSWORD";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -122,18 +121,18 @@ pub enum CommandError {
 /// Carries out a command; gives what is to be printed. Components are compiled with `program compile`.
 pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
     match command {
-        Bundle::Build(arguments) => building::build(program, *arguments),
+        Bundle::Build(arguments) => build::build(program, *arguments),
         Bundle::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
         Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
         Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
         Bundle::Install { file, store, trust } => install(&file, store, &trust),
-        Bundle::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
         Bundle::Push {
             file,
             remote,
             plain_http,
         } => registry::push(&file, &remote, plain_http),
         Bundle::Pull(arguments) => registry::pull(*arguments),
+        Bundle::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
         Bundle::List { store, trust } => list(&Store::at(store), &trust),
         Bundle::Remove { bundle, store } => {
             let removed = Store::at(store).remove(&bundle)?;
@@ -152,6 +151,50 @@ pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
                     .collect(),
             })
         }
+    }
+}
+
+/// Carries out a command; gives what is to be printed.
+pub fn key(command: Key) -> Result<String, CommandError> {
+    match command {
+        Key::Generate { file, password } => {
+            let password = match password {
+                true => Some(ask_password(&file, true)?),
+                false => None,
+            };
+            let key = signature::generate(&file, password)?;
+            let public = signature::public_file(&file);
+            Ok(format!(
+                "key {}: {} is secret, {} is for those who trust it (twitcher key trust)\n",
+                key.id(),
+                file.display(),
+                public.display()
+            ))
+        }
+        Key::List { keys } => list_keys(&Keys::load(&keys)?, &keys),
+        Key::Trust {
+            file,
+            native,
+            name,
+            keys,
+        } => {
+            let key = PublicKey::read(&file)?;
+            let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let placed = trust::trust(&keys, &key, &name.unwrap_or_else(stem), native)?;
+            Ok(format!(
+                "key {} may sign {}: {}\n",
+                key.id(),
+                rights(native),
+                placed.display()
+            ))
+        }
+    }
+}
+
+fn rights(native: bool) -> &'static str {
+    match native {
+        true => "components and native code",
+        false => "components",
     }
 }
 
@@ -176,13 +219,37 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
     };
     let key = signature.key();
     let name = format!("{} {}", reader.manifest().name, reader.manifest().version);
-    build::replace(file, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| {
-        CommandError::Write {
-            file: file.to_owned(),
-            error,
-        }
+    replace(file, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| CommandError::Write {
+        file: file.to_owned(),
+        error,
     })?;
     Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
+}
+
+fn secret_key(file: &Path) -> Result<SecretKey, CommandError> {
+    Ok(SecretKey::read(file, || {
+        ask_password(file, false).map_err(|error| io::Error::other(error.to_string()))
+    })?)
+}
+
+fn ask_password(file: &Path, new: bool) -> Result<String, CommandError> {
+    if let Ok(password) = std::env::var(PASSWORD) {
+        return Ok(password);
+    }
+    let ask = || -> io::Result<String> {
+        let password = rpassword::prompt_password(format!("Password of {}: ", file.display()))?;
+        if new && rpassword::prompt_password("The same again: ")? != password {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the passwords differ"));
+        }
+        Ok(password)
+    };
+    ask().map_err(|error| {
+        CommandError::Key(KeyError::Io {
+            action: "ask for the password of",
+            file: file.to_owned(),
+            error,
+        })
+    })
 }
 
 impl TrustedKeys {
@@ -351,6 +418,26 @@ fn list(store: &Store, trusted: &TrustedKeys) -> Result<String, CommandError> {
     }
     if text.is_empty() {
         let _ = writeln!(text, "no bundle is installed in {}", store.dir().display());
+    }
+    Ok(text)
+}
+
+fn list_keys(keys: &Keys, dir: &Path) -> Result<String, CommandError> {
+    let mut text = String::new();
+    for trusted in &keys.trusted {
+        let _ = writeln!(
+            text,
+            "{} {:<26} {}",
+            trusted.key.id(),
+            rights(trusted.native),
+            trusted.file.display()
+        );
+    }
+    for (file, why) in &keys.refused {
+        let _ = writeln!(text, "{}: NOT TRUSTED: {why}", file.display());
+    }
+    if text.is_empty() {
+        let _ = writeln!(text, "no key is trusted in {}", dir.display());
     }
     Ok(text)
 }

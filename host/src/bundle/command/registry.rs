@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CommandError, install, standing_text};
-use crate::bundle::build;
+use crate::bundle::build::replace;
 use crate::bundle::oci::{self, Offer, Pushed, Remote};
 use crate::cli::BundlePull;
 
@@ -61,7 +61,7 @@ pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
 /// Writes a bundle into a directory under its own name, whole or not at all.
 fn save(mut offer: Offer, dir: &Path) -> Result<PathBuf, CommandError> {
     let file = dir.join(offer.manifest().file_name());
-    build::replace(&file, |to| offer.write(to)).map_err(|problem| problem.at(&offer.remote()))?;
+    replace(&file, |to| offer.write(to)).map_err(|problem| problem.at(&offer.remote()))?;
     Ok(file)
 }
 
@@ -69,7 +69,7 @@ fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<Strin
     let name = remote.repository.rsplit('/').next().unwrap_or_default();
     let file = out.join(format!("{name}.wasm"));
     make_dir(out)?;
-    let pulled = build::replace(&file, |to| oci::component(remote, plain_http, to));
+    let pulled = replace(&file, |to| oci::component(remote, plain_http, to));
     let pulled = pulled.map_err(|problem| problem.at(remote))?;
     Ok(format!("{pulled}\n{}\n", file.display()))
 }

@@ -1,12 +1,11 @@
-//! `bundle build`.
+//! `bundle build`: what the flags and the crate say, put together.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::CommandError;
-use super::keys::secret_key;
-use crate::bundle::build::{Build, build as make};
+use super::{CommandError, secret_key};
+use crate::bundle::build::{self, Build};
 use crate::bundle::cargo::Crate;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::requested::{DirAccess, Requested, ZnodeAccess};
@@ -15,7 +14,6 @@ use crate::config::memory_size;
 use crate::plugin;
 use crate::sandbox::Target;
 
-/// Makes a bundle of a component.
 pub(super) fn build(program: &Path, arguments: BundleBuild) -> Result<String, CommandError> {
     let said = match (&arguments.manifest_path, &arguments.source) {
         (Some(manifest), _) => Some(Crate::of(manifest)?),
@@ -61,7 +59,7 @@ pub(super) fn build(program: &Path, arguments: BundleBuild) -> Result<String, Co
         requests,
         config,
     };
-    let built = make(program, &build, key.as_ref(), &arguments.out)?;
+    let built = build::build(program, &build, key.as_ref(), &arguments.out)?;
     let mut text = format!(
         "{}: {} bytes{}\n",
         built.file.display(),
