@@ -1,5 +1,6 @@
 # make demo    see it work                 make test    everything CI checks
 # make bench   the table of the README     make help    this
+# make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/target
@@ -9,10 +10,10 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench zookeeper kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench chaos soak zookeeper clock kazoo wasm-target plugins python-plugin js-plugin
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
@@ -30,10 +31,27 @@ bench: zookeeper kazoo wasm-target
 	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
 
+# Prints the seed, and what violated what is promised; the plan of a seed is always the same. A long run wants its pound of each fault.
+chaos: MINUTES ?= 30
+chaos: SEED ?= random
+chaos: AT_LEAST ?= $(if $(filter 30,$(MINUTES)),20,0)
+chaos: zookeeper clock wasm-target
+	cargo test --locked --package twitcher-host --test chaos -- --minutes $(MINUTES) --seed $(SEED) --at-least $(AT_LEAST)
+
+# Leaves soak.csv and soak.svg in OUTPUT.
+soak: MINUTES ?= 60
+soak: OUTPUT ?= $(CARGO_TARGET_DIR)/soak
+soak: zookeeper wasm-target
+	cargo test --locked --package twitcher-host --test chaos -- --soak $(MINUTES) --output $(OUTPUT)
+
 # The tests start their own servers from these; the service itself is neither needed nor started.
 zookeeper:
 	@test -e /usr/share/java/zookeeper.jar && command -v java openssl >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends zookeeper default-jre-headless openssl procps; }
+
+# A clock that can be stepped without stepping the machine's; without it the chaos suite says that it leaves that out.
+clock:
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || $(SUDO) apt-get install -qy --no-install-recommends libfaketime || true
 
 # The peer that `make bench` compares with.
 kazoo:

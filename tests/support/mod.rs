@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a toolbox: not every tool is in use at all times")]
 
 pub mod daemon;
+pub mod ensemble;
 pub mod guests;
 pub mod proxy;
 pub mod zookeeper;

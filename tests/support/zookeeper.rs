@@ -26,6 +26,19 @@ pub struct Setup {
     pub require_sasl: bool,
     /// `jute.maxbuffer` in bytes.
     pub max_buffer: Option<usize>,
+    /// It is one of an ensemble.
+    pub member: Option<Member>,
+}
+
+/// A server's place in an ensemble.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its port for clients.
+    pub client: u16,
+    /// Which of `peers` it is, from 0.
+    pub index: usize,
+    /// The ports of every member for the quorum and for elections.
+    pub peers: Vec<(u16, u16)>,
 }
 
 /// A server process. Killed when dropped, and also when the test process dies in any way.
@@ -76,6 +89,22 @@ impl ZooKeeperServer {
         panic!("ZooKeeper does not start: {failures}");
     }
 
+    /// A member of an ensemble. It serves once enough of the others run.
+    pub(super) fn start_member(member: Member) -> Self {
+        let mut server = Self {
+            dir: tempfile::tempdir().unwrap(),
+            port: member.client,
+            secure_port: 0,
+            setup: Setup {
+                member: Some(member),
+                ..Setup::default()
+            },
+            process: None,
+        };
+        server.launch().unwrap();
+        server
+    }
+
     /// The server that tests share which neither disturb it nor look at what is not theirs; see [`unique_path`].
     pub fn shared() -> &'static ZooKeeperServer {
         static SHARED: OnceLock<ZooKeeperServer> = OnceLock::new();
@@ -114,6 +143,16 @@ impl ZooKeeperServer {
         while let Err(why) = self.launch() {
             assert!(start.elapsed() < START, "ZooKeeper does not start again: {why}");
         }
+    }
+
+    /// Whether its process has not been killed.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it serves clients, which a member of an ensemble does only with a quorum.
+    pub fn serves(&self) -> bool {
+        self.four_letters("srvr").is_ok_and(|answer| answer.contains("Mode:"))
     }
 
     /// Kills it and removes its data.
@@ -202,6 +241,14 @@ impl ZooKeeperServer {
         }
         if self.setup.sasl.is_some() {
             config.push_str("authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n");
+        }
+        if let Some(member) = &self.setup.member {
+            fs::write(self.file("data/myid"), (member.index + 1).to_string()).unwrap();
+            // In ticks of 200 ms. A follower that was stopped for a while may come back without an election.
+            config.push_str("initLimit=50\nsyncLimit=25\n");
+            for (index, (quorum, election)) in member.peers.iter().enumerate() {
+                let _ = writeln!(config, "server.{}=127.0.0.1:{quorum}:{election}", index + 1);
+            }
         }
         if self.setup.require_sasl {
             config.push_str("sessionRequireClientSASLAuth=true\n");

@@ -1,0 +1,205 @@
+//! The actions: this very program, called by the daemons. An action writes down that it began, behaves as it was told, well or badly, and
+//! writes down that it ended.
+//!
+//! It holds a lock for as long as its main process lives, which the kernel lets go of however it dies: that is how an overlap is
+//! noticed by those who overlap, also over a `kill -9` of the daemon.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio, exit};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
+use nix::unistd::setsid;
+
+use super::journal::{Line, Start, flat};
+
+/// The first argument of this program when it is an action.
+pub const ACT: &str = "act";
+/// The first argument of this program when it is what an action leaves behind.
+pub const LINGER: &str = "linger";
+
+/// How an action behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Ends at once, or after a while, at random.
+    Mix,
+    /// Sleeps until somebody ends it.
+    Hang,
+    /// The same, and ignores SIGTERM.
+    Stubborn,
+    /// Fails.
+    Fail,
+    /// Dies by a signal.
+    Crash,
+    /// Hangs with children, one in its group, one in a session of its own, one that ignores SIGTERM: all must go with it.
+    Fork,
+    /// Ends at once, but children live on for a while, as those of init scripts do.
+    Leave,
+    /// Writes far more than anybody wants to read.
+    Flood,
+}
+
+impl Behaviour {
+    /// As written in the file that tells an action.
+    pub fn word(self) -> String {
+        format!("{self:?}")
+    }
+
+    fn of(word: &str) -> Self {
+        use Behaviour::*;
+        let all = [Mix, Hang, Stubborn, Fail, Crash, Fork, Leave, Flood];
+        all.into_iter()
+            .find(|behaviour| behaviour.word() == word)
+            .unwrap_or(Mix)
+    }
+}
+
+/// No action lives longer, whatever becomes of its daemon. Far longer than any timeout, so that one which lives so long is noticed.
+const LONGEST_LIFE: Duration = Duration::from_secs(300);
+
+/// `act DIR WATCH SLOTS`: an action of a watch of which at most SLOTS may run at once. DIR is the daemon's `out`.
+pub fn act(arguments: &[String]) -> ! {
+    let [dir, watch, slots] = arguments else {
+        exit(2);
+    };
+    let dir = Path::new(dir);
+    let run = variable("TWITCHER_RUN_ID");
+    let parent = std::os::unix::process::parent_id() as i32;
+    let held = take_slot(dir, watch, slots.parse().unwrap(), parent, &run);
+    let mut stdin = Vec::new();
+    std::io::stdin().read_to_end(&mut stdin).unwrap();
+    let mut journal = append(&dir.join("journal").join(watch));
+    let start = Start {
+        at: now(),
+        run: run.clone(),
+        pid: std::process::id() as i32,
+        parent,
+        event: variable("TWITCHER_EVENT"),
+        attempt: variable("TWITCHER_ATTEMPT").parse().unwrap_or(0),
+        mzxid: variable("TWITCHER_MZXID").parse().unwrap_or(-1),
+        revision: variable("CHAOS_REVISION"),
+        stdin: flat(&String::from_utf8_lossy(&stdin)),
+    };
+    journal.write_all(Line::Start(start).text().as_bytes()).unwrap();
+    if let Err(others) = &held {
+        let (run, others) = (run.clone(), others.clone());
+        let crowd = Line::Crowd { at: now(), run, others };
+        journal.write_all(crowd.text().as_bytes()).unwrap();
+    }
+    let behaviour = Behaviour::of(&fs::read_to_string(dir.join("behaviour").join(watch)).unwrap_or_default());
+    let code = behave(behaviour);
+    let end = Line::End { at: now(), run };
+    journal.write_all(end.text().as_bytes()).unwrap();
+    exit(code)
+}
+
+fn behave(behaviour: Behaviour) -> i32 {
+    match behaviour {
+        Behaviour::Mix if fastrand::bool() => {}
+        Behaviour::Mix => std::thread::sleep(Duration::from_millis(fastrand::u64(1..400))),
+        Behaviour::Hang => std::thread::sleep(LONGEST_LIFE),
+        Behaviour::Stubborn => {
+            ignore_sigterm();
+            std::thread::sleep(LONGEST_LIFE);
+        }
+        Behaviour::Fail => return 3,
+        Behaviour::Crash => {
+            setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+            raise(Signal::SIGABRT).unwrap();
+        }
+        Behaviour::Fork => {
+            for how in ["group", "session", "stubborn"] {
+                leave_behind(how, LONGEST_LIFE);
+            }
+            std::thread::sleep(LONGEST_LIFE);
+        }
+        Behaviour::Leave => {
+            for how in ["group", "session"] {
+                leave_behind(how, Duration::from_millis(700));
+            }
+        }
+        Behaviour::Flood => {
+            let line = [b'x'; 1023];
+            let mut stdout = std::io::stdout().lock();
+            for _ in 0..4096 {
+                // Nobody has to read all of it.
+                if stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    0
+}
+
+#[allow(clippy::zombie_processes, reason = "leaving it behind is the point")]
+fn leave_behind(how: &str, life: Duration) {
+    Command::new(std::env::current_exe().unwrap())
+        .args([LINGER, how, &life.as_millis().to_string()])
+        .stdin(Stdio::null())
+        // In the group of the action, which Command leaves alone unless told otherwise.
+        .arg0("chaos-linger")
+        .spawn()
+        .unwrap();
+}
+
+/// `linger HOW MILLISECONDS`: what an action leaves behind.
+pub fn linger(arguments: &[String]) -> ! {
+    let [how, millis] = arguments else {
+        exit(2);
+    };
+    match &**how {
+        "session" => drop(setsid().unwrap()),
+        "stubborn" => ignore_sigterm(),
+        _ => {}
+    }
+    std::thread::sleep(Duration::from_millis(millis.parse().unwrap()));
+    exit(0)
+}
+
+/// Blocking does what ignoring would, for a process with one thread, and needs no unsafe code.
+fn ignore_sigterm() {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGTERM)), None).unwrap();
+}
+
+/// Takes one of the places there are; if none is free, gives who has them. Where several may run, nothing waits for those that a former
+/// daemon left, so that each daemon has places of its own.
+fn take_slot(dir: &Path, watch: &str, slots: u32, parent: i32, run: &str) -> Result<Flock<File>, String> {
+    let mut others = Vec::new();
+    for slot in 0..slots {
+        let name = match slots {
+            1 => watch.to_owned(),
+            _ => format!("{watch}.{parent}.{slot}"),
+        };
+        let path = dir.join("locks").join(name);
+        let file = append(&path);
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut held) => {
+                held.set_len(0).unwrap();
+                held.write_all(format!("{run} {}", std::process::id()).as_bytes())
+                    .unwrap();
+                return Ok(held);
+            }
+            Err(_) => others.push(fs::read_to_string(&path).unwrap_or_default()),
+        }
+    }
+    Err(others.join(", "))
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new().append(true).create(true).open(path).unwrap()
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// Milliseconds since 1970: what every process, also one in another time namespace, agrees on.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}

@@ -1,0 +1,253 @@
+//! The one who writes the znodes, and reads in the end what they are: a client of its own, connected to the servers directly.
+//!
+//! A thread with its own runtime, so that the session lives on while the suite waits for other things.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
+
+use super::oracle::Final;
+use super::plan::Write;
+use super::watches::{Node, ROOT, WATCHES, Watch};
+
+/// How long a write may take. Without a quorum it fails, and nobody knows whether it will have happened.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long reading everything may take, on a busy machine.
+const READING: Duration = Duration::from_secs(20);
+
+enum Request {
+    Write {
+        watch: &'static Watch,
+        write: Write,
+        tag: String,
+        done: mpsc::Sender<bool>,
+    },
+    Read(mpsc::Sender<Option<Vec<Final>>>),
+}
+
+/// See the module's documentation.
+pub struct Keeper {
+    requests: UnboundedSender<Request>,
+}
+
+impl Keeper {
+    /// Connects to these servers and creates a znode for each watch.
+    pub fn start(servers: String) -> Self {
+        let (requests, queue) = unbounded_channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut worker = Worker { servers, client: None };
+            runtime.block_on(worker.serve(queue));
+        });
+        let keeper = Self { requests };
+        for watch in WATCHES {
+            assert!(
+                keeper.write(watch, Write::Set, "first"),
+                "cannot create {}",
+                watch.znode()
+            );
+        }
+        keeper
+    }
+
+    /// Writes; says whether that is known to have happened. `tag` makes the data and names unique.
+    pub fn write(&self, watch: &'static Watch, write: Write, tag: &str) -> bool {
+        let (done, answer) = mpsc::channel();
+        let tag = tag.to_owned();
+        let request = Request::Write {
+            watch,
+            write,
+            tag,
+            done,
+        };
+        self.requests.send(request).ok().unwrap();
+        answer.recv().unwrap()
+    }
+
+    /// The znodes as they are now, in the order of [`WATCHES`]; none when the servers do not answer.
+    pub fn read(&self) -> Option<Vec<Final>> {
+        let (done, answer) = mpsc::channel();
+        self.requests.send(Request::Read(done)).ok().unwrap();
+        answer.recv().unwrap()
+    }
+}
+
+struct Worker {
+    servers: String,
+    client: Option<Client>,
+}
+
+impl Worker {
+    async fn serve(&mut self, mut queue: UnboundedReceiver<Request>) {
+        while let Some(request) = queue.recv().await {
+            match request {
+                Request::Write {
+                    watch,
+                    write,
+                    tag,
+                    done,
+                } => {
+                    let written = timeout(PATIENCE, self.write(watch, write, &tag)).await;
+                    let _ = done.send(self.trust(written).is_some());
+                }
+                Request::Read(done) => {
+                    let read = timeout(READING, self.read()).await;
+                    let _ = done.send(self.trust(read));
+                }
+            }
+        }
+    }
+
+    /// A client that did not do as asked is not asked again: what it still has to send must not be sent later.
+    fn trust<T>(&mut self, result: Result<Result<T, Error>, tokio::time::error::Elapsed>) -> Option<T> {
+        let result = result.ok().and_then(Result::ok);
+        if result.is_none() {
+            self.client = None;
+        }
+        result
+    }
+
+    async fn client(&mut self) -> Result<Client, Error> {
+        if self.client.is_none() {
+            self.client = Some(Client::connect(&self.servers).await?);
+        }
+        self.client.clone().ok_or(Error::ClientClosed)
+    }
+
+    async fn write(&mut self, watch: &Watch, write: Write, tag: &str) -> Result<(), Error> {
+        let client = self.client().await?;
+        let znode = watch.znode();
+        match write {
+            Write::Set => set(&client, watch, tag).await,
+            Write::Burst(count) => {
+                for i in 0..count {
+                    set(&client, watch, &format!("{tag}.{i}")).await?;
+                }
+                Ok(())
+            }
+            Write::Delete => remove(&client, &znode).await,
+            Write::Recreate => {
+                remove(&client, &znode).await?;
+                ensure(&client, &znode, tag).await?;
+                if watch.node == Node::Children {
+                    ensure(&client, &format!("{znode}/{tag}"), "").await?;
+                }
+                Ok(())
+            }
+            Write::AddChild => {
+                ensure(&client, &znode, tag).await?;
+                ensure(&client, &format!("{znode}/{tag}"), tag).await
+            }
+            Write::RemoveChild => match oldest_child(&client, &znode).await? {
+                Some(name) => remove(&client, &format!("{znode}/{name}")).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<Final>, Error> {
+        let client = self.client().await?;
+        client.sync(ROOT).await?;
+        let mut all = Vec::new();
+        for watch in WATCHES {
+            all.push(absent_if_gone(state(&client, watch).await)?);
+        }
+        Ok(all)
+    }
+}
+
+fn absent_if_gone(state: Result<Final, Error>) -> Result<Final, Error> {
+    match state {
+        Err(Error::NoNode) => Ok(Final::Absent),
+        other => other,
+    }
+}
+
+async fn state(client: &Client, watch: &Watch) -> Result<Final, Error> {
+    let znode = watch.znode();
+    match watch.node {
+        Node::Data => {
+            let (data, stat) = client.get_data(&znode).await?;
+            Ok(Final::Data {
+                mzxid: stat.mzxid,
+                data: String::from_utf8_lossy(&data).into_owned(),
+            })
+        }
+        Node::Children => {
+            let mut names = client.list_children(&znode).await?;
+            names.sort();
+            Ok(Final::Children(names))
+        }
+        Node::Tree => {
+            let names = client.list_children(&znode).await?;
+            let mut paths = vec![znode.clone()];
+            paths.extend(names.into_iter().map(|name| format!("{znode}/{name}")));
+            let mut all = Vec::new();
+            for path in paths {
+                let (_, stat) = client.get_data(&path).await?;
+                all.push((path, stat.mtime.max(0) as u64));
+            }
+            Ok(Final::Tree(all))
+        }
+    }
+}
+
+/// Sets the data of the znode, or of one in its subtree.
+async fn set(client: &Client, watch: &Watch, tag: &str) -> Result<(), Error> {
+    let znode = watch.znode();
+    let path = match (watch.node, oldest_child(client, &znode).await?) {
+        (Node::Tree, Some(child)) => format!("{znode}/{child}"),
+        _ => znode,
+    };
+    match client.set_data(&path, tag.as_bytes(), None).await {
+        Err(Error::NoNode) => ensure(client, &path, tag).await,
+        other => other.map(drop),
+    }
+}
+
+async fn oldest_child(client: &Client, znode: &str) -> Result<Option<String>, Error> {
+    match client.list_children(znode).await {
+        Ok(names) => Ok(names.into_iter().min()),
+        Err(Error::NoNode) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ensure(client: &Client, path: &str, data: &str) -> Result<(), Error> {
+    let options: CreateOptions<'_> = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    if !parent.is_empty() {
+        client.mkdir(parent, &options).await?;
+    }
+    match client.create(path, data.as_bytes(), &options).await {
+        Err(Error::NodeExists) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn remove(client: &Client, path: &str) -> Result<(), Error> {
+    let names = match client.list_children(path).await {
+        Ok(names) => names,
+        Err(Error::NoNode) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // One level: no more is ever made.
+    for name in names {
+        gone(client.delete(&format!("{path}/{name}"), None).await)?;
+    }
+    gone(client.delete(path, None).await)
+}
+
+fn gone(deleted: Result<(), Error>) -> Result<(), Error> {
+    match deleted {
+        Err(Error::NoNode) => Ok(()),
+        other => other,
+    }
+}

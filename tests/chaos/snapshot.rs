@@ -1,0 +1,176 @@
+//! What /proc and the servers tell of the daemons, from outside.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use crate::support::daemon::children;
+use crate::support::ensemble::Ensemble;
+
+use super::oracle::{Held, Served};
+use super::watches::MARK;
+
+/// The launcher of a daemon.
+pub fn launcher(daemon: Pid) -> Option<Pid> {
+    children(daemon).into_iter().find(|pid| is_launcher(*pid))
+}
+
+/// A component's process is a copy of it, but for its output, which is a pipe.
+fn is_launcher(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let output = fs::read_link(format!("/proc/{pid}/fd/1")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && !output.to_string_lossy().starts_with("pipe:")
+}
+
+/// What a daemon holds. `out`, `temporary` and `state` are its directories.
+pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
+    let launcher = launcher(daemon);
+    let mut held = Held {
+        threads: status(daemon, "Threads:"),
+        daemon_kib: status(daemon, "VmRSS:"),
+        launcher_kib: launcher.map_or(0, |pid| status(pid, "VmRSS:")),
+        temporary: names(temporary),
+        state_files: count_files(state),
+        ..Held::default()
+    };
+    for pid in [Some(daemon), launcher].into_iter().flatten() {
+        for (class, count) in descriptors(pid) {
+            *held.descriptors.entry(class).or_default() += count;
+        }
+    }
+    for pid in children(daemon) {
+        if Some(pid) != launcher {
+            held.processes.push(describe(pid));
+        }
+    }
+    let mark = format!("{MARK}={}", out.display());
+    for pid in all_processes() {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes())
+        {
+            held.processes.push(describe(pid));
+        }
+    }
+    held.processes.sort();
+    held.processes.dedup();
+    if launcher.is_none() {
+        held.processes.push("no launcher, which".to_owned());
+    }
+    held
+}
+
+/// Everything that has become ours because its parent died: to be waited for if it is dead. Gives what lives besides `known`.
+pub fn adopted(known: &[Pid]) -> Vec<String> {
+    let mut left = Vec::new();
+    for pid in children(Pid::this()).into_iter().filter(|pid| !known.contains(pid)) {
+        // The shells that guard the servers are waited for by those who started them.
+        if comm(pid) == "sh" {
+            continue;
+        }
+        match state(pid) {
+            Some('Z') => drop(waitpid(pid, Some(WaitPidFlag::WNOHANG))),
+            Some(_) => left.push(describe(pid)),
+            None => {}
+        }
+    }
+    left
+}
+
+/// What the servers hold for all clients.
+pub fn served(ensemble: &Ensemble) -> Served {
+    let number = |text: &str| -> usize {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    };
+    let after = |answer: &str, what: &str| answer.split_once(what).map_or(0, |(_, rest)| number(rest));
+    let watches = ensemble.four_letters("wchs");
+    let sessions = ensemble.four_letters("dump");
+    Served {
+        watches: watches.iter().map(|answer| after(answer, "Total watches:")).sum(),
+        // Each server knows the sessions of all.
+        sessions: sessions
+            .iter()
+            .map(|answer| after(answer, "Global Sessions("))
+            .max()
+            .unwrap_or(0),
+    }
+}
+
+/// Descriptors by what they are.
+fn descriptors(pid: Pid) -> BTreeMap<String, usize> {
+    let mut classes = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else {
+            continue;
+        };
+        let target = target.to_string_lossy();
+        let class = match target.split_once(':') {
+            _ if target.starts_with("/memfd:") => "memfd",
+            Some((class @ ("pipe" | "socket" | "anon_inode"), rest))
+                if class != "anon_inode" || !rest.contains("pidfd") =>
+            {
+                class
+            }
+            Some(("anon_inode", _)) => "pidfd",
+            _ => "file",
+        };
+        *classes.entry(class.to_owned()).or_default() += 1;
+    }
+    classes
+}
+
+/// A number in `/proc/PID/status`.
+pub fn status(pid: Pid, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// How many descriptors a process has open.
+pub fn open_descriptors(pid: Pid) -> u64 {
+    descriptors(pid).values().sum::<usize>() as u64
+}
+
+fn comm(pid: Pid) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn state(pid: Pid) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
+fn describe(pid: Pid) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    let state = state(pid).unwrap_or('?');
+    format!("{pid} ({}, {state}) {}", comm(pid), line.trim())
+}
+
+fn all_processes() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn count_files(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let count = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => count_files(&entry.path()),
+        _ => 1,
+    };
+    entries.map(count).sum()
+}

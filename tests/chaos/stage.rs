@@ -1,0 +1,284 @@
+//! The stage: an ensemble, several daemons, and the one who writes. Plays an episode of the plan, heals everything, waits until what is
+//! promised has come true, and has the oracle judge.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use crate::support::ensemble::Ensemble;
+
+use super::act::now;
+use super::host::{Host, Means};
+use super::keeper::Keeper;
+use super::oracle::{self, Final, Served};
+use super::plan::{Episode, Fault, HOSTS, SERVERS, Step, Trouble, Write};
+use super::snapshot;
+use super::watches::{File, Kind, Mode, Node, WATCHES, Watch, watch};
+
+/// How long after the last fault everything that is promised may take. It has to cover the longest of: an action that must be killed
+/// (3 s), a session that must expire and be made anew (some 10 s), all of it on a machine with more to do than it can.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long a healthy watch may take beside misbehaving ones, in milliseconds. Machines that build something else at the same time are
+/// slow.
+const CANARY: u64 = 5_000;
+/// How often it is looked whether something has come true.
+const LOOK: Duration = Duration::from_millis(40);
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub episodes: u64,
+    pub steps: u64,
+    pub writes: u64,
+    /// Writes of which nobody knows whether they happened.
+    pub unknown: u64,
+    pub faults: BTreeMap<Fault, u64>,
+    /// How long healthy watches took, in milliseconds.
+    pub canaries: Vec<u64>,
+    /// How long after each episode everything was as promised.
+    pub settled: Vec<Duration>,
+    pub violations: Vec<String>,
+}
+
+/// See the module's documentation.
+pub struct Stage {
+    ensemble: Ensemble,
+    hosts: Vec<Host>,
+    keeper: Keeper,
+    /// How many changes each znode can have seen at most.
+    changes: BTreeMap<&'static str, u64>,
+    served: Served,
+    pub tally: Tally,
+}
+
+impl Stage {
+    /// Sets everything up below `root` and waits until it has settled.
+    pub fn new(root: &Path, means: &Means) -> Self {
+        let ensemble = Ensemble::start();
+        let keeper = Keeper::start(ensemble.addresses());
+        let clock = |index: usize| means.clock.clone().filter(|_| index == 0);
+        let hosts = (0..HOSTS).map(|index| Host::start(root, index, &ensemble, means, clock(index)));
+        let mut stage = Self {
+            hosts: hosts.collect(),
+            ensemble,
+            keeper,
+            changes: WATCHES.iter().map(|watch| (watch.name, 1)).collect(),
+            served: Served::default(),
+            tally: Tally::default(),
+        };
+        stage.settle("the beginning", true);
+        for host in &mut stage.hosts {
+            host.base = host.held();
+        }
+        stage.served = snapshot::served(&stage.ensemble);
+        stage
+    }
+
+    /// Plays an episode and judges; adds to the tally.
+    pub fn play(&mut self, episode: &Episode) {
+        let mut begun: BTreeMap<usize, Instant> = BTreeMap::new();
+        for (index, step) in episode.steps.iter().enumerate() {
+            let tag = format!("e{}s{index}", episode.number);
+            match step {
+                Step::Write { watch: name, write } => self.write(watch(name), *write, &tag),
+                Step::Begin(trouble) => {
+                    self.begin(&episode.troubles[*trouble]);
+                    begun.insert(*trouble, Instant::now());
+                }
+                Step::End(trouble) => {
+                    let which = &episode.troubles[*trouble];
+                    let hold = Duration::from_millis(which.hold);
+                    // The fault lasts so long; nothing is waited for.
+                    std::thread::sleep(hold.saturating_sub(begun[trouble].elapsed()));
+                    self.end(which);
+                }
+                Step::Canary => self.canary(&tag),
+            }
+            self.tally.steps += 1;
+        }
+        let when = format!("episode {}", episode.number);
+        self.ensemble.heal();
+        let settled = self.settle(&when, false);
+        self.tally.settled.push(settled);
+        self.wake(episode.number);
+        self.settle(&format!("{when}, at rest"), true);
+        self.judge(&when);
+        self.tally.episodes += 1;
+    }
+
+    /// Now that all is quiet, changes each znode once: every watch, also one that ignored things before, must be awake.
+    fn wake(&mut self, episode: u64) {
+        let tag = format!("e{episode}");
+        let all = |node| WATCHES.iter().filter(move |watch| watch.node == node);
+        // A child of a znode that is not there would be two changes, and the second may meet an action that runs for the first.
+        all(Node::Children).for_each(|watch| self.write(watch, Write::Set, &tag));
+        self.settle(&tag, false);
+        all(Node::Children).for_each(|watch| self.write(watch, Write::AddChild, &tag));
+        let others = all(Node::Data).chain(all(Node::Tree));
+        others.for_each(|watch| self.write(watch, Write::Set, &tag));
+    }
+
+    fn write(&mut self, watch: &'static Watch, write: Write, tag: &str) {
+        *self.changes.entry(watch.name).or_default() += match write {
+            Write::Burst(count) => u64::from(count) + 2,
+            Write::Set => 3,
+            // With the deletion of the child, whenever that is.
+            Write::AddChild | Write::Recreate => 4,
+            Write::Delete => 1,
+            Write::RemoveChild => 0,
+        };
+        self.tally.writes += 1;
+        if !self.keeper.write(watch, write, tag) {
+            self.tally.unknown += 1;
+        }
+    }
+
+    fn begin(&mut self, trouble: &Trouble) {
+        *self.tally.faults.entry(trouble.fault).or_default() += 1;
+        let (first, second) = (trouble.server, (trouble.server + 1) % SERVERS);
+        match trouble.fault {
+            Fault::ServerKill => self.ensemble.server_mut(first).kill(),
+            Fault::ServerPause => self.ensemble.server(first).pause(true),
+            Fault::QuorumLoss => {
+                self.ensemble.server_mut(first).kill();
+                self.ensemble.server_mut(second).kill();
+            }
+            _ => self.hosts[trouble.host].begin(trouble),
+        }
+    }
+
+    fn end(&mut self, trouble: &Trouble) {
+        match trouble.fault {
+            Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss => self.ensemble.heal(),
+            _ => self.hosts[trouble.host].end(trouble),
+        }
+    }
+
+    /// Times the reactions of every daemon's healthy watch.
+    fn canary(&mut self, tag: &str) {
+        let canary = watch("canary");
+        let from = now();
+        self.write(canary, Write::Set, tag);
+        let end = Instant::now() + Duration::from_millis(CANARY * 2);
+        let mut seen = [None; HOSTS];
+        while seen.iter().any(Option::is_none) && Instant::now() < end {
+            for (host, seen) in self.hosts.iter_mut().zip(&mut seen) {
+                let journal = host.journals.get_mut(canary.name).unwrap();
+                journal.refresh();
+                let start = journal.starts().rev().find(|start| start.stdin == tag);
+                *seen = start.map(|start| start.at.saturating_sub(from));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let latencies: Vec<u64> = seen.into_iter().map(|seen| seen.unwrap_or(CANARY * 2)).collect();
+        if let Err(violation) = oracle::unaffected(&latencies, CANARY) {
+            self.violation(&format!("{violation} ({tag})"));
+        }
+        self.tally.canaries.extend(latencies);
+    }
+
+    /// Waits until everything that is to come true has; says how long that took. `idle`: whether nothing ran before.
+    fn settle(&mut self, when: &str, idle: bool) -> Duration {
+        let start = Instant::now();
+        loop {
+            let lacking = self.lacking(idle);
+            if lacking.is_empty() {
+                return start.elapsed();
+            }
+            if start.elapsed() > SETTLE {
+                for lack in lacking {
+                    self.violation(&format!("{when}, after {SETTLE:?}: {lack}"));
+                }
+                self.hosts.iter_mut().for_each(Host::revive);
+                return start.elapsed();
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// What has not come true yet.
+    fn lacking(&mut self, idle: bool) -> Vec<String> {
+        let known: Vec<Pid> = self.hosts.iter().filter_map(Host::pid).collect();
+        let mut lacking = snapshot::adopted(&known);
+        let Some(states) = self.keeper.read() else {
+            return vec!["the ensemble does not answer".to_owned()];
+        };
+        for (index, host) in self.hosts.iter_mut().enumerate() {
+            let mut lacks = Vec::new();
+            lacks.extend(host.alive().err());
+            for (watch, state) in WATCHES.iter().zip(&states) {
+                lacks.extend(lack(host, watch, state, idle));
+            }
+            match (&host.base, host.held()) {
+                (Some(base), Some(held)) => lacks.extend(oracle::leaks(base, &held)),
+                (None, Some(held)) => lacks.extend(held.processes),
+                (_, None) => {}
+            }
+            lacking.extend(lacks.into_iter().map(|lack| format!("host {index}: {lack}")));
+        }
+        if self.served != Served::default() {
+            lacking.extend(oracle::served(self.served, snapshot::served(&self.ensemble)).err());
+        }
+        lacking
+    }
+
+    /// Looks for what must never have happened.
+    fn judge(&mut self, when: &str) {
+        let mut found = Vec::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            let mut wrong = Vec::new();
+            for watch in WATCHES {
+                let lines = &host.journals[watch.name].lines;
+                wrong.extend(oracle::overlaps(watch, lines));
+                wrong.extend(oracle::doubled(watch, lines));
+                wrong.extend(oracle::stale(watch, lines));
+                wrong.extend(oracle::counts(watch, lines, self.changes[watch.name], host.loads[watch.name]).err());
+            }
+            if let (Some(base), Some(held)) = (&host.base, host.held()) {
+                wrong.extend(oracle::memory(base, &held));
+            }
+            found.extend(wrong.into_iter().map(|it| format!("host {index}: {it}")));
+        }
+        for it in found {
+            // The journals are read from the beginning each time.
+            if !self.tally.violations.iter().any(|known| known.ends_with(&it)) {
+                self.violation(&format!("{when}: {it}"));
+            }
+        }
+    }
+
+    fn violation(&mut self, text: &str) {
+        eprintln!("VIOLATION: {text}");
+        self.tally.violations.push(text.to_owned());
+    }
+
+    /// Runs so far by kind of watch, and how many of them were loads.
+    pub fn runs(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        let mut runs: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        for (name, journal) in self.hosts.iter().flat_map(|host| &host.journals) {
+            let count = runs.entry(name).or_default();
+            for start in journal.starts() {
+                count.0 += 1;
+                count.1 += u64::from(start.event == "load");
+            }
+        }
+        runs
+    }
+}
+
+/// What a watch has not done yet.
+fn lack(host: &mut Host, watch: &Watch, state: &Final, idle: bool) -> Vec<String> {
+    let revision = host.revision(watch);
+    let journal = host.journals.get_mut(watch.name).unwrap();
+    journal.refresh();
+    let acted = oracle::acted(watch, state, &journal.lines, idle);
+    // A DISCARD ignores what it is told while it runs, but never a load; a change may have come while its znode was gone.
+    let versioned = watch.file == File::Churn || watch.kind == Kind::Component;
+    let revision = match versioned && watch.mode != Mode::Discard && watch.node != Node::Tree {
+        true => oracle::of_revision(watch, &revision, state, &journal.lines),
+        false => Ok(()),
+    };
+    acted.err().into_iter().chain(revision.err()).collect()
+}

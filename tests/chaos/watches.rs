@@ -1,0 +1,218 @@
+//! The watches that every daemon has, and their configuration files. A new kind of watch is a new row of [`WATCHES`].
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What a watch looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    Data,
+    Children,
+    Tree,
+}
+
+/// How updates meet a running action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Queue,
+    Discard,
+    Parallel,
+    Restart,
+}
+
+/// What the action is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Exec,
+    Function,
+    Component,
+}
+
+/// A configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// Never touched.
+    Steady,
+    /// Rewritten, broken, deleted.
+    Churn,
+}
+
+/// A watch.
+#[derive(Debug)]
+pub struct Watch {
+    pub name: &'static str,
+    pub node: Node,
+    pub mode: Mode,
+    pub kind: Kind,
+    pub file: File,
+    /// Further fields.
+    pub fields: &'static str,
+    /// Misbehaviour is for others.
+    pub healthy: bool,
+}
+
+/// At most so many runs of a PARALLEL watch at once.
+pub const MAX_PARALLEL: u32 = 4;
+
+const fn exec(name: &'static str, node: Node, mode: Mode) -> Watch {
+    Watch {
+        name,
+        node,
+        mode,
+        kind: Kind::Exec,
+        file: File::Steady,
+        fields: "",
+        healthy: false,
+    }
+}
+
+/// Every watch has a znode of its own, named like it.
+pub const WATCHES: &[Watch] = &[
+    Watch {
+        healthy: true,
+        ..exec("canary", Node::Data, Mode::Queue)
+    },
+    exec("data-queue", Node::Data, Mode::Queue),
+    exec("data-discard", Node::Data, Mode::Discard),
+    exec("data-parallel", Node::Data, Mode::Parallel),
+    exec("data-restart", Node::Data, Mode::Restart),
+    exec("children-queue", Node::Children, Mode::Queue),
+    exec("children-discard", Node::Children, Mode::Discard),
+    exec("children-parallel", Node::Children, Mode::Parallel),
+    exec("children-restart", Node::Children, Mode::Restart),
+    exec("tree-queue", Node::Tree, Mode::Queue),
+    exec("tree-discard", Node::Tree, Mode::Discard),
+    exec("tree-parallel", Node::Tree, Mode::Parallel),
+    exec("tree-restart", Node::Tree, Mode::Restart),
+    Watch {
+        fields: "settle=0.3, settle_max=2, ",
+        ..exec("settle-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        fields: "min_interval=0.5, ",
+        ..exec("interval-restart", Node::Data, Mode::Restart)
+    },
+    Watch {
+        fields: "notify_signal=SIGWINCH, ",
+        ..exec("notified-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        kind: Kind::Function,
+        ..exec("function-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        kind: Kind::Component,
+        healthy: true,
+        ..exec("component-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        kind: Kind::Component,
+        healthy: true,
+        ..exec("component-restart", Node::Data, Mode::Restart)
+    },
+    Watch {
+        file: File::Churn,
+        ..exec("churn-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        file: File::Churn,
+        ..exec("churn-restart", Node::Children, Mode::Restart)
+    },
+    Watch {
+        file: File::Churn,
+        ..exec("churn-tree", Node::Tree, Mode::Queue)
+    },
+];
+
+impl Watch {
+    /// How many may run at once.
+    pub fn slots(&self) -> u32 {
+        if self.mode == Mode::Parallel { MAX_PARALLEL } else { 1 }
+    }
+
+    /// Its znode.
+    pub fn znode(&self) -> String {
+        format!("{ROOT}/{}", self.name)
+    }
+
+    /// Whether its action can be told how to behave.
+    pub fn misbehaves(&self) -> bool {
+        !self.healthy
+    }
+}
+
+/// The znode that all others are below.
+pub const ROOT: &str = "/chaos";
+
+/// In the environment of every action that has one: the directory `out` of its daemon.
+pub const MARK: &str = "CHAOS_OUT";
+
+/// By its name.
+pub fn watch(name: &str) -> &'static Watch {
+    WATCHES.iter().find(|watch| watch.name == name).unwrap()
+}
+
+/// Where a daemon's actions find things.
+#[derive(Debug)]
+pub struct Places<'a> {
+    /// This program.
+    pub program: &'a Path,
+    pub out: &'a Path,
+    pub component: &'a Path,
+}
+
+/// The text of a configuration file. `without` is left out of it.
+pub fn config(file: File, places: &Places<'_>, revision: u32, without: Option<&str>) -> String {
+    let mut text = String::new();
+    for watch in WATCHES {
+        if watch.file == file && Some(watch.name) != without {
+            register(&mut text, watch, places, revision);
+        }
+    }
+    text
+}
+
+/// What nobody can load.
+pub const BROKEN: &str = "RegisterWatch(znode='/chaos/never', name='never',\n";
+
+fn register(text: &mut String, watch: &Watch, places: &Places<'_>, revision: u32) {
+    let words = [
+        &*places.program.to_string_lossy(),
+        super::act::ACT,
+        &*places.out.to_string_lossy(),
+        watch.name,
+        &watch.slots().to_string(),
+    ]
+    .map(|word| format!("{word:?}"))
+    .join(", ");
+    let action = match watch.kind {
+        Kind::Exec => format!("Exec([{words}])"),
+        Kind::Function => {
+            let function = watch.name.replace('-', "_");
+            let _ = writeln!(text, "def {function}():\n    run([{words}], stdin())\n");
+            function
+        }
+        Kind::Component => format!(
+            "Wasm({:?}, dirs={{'/out': {:?}}})",
+            places.component.to_string_lossy(),
+            format!("{}/journal:rw", places.out.display())
+        ),
+    };
+    let env = match watch.kind {
+        Kind::Component => String::new(),
+        _ => format!(
+            "env={{'CHAOS_REVISION': '{revision}', '{MARK}': {:?}}}",
+            places.out.to_string_lossy()
+        ),
+    };
+    let mode = format!("{:?}", watch.mode).to_uppercase();
+    let node = format!("WATCH_{:?}", watch.node).to_uppercase();
+    let _ = writeln!(
+        text,
+        "RegisterWatch(znode={:?}, name={:?}, action={action}, run_mode={mode}, watch_type={node}, timeout=2, kill_after=1, \
+         max_parallel={MAX_PARALLEL}, {}{env})",
+        watch.znode(),
+        watch.name,
+        watch.fields,
+    );
+}
