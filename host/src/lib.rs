@@ -9,6 +9,7 @@
 //!            │  │     └─▶ sandbox   what runs in an action's process when it is a component
 //!            │  ├─▶ broker      what a component may have done outside: commands, znodes
 //!            │  ├─▶ config      .twc and .json files become watches
+//!            │  ├─▶ state       what the next daemon must know: handled states, parked watches, running actions, history
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
 //! ```
