@@ -11,6 +11,7 @@
 //!            │  ├─▶ config      .twc and .json files become watches
 //!            │  ├─▶ supply      what their `Wasm(…)` name becomes a component: a file compiled, or a bundle
 //!            │  │     └─▶ bundle    what plugins are deployed as: packed, signed, kept
+//!            │  ├─▶ state       what the next daemon must know: handled states, parked watches, running actions, history
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
 //! ```

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::bundle::trust::Keys;
-use crate::bundle::{self, Code, Comparison, HostFacts, Installed, Store, Trust};
+use crate::bundle::{self, Code, Comparison, Hold, HostFacts, Installed, Store, Trust};
 use crate::config::{Found, Resolver, Wanted};
 use crate::model::{Bundle, Component, Grants, Keep};
 use crate::sandbox::components::{Components, Native};
@@ -73,7 +73,9 @@ impl Supply {
             Wanted::File(path) if is_bundle(path).map_err(|error| vec![format!("cannot read it: {error}")])? => {
                 let trust = self.trust()?;
                 let installation = self.unpacked.install(path, &trust).map_err(in_words)?;
-                let found = self.of_bundle(&path.display().to_string(), &installation.installed, &trust, grants);
+                let installed = installation.installed;
+                let hold = installed.hold().map_err(in_words)?;
+                let found = self.of_bundle(&path.display().to_string(), &installed, hold, &trust, grants);
                 // Each version that the file ever was would stay otherwise. What is in use is held.
                 self.unpacked.gc(UNPACKED_KEPT).map_err(in_words)?;
                 found
@@ -89,10 +91,10 @@ impl Supply {
             }),
             Wanted::Bundle(text) => {
                 let reference: bundle::Reference = text.parse().map_err(in_words)?;
-                let installed = Store::at(&self.sources.store).resolve(&reference).map_err(|error| {
+                let (installed, hold) = Store::at(&self.sources.store).acquire(&reference).map_err(|error| {
                     vec![format!("{error}; install one with `twitcher bundle install`, or name a file by a path with a slash: \"./{text}\"")]
                 })?;
-                self.of_bundle(text, &installed, &self.trust()?, grants)
+                self.of_bundle(text, &installed, hold, &self.trust()?, grants)
             }
         }
     }
@@ -109,11 +111,11 @@ impl Supply {
         &self,
         reference: &str,
         installed: &Installed,
+        hold: Hold,
         trust: &Trust,
         granted: &Grants,
     ) -> Result<Found, Vec<String>> {
         let manifest = &installed.manifest;
-        let hold = installed.hold().map_err(in_words)?;
         let (standing, code) = installed.code(trust, self.host()?).map_err(in_words)?;
         let Comparison {
             effective,

@@ -61,6 +61,9 @@ fn no_two_at_once_and_the_last_state_is_run_for_whatever_is_killed_when() {
     for _ in 0..kills {
         let mut daemon = site.spawn(Path::new(PROGRAM));
         writeln!(said, "daemon {}", daemon.pid()).unwrap();
+        if random.bool() {
+            daemon.wait("armed", |line| line["message"] == "all watches are armed");
+        }
         for _ in 0..random.u32(1..5) {
             write(&mut random);
             // Not to wait for anything: to be at another moment.
@@ -84,6 +87,11 @@ fn no_two_at_once_and_the_last_state_is_run_for_whatever_is_killed_when() {
         }
         assert_eq!(site.read("out/overlaps"), "", "{said}");
     }
+    let found = said.matches("a run of the last daemon still runs").count();
+    assert!(
+        found > kills as usize / 4,
+        "only {found} runs outlived their daemon: this has tested nothing"
+    );
     for name in &names {
         site.set(&format!("/{name}"), "last");
     }

@@ -253,6 +253,15 @@ fn a_second_daemon_is_refused_and_told_of_the_first() {
     first.stop();
 }
 
+/// Should the test fail, the process must not stay.
+struct Killed(Pid);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        kill_9(self.0);
+    }
+}
+
 /// A launcher that cannot go on, because a program is not loaded, must not keep the next daemon from starting, nor may it start anything.
 #[test]
 fn a_launcher_that_is_stopped_dies_with_its_daemon() {
@@ -266,6 +275,7 @@ fn a_launcher_that_is_stopped_dies_with_its_daemon() {
     daemon.wait_runs("n", 1);
     let stopped = launcher(daemon.pid()).unwrap();
     kill(stopped, Signal::SIGSTOP).unwrap();
+    let _guard = Killed(stopped);
     // This one gets as far as the launcher's socket.
     site.set("/n", "2");
     daemon.wait("seen", message("n", "change seen"));

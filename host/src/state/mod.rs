@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The daemon only ever touches memory: a note costs a lock that nobody holds for long. One thread has the database, so neither a slow
-//! disk nor an fsync (SQLite makes one at checkpoints) is on the way from a change to its action. The price is
-//! [`writer::BATCH`]: of what happened so shortly before `kill -9` the next daemon does not know, and runs again for it.
+//! disk nor an fsync (SQLite makes one at checkpoints) is on the way from a change to its action. The price: what was handled within
+//! the last 50 ms or so before `kill -9` is not known to the next daemon, which runs for it again.
 //!
 //! # What counts as handled
 //!
