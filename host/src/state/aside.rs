@@ -10,8 +10,10 @@ use super::database::FILE;
 
 /// How many are kept.
 const KEPT: usize = 3;
-/// What SQLite keeps beside a database. Without its log it is not what it was.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
+/// The log that SQLite keeps beside a database, which is not what it was without.
+const LOG: &str = "-wal";
+/// The index of the log, which is made from it.
+const INDEX: &str = "-shm";
 
 /// Renames `DIR/state.db` and what belongs to it to `state.db.corrupt-SECONDS`, and removes the oldest of such. Returns the new name.
 pub(super) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
@@ -22,17 +24,17 @@ pub(super) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
     let seconds = now.as_secs().max(old.last().map_or(0, |last| last.saturating_add(1)));
     let to = corrupt(dir, seconds);
     fs::rename(&from, &to)?;
-    for suffix in BESIDE {
-        // Often there is none. One that stayed would be taken for the new database's.
-        match fs::rename(with(&from, suffix), with(&to, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => fs::remove_file(with(&from, suffix))?,
-            _ => {}
-        }
-    }
+    // Often there is neither. What stayed would be taken for the new database's.
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    gone(fs::rename(with(&from, LOG), with(&to, LOG)))?;
+    gone(fs::remove_file(with(&from, INDEX)))?;
     old.push(seconds);
     for seconds in old.iter().rev().skip(KEPT) {
         let path = corrupt(dir, *seconds);
-        for file in [with(&path, BESIDE[0]), with(&path, BESIDE[1]), path] {
+        for file in [with(&path, LOG), path] {
             // One too many is no reason to stop.
             let _ = fs::remove_file(file);
         }
