@@ -160,8 +160,8 @@ impl Problem {
             let io = source.downcast_ref::<io::Error>();
             refused |= io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused);
             let text = printable(&source.to_string());
-            // Each layer tends to repeat what is below it.
-            if !parts.last().is_some_and(|last| last.contains(&text)) {
+            // Each layer tends to repeat what is below it, and one says nothing at all.
+            if !text.starts_with("client error") && !parts.last().is_some_and(|last| last.contains(&text)) {
                 parts.push(text);
             }
             next = source.source();
