@@ -1,7 +1,7 @@
 //! Registries that are not there, or not for everybody.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::{Sample, Scene, complaint, printed};
 use crate::support::registry::{Registry, Setup};
@@ -143,14 +143,22 @@ fn a_helper_gives_credentials() {
     fs::write(scene.path("docker/config.json"), config).unwrap();
     let helper = scene.path("docker-credential-test");
     let run = |script: &str| {
-        fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        // Not by this process: while it starts others, they have the file open too, and it cannot be executed.
+        let make = format!(
+            "printf '%s\\n' '#!/bin/sh' \"$1\" > {0}; chmod 755 {0}",
+            helper.display()
+        );
+        let made = Command::new("sh").args(["-c", &make, "make", script]).status();
+        assert!(made.unwrap().success());
         let path = format!("{}:/usr/bin:/bin", scene.dir.path().display());
         scene.command(&line).env("PATH", path).output().unwrap()
     };
-    let why = complaint(&line, run("echo it is locked; exit 1"));
+    let why = complaint(&line, run("cat >/dev/null; echo it is locked; exit 1"));
     assert!(why.contains("docker-credential-test fails: it is locked"), "{why}");
-    let why = complaint(&line, run("echo credentials not found in native keychain; exit 1"));
+    let why = complaint(
+        &line,
+        run("cat >/dev/null; echo credentials not found in native keychain; exit 1"),
+    );
     assert!(why.contains("no credentials for"), "{why}");
     let script = format!(
         r#"[ "$1" = get ] && [ "$(cat)" = {} ] && echo '{{"Username": "user", "Secret": "secret"}}'"#,

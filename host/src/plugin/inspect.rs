@@ -110,7 +110,9 @@ pub struct Interfaces {
 
 /// The interfaces of a component; none if it is no component.
 pub fn interfaces(bytes: &[u8]) -> Option<Interfaces> {
-    let Ok(DecodedWasm::Component(resolve, world)) = decode(bytes) else {
+    // Of a module too there is something to be decoded.
+    let decoded = Parser::is_component(bytes).then(|| decode(bytes).ok())??;
+    let DecodedWasm::Component(resolve, world) = decoded else {
         return None;
     };
     let names = |items: &mut dyn Iterator<Item = &WorldKey>| items.map(|key| resolve.name_world_key(key)).collect();

@@ -50,18 +50,18 @@ pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
             file: std::env::temp_dir(),
             error,
         })?;
-        let file = save(offer, dir.path())?;
+        let file = save(offer, &remote, dir.path())?;
         return Ok(format!("{pulled}\n{}", install(&file, store, &trust)?));
     }
     make_dir(&out)?;
-    let file = save(offer, &out)?;
+    let file = save(offer, &remote, &out)?;
     Ok(format!("{pulled}\n{}\nsignature  {standing}\n", file.display()))
 }
 
 /// Writes a bundle into a directory under its own name, whole or not at all.
-fn save(mut offer: Offer, dir: &Path) -> Result<PathBuf, CommandError> {
+fn save(mut offer: Offer, remote: &Remote, dir: &Path) -> Result<PathBuf, CommandError> {
     let file = dir.join(offer.manifest().file_name());
-    replace(&file, |to| offer.write(to)).map_err(|problem| problem.at(&offer.remote()))?;
+    replace(&file, |to| offer.write(to)).map_err(|problem| problem.at(remote))?;
     Ok(file)
 }
 

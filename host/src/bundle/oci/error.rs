@@ -160,8 +160,8 @@ impl Problem {
             let io = source.downcast_ref::<io::Error>();
             refused |= io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused);
             let text = printable(&source.to_string());
-            // Each layer tends to repeat what is below it.
-            if !parts.last().is_some_and(|last| last.contains(&text)) {
+            // Each layer tends to repeat what is below it, and one says nothing at all.
+            if !text.starts_with("client error") && !parts.last().is_some_and(|last| last.contains(&text)) {
                 parts.push(text);
             }
             next = source.source();
@@ -187,9 +187,10 @@ impl Problem {
 
 /// What someone else said, fit to be shown on one line of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
-    let mut shown: String = text.trim().chars().take(SAID_MAX).map(visible).collect();
-    if text.trim().chars().nth(SAID_MAX).is_some() {
+    let text = text.replace(char::is_control, " ");
+    let text = text.trim();
+    let mut shown: String = text.chars().take(SAID_MAX).collect();
+    if text.chars().nth(SAID_MAX).is_some() {
         shown.push_str("...");
     }
     shown

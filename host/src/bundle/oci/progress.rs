@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 /// How often it is shown.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Shows on stderr how much of something has gone by. Where that is no terminal it shows nothing.
+/// What is smaller, in bytes, is gone before anybody could read of it.
+const LARGE: u64 = 1 << 20;
+
+/// Shows on stderr how much of something large has gone by. Where that is no terminal it shows nothing.
 pub(super) struct Progress {
     what: String,
     done: u64,
@@ -22,7 +25,7 @@ impl Progress {
             done: 0,
             total,
             shown: None,
-            enabled: io::stderr().is_terminal(),
+            enabled: total >= LARGE && io::stderr().is_terminal(),
         }
     }
 
