@@ -119,7 +119,7 @@ pub(super) struct Components {
     stamps: Used,
     /// What the present file has asked about.
     used: Used,
-    /// Equal actions are one: thousands of watches may use one component.
+    /// Equal actions of the present load are one: thousands of watches may use one component.
     shared: HashSet<Arc<WasmAction>>,
 }
 
@@ -183,11 +183,11 @@ impl Components {
         std::mem::take(&mut self.used)
     }
 
-    /// Ends a load: forgets its answers, and what no watch uses any more.
+    /// Ends a load: forgets its answers, also what it shared, which would keep a bundle in the store that no watch means any more.
     pub(super) fn end_load(&mut self) {
         self.known.clear();
         self.stamps.clear();
-        self.shared.retain(|action| Arc::strong_count(action) > 1);
+        self.shared.clear();
     }
 }
 

@@ -234,6 +234,7 @@ fn check_gives_json() {
           }
         }
       ],
+      "notes": [],
       "watches": [
         {
           "action": {

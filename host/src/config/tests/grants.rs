@@ -42,14 +42,14 @@ fn a_component_is_a_path() {
         told(&watch_with(&format!("\"component\": {reference}")))
     });
     insta::assert_snapshot!(all, @r#"
-    1 -> component must be the path of a component, not the number 1
+    1 -> component must be the path of a component or bundle, or the name of an installed bundle, not the number 1
     null -> component is missing; it is the first argument of Wasm(…): the path of the component's file
-    "" -> component must be the path of a component, not the string ""
-    "render" -> component "render" is the name of a bundle, which this version of Twitcher does not support; give the path of a file, such as "./render.wasm"
-    "render.wat" -> component "render.wat" is the name of a bundle, which this version of Twitcher does not support; give the path of a file, such as "./render.wat.wasm"
-    "/dir/" -> component must be the path of a component, not the string "/dir/"
-    "a\u0000/b" -> component must be the path of a component, not the string "a\0/b"
-    ["x.wasm"] -> component must be the path of a component, not a list
+    "" -> component must be the path of a component or bundle, or the name of an installed bundle, not the string ""
+    "render" -> bundle render: bundles are not known here; give the path of a component
+    "render.wat" -> bundle render.wat: bundles are not known here; give the path of a component
+    "/dir/" -> component must be the path of a component or bundle, or the name of an installed bundle, not the string "/dir/"
+    "a\u0000/b" -> component must be the path of a component or bundle, or the name of an installed bundle, not the string "a\0/b"
+    ["x.wasm"] -> component must be the path of a component or bundle, or the name of an installed bundle, not a list
     "#);
     insta::assert_snapshot!(told(&watch_with("")), @"component is missing; it is the first argument of Wasm(…): the path of the component's file");
     let actions = [
