@@ -437,9 +437,8 @@ pub(super) struct Blob {
 impl Read for Blob {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = self.response.read(&mut buffer[..most]).map_err(|error| {
-            self.problem = Some(broken(&error));
-            error
+        let length = self.response.read(&mut buffer[..most]).inspect_err(|error| {
+            self.problem = Some(broken(error));
         })?;
         self.hasher.update(&buffer[..length]);
         self.progress.add(length);

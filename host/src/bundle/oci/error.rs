@@ -22,7 +22,7 @@ pub struct OciError {
     /// Where.
     pub remote: Remote,
     /// Why.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// Why it failed.
@@ -146,7 +146,7 @@ impl Problem {
     pub fn at(self, remote: &Remote) -> OciError {
         OciError {
             remote: remote.clone(),
-            problem: self,
+            problem: Box::new(self),
         }
     }
 

@@ -363,7 +363,7 @@ mod tests {
         let fresh = with_referrer(None, &entry).unwrap().unwrap();
         assert_eq!(
             serde_json::from_slice::<Index>(&fresh).unwrap().manifests,
-            [entry.clone()]
+            std::slice::from_ref(&entry)
         );
         for bad in ["", "[]", "{}", r#"{"manifests": {}}"#] {
             assert!(with_referrer(Some(bad.as_bytes()), &entry).is_err(), "{bad}");
