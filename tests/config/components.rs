@@ -114,16 +114,15 @@ RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
       |                                                                        ^
       hint: a component sees only what Wasm(…, env = {…}) gives it
 
-    DIR/a.twc:7:26: component "render" is the name of a bundle, which this version of Twitcher does not support
+    DIR/a.twc:7:21: bundle render: bundles are not known here; give the path of a component
       | RegisterWatch("/c", Wasm("render"))
-      |                          ^
-      hint: give the path of a file, such as "./render.wasm"
+      |                     ^
 
     DIR/a.twc:8:21: component DIR/gone.wasm: cannot read: No such file or directory (os error 2)
       | RegisterWatch("/d", Wasm("gone.wasm"))
       |                     ^
 
-    DIR/a.twc:9:26: component must be the path of a component, not a component
+    DIR/a.twc:9:26: component must be the path of a component or bundle, or the name of an installed bundle, not a component
       | RegisterWatch("/e", Wasm(Wasm("x.wasm")))
       |                          ^
 

@@ -12,6 +12,9 @@ use std::sync::Arc;
 use super::reference::Wanted;
 use crate::model::{Component, Grants, WasmAction};
 
+/// Finds what is wanted for watches that give it these grants; the lines of an error say what is wrong.
+pub type Find = Box<dyn FnMut(&Wanted, &Grants) -> Result<Found, Vec<String>> + Send>;
+
 /// What somebody is who knows components and bundles.
 pub struct Resolver {
     /// Finds, checks and compiles what is wanted for watches that give it these grants, and has the component itself check its
@@ -19,7 +22,7 @@ pub struct Resolver {
     /// long.
     ///
     /// The lines of an error say what is wrong, lower case, without naming a configuration file: each becomes a located error.
-    pub find: Box<dyn FnMut(&Wanted, &Grants) -> Result<Found, Vec<String>> + Send>,
+    pub find: Find,
     /// The path that changes when a bundle's name means another version than before. It is exchanged in one step.
     pub link: Box<dyn Fn(&str) -> PathBuf + Send>,
 }

@@ -45,7 +45,7 @@ mod splay;
 mod value;
 pub mod watcher;
 
-pub use component::{Found, Resolver, Watched};
+pub use component::{Find, Found, Resolver, Watched};
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};
 pub(crate) use grant_types::{grant_name, guest_path, memory_size, znode_pattern};
