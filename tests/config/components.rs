@@ -97,7 +97,7 @@ RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
     DIR/a.twc:6:21: component is missing
       | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
       |                     ^
-      hint: it is the first argument of Wasm(…): the path of the component's file
+      hint: it is the first argument of Wasm(…): a path, or the name of a bundle
 
     DIR/a.twc:6:35: config must have a string for "k", not the number 1
       | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})

@@ -31,7 +31,8 @@ const ARGUMENTS_MAX: usize = 32;
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename = "Component", default, deny_unknown_fields, extend("required" = [REF]))]
 pub(super) struct ComponentFields {
-    /// File of the component: an absolute path, or one that is relative to the directory of the file that says so.
+    /// The component: a file of one or of a bundle, as an absolute path or one that is relative to the directory of the file that says so;
+    /// or an installed bundle by its name, such as "render" or "render@1.2".
     #[schemars(with = "Reference")]
     pub(super) component: Option<Reference>,
     /// The component's own settings.
@@ -127,7 +128,7 @@ pub(super) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatc
     }
     let given = |argument: &Field| argument.name == REF && argument.value != Value::None;
     if !call.arguments.iter().any(given) {
-        let hint = "it is the first argument of Wasm(…): the path of the component's file".to_owned();
+        let hint = "it is the first argument of Wasm(…): a path, or the name of a bundle".to_owned();
         faults.push((call.at, Mismatch::new("component is missing").hint(hint)));
     }
     let reference = fields.component.take();

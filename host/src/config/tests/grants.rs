@@ -43,7 +43,7 @@ fn a_component_is_a_path() {
     });
     insta::assert_snapshot!(all, @r#"
     1 -> component must be the path of a component or bundle, or the name of an installed bundle, not the number 1
-    null -> component is missing; it is the first argument of Wasm(…): the path of the component's file
+    null -> component is missing; it is the first argument of Wasm(…): a path, or the name of a bundle
     "" -> component must be the path of a component or bundle, or the name of an installed bundle, not the string ""
     "render" -> bundle render: bundles are not known here; give the path of a component
     "render.wat" -> bundle render.wat: bundles are not known here; give the path of a component
@@ -51,7 +51,7 @@ fn a_component_is_a_path() {
     "a\u0000/b" -> component must be the path of a component or bundle, or the name of an installed bundle, not the string "a\0/b"
     ["x.wasm"] -> component must be the path of a component or bundle, or the name of an installed bundle, not a list
     "#);
-    insta::assert_snapshot!(told(&watch_with("")), @"component is missing; it is the first argument of Wasm(…): the path of the component's file");
+    insta::assert_snapshot!(told(&watch_with("")), @"component is missing; it is the first argument of Wasm(…): a path, or the name of a bundle");
     let actions = [
         "{\"wasm\": \"x.wasm\"}",
         "{\"wasm\": {\"component\": \"/x.wasm\"}, \"exec\": \"true\"}",
