@@ -40,6 +40,7 @@ mod broker;
 pub mod bundle;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod demo;
 mod environment;

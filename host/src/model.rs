@@ -55,7 +55,7 @@ impl fmt::Display for RunId {
 }
 
 /// What of a znode is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WatchType {
     /// The node's data.
@@ -68,7 +68,7 @@ pub enum WatchType {
 }
 
 /// What happens to an update that arrives while the action runs for an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RunMode {
     /// Only the newest is remembered; one run follows.
@@ -94,7 +94,7 @@ impl fmt::Display for RunMode {
 }
 
 /// Whether the state found when the watch is first read is run for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOnLoad {
     /// It is.
