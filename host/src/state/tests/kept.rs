@@ -223,3 +223,22 @@ fn what_could_not_be_written_is_all_written_next_time() {
     assert_eq!(batch.ended.iter().map(|run| run.run.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(batch.gone, []);
 }
+
+#[test]
+fn of_removed_watches_only_the_last_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    for (age, name) in ["older", "in force", "old", "new"].into_iter().enumerate() {
+        let at = handled(1).at + Duration::from_secs(age as u64);
+        state.handled(&watch(name), Handled { at, ..handled(1) });
+    }
+    // Some are on the disk already, and have to go from there.
+    until("they are stored", || stored(dir.path(), "new").is_some());
+    state.book().forget_removed(|name| name == "in force", 1);
+    state.loaded(|_| true);
+    state.close();
+    let (state, _) = open(dir.path());
+    let known = |name| state.known(&watch(name)).is_some();
+    assert!(known("in force") && known("new"));
+    assert!(!known("old") && !known("older"));
+}
