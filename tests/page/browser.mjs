@@ -90,8 +90,6 @@ export class Browser {
 
   async close() {
     const ended = new Promise((done) => this.child.once('exit', done));
-    this.child.removeAllListeners('exit');
-    this.child.once('exit', () => this.#fail(new Error('Chromium has ended')));
     this.child.kill('SIGKILL');
     await ended;
     rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
