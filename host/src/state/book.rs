@@ -79,15 +79,7 @@ impl Book {
             if !alive.contains_key(&run) && running.process.exists() {
                 let watch = running.watch.to_string();
                 let (version, process) = (running.version, running.process);
-                alive.insert(
-                    run,
-                    Found {
-                        run,
-                        watch,
-                        version,
-                        process,
-                    },
-                );
+                alive.insert(run, Found::remembered(run, watch, version, process));
             }
             let goes_on = alive.contains_key(&run);
             self.running.insert(run, running);
