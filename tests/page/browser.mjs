@@ -32,8 +32,18 @@ export class Browser {
   static async launch(program) {
     const browser = new Browser();
     browser.profile = mkdtempSync(join(tmpdir(), 'twitcher-page-'));
-    const flags = ['--headless=new', '--remote-debugging-pipe', `--user-data-dir=${browser.profile}`, '--no-first-run', '--disable-gpu',
-      '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--hide-scrollbars', '--force-color-profile=srgb'];
+    const flags = [
+      '--headless=new',
+      '--remote-debugging-pipe',
+      `--user-data-dir=${browser.profile}`,
+      '--no-first-run',
+      '--disable-gpu',
+      '--disable-dev-shm-usage',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--hide-scrollbars',
+      '--force-color-profile=srgb',
+    ];
     // Its sandbox refuses root, whom containers and build hosts often are; what is shown here is ours.
     if (process.getuid() === 0) flags.push('--no-sandbox');
     browser.child = spawn(program, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
@@ -115,13 +125,20 @@ export class Page {
   }
 
   take(method, params) {
-    if (method === 'Runtime.exceptionThrown') this.errors.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+    if (method === 'Runtime.exceptionThrown')
+      this.errors.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
     if (method === 'Runtime.consoleAPICalled' && params.type === 'error') this.errors.push(JSON.stringify(params.args));
-    if (method === 'Log.entryAdded' && params.entry.level === 'error') this.errors.push(`${params.entry.text} ${params.entry.url ?? ''}`);
+    if (method === 'Log.entryAdded' && params.entry.level === 'error')
+      this.errors.push(`${params.entry.text} ${params.entry.url ?? ''}`);
   }
 
   scheme(scheme, motion = 'no-preference') {
-    return this.send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }, { name: 'prefers-reduced-motion', value: motion }] });
+    return this.send('Emulation.setEmulatedMedia', {
+      features: [
+        { name: 'prefers-color-scheme', value: scheme },
+        { name: 'prefers-reduced-motion', value: motion },
+      ],
+    });
   }
 
   async goto(url) {
@@ -131,7 +148,11 @@ export class Page {
 
   /** The value of an expression in the page. */
   async value(expression) {
-    const { result, exceptionDetails } = await this.send('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true });
+    const { result, exceptionDetails } = await this.send('Runtime.evaluate', {
+      expression,
+      returnByValue: true,
+      awaitPromise: true,
+    });
     if (exceptionDetails) throw new Error(`${exceptionDetails.exception?.description ?? exceptionDetails.text} in ${expression}`);
     return result.value;
   }
@@ -141,22 +162,39 @@ export class Page {
   }
 
   async click(selector) {
-    const place = await this.until(`${selector} to click on`, `(() => {
+    const place = await this.until(
+      `${selector} to click on`,
+      `(() => {
       const node = document.querySelector(${JSON.stringify(selector)});
       const box = node?.getBoundingClientRect();
       return box && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
-    })()`);
-    for (const type of ['mousePressed', 'mouseReleased']) await this.send('Input.dispatchMouseEvent', { type, ...place, button: 'left', clickCount: 1 });
+    })()`,
+    );
+    for (const type of ['mousePressed', 'mouseReleased'])
+      await this.send('Input.dispatchMouseEvent', { type, ...place, button: 'left', clickCount: 1 });
   }
 
   async hover(selector) {
-    const box = await this.value(`(({ x, y, width, height }) => ({ x: x + width / 2, y: y + height / 2 }))(document.querySelector(${JSON.stringify(selector)}).getBoundingClientRect())`);
+    const box = await this.value(
+      `(({ x, y, width, height }) => ({ x: x + width / 2, y: y + height / 2 }))(document.querySelector(${JSON.stringify(selector)}).getBoundingClientRect())`,
+    );
     await this.send('Input.dispatchMouseEvent', { type: 'mouseMoved', ...box });
   }
 
   async press(key) {
     const text = key.length === 1 ? key : { Enter: '\r' }[key];
-    const code = { Enter: 13, Escape: 27, ArrowUp: 38, ArrowDown: 40, ArrowLeft: 37, ArrowRight: 39, Home: 36, End: 35, PageDown: 34, Tab: 9 }[key];
+    const code = {
+      Enter: 13,
+      Escape: 27,
+      ArrowUp: 38,
+      ArrowDown: 40,
+      ArrowLeft: 37,
+      ArrowRight: 39,
+      Home: 36,
+      End: 35,
+      PageDown: 34,
+      Tab: 9,
+    }[key];
     await this.send('Input.dispatchKeyEvent', { type: 'keyDown', key, text, windowsVirtualKeyCode: code });
     await this.send('Input.dispatchKeyEvent', { type: 'keyUp', key, windowsVirtualKeyCode: code });
   }

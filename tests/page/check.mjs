@@ -15,7 +15,15 @@ import { checks } from './checks.mjs';
 import { liveChecks } from './live.mjs';
 import { Mock } from './mock.mjs';
 
-const { values: options } = parseArgs({ options: { url: { type: 'string' }, watch: { type: 'string' }, output: { type: 'string' }, shots: { type: 'string' }, only: { type: 'string' } } });
+const { values: options } = parseArgs({
+  options: {
+    url: { type: 'string' },
+    watch: { type: 'string' },
+    output: { type: 'string' },
+    shots: { type: 'string' },
+    only: { type: 'string' },
+  },
+});
 
 /** What a check is given: pages, a made-up daemon, and a place for pictures. */
 class Stage {
@@ -49,7 +57,11 @@ class Stage {
   async finish(expected) {
     for (const page of this.#pages) {
       assert.deepEqual(await page.value('window.refused'), [], 'refused by the policy');
-      assert.deepEqual(page.errors.filter((text) => !expected?.test(text)), [], 'errors on the console');
+      assert.deepEqual(
+        page.errors.filter((text) => !expected?.test(text)),
+        [],
+        'errors on the console',
+      );
     }
   }
 

@@ -19,7 +19,10 @@ check('a real daemon is shown live, with a watch, its run and what that wrote', 
   if (!watch) return;
   await page.until('the watch', `${rowOf(watch)} !== ''`);
   await page.value(`location.hash = '#/watch/' + ${JSON.stringify(encodeURIComponent(watch))}`);
-  await page.until('a run', `document.querySelectorAll('#runs .run').length > 0 && document.querySelectorAll('#timeline .bar').length > 0`);
+  await page.until(
+    'a run',
+    `document.querySelectorAll('#runs .run').length > 0 && document.querySelectorAll('#timeline .bar').length > 0`,
+  );
   await page.click('#runs .run button');
   await page.until('its facts', `${textOf('#runs .run-facts')}.includes('run')`);
   if (output) await page.until('its output', `${textOf('#runs .output')}.includes(${JSON.stringify(output)})`);

@@ -13,8 +13,10 @@ export function policyOf(html) {
     if (texts.length !== 1) throw new Error(`the page has ${texts.length} elements <${tag}>, not one`);
     return `'sha256-${createHash('sha256').update(texts[0][1]).digest('base64')}'`;
   };
-  return `default-src 'none'; style-src ${hash('style')}; script-src ${hash('script')}; connect-src 'self'; img-src data:; base-uri 'none'; `
-    + `form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'`;
+  return (
+    `default-src 'none'; style-src ${hash('style')}; script-src ${hash('script')}; connect-src 'self'; img-src data:; base-uri 'none'; ` +
+    `form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'`
+  );
 }
 
 export class Mock {
@@ -71,7 +73,11 @@ export class Mock {
 
   async #answer(url, response) {
     if (url.pathname === '/') {
-      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': policyOf(this.html), 'x-content-type-options': 'nosniff' });
+      response.writeHead(200, {
+        'content-type': 'text/html; charset=utf-8',
+        'content-security-policy': policyOf(this.html),
+        'x-content-type-options': 'nosniff',
+      });
       return response.end(this.html);
     }
     if (this.delay) await new Promise((done) => setTimeout(done, this.delay));

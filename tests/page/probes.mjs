@@ -4,9 +4,12 @@
 export const NAMES = `[...document.querySelectorAll('#rows .row:not([hidden])')].sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.querySelector('.name').textContent)`;
 
 /** The text of a named watch's row; empty if it is not in sight. */
-export const rowOf = (name) => `(([...document.querySelectorAll('#rows .row:not([hidden])')].find((row) => row.querySelector('.name').textContent === ${JSON.stringify(name)}))?.innerText ?? '')`;
+export const rowOf = (name) =>
+  `(([...document.querySelectorAll('#rows .row:not([hidden])')].find((row) => row.querySelector('.name').textContent === ${JSON.stringify(name)}))?.innerText ?? '')`;
 
-export const textOf = (selector) => `(document.querySelector(${JSON.stringify(selector)})?.innerText ?? '')`;
+/** The text that is to be seen of an element; empty if nothing is. */
+export const textOf = (selector) =>
+  `((node) => (node?.checkVisibility() ? node.innerText : ''))(document.querySelector(${JSON.stringify(selector)}))`;
 
 /** Every element that the page's own markup and script do not make. */
 export const FOREIGN = `[...document.querySelectorAll('body *')].map((node) => node.localName).filter((tag) => !new Set(
