@@ -329,6 +329,8 @@ pub enum Event {
     Tree,
     /// The node went away.
     Deleted,
+    /// An operator asked for a run.
+    Manual,
     /// The run for this state failed.
     Retry,
 }
@@ -343,6 +345,7 @@ impl Event {
             Event::Children => "children",
             Event::Tree => "tree",
             Event::Deleted => "deleted",
+            Event::Manual => "manual",
             Event::Retry => "retry",
         }
     }

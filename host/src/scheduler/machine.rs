@@ -1,6 +1,8 @@
 //! The machine: see the module's documentation for the rules it follows.
 
 mod failing;
+mod operator;
+mod standing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +12,9 @@ use bytes::Bytes;
 
 use super::admission::{Admission, Full, Group};
 use super::gate::Gate;
-use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
+use super::{Decision, Dropped, Effect, Ending, Ignored, Input, RunIds, Start, State, Wait, paths};
+pub use standing::Standing;
+
 use crate::model::{Event, Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
@@ -33,9 +37,16 @@ pub struct Machine {
     timer: Option<Duration>,
     /// What is through its gates waits for admission, because so much is full.
     asking: Option<Full>,
+    /// Since when there is a state that is to be run for and that no run has succeeded for.
+    behind: Option<Duration>,
     /// The next observation is the load; nothing starts before it.
     loading: bool,
+    /// An operator wants a run for the next observation.
+    asked: bool,
+    /// The last state was ignored for `refuse_empty`.
+    empty: bool,
     parked: bool,
+    paused: bool,
     retired: bool,
 }
 
@@ -51,6 +62,8 @@ struct Run {
     id: RunId,
     /// Which run for its update this is, from 1.
     attempt: u32,
+    /// Since when its update, or one that this replaced, is to be run for.
+    since: Duration,
     /// What it was admitted in.
     group: Group,
     /// [`Effect::Terminate`] was said.
@@ -79,6 +92,8 @@ struct Update {
     event: Event,
     /// Which run for it will be the next, from 1.
     attempt: u32,
+    /// When it was seen, or the first of those that it replaced.
+    since: Duration,
     gate: Gate,
     observation: Observation,
 }
@@ -110,8 +125,12 @@ impl Machine {
             last_start: None,
             timer: None,
             asking: None,
+            behind: None,
             loading: true,
+            asked: false,
+            empty: false,
             parked: false,
+            paused: false,
             retired: false,
         }
     }
@@ -130,6 +149,7 @@ impl Machine {
         self.running.push(Run {
             id: run,
             attempt: 1,
+            since: Duration::ZERO,
             group: self.policy.group.clone(),
             terminated: false,
             former: true,
@@ -171,6 +191,9 @@ impl Machine {
             Input::Exited { run, ending } => {
                 if let Some(run) = self.take_run(run) {
                     admission.leave(&run.group);
+                    if ending == Ending::Succeeded {
+                        self.catch_up();
+                    }
                     self.exited(now, run, ending, ids, effects);
                 }
                 self.start_due(now, ids, admission, effects);
@@ -185,13 +208,15 @@ impl Machine {
                 self.forget(Dropped::Retired, effects);
                 self.retired = true;
                 self.parked = false;
+                self.paused = false;
             }
-            Input::Resume => {
-                if std::mem::take(&mut self.parked) {
-                    effects.push(Effect::Record(Decision::Resumed));
+            Input::Pause => self.pause(effects),
+            Input::Resume | Input::Unpark => {
+                if self.resume(matches!(input, Input::Resume), effects) {
                     self.start_due(now, ids, admission, effects);
                 }
             }
+            Input::RunNow => self.asked = !self.retired,
         }
         if self.asking.is_some() && !self.wants_to_start(now) {
             admission.withdraw(self.id);
@@ -210,6 +235,7 @@ impl Machine {
         match (self.running.is_empty(), self.waiting.is_empty()) {
             _ if self.retired => State::Retired,
             _ if self.parked => State::Parked,
+            _ if self.paused => State::Paused,
             (true, true) => State::Idle,
             (true, false) if self.asking.is_some() => State::Waiting,
             (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => State::BackingOff,
@@ -237,13 +263,17 @@ impl Machine {
             return None;
         }
         let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
+        let manual = std::mem::take(&mut self.asked) && !load;
         let before = self.seen.replace(observation.version);
-        if before == Some(observation.version) && !load {
+        let known = before == Some(observation.version);
+        if known && !load && !manual {
             return None;
         }
+        self.empty = self.policy.refuse_empty && is_empty(&observation);
         if !observation.exists() {
             self.handled = Handled::Absent;
-            if before.is_none() && !load {
+            if (before.is_none() && !load && !(manual && self.policy.on_delete))
+                || (known && !self.policy.on_delete) {
                 ignore(effects, Ignored::Absent);
                 return None;
             }
@@ -256,9 +286,10 @@ impl Machine {
                     let (event, why) = (update.event, Dropped::Deleted);
                     effects.push(Effect::Record(Decision::Dropped { event, why }));
                 }
+                self.catch_up();
                 return None;
             }
-        } else if before.is_none() && !load {
+        } else if before.is_none() && !load && !manual {
             self.handled = Handled::of(&observation);
             let why = match self.policy.run_on_load {
                 RunOnLoad::IfChanged => Ignored::Unchanged,
@@ -266,7 +297,7 @@ impl Machine {
             };
             ignore(effects, why);
             return None;
-        } else if self.policy.refuse_empty && is_empty(&observation) {
+        } else if self.empty {
             ignore(effects, Ignored::Empty);
             return None;
         }
@@ -277,6 +308,8 @@ impl Machine {
         }
         let event = if load && observation.exists() {
             Event::Load
+        } else if manual {
+            Event::Manual
         } else {
             self.event(before, &observation)
         };
@@ -334,9 +367,16 @@ impl Machine {
         let mut update = Update {
             event,
             attempt: 1,
-            gate: Gate::new(now, &self.policy, load, gate),
+            since: older.as_ref().map_or(now, |older| older.since),
+            gate: match event {
+                Event::Manual => Gate::at(now, now),
+                _ => Gate::new(now, &self.policy, load, gate),
+            },
             observation,
         };
+        if event != Event::Manual {
+            self.behind.get_or_insert(update.since);
+        }
         if let Some(older) = &older {
             update.take_over(older.observation.version, &older.observation.stdin);
         }
@@ -396,7 +436,7 @@ impl Machine {
 
     /// When a waiting update is through its gates; none if none waits or nothing may start.
     fn next_start(&self) -> Option<Duration> {
-        if self.loading || self.parked || self.retired {
+        if self.loading || self.parked || self.paused || self.retired {
             return None;
         }
         let due = self.waiting.get(self.next_waiting()?)?.gate.due;
@@ -444,6 +484,7 @@ impl Machine {
         let Some(Update {
             event,
             attempt,
+            since,
             observation,
             ..
         }) = next
@@ -459,6 +500,7 @@ impl Machine {
         self.running.push(Run {
             id: run,
             attempt,
+            since,
             group: self.policy.group.clone(),
             terminated: false,
             former: false,
@@ -512,6 +554,9 @@ impl Machine {
     fn forget(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
         self.seen = None;
         self.handled = Handled::Nothing;
+        self.behind = None;
+        self.asked = false;
+        self.empty = false;
         for run in &mut self.running {
             run.kept = None;
         }
@@ -549,6 +594,8 @@ impl Machine {
         let is_after = |at: Duration| at.checked_sub(now).filter(|left| !left.is_zero());
         if self.parked {
             Wait::Parked
+        } else if self.paused {
+            Wait::Paused
         } else if let Some(left) = gate.and_then(|gate| is_after(gate.quiet)) {
             Wait::Settle(left)
         } else if let Some(left) = gate.and_then(|gate| is_after(gate.due)) {
