@@ -104,7 +104,7 @@ use std::time::Duration;
 
 use crate::model::{Event, Observation, Policy, RunId};
 
-pub use admission::Admission;
+pub use admission::{Admission, Full};
 pub use decision::{Decision, Dropped, Ignored, Wait};
 pub use ending::{Cause, Ending};
 pub use machine::{Machine, Standing};

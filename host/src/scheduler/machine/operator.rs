@@ -20,6 +20,11 @@ impl Machine {
         parked || paused
     }
 
+    /// Whether an operator holds the watch.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Says before the first step that an operator held the watch when the last daemon ended.
     pub fn restore_pause(&mut self) {
         self.paused = true;
