@@ -77,7 +77,10 @@ fn host<B>(request: &Request<B>) -> Result<&str, Refusal> {
 /// Without the port.
 fn host_name(host: &str) -> &str {
     match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if port.is_empty() || port.starts_with(':') => address,
+            _ => "",
+        },
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     }
 }

@@ -24,7 +24,6 @@ fn nonsense_is_answered_as_such() {
         b"GET /v1/status HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET /v1/status HTTP/1.1\r\nx: \x00\r\n\r\n",
         b"GET /v1/sta tus HTTP/1.1\r\n\r\n",
-        b"GET v1 HTTP/1.1\r\n\r\n",
         b"POST /v1/reload HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
         b"POST /v1/reload HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
