@@ -149,7 +149,8 @@ pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::
     let (asks, questions) = ask::channel();
     let app = App::new(asks, state.history(), Arc::clone(&events), Arc::clone(&metrics));
     let listeners = std::mem::replace(&mut options.listeners, Listeners::none());
-    let server = Server::start(listeners, Arc::new(app), Limits::default()).context("cannot start the control interface")?;
+    let server =
+        Server::start(listeners, Arc::new(app), Limits::default()).context("cannot start the control interface")?;
     let daemon = Daemon {
         clock: Instant::now(),
         ids: RunIds::after(left_behind.newest, since_epoch.as_millis() as u64).seeded(fastrand::u64(..)),
@@ -346,8 +347,16 @@ impl Daemon {
     fn say_status(&mut self) {
         let overview = self.overview();
         let status = unready(&overview).unwrap_or_else(|| {
-            let problems = if overview.config.errors.is_empty() { "" } else { "; the configuration has errors" };
-            format!("{} watches armed, {} running{problems}", self.registry.len(), overview.running)
+            let problems = if overview.config.errors.is_empty() {
+                ""
+            } else {
+                "; the configuration has errors"
+            };
+            format!(
+                "{} watches armed, {} running{problems}",
+                self.registry.len(),
+                overview.running
+            )
         });
         self.tell_service(|service| service.status(status));
     }
@@ -356,7 +365,10 @@ impl Daemon {
         let metrics = &self.metrics;
         raise(&metrics.log_lines_dropped, self.log.dropped() as u64);
         raise(&metrics.component_loads.with_label_values(&["hit"]), self.cache.hits());
-        raise(&metrics.component_loads.with_label_values(&["miss"]), self.cache.misses());
+        raise(
+            &metrics.component_loads.with_label_values(&["miss"]),
+            self.cache.misses(),
+        );
         if let SourceOptions::ZooKeeper(options) = &self.options.source {
             let stats = &options.stats;
             raise(&metrics.source_sessions, stats.sessions());
@@ -428,7 +440,8 @@ impl Daemon {
             }
         }
         let outcome = Outcome::code(Some(&report.outcome));
-        self.metrics.ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
+        self.metrics
+            .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
         let facts = running.end_facts(run, &report);
         let said = Outcome::words(Some(&report.outcome));
         let behind = self.registry.get(id).and_then(|entry| entry.machine.behind());
@@ -500,7 +513,9 @@ impl Daemon {
                     let (definition, at) = (definition(watch), SystemTime::now());
                     self.state.parked(watch, Some(Parked { definition, why, at }));
                     self.metrics.parked.inc();
-                    self.happened(EventKind::Held, id, None, || "watch parked: a run failed and on_failure is STOP".to_owned());
+                    self.happened(EventKind::Held, id, None, || {
+                        "watch parked: a run failed and on_failure is STOP".to_owned()
+                    });
                 }
                 Effect::Record(decision) => {
                     log_decision(entry, decision);
@@ -569,12 +584,20 @@ impl Daemon {
             errors: self.last_load.errors.clone(),
         };
         self.happened_to_all(EventKind::Loaded, || {
-            let Reloaded { watches, added, changed, removed, errors } = &reloaded;
+            let Reloaded {
+                watches,
+                added,
+                changed,
+                removed,
+                errors,
+            } = &reloaded;
             let problems = match errors.len() {
                 0 => String::new(),
                 count => format!(", {count} errors"),
             };
-            format!("configuration loaded: {watches} watches, {added} added, {changed} changed, {removed} removed{problems}")
+            format!(
+                "configuration loaded: {watches} watches, {added} added, {changed} changed, {removed} removed{problems}"
+            )
         });
         self.waiting.loaded(loaded.number, &reloaded);
         if self.told_reload.take_if(|number| *number <= loaded.number).is_some() && self.service.was_ready() {
@@ -631,7 +654,9 @@ impl Daemon {
         info!(watch = &*watch.name, run_id = %run, "the run of the last daemon has ended; how, nobody knows");
         let ending = Ending::Failed(Cause::Terminated);
         self.advance(id, Input::Exited { run, ending });
-        self.happened(EventKind::Ended, id, Some(facts), || "run ended; how, nobody knows".to_owned());
+        self.happened(EventKind::Ended, id, Some(facts), || {
+            "run ended; how, nobody knows".to_owned()
+        });
         self.registry.forget_if_finished(id);
     }
 

@@ -422,7 +422,15 @@ mod tests {
         for id in [0, 1, 5 << 20 | 77, u64::MAX] {
             assert_eq!(RunId(id).to_string().parse(), Ok(RunId(id)));
         }
-        for odd in ["", "0", "gzzzzzzzzzzzz", "000000000000u", "00000000000000", "00000000000é", "FZZZZZZZZZZZZ"] {
+        for odd in [
+            "",
+            "0",
+            "gzzzzzzzzzzzz",
+            "000000000000u",
+            "00000000000000",
+            "00000000000é",
+            "FZZZZZZZZZZZZ",
+        ] {
             assert!(odd.parse::<RunId>().is_err(), "{odd}");
         }
     }

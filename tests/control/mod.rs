@@ -31,7 +31,16 @@ impl Controlled {
         let (tree, state) = (site.path("tree"), site.path("state"));
         let paths = [&tree, &state, &socket].map(|path| path.to_string_lossy());
         let [tree, state, control] = &paths;
-        let arguments = ["--tree", tree, "--state-dir", state, "--control", control, "--http", "127.0.0.1:0"];
+        let arguments = [
+            "--tree",
+            tree,
+            "--state-dir",
+            state,
+            "--control",
+            control,
+            "--http",
+            "127.0.0.1:0",
+        ];
         let daemon = Daemon::start_in(&site.path("conf"), &arguments, env);
         let listening = daemon.wait("listening", |line| line["message"] == "status page and metrics");
         let http = listening["address"].as_str().unwrap().to_owned();

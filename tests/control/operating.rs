@@ -37,8 +37,13 @@ RegisterWatch(znode = "/none", action = Exec("true"), name = "none")
     let waits = daemon.post("/v1/watches/restart/run").json();
     assert!(waits["run"].is_null() && waits["watch"]["state"] == "queued", "{waits}");
     let terminated = events.until(|event| event["kind"] == "ended" && event["watch"]["name"] == "restart");
-    assert_eq!((&terminated["run"]["run"], &terminated["run"]["outcome"]), (&before["running"][0], &"terminated".into()));
-    events.until(|event| event["kind"] == "started" && event["run"]["event"] == "manual" && event["watch"]["name"] == "restart");
+    assert_eq!(
+        (&terminated["run"]["run"], &terminated["run"]["outcome"]),
+        (&before["running"][0], &"terminated".into())
+    );
+    events.until(|event| {
+        event["kind"] == "started" && event["run"]["event"] == "manual" && event["watch"]["name"] == "restart"
+    });
 
     daemon.until_state("none", "absent");
     let refused = daemon.post("/v1/watches/none/run");
@@ -50,17 +55,25 @@ RegisterWatch(znode = "/none", action = Exec("true"), name = "none")
 fn a_paused_watch_waits_and_then_runs_once_for_the_newest() {
     let site = Site::new();
     site.set("/a", "1");
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("cat >> OUT/a; echo >> OUT/a"), name = "a")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("cat >> OUT/a; echo >> OUT/a"), name = "a")"#,
+    );
     let daemon = Controlled::start(&site);
     daemon.daemon.wait_runs("a", 1);
     let paused = daemon.post("/v1/watches/a/pause").json();
     assert_eq!(paused["state"], "paused");
     for value in ["2", "3", "4"] {
         site.set("/a", value);
-        until("it was seen", || daemon.watch("a")["seen"]["at"].as_str() > paused["seen"]["at"].as_str());
+        until("it was seen", || {
+            daemon.watch("a")["seen"]["at"].as_str() > paused["seen"]["at"].as_str()
+        });
     }
     // A file of the configuration that has nothing to do with it changes nothing.
-    site.config("b.twc", r#"RegisterWatch(znode = "/b", action = Exec("true"), name = "b")"#);
+    site.config(
+        "b.twc",
+        r#"RegisterWatch(znode = "/b", action = Exec("true"), name = "b")"#,
+    );
     assert_eq!(daemon.post("/v1/reload").status, 200);
     assert_eq!(daemon.watch("a")["state"], "paused");
     let refused = daemon.post("/v1/watches/a/run");
@@ -70,7 +83,9 @@ fn a_paused_watch_waits_and_then_runs_once_for_the_newest() {
     });
     let resumed = daemon.post("/v1/watches/a/resume").json();
     assert_ne!(resumed["state"], "paused");
-    until("it ran for the newest", || site.lines("out/a").last().is_some_and(|line| line == "4"));
+    until("it ran for the newest", || {
+        site.lines("out/a").last().is_some_and(|line| line == "4")
+    });
     assert!(site.lines("out/a").len() <= 3, "{:?}", site.lines("out/a"));
 }
 
@@ -78,7 +93,10 @@ fn a_paused_watch_waits_and_then_runs_once_for_the_newest() {
 fn resuming_ends_parking() {
     let site = Site::new();
     site.set("/a", "1");
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("test -e OUT/fixed"), name = "a", on_failure = STOP)"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("test -e OUT/fixed"), name = "a", on_failure = STOP)"#,
+    );
     let daemon = Controlled::start(&site);
     daemon.until_state("a", "parked");
     let refused = daemon.post("/v1/watches/a/run");
@@ -93,14 +111,26 @@ fn resuming_ends_parking() {
 #[test]
 fn a_reload_is_answered_when_it_is_done_and_says_what_it_came_to() {
     let site = Site::new();
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("true"), name = "a")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("true"), name = "a")"#,
+    );
     let daemon = Controlled::start(&site);
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("false"), name = "a")"#);
-    site.config("b.twc", r#"RegisterWatch(znode = "/b", action = Exec("true"), name = "b")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("false"), name = "a")"#,
+    );
+    site.config(
+        "b.twc",
+        r#"RegisterWatch(znode = "/b", action = Exec("true"), name = "b")"#,
+    );
     site.config("c.twc", "RegisterWatch(");
     let reloaded = daemon.post("/v1/reload").json();
     assert_eq!(reloaded["watches"], 2, "{reloaded}");
-    assert!(reloaded["errors"][0].as_str().unwrap().contains("c.twc:1:"), "{reloaded}");
+    assert!(
+        reloaded["errors"][0].as_str().unwrap().contains("c.twc:1:"),
+        "{reloaded}"
+    );
     let status = daemon.get("/v1/status").json();
     assert_eq!(status["config"]["errors"], reloaded["errors"]);
     assert_eq!(daemon.watch("a")["command"], "false");
@@ -110,7 +140,10 @@ fn a_reload_is_answered_when_it_is_done_and_says_what_it_came_to() {
 fn a_drain_waits_for_what_runs_and_is_watched_to_the_end() {
     let site = Site::new();
     site.set("/a", "1");
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("until test -e OUT/go; do sleep 0.05; done"), name = "a")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("until test -e OUT/go; do sleep 0.05; done"), name = "a")"#,
+    );
     let mut daemon = Controlled::start(&site);
     daemon.until_state("a", "running");
     let mut events = Events::follow(&daemon.socket);
@@ -131,7 +164,10 @@ fn a_drain_waits_for_what_runs_and_is_watched_to_the_end() {
 fn hammering_does_not_stop_actions() {
     let site = Site::new();
     site.set("/a", "1");
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("true"), name = "a")"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("true"), name = "a")"#,
+    );
     let daemon = Controlled::start(&site);
     daemon.daemon.wait_runs("a", 1);
     let stop = std::sync::atomic::AtomicBool::new(false);

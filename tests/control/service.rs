@@ -13,7 +13,9 @@ fn told(manager: &UnixDatagram, line: &str) -> String {
     let mut heard = Vec::new();
     loop {
         let mut buffer = [0; 4096];
-        let length = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}; heard: {heard:#?}"));
+        let length = manager
+            .recv(&mut buffer)
+            .unwrap_or_else(|error| panic!("{error}; heard: {heard:#?}"));
         let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if message.lines().any(|has| has.starts_with(line)) {
             return message;
@@ -26,7 +28,10 @@ fn told(manager: &UnixDatagram, line: &str) -> String {
 fn ready_reloading_alive_and_stopping() {
     let site = Site::new();
     site.set("/a", "1");
-    site.config("a.twc", r#"RegisterWatch(znode = "/a", action = Exec("env > OUT/env"), name = "a", inherit_env = True)"#);
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("env > OUT/env"), name = "a", inherit_env = True)"#,
+    );
     let path = site.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -45,9 +50,15 @@ fn ready_reloading_alive_and_stopping() {
     assert_eq!(daemon.post("/v1/reload").status, 200);
     told(&manager, "RELOADING=1");
     told(&manager, "READY=1");
-    told(&manager, "STATUS=1 watches armed, 0 running; the configuration has errors");
+    told(
+        &manager,
+        "STATUS=1 watches armed, 0 running; the configuration has errors",
+    );
     daemon.daemon.signal(Signal::SIGTERM);
     told(&manager, "STOPPING=1");
     let env = site.read("out/env");
-    assert!(env.contains("TWITCHER_NAME=a") && !env.contains("NOTIFY_SOCKET"), "{env}");
+    assert!(
+        env.contains("TWITCHER_NAME=a") && !env.contains("NOTIFY_SOCKET"),
+        "{env}"
+    );
 }

@@ -48,7 +48,11 @@ fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &s
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     Answer {
-        status: head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0),
+        status: head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0),
         head: head.to_lowercase(),
         body: body.to_owned(),
     }

@@ -173,12 +173,35 @@ mod tests {
             (&[("sec-fetch-site", "none")], 200),
             (&[("sec-fetch-site", "same-site")], 403),
             (&[("sec-fetch-site", "cross-site")], 403),
-            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], 403),
-            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], 403),
+            (
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "iframe"),
+                ],
+                403,
+            ),
+            (
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "document"),
+                ],
+                403,
+            ),
         ] {
-            assert_eq!(status("GET", "/v1/watches", &[&[host], headers].concat()), expected, "{headers:?}");
+            assert_eq!(
+                status("GET", "/v1/watches", &[&[host], headers].concat()),
+                expected,
+                "{headers:?}"
+            );
         }
-        let link = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        let link = [
+            host,
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
         assert_eq!(status("GET", "/", &link), 200);
     }
 }

@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::{Query, State};
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use serde::Deserialize;
@@ -207,7 +207,12 @@ impl Reader {
                         run: None,
                     };
                     let (at, json) = (SystemTime::now(), OnceLock::new());
-                    let entry = Entry { seq, at, happening: lost, json };
+                    let entry = Entry {
+                        seq,
+                        at,
+                        happening: lost,
+                        json,
+                    };
                     return Some((seq, entry.json().to_owned()));
                 }
                 Next::Nothing => self.newest.as_mut()?.changed().await.ok()?,
@@ -243,13 +248,18 @@ pub(super) async fn serve(
     let Which { watch } = parameters(query)?;
     let last = match headers.get("last-event-id") {
         None => None,
-        Some(id) => Some(id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
-            Refusal::new(StatusCode::BAD_REQUEST, "Last-Event-ID is not the number of an event")
-        })?),
+        Some(id) => Some(
+            id.to_str()
+                .ok()
+                .and_then(|id| id.parse().ok())
+                .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "Last-Event-ID is not the number of an event"))?,
+        ),
     };
-    let place = app.streams.clone().try_acquire_owned().map_err(|_| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already")
-    })?;
+    let place = app
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already"))?;
     let reader = app.events.reader(last);
     let closing = app.closing.subscribe();
     let (sent, stream) = mpsc::channel(1);
@@ -273,7 +283,11 @@ async fn pump(
             () = closed(&mut closing) => return,
         };
         let Some((seq, json)) = next else { return };
-        if sent.send(Ok(Sent::default().id(seq.to_string()).data(json))).await.is_err() {
+        if sent
+            .send(Ok(Sent::default().id(seq.to_string()).data(json)))
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -10,7 +10,11 @@ pub fn unready(overview: &Overview) -> Option<String> {
         Some("the daemon is stopping".to_owned())
     } else if !source.connected {
         let problem = source.problem.as_ref().map(|problem| format!(": {problem}"));
-        Some(format!("not connected to {}{}", source.target, problem.unwrap_or_default()))
+        Some(format!(
+            "not connected to {}{}",
+            source.target,
+            problem.unwrap_or_default()
+        ))
     } else if overview.config.loaded.is_none() {
         Some("the configuration has not been loaded yet".to_owned())
     } else if !overview.armed {

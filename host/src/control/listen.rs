@@ -192,7 +192,9 @@ fn clear(path: &Path) -> Result<(), ListenError> {
     }
     match UnixStream::connect(path) {
         Ok(stream) => {
-            let pid = getsockopt(&stream, sockopt::PeerCredentials).ok().map(|peer| peer.pid());
+            let pid = getsockopt(&stream, sockopt::PeerCredentials)
+                .ok()
+                .map(|peer| peer.pid());
             Err(ListenError::InUse {
                 path: path.to_owned(),
                 pid,
@@ -231,7 +233,10 @@ mod tests {
 
         let foreign = UnixListener::bind(&path).unwrap();
         let refused = socket(&path).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(foreign);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();

@@ -46,9 +46,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         "description": "Name of a watch."});
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"},
         "description": "Id of a run."});
-    let query = |name: &str, description: &str, schema: Value| {
-        json!({"name": name, "in": "query", "description": description, "schema": schema})
-    };
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
     let text = || json!({"type": "string"});
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MOST_RUNS, "default": USUAL_RUNS});
     let before = json!({"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"});
@@ -107,14 +105,32 @@ impl Describer<'_> {
             "description": "Goes on after this event."});
         let parameters = [parameters, &[last]].concat();
         let summary = "What happens, as server-sent events that never end; the data of each is an Event.";
-        self.other("events", summary, "text/event-stream", json!({"type": "string"}), &parameters, &[400, 503])
+        self.other(
+            "events",
+            summary,
+            "text/event-stream",
+            json!({"type": "string"}),
+            &parameters,
+            &[400, 503],
+        )
     }
 
-    fn other(&mut self, id: &str, summary: &str, media: &str, schema: Value, parameters: &[Value], errors: &[u16]) -> Value {
+    fn other(
+        &mut self,
+        id: &str,
+        summary: &str,
+        media: &str,
+        schema: Value,
+        parameters: &[Value],
+        errors: &[u16],
+    ) -> Value {
         let problem = self.schemas.subschema_for::<Problem>().to_value();
         let mut responses = Map::new();
         let content = json!({media: {"schema": schema}});
-        responses.insert("200".to_owned(), json!({"description": "It is so.", "content": content}));
+        responses.insert(
+            "200".to_owned(),
+            json!({"description": "It is so.", "content": content}),
+        );
         for status in errors {
             let content = json!({"application/json": {"schema": problem}});
             let response = json!({"description": "It is not so, or cannot be done.", "content": content});
@@ -122,7 +138,10 @@ impl Describer<'_> {
         }
         // What any request may meet with: a wrong method or host, and limits.
         let content = json!({"application/json": {"schema": problem}});
-        responses.insert("default".to_owned(), json!({"description": "The request is refused.", "content": content}));
+        responses.insert(
+            "default".to_owned(),
+            json!({"description": "The request is refused.", "content": content}),
+        );
         json!({"operationId": id, "summary": summary, "parameters": parameters, "responses": responses})
     }
 }
@@ -141,7 +160,12 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
-            .flat_map(|(path, item)| item.as_object().unwrap().keys().map(|method| (path.clone(), method.clone())))
+            .flat_map(|(path, item)| {
+                item.as_object()
+                    .unwrap()
+                    .keys()
+                    .map(|method| (path.clone(), method.clone()))
+            })
             .collect();
         let served: BTreeSet<(String, String)> = routes::all()
             .iter()
@@ -157,7 +181,10 @@ mod tests {
     fn every_schema_that_is_named_is_there() {
         let document = document();
         let text = document.to_string();
-        let named = text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next());
+        let named = text
+            .split("\"#/components/schemas/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
         let mut count = 0;
         for name in named {
             assert!(document["components"]["schemas"].get(name).is_some(), "{name}");

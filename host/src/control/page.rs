@@ -59,7 +59,10 @@ mod tests {
     fn the_page_has_one_script_and_one_style_and_they_are_allowed() {
         let policy = policy(PAGE);
         assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
-        assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'sha256-"),
+            "{policy}"
+        );
         assert!(headers().contains_key(header::CONTENT_SECURITY_POLICY));
         for attribute in ["style=\"", "onclick=", "onload=", "src=\"http", "href=\"http"] {
             assert!(!PAGE.contains(attribute), "{attribute} does not work under the policy");
@@ -69,9 +72,16 @@ mod tests {
     #[test]
     fn hashes_are_those_that_browsers_compute() {
         // From the specification of Content Security Policy.
-        assert_eq!(hash("alert('Hello, world.');"), "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='");
+        assert_eq!(
+            hash("alert('Hello, world.');"),
+            "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
+        );
         assert_eq!(inline("<script>a</script>", "script"), Some("a"));
-        for odd in ["<script>a</script><script>b</script>", "<script>a", "<script src=x></script>"] {
+        for odd in [
+            "<script>a</script><script>b</script>",
+            "<script>a",
+            "<script src=x></script>",
+        ] {
             assert_eq!(inline(odd, "script"), None, "{odd}");
         }
         assert!(policy("nothing").contains("script-src 'none'"));

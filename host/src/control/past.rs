@@ -17,7 +17,15 @@ use crate::state::{History, HistoryError, RunQuery};
 const RUNNING: &str = "running";
 /// Outcomes that can be asked for.
 pub const OUTCOMES: [&str; 9] = [
-    "success", "exited", "signaled", "timed_out", "terminated", "failed", "launch_failed", "unknown", RUNNING,
+    "success",
+    "exited",
+    "signaled",
+    "timed_out",
+    "terminated",
+    "failed",
+    "launch_failed",
+    "unknown",
+    RUNNING,
 ];
 
 /// Where runs are looked up.
@@ -49,11 +57,15 @@ impl Past {
             _ => {
                 // One more tells whether there are older ones.
                 let limit = query.limit.saturating_add(1);
-                self.read(move |history| history.find(&RunQuery { limit, ..query })).await?
+                self.read(move |history| history.find(&RunQuery { limit, ..query }))
+                    .await?
             }
         };
         let known: Vec<RunId> = runs.iter().map(|record| record.run).collect();
-        let mut all: Vec<(RunId, Run)> = runs.drain(..).map(|record| (record.run, view::record(record))).collect();
+        let mut all: Vec<(RunId, Run)> = runs
+            .drain(..)
+            .map(|record| (record.run, view::record(record)))
+            .collect();
         let fresh = running.iter().filter(|facts| !known.contains(&facts.run));
         all.extend(fresh.map(|facts| (facts.run, view::run(facts))));
         all.sort_unstable_by_key(|(run, _)| std::cmp::Reverse(*run));
@@ -100,7 +112,9 @@ impl Past {
 
     async fn ended(&self, run: RunId) -> Result<Option<RunDetail>, Refusal> {
         let read = move |history: &History| {
-            let Some(record) = history.run(run)? else { return Ok(None) };
+            let Some(record) = history.run(run)? else {
+                return Ok(None);
+            };
             Ok(Some((record, history.output(run)?)))
         };
         let found = self.read(read).await?;

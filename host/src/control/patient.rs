@@ -101,7 +101,10 @@ mod tests {
         });
         writer.write_all(&[1; 40]).await.unwrap();
         let _reader = slow.await.unwrap();
-        assert!(start.elapsed() > patience, "it took longer in all than a write may stand still");
+        assert!(
+            start.elapsed() > patience,
+            "it took longer in all than a write may stand still"
+        );
         let error = writer.write_all(&[1; 40]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }

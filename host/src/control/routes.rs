@@ -58,9 +58,7 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for (path, methods, route) in all() {
-        let refuse = move || async move {
-            Refusal::method(methods, format!("{path} is for {methods}"))
-        };
+        let refuse = move || async move { Refusal::method(methods, format!("{path} is for {methods}")) };
         router = router.route(path, route.fallback(refuse));
     }
     let unknown = || async { Refusal::new(StatusCode::NOT_FOUND, "no such path").help("see /v1/openapi.json") };
@@ -96,10 +94,7 @@ struct WhichWatches {
     search: Option<String>,
 }
 
-async fn watches(
-    State(app): State<Arc<App>>,
-    query: Result<Query<WhichWatches>, QueryRejection>,
-) -> Answer<Watches> {
+async fn watches(State(app): State<Arc<App>>, query: Result<Query<WhichWatches>, QueryRejection>) -> Answer<Watches> {
     let which = parameters(query)?;
     let search = which.search.unwrap_or_default().to_lowercase();
     let survey = app.lookout.survey().await?;
@@ -119,7 +114,9 @@ async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDeta
     let name = parameter(name)?;
     let watched = app.asks.ask(|reply| Ask::Watch(name.clone(), reply)).await?;
     let watched = watched.ok_or_else(|| Refusal::no_watch(&name))?;
-    let limit = DETAIL_RUNS.saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX)).min(MOST_RUNS);
+    let limit = DETAIL_RUNS
+        .saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX))
+        .min(MOST_RUNS);
     Ok(Json(WatchDetail {
         command: view::command(&watched.watch),
         settings: settings::settings(&watched.watch),
@@ -142,11 +139,21 @@ async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, Query
     let which = parameters(query)?;
     let limit = which.limit.unwrap_or(USUAL_RUNS);
     if !(1..=MOST_RUNS).contains(&limit) {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("limit is from 1 to {MOST_RUNS}")));
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("limit is from 1 to {MOST_RUNS}"),
+        ));
     }
-    if which.outcome.as_deref().is_some_and(|outcome| !OUTCOMES.contains(&outcome)) {
+    if which
+        .outcome
+        .as_deref()
+        .is_some_and(|outcome| !OUTCOMES.contains(&outcome))
+    {
         let known = OUTCOMES.join(", ");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("outcome is one of {known}")));
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("outcome is one of {known}"),
+        ));
     }
     let before = which.before.map(|text| run_id(&text)).transpose()?;
     let query = RunQuery {
@@ -228,5 +235,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let survey = app.lookout.survey().await?;
     let overview = app.asks.ask(Ask::Overview).await?;
     let text = super::scrape::text(&app.metrics, &overview, &survey);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response())
 }

@@ -17,7 +17,9 @@ pub fn text(metrics: &Metrics, overview: &Overview, survey: &Survey) -> Vec<u8> 
     metrics.running.set(number(overview.running));
     metrics.running_max.set(number(overview.max_running));
     metrics.updates_queued.set(number(overview.waiting));
-    metrics.last_load_success.set(i64::from(overview.config.loaded.is_some() && overview.config.errors.is_empty()));
+    metrics.last_load_success.set(i64::from(
+        overview.config.loaded.is_some() && overview.config.errors.is_empty(),
+    ));
     if let Some(loaded) = overview.config.loaded {
         metrics.last_load_time.set(loaded.as_millisecond() as f64 / 1e3);
     }
@@ -29,12 +31,23 @@ pub fn text(metrics: &Metrics, overview: &Overview, survey: &Survey) -> Vec<u8> 
         let gauge = metrics.watches.with_label_values(&[state.as_str().unwrap_or_default()]);
         gauge.set(i64::try_from(count.count).unwrap_or(i64::MAX));
     }
-    let standing = || survey.watches.iter().map(|watched| (&watched.standing, watched.clock.now));
+    let standing = || {
+        survey
+            .watches
+            .iter()
+            .map(|watched| (&watched.standing, watched.clock.now))
+    };
     let waits = |wait: Option<Wait>| wait.is_some();
-    metrics.updates_waiting.set(number(standing().filter(|(standing, _)| waits(standing.wait)).count()));
-    metrics.watches_behind.set(number(standing().filter(|(standing, _)| standing.behind.is_some()).count()));
+    metrics
+        .updates_waiting
+        .set(number(standing().filter(|(standing, _)| waits(standing.wait)).count()));
+    metrics.watches_behind.set(number(
+        standing().filter(|(standing, _)| standing.behind.is_some()).count(),
+    ));
     let behind = standing().filter_map(|(standing, now)| Some(now.saturating_sub(standing.behind?)));
-    metrics.oldest_unhandled.set(behind.max().unwrap_or_default().as_secs_f64());
+    metrics
+        .oldest_unhandled
+        .set(behind.max().unwrap_or_default().as_secs_f64());
     metrics.text()
 }
 

@@ -107,7 +107,9 @@ impl Server {
             runtime.block_on(serve(listeners, served, limits));
             runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("twitcher-control".to_owned()).spawn(work)?;
+        let thread = std::thread::Builder::new()
+            .name("twitcher-control".to_owned())
+            .spawn(work)?;
         Ok(Self { app, thread })
     }
 
@@ -129,7 +131,12 @@ async fn serve(listeners: Listeners, app: Arc<App>, limits: Limits) {
             listener.set_nonblocking(true)?;
             UnixListener::from_std(listener)
         }) {
-            Ok(listener) => drop(ways.spawn(way_in(Way::socket(socket, listener), router.clone(), app.clone(), limits))),
+            Ok(listener) => drop(ways.spawn(way_in(
+                Way::socket(socket, listener),
+                router.clone(),
+                app.clone(),
+                limits,
+            ))),
             Err(error) => error!("cannot listen on the control socket: {error}"),
         }
     }
@@ -176,7 +183,11 @@ impl Way {
 
     fn http(http: &Http, listener: TcpListener) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let names = http.name.iter().map(String::as_str).chain(host.as_deref().map(str::trim));
+        let names = http
+            .name
+            .iter()
+            .map(String::as_str)
+            .chain(host.as_deref().map(str::trim));
         Self {
             listener: Listener::Http(listener),
             door: Door::Http(names.map(str::to_ascii_lowercase).collect()),
@@ -244,7 +255,10 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: Limits) {
         });
     }
     drop(way.listener);
-    let _ = timeout(limits.goodbye, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = timeout(limits.goodbye, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
 }
 
 enum Accepted {
@@ -255,7 +269,8 @@ enum Accepted {
 impl Accepted {
     /// Says that there is no place, if the client's end takes it at once.
     fn turn_away(self) {
-        const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 33\r\n\
+        const FULL: &[u8] =
+            b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 33\r\n\
             connection: close\r\n\r\n{\"error\":\"too many connections\"}\n";
         let _ = match &self {
             Accepted::Socket(stream) => stream.try_write(FULL),
@@ -280,7 +295,12 @@ impl Common {
         let group = self.group;
         let allowed = spawn_blocking(move || may_operate(peer, group)).await.unwrap_or(false);
         if !allowed {
-            warn!(uid = peer.uid(), gid = peer.gid(), pid = peer.pid(), "a process that may not use the control socket was refused");
+            warn!(
+                uid = peer.uid(),
+                gid = peer.gid(),
+                pid = peer.pid(),
+                "a process that may not use the control socket was refused"
+            );
         }
         !allowed
     }
@@ -310,10 +330,18 @@ impl Common {
         self.door.check(&request)?;
         let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         if path > self.limits.path {
-            return Err(Refusal::new(StatusCode::URI_TOO_LONG, format!("the path is longer than {} bytes", self.limits.path)));
+            return Err(Refusal::new(
+                StatusCode::URI_TOO_LONG,
+                format!("the path is longer than {} bytes", self.limits.path),
+            ));
         }
         let most = self.limits.body;
-        let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes; none is needed"));
+        let too_large = || {
+            Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is larger than {most} bytes; none is needed"),
+            )
+        };
         if request.body().size_hint().lower() > most as u64 {
             return Err(too_large());
         }
@@ -322,7 +350,12 @@ impl Common {
             match timeout(self.limits.body_time, to_bytes(Body::new(body), most)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(too_large()),
-                Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+                Err(_) => {
+                    return Err(Refusal::new(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "the body did not come in time",
+                    ));
+                }
             }
         }
         Ok(Request::from_parts(head, Body::empty()))

@@ -41,7 +41,12 @@ impl List {
     fn policy(&mut self, policy: &Policy) {
         let default = Policy::default();
         self.differs("run_mode", &policy.run_mode, &default.run_mode, ToString::to_string);
-        self.differs("max_parallel", &policy.max_parallel, &default.max_parallel, ToString::to_string);
+        self.differs(
+            "max_parallel",
+            &policy.max_parallel,
+            &default.max_parallel,
+            ToString::to_string,
+        );
         match policy.run_on_load {
             RunOnLoad::Always => {}
             RunOnLoad::Never => self.add("run_on_load", "False"),
@@ -58,7 +63,8 @@ impl List {
         }
         self.differs("refuse_empty", &policy.refuse_empty, &default.refuse_empty, truth);
         if let Some(signal) = policy.notify_signal {
-            let name = nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |name| name.to_string());
+            let name =
+                nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |name| name.to_string());
             self.add("notify_signal", name);
         }
         self.differs("settle", &policy.settle, &default.settle, seconds);
@@ -124,7 +130,11 @@ fn retries(retry: &Retry, then: OnFailure) -> String {
     let thousandths = |share: u32| (f64::from(share) / 1000.0).to_string();
     differs("initial", retry.initial == default.initial, seconds(&retry.initial));
     differs("factor", retry.factor == default.factor, thousandths(retry.factor));
-    differs("max_delay", retry.max_delay == default.max_delay, seconds(&retry.max_delay));
+    differs(
+        "max_delay",
+        retry.max_delay == default.max_delay,
+        seconds(&retry.max_delay),
+    );
     differs("jitter", retry.jitter == default.jitter, thousandths(retry.jitter));
     differs("codes", retry.codes.is_empty(), format!("{:?}", retry.codes));
     differs("then", then == OnFailure::Keep, "STOP".to_owned());
@@ -141,7 +151,11 @@ mod tests {
         assert_eq!(settings(&testing::watch("plain")), []);
         let mut watch = testing::watch("w");
         watch.policy = Policy {
-            retry: Some(Retry { times: 5, codes: vec![1, 2], ..Retry::default() }),
+            retry: Some(Retry {
+                times: 5,
+                codes: vec![1, 2],
+                ..Retry::default()
+            }),
             on_failure: OnFailure::Stop,
             settle: Duration::from_millis(1500),
             ..Policy::default()
@@ -153,7 +167,10 @@ mod tests {
             ..ProcessSettings::default()
         }
         .into();
-        let shown: Vec<String> = settings(&watch).iter().map(|s| format!("{} = {}", s.key, s.value)).collect();
+        let shown: Vec<String> = settings(&watch)
+            .iter()
+            .map(|s| format!("{} = {}", s.key, s.value))
+            .collect();
         assert_eq!(
             shown,
             [

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::api::{
-    LastRun, NodeState, Run, RunDetail, StateCount, Status, WatchState, WatchSummary,
-};
+use super::api::{LastRun, NodeState, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
 use super::facts::{End, Overview, RunFacts, Seen, Watched, timestamp};
 use crate::model::{Action, Outcome, Watch};
 use crate::scheduler::{Full, Standing, State, Wait};
@@ -133,7 +131,10 @@ fn why(watched: &Watched) -> Option<String> {
     } = watched.standing;
     let waits = wait.map(words);
     let text = match state {
-        State::Parked => watched.parked.clone().unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
+        State::Parked => watched
+            .parked
+            .clone()
+            .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
         State::Paused => match wait {
             Some(_) => "an operator paused it; an update waits until it is resumed".to_owned(),
             None => "an operator paused it".to_owned(),

@@ -11,10 +11,10 @@ use tracing::{info, warn};
 
 use super::Daemon;
 use super::registry::Entry;
+use crate::control::Happening;
 use crate::control::api::{ConfigStatus, EventKind, Phase, Reloaded, SourceStatus};
 use crate::control::ask::{Ask, Done, Order, Refused, Written};
 use crate::control::facts::{Moment, Overview, RunFacts, Watched, timestamp};
-use crate::control::Happening;
 use crate::launch::Control;
 use crate::model::{RunId, RunMode, WatchId};
 use crate::scheduler::{Decision, Effect, Ignored, Input, State};
@@ -97,10 +97,14 @@ impl Daemon {
 
     /// Looks at the next watches that somebody wants to know of.
     pub(super) fn survey_on(&mut self) {
-        let Some(mut survey) = self.waiting.surveys.pop_front() else { return };
+        let Some(mut survey) = self.waiting.surveys.pop_front() else {
+            return;
+        };
         let moment = self.moment();
         let some: Vec<_> = survey.left.by_ref().take(PORTION).collect();
-        survey.seen.extend(some.into_iter().filter_map(|id| self.look(id, moment)));
+        survey
+            .seen
+            .extend(some.into_iter().filter_map(|id| self.look(id, moment)));
         if survey.left.as_slice().is_empty() || survey.reply.is_closed() {
             let _ = survey.reply.send(survey.seen);
         } else {
@@ -121,7 +125,9 @@ impl Daemon {
     }
 
     fn look(&self, id: WatchId, moment: Moment) -> Option<Watched> {
-        let Entry { watch, machine, facts, .. } = self.registry.get(id)?;
+        let Entry {
+            watch, machine, facts, ..
+        } = self.registry.get(id)?;
         let standing = machine.standing(moment.now);
         let parked = (standing.state == State::Parked)
             .then(|| self.state.known(watch)?.parked)
@@ -238,7 +244,9 @@ impl Daemon {
         if self.waiting.runs.iter().all(|(waits, _)| *waits != id) {
             return;
         }
-        let (mine, others) = std::mem::take(&mut self.waiting.runs).into_iter().partition(|(waits, _)| *waits == id);
+        let (mine, others) = std::mem::take(&mut self.waiting.runs)
+            .into_iter()
+            .partition(|(waits, _)| *waits == id);
         self.waiting.runs = others;
         let mine: Vec<(WatchId, oneshot::Sender<_>)> = mine;
         for (_, reply) in mine {
@@ -252,7 +260,13 @@ impl Daemon {
     }
 
     /// Something happened to a watch, or to a run of it.
-    pub(super) fn happened(&self, kind: EventKind, id: WatchId, run: Option<RunFacts>, message: impl FnOnce() -> String) {
+    pub(super) fn happened(
+        &self,
+        kind: EventKind,
+        id: WatchId,
+        run: Option<RunFacts>,
+        message: impl FnOnce() -> String,
+    ) {
         self.events.happened(|| Happening {
             kind,
             message: message(),

@@ -44,9 +44,13 @@ use prometheus::{
 };
 
 /// From a hundredth of a second, which is soon, to an hour, which is not.
-const LAGS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
+const LAGS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0,
+];
 /// From what a component takes to an hour.
-const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 600.0, 3600.0];
+const DURATIONS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 600.0, 3600.0,
+];
 
 /// Everything that is counted. See the module's documentation for what each is.
 #[derive(Debug)]
@@ -96,8 +100,15 @@ impl Metrics {
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         add(r, info)?;
         let metrics = Self {
-            start_time: add(r, Gauge::new("twitcher_start_time_seconds", "When the daemon started, in Unix time.")?)?,
-            ready: gauge(r, "twitcher_ready", "1 if the source is connected and every watch armed.")?,
+            start_time: add(
+                r,
+                Gauge::new("twitcher_start_time_seconds", "When the daemon started, in Unix time.")?,
+            )?,
+            ready: gauge(
+                r,
+                "twitcher_ready",
+                "1 if the source is connected and every watch armed.",
+            )?,
             changes: counter(r, "twitcher_changes_total", "Changes of nodes that were seen.")?,
             lag: histogram(
                 r,
@@ -105,17 +116,30 @@ impl Metrics {
                 "From a change being seen until an action had succeeded for the newest state.",
                 &LAGS,
             )?,
-            oldest_unhandled: add(r, Gauge::new(
-                "twitcher_oldest_unhandled_seconds",
-                "How long the watch that lags behind most does so.",
-            )?)?,
-            watches: add(r, IntGaugeVec::new(Opts::new("twitcher_watches", "Watches by what they are doing."), &["state"])?)?,
+            oldest_unhandled: add(
+                r,
+                Gauge::new(
+                    "twitcher_oldest_unhandled_seconds",
+                    "How long the watch that lags behind most does so.",
+                )?,
+            )?,
+            watches: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("twitcher_watches", "Watches by what they are doing."),
+                    &["state"],
+                )?,
+            )?,
             watches_behind: gauge(
                 r,
                 "twitcher_watches_behind",
                 "Watches with a state that no action has succeeded for, though one is to.",
             )?,
-            updates_waiting: gauge(r, "twitcher_updates_waiting", "Watches with an update that waits, for whatever reason.")?,
+            updates_waiting: gauge(
+                r,
+                "twitcher_updates_waiting",
+                "Watches with an update that waits, for whatever reason.",
+            )?,
             updates_queued: gauge(
                 r,
                 "twitcher_updates_queued",
@@ -126,8 +150,15 @@ impl Metrics {
             started: counter(r, "twitcher_runs_started_total", "Runs that were started.")?,
             runs: counters(r, "twitcher_runs_total", "Runs that have ended, by how.", "outcome")?,
             duration: histogram(r, "twitcher_run_duration_seconds", "How long runs took.", &DURATIONS)?,
-            retries: counter(r, "twitcher_run_retries_total", "Failed runs whose update was to be tried again.")?,
-            cpu: add(r, Counter::new("twitcher_run_cpu_seconds_total", "Processor time of runs.")?)?,
+            retries: counter(
+                r,
+                "twitcher_run_retries_total",
+                "Failed runs whose update was to be tried again.",
+            )?,
+            cpu: add(
+                r,
+                Counter::new("twitcher_run_cpu_seconds_total", "Processor time of runs.")?,
+            )?,
             max_rss: gauge(
                 r,
                 "twitcher_run_max_resident_memory_bytes",
@@ -160,16 +191,24 @@ impl Metrics {
                 "twitcher_source_sweep_repairs_total",
                 "Changes that only a sweep found. Should stay 0.",
             )?,
-            loads: counters(r, "twitcher_config_loads_total", "Loads of the configuration.", "result")?,
+            loads: counters(
+                r,
+                "twitcher_config_loads_total",
+                "Loads of the configuration.",
+                "result",
+            )?,
             last_load_success: gauge(
                 r,
                 "twitcher_config_last_load_success",
                 "1 if the last load of the configuration refused no file.",
             )?,
-            last_load_time: add(r, Gauge::new(
-                "twitcher_config_last_load_time_seconds",
-                "When the configuration was last loaded, in Unix time.",
-            )?)?,
+            last_load_time: add(
+                r,
+                Gauge::new(
+                    "twitcher_config_last_load_time_seconds",
+                    "When the configuration was last loaded, in Unix time.",
+                )?,
+            )?,
             component_loads: counters(
                 r,
                 "twitcher_component_loads_total",
@@ -261,14 +300,22 @@ mod tests {
             .registry
             .gather()
             .iter()
-            .map(|family| (family.name().to_owned(), format!("{:?}", family.get_field_type()).to_lowercase()))
+            .map(|family| {
+                (
+                    family.name().to_owned(),
+                    format!("{:?}", family.get_field_type()).to_lowercase(),
+                )
+            })
             .collect();
         let documented: BTreeMap<String, String> = include_str!("metrics.rs")
             .lines()
             .filter_map(|line| line.strip_prefix("//! | `"))
             .map(|row| {
                 let (name, rest) = row.split_once('`').unwrap();
-                (name.to_owned(), rest.trim_start_matches(" | ").split(' ').next().unwrap().to_owned())
+                (
+                    name.to_owned(),
+                    rest.trim_start_matches(" | ").split(' ').next().unwrap().to_owned(),
+                )
             })
             .collect();
         assert_eq!(registered, documented);

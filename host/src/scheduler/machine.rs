@@ -272,8 +272,7 @@ impl Machine {
         self.empty = self.policy.refuse_empty && is_empty(&observation);
         if !observation.exists() {
             self.handled = Handled::Absent;
-            if (before.is_none() && !load && !(manual && self.policy.on_delete))
-                || (known && !self.policy.on_delete) {
+            if (before.is_none() && !load && !(manual && self.policy.on_delete)) || (known && !self.policy.on_delete) {
                 ignore(effects, Ignored::Absent);
                 return None;
             }

@@ -107,7 +107,10 @@ impl<S: PartialEq> Lines<S> {
     }
 
     fn say(&self, state: &State<S>, problem: Option<&str>) {
-        let connected = state.lines.values().all(|line| line.as_ref().is_some_and(|(_, up)| *up));
+        let connected = state
+            .lines
+            .values()
+            .all(|line| line.as_ref().is_some_and(|(_, up)| *up));
         self.said.send_if_modified(|link| {
             let before = link.clone();
             if connected {

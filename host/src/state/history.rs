@@ -109,7 +109,8 @@ impl History {
     /// If the database cannot be read.
     pub fn find(&self, query: &RunQuery) -> Result<Vec<RunRecord>, HistoryError> {
         let before = query.before.map_or(i64::MAX, |before| before.0.cast_signed());
-        let which = "WHERE (?1 IS NULL OR watch = ?1) AND (?2 IS NULL OR outcome = ?2) AND run < ?3 ORDER BY run DESC LIMIT ?4";
+        let which =
+            "WHERE (?1 IS NULL OR watch = ?1) AND (?2 IS NULL OR outcome = ?2) AND run < ?3 ORDER BY run DESC LIMIT ?4";
         let of_watch = "WHERE watch = ?1 AND (?2 IS NULL OR outcome = ?2) AND run < ?3 ORDER BY run DESC LIMIT ?4";
         // Said apart, so that each is answered from an index.
         let which = if query.watch.is_some() { of_watch } else { which };

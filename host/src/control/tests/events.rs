@@ -57,7 +57,10 @@ fn what_happens_is_told_at_once_and_in_order() {
     happen(&stage, "b", "three");
     let (id, event) = all.next();
     assert_eq!((id, &event["seq"]), (2, &2.into()));
-    assert_eq!((&event["kind"], &event["message"], &event["watch"]["name"]), (&"changed".into(), &"one\ntwo".into(), &"a".into()));
+    assert_eq!(
+        (&event["kind"], &event["message"], &event["watch"]["name"]),
+        (&"changed".into(), &"one\ntwo".into(), &"a".into())
+    );
     assert_eq!(all.next().1["message"], "three");
     assert_eq!(some.next().1["message"], "three");
 }
@@ -116,7 +119,9 @@ fn a_slow_reader_holds_nothing_up_and_knows_what_it_lost() {
 #[test]
 fn followers_are_bounded() {
     let stage = Stage::new();
-    let followers: Vec<_> = (0..super::super::STREAMS).map(|_| Follower::new(&stage, "", None)).collect();
+    let followers: Vec<_> = (0..super::super::STREAMS)
+        .map(|_| Follower::new(&stage, "", None))
+        .collect();
     assert_eq!(stage.operate("GET", "/v1/events").status, 503);
     drop(followers);
     let deadline = std::time::Instant::now() + DEADLINE;

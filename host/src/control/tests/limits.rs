@@ -67,7 +67,12 @@ fn heads_are_bounded() {
     let huge = format!("/v1/watches/{}", "x".repeat(100_000));
     assert!([0, 414, 431].contains(&stage.operate("GET", &huge).status));
     let many = "x: y\r\n".repeat(100);
-    assert_eq!(stage.browse("GET", "/healthz", &format!("host: localhost\r\n{many}")).status, 431);
+    assert_eq!(
+        stage
+            .browse("GET", "/healthz", &format!("host: localhost\r\n{many}"))
+            .status,
+        431
+    );
     let large = format!("host: localhost\r\nx: {}\r\n", "y".repeat(100_000));
     assert!([0, 431].contains(&stage.browse("GET", "/healthz", &large).status));
     assert_eq!(stage.operate("GET", "/healthz").status, 200);
@@ -81,7 +86,11 @@ fn a_head_that_takes_too_long_is_given_up() {
     let mut stream = stage.browser();
     let mut reader = stream.try_clone().unwrap();
     let dripping = std::thread::spawn(move || {
-        for byte in b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-header: ".iter().cycle().take(2000) {
+        for byte in b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-header: "
+            .iter()
+            .cycle()
+            .take(2000)
+        {
             if stream.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -91,7 +100,10 @@ fn a_head_that_takes_too_long_is_given_up() {
     let mut rest = Vec::new();
     let _ = reader.read_to_end(&mut rest);
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(10), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(290) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
     dripping.join().unwrap();
     // An idle connection ends the same way.
     let mut idle = stage.operator();
@@ -114,7 +126,11 @@ fn connections_are_bounded_and_places_come_back() {
         }
         assert!(Instant::now() < deadline, "{answer:?}");
     }
-    assert_eq!(stage.operate("GET", "/healthz").status, 200, "the other way in has places of its own");
+    assert_eq!(
+        stage.operate("GET", "/healthz").status,
+        200,
+        "the other way in has places of its own"
+    );
     drop(held);
     while stage.browse("GET", "/healthz", "host: localhost\r\n").status != 200 {
         assert!(Instant::now() < deadline);
@@ -125,7 +141,9 @@ fn connections_are_bounded_and_places_come_back() {
 fn the_end_ends_everything() {
     let mut stage = Stage::new();
     let mut following = stage.operator();
-    following.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    following
+        .write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
     let mut first = [0; 15];
     following.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");

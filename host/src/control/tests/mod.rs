@@ -122,7 +122,10 @@ impl Answer {
     /// A problem in words.
     fn problem(&self) -> String {
         let json = self.json();
-        json["error"].as_str().unwrap_or_else(|| panic!("no problem: {self:?}")).to_owned()
+        json["error"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no problem: {self:?}"))
+            .to_owned()
     }
 }
 
@@ -134,7 +137,11 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> 
     let _ = stream.read_to_end(&mut bytes);
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
     Answer {
         status,
         head: head.to_lowercase(),
@@ -163,7 +170,10 @@ fn play(mut questions: Questions, orders: &Mutex<Vec<(String, Order)>>) {
                     (_, Order::Run, _) => Ok(Some(RUNNING)),
                     _ => Ok(None),
                 };
-                let answer = answer.map(|run| Done { run, watch: watched(&name) });
+                let answer = answer.map(|run| Done {
+                    run,
+                    watch: watched(&name),
+                });
                 orders.lock().unwrap().push((name, order));
                 drop(reply.send(answer));
             }

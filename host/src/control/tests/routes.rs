@@ -13,9 +13,19 @@ fn everything_there_is_to_see() {
     assert_eq!(status["watches"], serde_json::json!([{"state": "unread", "count": 3}]));
 
     let watches = stage.operate("GET", "/v1/watches").json();
-    let names: Vec<_> = watches["watches"].as_array().unwrap().iter().map(|watch| watch["name"].clone()).collect();
+    let names: Vec<_> = watches["watches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|watch| watch["name"].clone())
+        .collect();
     assert_eq!(names, ["a", "b", "odd/näme"]);
-    let count = |query: &str| stage.operate("GET", &format!("/v1/watches?{query}")).json()["watches"].as_array().unwrap().len();
+    let count = |query: &str| {
+        stage.operate("GET", &format!("/v1/watches?{query}")).json()["watches"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     assert_eq!(count("state=unread"), 3);
     assert_eq!(count("state=parked"), 0);
     assert_eq!(count("search=N%C3%84"), 1);
@@ -24,29 +34,62 @@ fn everything_there_is_to_see() {
     assert_eq!(watch["name"], "odd/näme");
     assert_eq!(watch["command"], "true");
     assert_eq!(watch["why"], "the node has not been read yet");
-    assert_eq!(stage.operate("GET", "/v1/watches/a").json()["runs"][0]["run"], RUNNING.to_string());
+    assert_eq!(
+        stage.operate("GET", "/v1/watches/a").json()["runs"][0]["run"],
+        RUNNING.to_string()
+    );
 
     let run = stage.operate("GET", &format!("/v1/runs/{RUNNING}")).json();
-    assert_eq!((&run["output"], &run["truncated"]), (&"so far <b>\u{fffd}".into(), &true.into()));
+    assert_eq!(
+        (&run["output"], &run["truncated"]),
+        (&"so far <b>\u{fffd}".into(), &true.into())
+    );
     assert_eq!((&run["pid"], &run["outcome"]), (&77.into(), &Value::Null));
-    let runs = |query: &str| stage.operate("GET", &format!("/v1/runs?{query}")).json()["runs"].as_array().unwrap().len();
-    assert_eq!((runs(""), runs("outcome=running"), runs("outcome=success"), runs("watch=b")), (1, 1, 0, 0));
+    let runs = |query: &str| {
+        stage.operate("GET", &format!("/v1/runs?{query}")).json()["runs"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(
+        (
+            runs(""),
+            runs("outcome=running"),
+            runs("outcome=success"),
+            runs("watch=b")
+        ),
+        (1, 1, 0, 0)
+    );
     assert_eq!(runs(&format!("before={RUNNING}")), 0);
     assert_eq!(runs(&format!("before={}", RunId(RUNNING.0 + 1))), 1);
 
     assert_eq!(stage.operate("GET", "/healthz").body, "ok\n");
     let unready = stage.operate("GET", "/readyz");
-    assert_eq!((unready.status, unready.problem()), (503, "not every watch is armed yet".to_owned()));
+    assert_eq!(
+        (unready.status, unready.problem()),
+        (503, "not every watch is armed yet".to_owned())
+    );
     let metrics = stage.operate("GET", "/metrics");
-    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{}", metrics.head);
-    assert!(metrics.body.contains("twitcher_watches{state=\"unread\"} 3"), "{}", metrics.body);
+    assert!(
+        metrics.head.contains("content-type: text/plain; version=0.0.4"),
+        "{}",
+        metrics.head
+    );
+    assert!(
+        metrics.body.contains("twitcher_watches{state=\"unread\"} 3"),
+        "{}",
+        metrics.body
+    );
     assert_eq!(stage.operate("GET", "/v1/openapi.json").json()["openapi"], "3.1.0");
 }
 
 #[test]
 fn the_page_and_every_answer_have_their_headers() {
     let stage = Stage::new();
-    for (path, policy) in [("/", "default-src 'none'; script-src 'sha256-"), ("/v1/status", "default-src 'none'; frame-ancestors 'none'")] {
+    for (path, policy) in [
+        ("/", "default-src 'none'; script-src 'sha256-"),
+        ("/v1/status", "default-src 'none'; frame-ancestors 'none'"),
+    ] {
         let head = stage.browse("GET", path, HERE).head;
         for header in [
             "x-content-type-options: nosniff",
@@ -66,15 +109,24 @@ fn the_page_and_every_answer_have_their_headers() {
 fn orders() {
     let stage = Stage::new();
     let started = stage.operate("POST", "/v1/watches/b/run").json();
-    assert_eq!((&started["run"], &started["watch"]["name"]), (&RUNNING.to_string().into(), &"b".into()));
+    assert_eq!(
+        (&started["run"], &started["watch"]["name"]),
+        (&RUNNING.to_string().into(), &"b".into())
+    );
     let refused = stage.operate("POST", "/v1/watches/a/run");
     assert_eq!(refused.status, 409);
     assert!(refused.problem().contains("DISCARD"), "{refused:?}");
-    assert_eq!(stage.operate("POST", "/v1/watches/odd%2fn%C3%A4me/pause").json()["name"], "odd/näme");
+    assert_eq!(
+        stage.operate("POST", "/v1/watches/odd%2fn%C3%A4me/pause").json()["name"],
+        "odd/näme"
+    );
     assert_eq!(stage.operate("POST", "/v1/watches/a/resume").status, 200);
     assert_eq!(stage.operate("POST", "/v1/watches/c/resume").status, 404);
     let reloaded = stage.operate("POST", "/v1/reload").json();
-    assert_eq!((&reloaded["watches"], &reloaded["errors"][0]), (&3.into(), &"a.twc:1:1: no".into()));
+    assert_eq!(
+        (&reloaded["watches"], &reloaded["errors"][0]),
+        (&3.into(), &"a.twc:1:1: no".into())
+    );
     assert_eq!(stage.operate("POST", "/v1/drain").json()["max_running"], 9);
     let orders: Vec<_> = stage.orders.lock().unwrap().clone();
     let order = |name: &str, order| (name.to_owned(), order);
@@ -93,13 +145,25 @@ fn orders() {
 #[test]
 fn nothing_can_be_changed_on_the_port() {
     let stage = Stage::new();
-    for path in ["/v1/watches/b/run", "/v1/watches/b/pause", "/v1/watches/b/resume", "/v1/reload", "/v1/drain", "/", "/nothing"] {
+    for path in [
+        "/v1/watches/b/run",
+        "/v1/watches/b/pause",
+        "/v1/watches/b/resume",
+        "/v1/reload",
+        "/v1/drain",
+        "/",
+        "/nothing",
+    ] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "BREW"] {
             let answer = stage.browse(method, path, HERE);
             assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
         }
         // A method that only looks does not do anything either.
-        assert_ne!(stage.browse("GET", path, HERE).status, if path == "/" { 0 } else { 200 }, "{path}");
+        assert_ne!(
+            stage.browse("GET", path, HERE).status,
+            if path == "/" { 0 } else { 200 },
+            "{path}"
+        );
     }
     let rewritten = format!("{HERE}x-http-method-override: POST\r\n");
     assert_eq!(stage.browse("GET", "/v1/drain", &rewritten).status, 405);

@@ -31,7 +31,9 @@ impl Machine {
         Standing {
             state,
             wait: (!self.waiting.is_empty()).then(|| self.newest_waits_for(now)),
-            next: self.next_start().filter(|at| *at > now && self.running.len() < self.places()),
+            next: self
+                .next_start()
+                .filter(|at| *at > now && self.running.len() < self.places()),
             behind: self.behind,
             loading: self.loading,
             asked: self.asked,

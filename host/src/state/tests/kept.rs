@@ -238,7 +238,10 @@ fn history_is_found_by_watch_by_outcome_and_page_by_page_and_what_just_ended_is_
     let (state, _) = open(dir.path());
     for run in 1..=6 {
         let outcome = (run != 4).then_some(Outcome::Exited((run % 2) as i32));
-        state.ended(Ended { outcome, ..ended(run, if run < 3 { "a" } else { "b" }) });
+        state.ended(Ended {
+            outcome,
+            ..ended(run, if run < 3 { "a" } else { "b" })
+        });
     }
     let history = state.history();
     history.catch_up();
@@ -249,7 +252,12 @@ fn history_is_found_by_watch_by_outcome_and_page_by_page_and_what_just_ended_is_
             before: before.map(RunId),
             limit,
         };
-        history.find(&query).unwrap().iter().map(|record| record.run.0).collect::<Vec<_>>()
+        history
+            .find(&query)
+            .unwrap()
+            .iter()
+            .map(|record| record.run.0)
+            .collect::<Vec<_>>()
     };
     assert_eq!(find(None, None, None, 100), [6, 5, 4, 3, 2, 1]);
     assert_eq!(find(None, None, None, 2), [6, 5]);
