@@ -11,7 +11,7 @@ SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry promtool schemathesis kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry promtool schemathesis chromium kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -20,7 +20,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry promtool schemathesis plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -75,6 +75,11 @@ schemathesis:
 	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
 	@test -x $(SCHEMATHESIS_VENV)/bin/python || python3 -m venv $(SCHEMATHESIS_VENV)
 	@test -x $(SCHEMATHESIS_VENV)/bin/schemathesis || $(SCHEMATHESIS_VENV)/bin/pip install --quiet 'schemathesis==4.*'
+
+# What the status page is tested in, and what drives it.
+chromium:
+	@{ command -v chromium && command -v node; } >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends chromium nodejs; }
 
 # The peer that `make bench` compares with.
 kazoo:

@@ -556,6 +556,7 @@ impl Daemon {
             self.restore(id);
         }
         self.survivors.tell_unclaimed();
+        self.state.loaded(|name| self.registry.has(name));
         for (id, input) in plan.inputs {
             if let (Input::Retire, Some(entry)) = (&input, self.registry.get(id)) {
                 // Should it come back, it is a new one.

@@ -53,6 +53,8 @@ pub use history::{History, HistoryError, RunQuery, RunRecord};
 use book::{Book, Shared};
 use writer::Writer;
 
+/// Of how many watches that are not in the configuration any more something is remembered: they may come back.
+const MOST_REMOVED: usize = 10_000;
 /// How long [`State::close`] waits for the disk.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -90,6 +92,15 @@ pub struct WatchState {
     pub parked: Option<Parked>,
     /// Since when an operator holds it, if one does.
     pub paused: Option<SystemTime>,
+}
+
+impl WatchState {
+    /// When something last happened to it that is worth remembering.
+    fn last_change(&self) -> Option<SystemTime> {
+        let handled = self.handled.map(|handled| handled.at);
+        let parked = self.parked.as_ref().map(|parked| parked.at);
+        handled.max(parked).max(self.paused)
+    }
 }
 
 /// A state that an action succeeded for.
@@ -240,6 +251,17 @@ impl State {
     pub fn paused(&self, watch: &Watch, paused: bool) {
         if paused != self.known(watch).is_some_and(|known| known.paused.is_some()) {
             self.change(watch, |known| known.paused = paused.then(SystemTime::now));
+        }
+    }
+
+    /// The configuration was loaded. Of watches that are not in it, all but the 10,000 that last did something are forgotten.
+    pub fn loaded(&self, is_in_force: impl Fn(&str) -> bool) {
+        let mut book = self.book();
+        book.forget_removed(is_in_force, MOST_REMOVED);
+        let has_news = book.has_news();
+        drop(book);
+        if has_news {
+            self.shared.news.notify_one();
         }
     }
 
