@@ -3,13 +3,16 @@
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
 
+mod loading;
 mod operators;
 mod registry;
 mod reload;
 mod runs;
 mod said;
 mod service;
+mod stopping;
 mod survivors;
+mod telling;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,15 +29,15 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::watcher::Watcher;
-use crate::control::api::{EventKind, Phase, Reloaded};
+use crate::control::api::{EventKind, Phase};
 use crate::control::ask::{self, Questions};
 use crate::control::facts::Seen;
 use crate::control::listen::Listeners;
-use crate::control::{App, Events, Limits, Server, unready};
+use crate::control::{App, Events, Limits, Server};
 use crate::launch::{self, Control, Found, JournalError, Launcher, Launches, Report, RunEvent};
 use crate::model::{Observation, Outcome, RunId, Version, WatchId};
 use crate::observe::Log;
-use crate::observe::metrics::{Metrics, raise};
+use crate::observe::metrics::Metrics;
 use crate::sandbox::channel::Reason;
 use crate::sandbox::components::CacheUse;
 use crate::scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
@@ -42,6 +45,7 @@ use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 use crate::state::{self, Parked, State};
 use crate::supply::{Sources, Supply};
 
+use loading::LastLoad;
 use operators::{Answer, Waiting};
 use registry::Registry;
 use reload::Loader;
@@ -110,14 +114,6 @@ impl SourceOptions {
             SourceOptions::Tree(options) => ("tree", options.root.display().to_string()),
         }
     }
-}
-
-/// What the last load of the configuration came to.
-#[derive(Debug, Default)]
-struct LastLoad {
-    at: Option<SystemTime>,
-    errors: Vec<String>,
-    notes: Vec<String>,
 }
 
 /// How a daemon ended.
@@ -327,57 +323,6 @@ impl Daemon {
         self.answer_runs(id, &answer);
     }
 
-    fn on_link(&mut self) {
-        let link = self.source.link.borrow_and_update().clone();
-        self.happened_to_all(EventKind::Source, || match (link.connected, link.problem) {
-            (true, _) => "connected".to_owned(),
-            (false, Some(problem)) => format!("not connected: {problem}"),
-            (false, None) => "not connected".to_owned(),
-        });
-        self.say_status();
-    }
-
-    /// Tells the service manager. That it cannot be told is no reason to stop.
-    fn tell_service(&mut self, tell: impl FnOnce(&mut Service) -> std::io::Result<()>) {
-        if let Err(error) = tell(&mut self.service) {
-            warn!(%error, "cannot tell the service manager");
-        }
-    }
-
-    fn say_status(&mut self) {
-        let overview = self.overview();
-        let status = unready(&overview).unwrap_or_else(|| {
-            let problems = if overview.config.errors.is_empty() {
-                ""
-            } else {
-                "; the configuration has errors"
-            };
-            format!(
-                "{} watches armed, {} running{problems}",
-                self.registry.len(),
-                overview.running
-            )
-        });
-        self.tell_service(|service| service.status(status));
-    }
-
-    fn count_what_others_count(&self) {
-        let metrics = &self.metrics;
-        raise(&metrics.log_lines_dropped, self.log.dropped() as u64);
-        raise(&metrics.component_loads.with_label_values(&["hit"]), self.cache.hits());
-        raise(
-            &metrics.component_loads.with_label_values(&["miss"]),
-            self.cache.misses(),
-        );
-        if let SourceOptions::ZooKeeper(options) = &self.options.source {
-            let stats = &options.stats;
-            raise(&metrics.source_sessions, stats.sessions());
-            raise(&metrics.source_disconnects, stats.lost());
-            raise(&metrics.source_expirations, stats.ended());
-            raise(&metrics.sweep_repairs, stats.stuck());
-        }
-    }
-
     fn on_timers(&mut self) {
         for id in self.registry.take_due(self.now()) {
             self.advance(id, Input::Timer);
@@ -541,106 +486,6 @@ impl Daemon {
         }
     }
 
-    fn on_loaded(&mut self, loaded: reload::Loaded) {
-        self.last_load = LastLoad {
-            at: Some(SystemTime::now()),
-            errors: loaded.errors,
-            notes: loaded.notes,
-        };
-        let result = if loaded.failed_files == 0 { "success" } else { "failure" };
-        self.metrics.loads.with_label_values(&[result]).inc();
-        self.admission.set_limits(loaded.groups);
-        let plan = self.registry.plan(loaded.watches);
-        let summary = plan.summary();
-        for id in plan.added {
-            self.restore(id);
-        }
-        self.survivors.tell_unclaimed();
-        self.state.loaded(|name| self.registry.has(name));
-        for (id, input) in plan.inputs {
-            if let (Input::Retire, Some(entry)) = (&input, self.registry.get(id)) {
-                // Should it come back, it is a new one.
-                self.state.paused(&entry.watch, false);
-            }
-            self.advance(id, input);
-            self.registry.forget_if_finished(id);
-        }
-        self.admit();
-        self.armed = false;
-        self.tell_source(plan.change);
-        info!(
-            watches = self.registry.len(),
-            added = summary.added,
-            changed = summary.changed,
-            removed = summary.removed,
-            unchanged = summary.unchanged,
-            failed_files = loaded.failed_files,
-            "configuration loaded"
-        );
-        let reloaded = Reloaded {
-            watches: self.registry.len() as u64,
-            added: summary.added as u64,
-            changed: summary.changed as u64,
-            removed: summary.removed as u64,
-            errors: self.last_load.errors.clone(),
-        };
-        self.happened_to_all(EventKind::Loaded, || {
-            let Reloaded {
-                watches,
-                added,
-                changed,
-                removed,
-                errors,
-            } = &reloaded;
-            let problems = match errors.len() {
-                0 => String::new(),
-                count => format!(", {count} errors"),
-            };
-            format!(
-                "configuration loaded: {watches} watches, {added} added, {changed} changed, {removed} removed{problems}"
-            )
-        });
-        self.waiting.loaded(loaded.number, &reloaded);
-        if self.told_reload.take_if(|number| *number <= loaded.number).is_some() && self.service.was_ready() {
-            self.tell_service(Service::ready);
-        }
-        self.say_status();
-    }
-
-    /// Gives a new watch what former daemons, or this one before it was removed, knew of it and left behind.
-    fn restore(&mut self, id: WatchId) {
-        let Some(entry) = self.registry.get_mut(id) else { return };
-        let watch = &entry.watch;
-        let known = self.state.known(watch);
-        let handled = known.as_ref().and_then(|known| known.handled);
-        if known.as_ref().is_some_and(|known| known.paused.is_some()) {
-            warn!(watch = &*watch.name, "watch is still paused; resume it to go on");
-            entry.machine.restore_pause();
-        }
-        let parked = known.and_then(|known| known.parked);
-        let still_parked = parked.as_ref().filter(|parked| parked.definition == definition(watch));
-        if let Some(Parked { why, .. }) = still_parked {
-            warn!(
-                watch = &*watch.name,
-                why, "watch is still parked; change its file or send SIGHUP to go on"
-            );
-        } else if parked.is_some() {
-            info!(
-                watch = &*watch.name,
-                "watch was parked, but is defined anew; it goes on"
-            );
-            self.state.parked(watch, None);
-        }
-        let seen = |handled: state::Handled| Seen::new(handled.position.version, handled.stat, handled.at);
-        entry.facts.handled = handled.map(seen);
-        let done = handled.map(|handled| handled.position.fingerprint());
-        entry.machine.restore(done, still_parked.is_some());
-        for found in self.survivors.claim(watch) {
-            entry.machine.adopt(found.run, found.version, &mut self.admission);
-            self.runs.insert(found.run, Running::found(id, watch, &found));
-        }
-    }
-
     fn tell_source(&self, change: Change) {
         // The source may have ended; it is told everything when it is started anew.
         let _ = self.source.changes.send(change);
@@ -674,82 +519,5 @@ impl Daemon {
             }
             Err(error) => error!("{error:#}"),
         }
-    }
-
-    /// Starts nothing more and lets what runs end.
-    async fn drain(
-        mut self,
-        runs: &mut UnboundedReceiver<RunEvent>,
-        questions: &mut Questions,
-        again: impl Future<Output = ()>,
-    ) -> Ended {
-        let timeout = self.options.drain_timeout;
-        self.phase = Phase::Draining;
-        self.tell_service(|service| service.stopping());
-        self.say_status();
-        info!(
-            running = self.runs.len(),
-            drain_timeout = timeout.as_secs_f64(),
-            "stopping"
-        );
-        let count = self.runs.len();
-        self.happened_to_all(EventKind::Draining, || format!("stopping; {count} running"));
-        let ids: Vec<_> = self.registry.ids().collect();
-        for id in ids {
-            self.advance(id, Input::Retire);
-        }
-        // Ends the source's tasks and closes its session.
-        let znodes = self.source.znodes.clone();
-        self.source = Source::ended();
-        // Components that still run may use znodes to their end.
-        self.source.znodes = znodes;
-        let mut deadline = Instant::now() + timeout;
-        let mut ended = Ended::Drained;
-        tokio::pin!(again);
-        while !self.runs.is_empty() || !self.broker.is_idle() {
-            let asked = tokio::select! {
-                Some(event) = runs.recv() => {
-                    self.on_run(event);
-                    continue;
-                }
-                run = self.survivors.ended() => {
-                    self.on_survivor_ended(run);
-                    continue;
-                }
-                Some(ask) = questions.recv() => {
-                    self.on_ask(ask);
-                    continue;
-                }
-                () = yield_now(), if self.waiting.has_survey() => {
-                    self.survey_on();
-                    continue;
-                }
-                () = self.service.watchdog() => {
-                    drop(self.service.alive());
-                    continue;
-                }
-                () = sleep_until(deadline) => false,
-                () = &mut again, if ended == Ended::Drained => true,
-            };
-            if ended == Ended::Terminated {
-                error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
-                break;
-            }
-            let why = if asked { "asked again to stop" } else { "drain timeout" };
-            warn!(running = self.runs.len(), "{why}: terminating what still runs");
-            ended = Ended::Terminated;
-            let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
-            deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
-            for run in self.runs.keys() {
-                if !self.survivors.terminate(*run) {
-                    self.launches.control(*run, Control::Terminate(Reason::Shutdown));
-                }
-            }
-        }
-        // Lets the source close its session; else the server would keep it until it expires.
-        tokio::time::sleep(GOODBYE).await;
-        self.state.close();
-        info!("stopped");
-        ended
     }
 }

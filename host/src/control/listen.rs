@@ -163,7 +163,7 @@ impl Socket {
             listener,
             path: path.to_owned(),
             group,
-            lock: lock,
+            lock,
         })
     }
 }

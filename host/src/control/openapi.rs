@@ -63,7 +63,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             query("state", "Only those in this state.", state),
             query("search", "Only those that have this in their name, znode or description, in any case.", text()),
         ], &[400, 503])},
-        "/v1/watches/{name}": {"get": s.json::<WatchDetail>("watch", "A watch with its last runs.", &[name.clone()], &[400, 404, 503])},
+        "/v1/watches/{name}": {"get": s.json::<WatchDetail>("watch", "A watch with its last runs.", std::slice::from_ref(&name), &[400, 404, 503])},
         "/v1/runs": {"get": s.json::<Runs>("runs", "Runs, those that go on among them; the newest first.", &[
             query("watch", "Only those of this watch.", text()),
             query("outcome", "Only those that ended so, or that are running.", json!({"type": "string", "enum": OUTCOMES})),
@@ -73,11 +73,11 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         "/v1/runs/{id}": {"get": s.json::<RunDetail>("run", "A run with the end of what it wrote.", &[id], &[400, 404, 503])},
         "/v1/events": {"get": s.events(&[query("watch", "Only those about this watch, or about none.", text())])},
         "/v1/watches/{name}/run": {"post": s.json::<Started>("run_now", "Runs a watch's action for what its node is now, as its run mode \
-            permits.", &[name.clone()], &[400, 404, 409, 413, 503])},
+            permits.", std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
         "/v1/watches/{name}/pause": {"post": s.json::<WatchSummary>("pause", "Holds a watch: updates wait until it is resumed.",
-            &[name.clone()], &[400, 404, 409, 413, 503])},
+            std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
         "/v1/watches/{name}/resume": {"post": s.json::<WatchSummary>("resume", "Lets a watch go on that is paused or parked.",
-            &[name], &[400, 404, 409, 413, 503])},
+            std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
         "/v1/reload": {"post": s.json::<Reloaded>("reload", "Loads the configuration, and resumes parked watches. Answered when that \
             is done.", &[], &[413, 503])},
         "/v1/drain": {"post": s.json::<Status>("drain", "Stops the daemon, as SIGTERM does. Answered at once.", &[], &[413, 503])},

@@ -150,7 +150,11 @@ fn a_run_on_request_needs_a_node() {
          1 run-now  =>
          2 absent   => start #1 manual
          3 exit #1  =>
-         4 absent   =>",
+         4 absent   =>
+         5 data 1   => start #2 created 1
+         6 exit #2  =>
+         7 run-now  =>
+         8 absent   => start #3 deleted",
     );
     let refusing = Policy {
         refuse_empty: true,
@@ -217,4 +221,9 @@ fn how_far_behind() {
     assert_eq!(behind(&script), None);
     let script = script.play("9 run-now  =>").play("9 data 4   => start #4 manual 4");
     assert_eq!(behind(&script), None, "nothing has changed");
+    let script = script
+        .play("10 fail #4  =>")
+        .play("11 run-now  =>")
+        .play("12 data 5   => start #5 manual 5");
+    assert_eq!(behind(&script), Some(12), "a change that is found this way is one");
 }
