@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The loop decides when actions run, so nothing here may hold it up: it hands out [`facts`], and [`view`] makes of them what [`api`]
-//! promises, on the server's thread. What takes long for 10,000 watches is asked at most ten times a second, however many ask.
+//! promises, on the server's thread. What takes long for 10,000 watches it spends a twentieth of its time on at most, however many ask.
 //!
 //! It must not know how runs are decided on, nor how they are started.
 

@@ -94,10 +94,16 @@ struct WhichWatches {
     search: Option<String>,
 }
 
-async fn watches(State(app): State<Arc<App>>, query: Result<Query<WhichWatches>, QueryRejection>) -> Answer<Watches> {
+async fn watches(
+    State(app): State<Arc<App>>,
+    query: Result<Query<WhichWatches>, QueryRejection>,
+) -> Result<Response, Refusal> {
     let which = parameters(query)?;
     let search = which.search.unwrap_or_default().to_lowercase();
     let survey = app.lookout.survey().await?;
+    if which.state.is_none() && search.is_empty() {
+        return Ok(([(header::CONTENT_TYPE, "application/json")], survey.json()).into_response());
+    }
     let watches = survey.watches.iter().filter(|watched| {
         let watch = &watched.watch;
         which.state.is_none_or(|state| state == view::state(watched))
@@ -105,9 +111,8 @@ async fn watches(State(app): State<Arc<App>>, query: Result<Query<WhichWatches>,
                 .iter()
                 .any(|text| text.to_lowercase().contains(&search))
     });
-    Ok(Json(Watches {
-        watches: watches.map(view::summary).collect(),
-    }))
+    let watches = watches.map(view::summary).collect();
+    Ok(Json(Watches { watches }).into_response())
 }
 
 async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {
@@ -196,19 +201,16 @@ async fn resume(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSum
 
 async fn order(app: &App, name: String, order: Order) -> Result<super::ask::Done, Refusal> {
     let done = app.asks.ask(|reply| Ask::Order(name.clone(), order, reply)).await?;
-    app.lookout.forget().await;
     done.map_err(|refused| Refusal::order(&name, refused))
 }
 
 async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
     let reloaded = app.asks.reload().await?;
-    app.lookout.forget().await;
     Ok(Json(reloaded))
 }
 
 async fn drain(State(app): State<Arc<App>>) -> Answer<Status> {
     let overview = app.asks.ask(Ask::Drain).await?;
-    app.lookout.forget().await;
     let survey = app.lookout.survey().await?;
     Ok(Json(app.status(overview, survey.counts.clone())))
 }
