@@ -14,6 +14,8 @@
 //!            │  ├─▶ state       what the next daemon must know: handled states, parked watches, running actions, history
 //!            │  └─▶ observe     the log
 //!            └──── model        the plain types between them
+//!
+//! main ─▶ operate    the commands on a running daemon: they know only what control says
 //! ```
 //!
 //! # Processes
@@ -48,8 +50,11 @@ mod fswatch;
 pub mod launch;
 pub mod model;
 pub mod observe;
+pub mod operate;
 pub mod pidfile;
 pub mod plugin;
+mod printable;
+pub mod progress;
 pub mod sandbox;
 pub mod scheduler;
 pub mod source;

@@ -16,7 +16,7 @@ use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
 use twitcher::source::{tree, zookeeper};
 use twitcher::supply::{Sources, Supply};
-use twitcher::{bundle, config, demo, plugin, sandbox, state};
+use twitcher::{bundle, config, demo, operate, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(arguments) => run(*arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Operate(command) => return ExitCode::from(operate::run(&command)),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
         Command::Bundle(command) => bundle::command::bundle(Path::new(THIS_PROGRAM), command)

@@ -21,6 +21,7 @@ use super::error::{ConfigError, Source};
 use super::helper::MEMORY_MAX;
 use super::json::WATCHES_MAX;
 use super::protocol::{REPLY_MAX, Reply, Request, announced, frame, parse};
+use crate::printable;
 
 /// Longest line that a file can print, in characters.
 pub(super) const PRINT_MAX: usize = 2000;
@@ -229,11 +230,10 @@ impl Work {
         let main = || self.parsed.source.file.clone();
         match self.prints.len() {
             0..PRINTS_MAX => {
-                let printable = |c: char| if c.is_control() { ' ' } else { c };
                 self.prints.push(Print {
                     file: place.as_ref().map_or_else(main, |(file, _)| file.clone()),
                     line: place.map(|(_, line)| line),
-                    text: text.chars().take(PRINT_MAX).map(printable).collect(),
+                    text: text.chars().take(PRINT_MAX).map(printable::or_blank).collect(),
                 });
             }
             PRINTS_MAX => self.prints.push(Print {
