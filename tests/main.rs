@@ -9,6 +9,7 @@ mod bundles;
 mod config;
 mod daemon;
 mod ensemble;
+mod operate;
 mod registry;
 mod retry;
 mod state;

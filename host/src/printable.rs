@@ -42,7 +42,10 @@ mod tests {
 
     #[test]
     fn nothing_reaches_the_terminal_but_what_it_shows() {
-        assert_eq!(line(" a\u{1b}[2Jb\n\u{202e}c\u{9b}\u{feff}d ü 漢 "), "a [2Jb  c  d ü 漢");
+        assert_eq!(
+            line(" a\u{1b}[2Jb\n\u{202e}c\u{9b}\u{feff}d ü 漢 "),
+            "a [2Jb  c  d ü 漢"
+        );
         assert_eq!(lines("a\r\n\tb\rc\u{1b}]0;x\u{7}\n"), "a\n\tb c ]0;x \n");
     }
 }

@@ -79,8 +79,8 @@ Examples:
   twitcher drain --timeout 60 || twitcher status    # exit code 1: runs go on, and the daemon with them";
 
 const EVENTS_HELP: &str = "\
-Without --follow: what the daemon still remembers of the last events. With it: those, then all that happens, until interrupted; when the
-daemon goes away, waits for the next one.
+With --follow: all that happens from now on, until interrupted; when the daemon goes away, waits for the next one. Without it: what
+the daemon remembers, which is only what happened while somebody followed; past runs are in `history`.
 
 Examples:
   twitcher events -f
@@ -360,7 +360,12 @@ mod tests {
             assert!(ago, "{text}: {:?}", since(text));
         }
         assert_eq!(since("7d"), since("168h"));
-        for text in ["2026-07-01T03:00Z", "2026-07-01T03:00:01.5+02:00", "2026-07-01", "2026-07-01 03:00"] {
+        for text in [
+            "2026-07-01T03:00Z",
+            "2026-07-01T03:00:01.5+02:00",
+            "2026-07-01",
+            "2026-07-01 03:00",
+        ] {
             assert!(matches!(since(text), Ok(Since::At(_))), "{text}: {:?}", since(text));
         }
         assert!(since("yesterday").is_err() && since("2").is_err());

@@ -46,7 +46,7 @@ pub struct Print {
 /// What became of a file in the helper.
 #[derive(Debug)]
 pub(super) struct Evaluation {
-    pub(super) parsed: Result<Parsed, ConfigError>,
+    pub(super) parsed: Result<Parsed, Vec<ConfigError>>,
     pub(super) prints: Vec<Print>,
 }
 
@@ -128,10 +128,10 @@ impl Evaluator {
         };
         let parsed = match result {
             Ok(Ok(())) => Ok(work.parsed),
-            Ok(Err(error)) => Err(error),
+            Ok(Err(errors)) => Err(errors),
             Err(error) => {
                 let error = self.autopsy(error);
-                Err(ConfigError::of_file(&*source.file, error))
+                Err(vec![ConfigError::of_file(&*source.file, error)])
             }
         };
         Evaluation {
@@ -176,7 +176,7 @@ impl Work {
         &mut self,
         helper: &mut Helper,
         load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
-    ) -> Result<Result<(), ConfigError>, HelperError> {
+    ) -> Result<Result<(), Vec<ConfigError>>, HelperError> {
         if !helper.ready {
             match self.receive(helper)? {
                 Reply::Ready => helper.ready = true,

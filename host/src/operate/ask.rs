@@ -11,7 +11,7 @@ use super::error::OperateError;
 use super::view;
 use crate::cli::{self, exit};
 use crate::config;
-use crate::control::api::{Event, Run, RunDetail, Status, WatchDetail, WatchSummary};
+use crate::control::api::{Event, EventKind, Run, RunDetail, Status, WatchDetail, WatchSummary};
 
 /// How many runs are asked for at once.
 const PAGE: u32 = 500;
@@ -95,7 +95,9 @@ impl Session {
         let answer = self.of_watch(name, self.client.get(&path("watches", name, "")))?;
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
-            false => self.out.print(&view::watch(&answer.parse::<WatchDetail>()?, &self.look))?,
+            false => self
+                .out
+                .print(&view::watch(&answer.parse::<WatchDetail>()?, &self.look))?,
         }
         Ok(exit::SUCCESS)
     }
@@ -110,8 +112,14 @@ impl Session {
 
     /// Advice for somebody who meant another watch. Without an answer there is none.
     fn similar(&self, name: &str) -> Vec<String> {
-        let names = self.client.get("/v1/watches").and_then(|answer| answer.parse::<Names>());
-        let names: Vec<String> = names.map_or_else(|_| Vec::new(), |all| all.watches.into_iter().map(|one| one.name).collect());
+        let names = self
+            .client
+            .get("/v1/watches")
+            .and_then(|answer| answer.parse::<Names>());
+        let names: Vec<String> = names.map_or_else(
+            |_| Vec::new(),
+            |all| all.watches.into_iter().map(|one| one.name).collect(),
+        );
         let folded = name.to_lowercase();
         let mut similar: Vec<&str> = names
             .iter()
@@ -138,10 +146,7 @@ impl Session {
         }
         if self.out.json {
             let runs: Vec<&str> = found.runs.iter().map(|(raw, _)| raw.get()).collect();
-            let before = match &found.before {
-                Some(before) => format!("\"{before}\""),
-                None => "null".to_owned(),
-            };
+            let before = serde_json::json!(found.before);
             let text = format!("{{\"runs\":[{}],\"before\":{before}}}", runs.join(","));
             self.out.json(text.as_bytes())?;
         } else {
@@ -242,7 +247,9 @@ impl Session {
         }
         let asked = query("/v1/runs", &[("limit", Some(&SOUGHT.to_string()))]);
         let RawRuns { runs, .. } = self.client.get(&asked)?.parse()?;
-        let ids = runs.iter().filter_map(|raw| serde_json::from_str::<Run>(raw.get()).ok());
+        let ids = runs
+            .iter()
+            .filter_map(|raw| serde_json::from_str::<Run>(raw.get()).ok());
         let ids = ids.map(|run| run.run);
         let like: Vec<String> = ids.filter(|id| id.ends_with(&part) || id.starts_with(&part)).collect();
         match like.as_slice() {
@@ -267,14 +274,31 @@ impl Session {
         let asked = query("/v1/events", &[("watch", arguments.watch.as_deref())]);
         let patience = (!arguments.follow).then_some(QUIET);
         let mut stream = Some(self.client.follow(&asked, !arguments.follow)?);
+        let mut any = false;
         loop {
             let next = match &mut stream {
                 Some(events) => events.next(patience),
                 None => Ok(Next::End),
             };
             match next {
-                Ok(Next::Event(data)) => self.event(&data)?,
-                Ok(Next::Quiet) => return Ok(exit::SUCCESS),
+                Ok(Next::Event(data)) => {
+                    // Of whoever asks for what is remembered nothing was lost.
+                    let first = !std::mem::replace(&mut any, true);
+                    if arguments.follow || !first || understood(&data)?.kind != EventKind::Lost {
+                        self.event(&data)?;
+                    } else {
+                        any = false;
+                    }
+                }
+                Ok(Next::Quiet) => {
+                    if !any {
+                        eprintln!(
+                            "twitcher: no events are remembered; the daemon notes them while somebody follows them (-f), and runs \
+                             always (`twitcher history`)"
+                        );
+                    }
+                    return Ok(exit::SUCCESS);
+                }
                 Err(error) if !arguments.follow => return Err(error),
                 Ok(Next::End) | Err(OperateError::CutOff { .. }) => {
                     if stream.take().is_some() {

@@ -93,12 +93,20 @@ impl OperateError {
 
     /// Whether there is no daemon.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::NoSocket(_) | Self::Stale(_) | Self::Broken(_))
+        matches!(
+            self,
+            Self::NoSocket(_) | Self::Stale(_) | Self::Broken(_) | Self::CutOff { .. }
+        )
     }
 
     /// Whether the daemon says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == http::StatusCode::NOT_FOUND)
+    }
+
+    /// Whether the daemon is there, and cannot answer just now: it is busy, or about to end.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == http::StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// The same error with advice, if it is one that takes any.
@@ -123,10 +131,12 @@ impl OperateError {
                 &["it may be stopped or overloaded: `systemctl status twitcher`, `journalctl -u twitcher`"]
             }
             Self::Connect { .. } => &[elsewhere],
-            Self::Broken(_) | Self::Ended | Self::CutOff { .. } => &["did the daemon end just now? `journalctl -u twitcher`"],
-            Self::NotUnderstood { .. } | Self::Events(_) => {
-                &["do daemon and command have the same version? `twitcher --version`; restart the daemon after an upgrade"]
+            Self::Broken(_) | Self::Ended | Self::CutOff { .. } => {
+                &["did the daemon end just now? `journalctl -u twitcher`"]
             }
+            Self::NotUnderstood { .. } | Self::Events(_) => &[
+                "do daemon and command have the same version? `twitcher --version`; restart the daemon after an upgrade",
+            ],
             Self::Run(_) => &["`twitcher history` shows ids"],
             Self::Refused {
                 problem, suggestions, ..

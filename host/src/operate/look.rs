@@ -196,7 +196,10 @@ mod tests {
             zone: None,
         };
         let later: Timestamp = "2026-07-01T04:00:00Z".parse().unwrap();
-        assert_eq!((look.ago(later), look.since(later)), ("just now".into(), "for 0 ms".into()));
+        assert_eq!(
+            (look.ago(later), look.since(later)),
+            ("just now".into(), "for 0 ms".into())
+        );
         let earlier: Timestamp = "2026-06-01T04:00:00Z".parse().unwrap();
         assert_eq!((look.ago(earlier), look.at(earlier)), ("29 d ago".into(), "now".into()));
         let utc = Look {

@@ -65,8 +65,7 @@ impl Frames {
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        ": hello\n\nid: 1\nevent: started\ndata: {\"a\":1}\n\nid: 2\r\ndata:x\r\ndata: y\r\n\r\nretry: 5\n\ndata: cut off";
+    const TEXT: &str = ": hello\n\nid: 1\nevent: started\ndata: {\"a\":1}\n\nid: 2\r\ndata:x\r\ndata: y\r\n\r\nretry: 5\n\ndata: cut off";
 
     #[test]
     fn messages_do_not_depend_on_how_the_stream_is_cut() {

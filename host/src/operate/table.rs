@@ -2,7 +2,9 @@
 //!
 //! On a terminal a row is a line: what does not fit is cut. Elsewhere nothing is. It must not know what is in the cells.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table as Grid, Width};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table as Grid, Width,
+};
 
 use super::look::{Look, Tone};
 
@@ -89,7 +91,11 @@ impl Table {
         };
         let headings = used.iter().map(|at| {
             let heading = Cell::new(self.columns[*at].heading);
-            if look.colour { heading.add_attribute(Attribute::Dim) } else { heading }
+            if look.colour {
+                heading.add_attribute(Attribute::Dim)
+            } else {
+                heading
+            }
         });
         let mut headings = Row::from(headings.collect::<Vec<_>>());
         headings.max_height(1);
@@ -111,12 +117,14 @@ impl Table {
                 column.set_cell_alignment(CellAlignment::Right);
             }
             match (cut, look.width) {
-                (Some(least), Some(_)) => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least))),
+                // Cut where the room ends, not at the last blank before.
+                (Some(least), Some(_)) => column
+                    .set_delimiter('\n')
+                    .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least))),
                 _ => column.set_constraint(ColumnConstraint::ContentWidth),
             };
         }
-        let lines: Vec<String> = grid.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        lines.concat()
+        lines(&grid)
     }
 }
 
@@ -159,6 +167,20 @@ pub(super) fn fields(rows: &[(&str, String, Option<Tone>)], look: &Look) -> Stri
     if let Some(texts) = grid.column_mut(1) {
         texts.set_padding((0, 0));
     }
-    let lines: Vec<String> = grid.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    lines.concat()
+    lines(&grid)
+}
+
+fn lines(grid: &Grid) -> String {
+    let lines = grid
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end().replace(TIE, " ")));
+    lines.collect()
+}
+
+/// A blank at which no line ends. It never comes out.
+const TIE: char = '\u{a0}';
+
+/// The text without places where [`fields`] would begin another line: commands are to be copied whole.
+pub(super) fn together(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
 }

@@ -30,14 +30,19 @@ impl Session {
         let name = &arguments.watch;
         // Before anything starts, or its end might be missed.
         let events = match arguments.wait {
-            true => Some(self.client.follow(&query("/v1/events", &[("watch", Some(name))]), false)?),
+            true => Some(
+                self.client
+                    .follow(&query("/v1/events", &[("watch", Some(name))]), false)?,
+            ),
             false => None,
         };
         let answer = self.order(name, "/run")?;
         let Some(events) = events else {
             match self.out.json {
                 true => self.out.json(&answer.bytes)?,
-                false => self.out.print(&view::started(&answer.parse::<Started>()?, &self.look))?,
+                false => self
+                    .out
+                    .print(&view::started(&answer.parse::<Started>()?, &self.look))?,
             }
             return Ok(exit::SUCCESS);
         };
@@ -128,6 +133,10 @@ impl Session {
             let status: Status = match self.client.get("/v1/status").and_then(|answer| answer.parse()) {
                 Ok(status) => status,
                 Err(error) if error.is_gone() => break,
+                Err(error) if error.is_passing() => {
+                    std::thread::sleep(EVERY);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if (status.pid, status.started) != (first.pid, first.started) {
@@ -140,7 +149,10 @@ impl Session {
             spinner.say(view::draining(&status, &self.running(&status)));
             if end.is_some_and(|end| Instant::now() >= end) {
                 drop(spinner);
-                eprintln!("twitcher: {}; it goes on draining", view::draining(&status, &self.running(&status)));
+                eprintln!(
+                    "twitcher: {}; it goes on draining",
+                    view::draining(&status, &self.running(&status))
+                );
                 return Ok(exit::FAILURE);
             }
             std::thread::sleep(EVERY);
@@ -176,7 +188,9 @@ fn ended(mut events: Events<'_>, mut wanted: Option<String>) -> Result<String, O
         };
         let Some(run) = event.run else {
             if event.kind == EventKind::Lost {
-                return Err(OperateError::Events("some were lost, and with them perhaps the end of the run"));
+                return Err(OperateError::Events(
+                    "some were lost, and with them perhaps the end of the run",
+                ));
             }
             continue;
         };

@@ -5,8 +5,8 @@
 use super::look::Tone;
 use crate::control::api::{Run, WatchState, WatchSummary};
 
-/// The outcomes of runs, as the interface names them.
-pub const OUTCOMES: [&str; 8] = [
+/// The outcomes of runs, as the interface names them; the last is that of runs that have none yet.
+pub const OUTCOMES: [&str; 9] = [
     "success",
     "exited",
     "signaled",
@@ -15,6 +15,7 @@ pub const OUTCOMES: [&str; 8] = [
     "failed",
     "launch_failed",
     "unknown",
+    "running",
 ];
 
 /// Every state, with its name in the interface and for people; those that somebody should look at come first.
@@ -43,10 +44,16 @@ fn place(state: WatchState) -> usize {
         .unwrap_or(STATES.len())
 }
 
-/// The name of a state for people.
-pub(super) fn state(state: WatchState) -> &'static str {
-    STATES.get(place(state)).map_or("unknown", |(.., words)| words)
+/// What a watch does, for people.
+pub(super) fn state(watch: &WatchSummary) -> &'static str {
+    match is_stuck(watch) {
+        true => FAILED,
+        false => STATES.get(place(watch.state)).map_or("unknown", |(.., words)| words),
+    }
 }
+
+/// What is said of a watch that is stuck: that it is armed would be no more than half of it.
+pub(super) const FAILED: &str = "failed";
 
 /// What the colour of a state says.
 pub(super) fn tone(state: WatchState) -> Tone {

@@ -31,7 +31,8 @@ fn server(dir: &Path, answers: Vec<Vec<u8>>) -> (Client, JoinHandle<Vec<String>>
 
 fn http(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\r\n{body}")
+        .into_bytes()
 }
 
 fn told(error: &OperateError) -> String {
@@ -41,8 +42,16 @@ fn told(error: &OperateError) -> String {
 #[test]
 fn requests_and_answers_are_plain_http() {
     let dir = tempfile::tempdir().unwrap();
-    let (client, thread) = server(dir.path(), vec![http("200 OK", "{\"a\": 1}\n"), http("202 Accepted", "[]")]);
-    let answer = client.get(&query(&path("watches", "a/../ü", ""), &[("x", Some("&?")), ("y", None)])).unwrap();
+    let (client, thread) = server(
+        dir.path(),
+        vec![http("200 OK", "{\"a\": 1}\n"), http("202 Accepted", "[]")],
+    );
+    let answer = client
+        .get(&query(
+            &path("watches", "a/../ü", ""),
+            &[("x", Some("&?")), ("y", None)],
+        ))
+        .unwrap();
     assert_eq!(answer.bytes, "{\"a\": 1}\n");
     assert_eq!(answer.parse::<Value>().unwrap(), json!({"a": 1}));
     assert_eq!(client.post("/v1/drain", PATIENCE).unwrap().bytes, "[]");
@@ -80,7 +89,12 @@ fn a_refusal_is_told_in_the_daemons_words() {
 fn what_is_not_an_answer_is_told_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"a\":".to_vec();
-    let answers = vec![cut, b"220 smtp.example\r\n".to_vec(), Vec::new(), http("200 OK", "{\"a\": tru")];
+    let answers = vec![
+        cut,
+        b"220 smtp.example\r\n".to_vec(),
+        Vec::new(),
+        http("200 OK", "{\"a\": tru"),
+    ];
     let (client, _thread) = server(dir.path(), answers);
     let error = client.get("/v1/status").unwrap_err();
     assert!(matches!(error, OperateError::CutOff { .. }), "{error:?}");
@@ -143,7 +157,8 @@ fn each_way_not_to_reach_a_daemon_has_its_advice() {
 #[test]
 fn events_come_one_by_one_until_the_stream_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: hello\n\nid: 1\ndata: {\"a\":1}\n\ndata: 2\n\n";
+    let text =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: hello\n\nid: 1\ndata: {\"a\":1}\n\ndata: 2\n\n";
     let (client, thread) = server(dir.path(), vec![text.into(); 2]);
     let mut events = client.follow("/v1/events", true).unwrap();
     for expected in ["{\"a\":1}", "2"] {

@@ -31,11 +31,15 @@ pub(in crate::operate) fn held(watch: &WatchSummary, look: &Look) -> String {
         (WatchState::Paused, false) => "; what runs goes on to its end".to_owned(),
         _ => String::new(),
     };
-    format!("{}: {}{hint}\n", printable::line(&watch.name), state_and_why(watch, look))
+    format!(
+        "{}: {}{hint}\n",
+        printable::line(&watch.name),
+        state_and_why(watch, look)
+    )
 }
 
 fn state_and_why(watch: &WatchSummary, look: &Look) -> String {
-    let mut text = look.paint(words::state(watch.state), words::tone_of(watch));
+    let mut text = look.paint(words::state(watch), words::tone_of(watch));
     if let Some(why) = &watch.why {
         let _ = write!(text, " ({})", printable::line(why));
     }
@@ -62,7 +66,10 @@ pub(in crate::operate) fn reloaded(reloaded: &Reloaded, look: &Look) -> String {
         0 => text,
         count => {
             let refused = number(count, "error: its file keeps", "errors: their files keep");
-            format!("{text}{}\n", look.paint(&format!("{refused} the watches from before"), Tone::Bad))
+            format!(
+                "{text}{}\n",
+                look.paint(&format!("{refused} the watches from before"), Tone::Bad)
+            )
         }
     }
 }

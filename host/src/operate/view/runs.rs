@@ -38,11 +38,16 @@ pub(super) fn table(runs: &[Run], named: bool, look: &Look) -> String {
         false => (String::new(), None),
     };
     for run in runs {
-        let name = if named { printable::line(&run.watch) } else { String::new() };
+        let name = if named {
+            printable::line(&run.watch)
+        } else {
+            String::new()
+        };
         let event = run.event.as_deref().map_or_else(|| "-".to_owned(), printable::line);
-        let took = match run.duration {
-            Some(seconds) => lasting(seconds),
-            None => look.for_so_long(run.started),
+        let took = match (run.duration, &run.outcome) {
+            (Some(seconds), _) => lasting(seconds),
+            (None, None) => look.for_so_long(run.started),
+            (None, Some(_)) => "-".to_owned(),
         };
         let memory = run.max_rss_kib.map(|kib| bytes(kib.saturating_mul(1024)));
         let output = run.output_bytes.filter(|count| *count > 0).map(bytes);
@@ -85,7 +90,11 @@ pub(in crate::operate) fn output(detail: &RunDetail, look: &Look) -> String {
         (true, _) => look.paint("it wrote nothing\n", Tone::Dull),
         (false, true) => {
             let all = run.output_bytes.map(|count| format!(" of {}", bytes(count)));
-            let text = format!("the last {}{}; the rest is in the log\n", bytes(detail.output.len() as u64), all.unwrap_or_default());
+            let text = format!(
+                "the last {}{}; the rest is in the log\n",
+                bytes(detail.output.len() as u64),
+                all.unwrap_or_default()
+            );
             look.paint(&text, Tone::Dull)
         }
         (false, false) => String::new(),

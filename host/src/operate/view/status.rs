@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::control::api::{Phase, Status, WatchState, WatchSummary};
 use crate::operate::look::{Look, Tone, number};
-use crate::operate::table::{Table, cut, fields, number as figures, whole};
+use crate::operate::table::{Table, cut, fields, number as figures, together, whole};
 use crate::operate::words;
 use crate::printable;
 
@@ -66,7 +66,11 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
     }
     if refused.len() > ERRORS_SHOWN {
         let more = refused.len() - ERRORS_SHOWN;
-        rows.push(("", format!("and {more} more: see all with `twitcher check`"), Some(Tone::Bad)));
+        rows.push((
+            "",
+            format!("and {more} more: see all with `twitcher check`"),
+            Some(Tone::Bad),
+        ));
     }
     let mut actions = format!("{} running of at most {}", status.running, status.max_running);
     if status.waiting > 0 {
@@ -85,7 +89,11 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
 
 fn source(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) {
     let source = &status.source;
-    let mut said = format!("{} {}, ", printable::line(&source.kind), printable::line(&source.target));
+    let mut said = format!(
+        "{} {}, ",
+        printable::line(&source.kind),
+        printable::line(&source.target)
+    );
     said.push_str(if source.connected { "connected" } else { "not connected" });
     if let Some(since) = source.since {
         said.push(' ');
@@ -116,15 +124,23 @@ fn config(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) 
 /// How many watches there are, and in which states.
 fn counts(status: &Status, watches: &[WatchSummary]) -> String {
     let total: u64 = status.watches.iter().map(|count| count.count).sum();
-    let stuck = watches.iter().filter(|watch| words::is_stuck(watch)).count();
+    let stuck = |state: WatchState| {
+        watches
+            .iter()
+            .filter(|watch| watch.state == state && words::is_stuck(watch))
+            .count() as u64
+    };
+    let all_stuck = stuck(WatchState::Armed) + stuck(WatchState::Absent);
     let mut parts = Vec::new();
     for (state, _, name) in words::STATES {
-        if let Some(count) = status.watches.iter().find(|count| count.state == state && count.count > 0) {
-            parts.push(format!("{} {name}", count.count));
+        let count = status.watches.iter().find(|count| count.state == state);
+        let count = count.map_or(0, |count| count.count).saturating_sub(stuck(state));
+        if count > 0 {
+            parts.push(together(&format!("{count} {name}")));
         }
-    }
-    if stuck > 0 {
-        parts.push(format!("{stuck} failed and behind"));
+        if state == WatchState::Parked && all_stuck > 0 {
+            parts.push(together(&format!("{all_stuck} {}", words::FAILED)));
+        }
     }
     match parts.is_empty() {
         true => total.to_string(),
@@ -161,7 +177,10 @@ fn table(watches: &[WatchSummary], look: &Look) -> String {
     ]);
     for watch in watches {
         let tone = words::tone_of(watch);
-        let behind = watch.behind_since.map(|since| look.for_so_long(since)).unwrap_or_default();
+        let behind = watch
+            .behind_since
+            .map(|since| look.for_so_long(since))
+            .unwrap_or_default();
         let (last, last_tone) = match &watch.last_run {
             Some(run) if run.success => (format!("ok {}", look.ago(run.ended)), None),
             Some(run) => (format!("failed {}", look.ago(run.ended)), Some(Tone::Bad)),
@@ -178,7 +197,7 @@ fn table(watches: &[WatchSummary], look: &Look) -> String {
         };
         table.row([
             (printable::line(&watch.name), None),
-            (words::state(watch.state).to_owned(), Some(tone)),
+            (words::state(watch).to_owned(), Some(tone)),
             (behind, behind_tone),
             (last, last_tone),
             (znode, None),

@@ -128,7 +128,8 @@ fn daemon() -> Status {
             paths: vec!["/etc/twitcher".to_owned()],
             loaded: Some(before(700)),
             errors: vec![
-                "/etc/twitcher/a.twc:7:43: variable `QEUE` not found, did you mean `QUEUE`?\n  | RegisterWatch\n".to_owned(),
+                "/etc/twitcher/a.twc:7:43: variable `QEUE` not found, did you mean `QUEUE`?\n  | RegisterWatch\n"
+                    .to_owned(),
             ],
             notes: Vec::new(),
         },
@@ -174,14 +175,26 @@ fn some_runs() -> Vec<Run> {
             event: Some("retry".to_owned()),
             ..run("1m82xp1tf0008", "dns zone", Some(("exited", "exit code 75")), 21, 0.734)
         },
-        run("1m82xp1tf0007", "render", Some(("signaled", "killed by SIGKILL (core dumped)")), 395, 4.2),
+        run(
+            "1m82xp1tf0007",
+            "render",
+            Some(("signaled", "killed by SIGKILL (core dumped)")),
+            395,
+            4.2,
+        ),
         run("1m82xp1tf0006", "app port", Some(("success", "success")), 7290, 0.0131),
         Run {
             event: None,
             duration: None,
             max_rss_kib: None,
             output_bytes: None,
-            ..run("1m82xp1tf0005", "pull the repo", Some(("unknown", "its daemon was killed")), 300_000, 0.0)
+            ..run(
+                "1m82xp1tf0005",
+                "pull the repo",
+                Some(("unknown", "its daemon was killed")),
+                300_000,
+                0.0,
+            )
         },
     ]
 }
@@ -232,7 +245,10 @@ fn colours_do_not_move_columns() {
         ..look(80)
     };
     let text = status(&daemon(), watches(), Shown::Some, &coloured);
-    assert!(text.contains("\u{1b}[1m") && text.contains("parked\u{1b}[0m"), "{text:?}");
+    assert!(
+        text.contains("\u{1b}[1m") && text.contains("parked\u{1b}[0m"),
+        "{text:?}"
+    );
     let mut plain = String::new();
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once('\u{1b}') {
@@ -249,16 +265,26 @@ fn colours_do_not_move_columns() {
 fn of_thousands_of_watches_only_those_in_trouble_and_a_few_are_listed() {
     let many: Vec<WatchSummary> = (0..10_000)
         .map(|n| WatchSummary {
-            state: if n % 1000 == 7 { WatchState::Parked } else { WatchState::Armed },
+            state: if n % 1000 == 7 {
+                WatchState::Parked
+            } else {
+                WatchState::Armed
+            },
             ..armed(&format!("watch-{n:05}"), "/x")
         })
         .collect();
     let text = status(&daemon(), many.clone(), Shown::Some, &look(80));
     let table: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("WATCH")).collect();
-    assert!(table[1].starts_with("watch-00007  parked"), "{text}");
-    assert!(table[11].starts_with("watch-00000  armed"), "{text}");
+    let words: Vec<&str> = [1, 11]
+        .iter()
+        .flat_map(|at| table[*at].split_whitespace().take(2))
+        .collect();
+    assert_eq!(words, ["watch-00007", "parked", "watch-00000", "armed"], "{text}");
     assert_eq!(table.len(), 1 + 10 + 20 + 2);
-    assert_eq!(table[32], "9970 more watches: see all with --all, or some with --state STATE");
+    assert_eq!(
+        table[32],
+        "9970 more watches: see all with --all, or some with --state STATE"
+    );
     let all = status(&daemon(), many.clone(), Shown::All, &look(80));
     assert_eq!(all.lines().filter(|line| line.starts_with("watch-")).count(), 10_000);
     let none = status(&daemon(), many, Shown::In(&[WatchState::Paused]), &look(80));
@@ -273,7 +299,11 @@ fn detail(watch: WatchSummary) -> WatchDetail {
     WatchDetail {
         watch,
         command: "cd /srv/repo && git pull --quiet --ff-only".to_owned(),
-        settings: vec![setting("uid", "\"deploy\""), setting("timeout", "60"), setting("on_failure", "STOP")],
+        settings: vec![
+            setting("uid", "\"deploy\""),
+            setting("timeout", "60"),
+            setting("on_failure", "STOP"),
+        ],
         runs: some_runs(),
     }
 }
@@ -308,7 +338,15 @@ fn every_state_is_explained() {
         text.push('\n');
     }
     let at_rest = [
-        ("deleted since", node(3, 5), Some(NodeState { exists: false, ..node(3, 5).unwrap() }), RunMode::Queue),
+        (
+            "deleted since",
+            node(3, 5),
+            Some(NodeState {
+                exists: false,
+                ..node(3, 5).unwrap()
+            }),
+            RunMode::Queue,
+        ),
         ("never run for", node(3, 5), None, RunMode::Queue),
         ("ignored", node(4, 5), node(3, 9), RunMode::Discard),
     ];
@@ -361,7 +399,7 @@ fn what_a_run_wrote() {
         detail("", false),
     ];
     let shown = texts.map(|detail| output(&detail, &look(80))).join("\n");
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown);
 }
 
 #[test]
@@ -384,8 +422,21 @@ fn what_was_done_is_told() {
         &look,
     );
     text += &held(&paused, &look);
-    text += &held(&WatchSummary { running: vec!["x".to_owned()], ..paused }, &look);
-    text += &held(&WatchSummary { state: WatchState::Running, why: None, ..parked }, &look);
+    text += &held(
+        &WatchSummary {
+            running: vec!["x".to_owned()],
+            ..paused
+        },
+        &look,
+    );
+    text += &held(
+        &WatchSummary {
+            state: WatchState::Running,
+            why: None,
+            ..parked
+        },
+        &look,
+    );
     let counts = |errors| Reloaded {
         watches: 12,
         added: 1,
@@ -402,7 +453,7 @@ fn what_was_done_is_told() {
     text += &draining(&draining_now, &all);
     text += "\n";
     text += &draining(&daemon(), &all[..1]);
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -422,12 +473,22 @@ fn events_are_lines() {
         run,
     };
     let events = [
-        event(EventKind::Changed, "version 4 of /git/head\u{1b}[2J", Some(all.swap_remove(4)), None),
-        event(EventKind::Ended, "render ended: killed by SIGKILL", None, Some(runs[2].clone())),
+        event(
+            EventKind::Changed,
+            "version 4 of /git/head\u{1b}[2J",
+            Some(all.swap_remove(4)),
+            None,
+        ),
+        event(
+            EventKind::Ended,
+            "render ended: killed by SIGKILL",
+            None,
+            Some(runs[2].clone()),
+        ),
         event(EventKind::Loaded, "12 watches", None, None),
     ];
     let text: String = events.iter().map(|one| super::event(one, &utc)).collect();
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text);
 }
 
 #[test]

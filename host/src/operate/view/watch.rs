@@ -3,7 +3,7 @@
 use crate::control::api::{NodeState, WatchDetail, WatchState, WatchSummary};
 use crate::model::{RunMode, WatchType};
 use crate::operate::look::{Look, Tone};
-use crate::operate::table::fields;
+use crate::operate::table::{fields, together};
 use crate::operate::words;
 use crate::printable;
 
@@ -16,7 +16,7 @@ pub(in crate::operate) fn watch(detail: &WatchDetail, look: &Look) -> String {
     let mut text = format!(
         "{}: {}{}\n",
         look.paint(&printable::line(&watch.name), Tone::Strong),
-        look.paint(words::state(watch.state), tone),
+        look.paint(words::state(watch), tone),
         match watch.behind_since {
             Some(since) => format!(", behind {}", look.since(since)),
             None => String::new(),
@@ -24,12 +24,13 @@ pub(in crate::operate) fn watch(detail: &WatchDetail, look: &Look) -> String {
     );
     let mut rows = vec![("why", explanation(watch, look), None)];
     if let Some(why) = &watch.why {
-        rows.push(("", printable::line(why), None));
+        rows.push(("detail", printable::line(why), None));
     }
-    if let Some(next) = watch.next_attempt {
-        rows.push(("next run", format!("{}, at the earliest", look.at(next)), None));
-    }
-    rows.push(("seen", node(watch.seen.as_ref(), watch.watch_type, "not yet", look), None));
+    rows.push((
+        "seen",
+        node(watch.seen.as_ref(), watch.watch_type, "not yet", look),
+        None,
+    ));
     rows.push(("handled", handled(watch, look), None));
     let what = match watch.watch_type {
         WatchType::Data => "",
@@ -38,7 +39,11 @@ pub(in crate::operate) fn watch(detail: &WatchDetail, look: &Look) -> String {
     };
     rows.push(("znode", format!("{}{what}", printable::line(&watch.znode)), None));
     let action = printable::line(&watch.action);
-    rows.push(("action", format!("{action}: {}", printable::line(&detail.command)), None));
+    rows.push((
+        "action",
+        format!("{action}: {}", printable::line(&detail.command)),
+        None,
+    ));
     rows.push(("defined", printable::line(&watch.origin), None));
     let settings = detail.settings.iter().map(|setting| {
         let (key, value) = (printable::line(&setting.key), printable::line(&setting.value));
@@ -60,10 +65,13 @@ pub(in crate::operate) fn watch(detail: &WatchDetail, look: &Look) -> String {
 /// What the state means, and what leads out of it.
 fn explanation(watch: &WatchSummary, look: &Look) -> String {
     let name = quoted(&watch.name);
+    let resume = together(&format!("`twitcher resume {name}`"));
     let when = watch.next_attempt.map_or_else(|| "soon".to_owned(), |at| look.at(at));
     match watch.state {
-        WatchState::Unread => "its node has not been read yet; `twitcher status` tells whether the source is connected".to_owned(),
-        WatchState::Armed => at_rest(watch, &name).to_owned(),
+        WatchState::Unread => {
+            "its node has not been read yet; `twitcher status` tells whether the source is connected".to_owned()
+        }
+        WatchState::Armed => at_rest(watch, &name),
         WatchState::Absent if watch.behind_since.is_some() => at_rest(watch, &name),
         WatchState::Absent => "its node does not exist; the action runs when it is created".to_owned(),
         WatchState::RefusedEmpty => {
@@ -71,10 +79,12 @@ fn explanation(watch: &WatchSummary, look: &Look) -> String {
         }
         WatchState::Running => "its action runs for the newest state".to_owned(),
         WatchState::Queued if watch.run_mode == RunMode::Restart => {
-            "its action ran when the node changed, and is being terminated; then it runs for the newest state".to_owned()
+            "its action ran when the node changed, and is being terminated; then it runs for the newest state"
+                .to_owned()
         }
         WatchState::Queued => {
-            "its action ran when the node changed; when that run has ended, it runs again, for the newest state".to_owned()
+            "its action ran when the node changed; when that run has ended, it runs again, for the newest state"
+                .to_owned()
         }
         WatchState::Settling => {
             format!("the node changed; the action runs {when}, unless there is another change before (settle)")
@@ -86,14 +96,15 @@ fn explanation(watch: &WatchSummary, look: &Look) -> String {
             format!("the node changed soon after the last start; the action runs {when} (min_interval)")
         }
         WatchState::Waiting => {
-            "as many actions run as may at once, in all (--max-running) or in its group; it runs when it is its turn".to_owned()
+            "as many actions run as may at once, in all (--max-running) or in its group; it runs when it is its turn"
+                .to_owned()
         }
         WatchState::BackingOff => {
             format!("its last run failed, and is tried again {when}, or as soon as the node changes (on_failure)")
         }
-        WatchState::Paused => format!("an operator holds it: changes wait until `twitcher resume {name}`"),
+        WatchState::Paused => format!("an operator holds it: changes wait until {resume}"),
         WatchState::Parked => format!(
-            "a run failed, and on_failure says to stop then: changes wait until `twitcher resume {name}`, or until its definition \
+            "a run failed, and on_failure says to stop then: changes wait until {resume}, or until its definition \
              changes"
         ),
         WatchState::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
@@ -105,7 +116,8 @@ fn at_rest(watch: &WatchSummary, name: &str) -> String {
     if watch.behind_since.is_some() {
         return format!(
             "its last run failed, and is not retried (on_failure): the action runs at the next change, or with \
-             `twitcher run-now {name}`"
+             {}",
+            together(&format!("`twitcher run-now {name}`"))
         );
     }
     let reason = match (&watch.seen, &watch.handled) {
