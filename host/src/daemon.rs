@@ -378,6 +378,7 @@ impl Daemon {
             self.restore(id);
         }
         self.survivors.tell_unclaimed();
+        self.state.loaded(|name| self.registry.has(name));
         for (id, input) in plan.inputs {
             self.advance(id, input);
             self.registry.forget_if_finished(id);

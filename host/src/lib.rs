@@ -47,6 +47,8 @@ pub mod daemon;
 pub mod demo;
 mod environment;
 mod fswatch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod launch;
 pub mod model;
 pub mod observe;

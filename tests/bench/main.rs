@@ -1,8 +1,9 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component reacting many state`.
+//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting many state`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
+mod bundles;
 mod component;
 mod launching;
 mod many;
@@ -36,6 +37,9 @@ fn main() {
     }
     if wanted("component") {
         runtime.block_on(component::measure(&mut table));
+    }
+    if wanted("bundles") {
+        bundles::measure(&mut table);
     }
     if wanted("reacting") {
         runtime.block_on(reacting::measure(&mut table));

@@ -1,5 +1,6 @@
 //! A program under measurement that says a line each time it has run an action.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,6 +18,8 @@ pub const BARE: &str = "--bare-peer";
 pub struct Peer {
     child: Child,
     lines: Receiver<(Instant, String)>,
+    /// All that were received.
+    text: RefCell<String>,
     /// Kept as long as the daemon; two do not share one.
     #[allow(dead_code, reason = "only its end matters")]
     state: Option<TempDir>,
@@ -39,6 +42,11 @@ impl Peer {
     /// The same with its state in a directory.
     pub fn quiet_twitcher_in(servers: &str, config: &Path, log: &Path, state: &Path) -> Self {
         Self::start(Self::daemon(servers, config, state).arg("--logfile").arg(log))
+    }
+
+    /// Any daemon.
+    pub fn of(command: &mut Command, state: TempDir) -> Self {
+        Self::start(command).with(state)
     }
 
     fn with(mut self, state: TempDir) -> Self {
@@ -78,6 +86,7 @@ impl Peer {
         Self {
             child,
             lines,
+            text: RefCell::default(),
             state: None,
         }
     }
@@ -86,10 +95,18 @@ impl Peer {
     pub fn line(&self, sign: &str) -> Instant {
         loop {
             let (when, line) = self.lines.recv_timeout(PATIENCE).expect("the peer says nothing");
+            let mut text = self.text.borrow_mut();
+            text.push_str(&line);
+            text.push('\n');
             if line.contains(sign) {
                 return when;
             }
         }
+    }
+
+    /// How many lines so far hold `sign`.
+    pub fn lines_so_far(&self, sign: &str) -> usize {
+        self.text.borrow().lines().filter(|line| line.contains(sign)).count()
     }
 
     /// Resident memory in KiB.

@@ -132,9 +132,12 @@ pub fn stale(watch: &Watch, lines: &[Line]) -> Vec<String> {
 
 /// (f) Whether no more ran than was written and loaded.
 pub fn counts(watch: &Watch, lines: &[Line], writes: u64, loads: u64) -> Result<(), String> {
-    let again = |start: &&Start| matches!(&*start.event, "load" | "retry" | "manual");
-    let all = starts(lines).count() as u64;
-    let loaded = starts(lines).filter(again).count() as u64;
+    let retried = starts(lines).filter(|start| start.event == "retry").count() as u64;
+    let loaded = starts(lines).filter(|start| start.event == "load").count() as u64;
+    let all = starts(lines).count() as u64 - retried;
+    if retried > watch.retries * all {
+        return Err(format!("{}: {retried} retries of {all} runs", watch.name));
+    }
     if all - loaded > writes {
         return Err(format!("{}: {} runs for {writes} writes", watch.name, all - loaded));
     }

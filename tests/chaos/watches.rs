@@ -47,9 +47,14 @@ pub struct Watch {
     pub file: File,
     /// Further fields.
     pub fields: &'static str,
+    /// How often a failed run may be run again.
+    pub retries: u64,
     /// Misbehaviour is for others.
     pub healthy: bool,
 }
+
+/// In the group that [`config`] gives two places.
+const GROUPED: &str = "group='few', ";
 
 /// At most so many runs of a PARALLEL watch at once.
 pub const MAX_PARALLEL: u32 = 4;
@@ -62,6 +67,7 @@ const fn exec(name: &'static str, node: Node, mode: Mode) -> Watch {
         kind: Kind::Exec,
         file: File::Steady,
         fields: "",
+        retries: 0,
         healthy: false,
     }
 }
@@ -95,6 +101,36 @@ pub const WATCHES: &[Watch] = &[
     Watch {
         fields: "notify_signal=SIGWINCH, ",
         ..exec("notified-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        fields: "run_on_load=IF_CHANGED, ",
+        ..exec("changed-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        fields: "run_on_load=IF_CHANGED, ",
+        ..exec("changed-tree", Node::Tree, Mode::Restart)
+    },
+    Watch {
+        fields: "on_failure=Retry(times=2, initial=0.05, max_delay=0.2), ",
+        retries: 2,
+        ..exec("retry-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        fields: "on_failure=Retry(times=2, initial=0.05, max_delay=0.2), ",
+        retries: 2,
+        ..exec("retry-restart", Node::Children, Mode::Restart)
+    },
+    Watch {
+        fields: GROUPED,
+        ..exec("group-queue", Node::Data, Mode::Queue)
+    },
+    Watch {
+        fields: GROUPED,
+        ..exec("group-restart", Node::Data, Mode::Restart)
+    },
+    Watch {
+        fields: GROUPED,
+        ..exec("group-children", Node::Children, Mode::Queue)
     },
     Watch {
         kind: Kind::Function,
@@ -163,7 +199,10 @@ pub struct Places<'a> {
 
 /// The text of a configuration file. `without` is left out of it.
 pub fn config(file: File, places: &Places<'_>, revision: u32, without: Option<&str>) -> String {
-    let mut text = String::new();
+    let mut text = match file {
+        File::Steady => "RegisterGroup('few', limit=2)\n".to_owned(),
+        File::Churn => String::new(),
+    };
     for watch in WATCHES {
         if watch.file == file && Some(watch.name) != without {
             register(&mut text, watch, places, revision);

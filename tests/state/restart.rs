@@ -292,3 +292,50 @@ fn a_launcher_that_is_stopped_dies_with_its_daemon() {
         "what the dead daemon had asked for is not started"
     );
 }
+
+/// Its main process ends at SIGTERM; what it leaves behind ignores that.
+const STUBBORN: &str =
+    r#"Exec('trap "" TERM; sleep 1000 & echo $! > OUT/child; trap - TERM; echo $$ > OUT/main; cat >> OUT/log; wait')"#;
+
+/// A daemon that was killed between SIGTERM and SIGKILL. Returns the process that is left.
+fn killed_while_terminating(site: &Site) -> Pid {
+    let fields = "run_mode=RESTART, kill_after=1000";
+    site.config("a.twc", &format!("RegisterWatch('/n', {STUBBORN}, name='n', {fields})"));
+    site.set("/n", "1");
+    let daemon = site.start();
+    let pid = |file: &str| site.read(file).trim().parse().ok().map(Pid::from_raw);
+    until("it runs", || site.read("out/log") == "1");
+    let (main, child) = (pid("out/main").unwrap(), pid("out/child").unwrap());
+    site.set("/n", "2");
+    until("the main process has ended", || !alive(main));
+    daemon.crash();
+    assert!(alive(child) && site.read("out/log") == "1");
+    child
+}
+
+#[test]
+fn what_is_left_of_a_run_that_was_being_terminated_is_ended_before_the_next() {
+    let site = Site::new();
+    let child = killed_while_terminating(&site);
+    let fields = "run_mode=RESTART, kill_after=0.1";
+    site.config("a.twc", &format!("RegisterWatch('/n', {STUBBORN}, name='n', {fields})"));
+    let daemon = site.start();
+    daemon.wait("found", message("n", FOUND));
+    until("the newest runs", || site.read("out/log") == "12");
+    assert!(!alive(child));
+    // It is found once.
+    daemon.crash();
+    let daemon = site.start();
+    daemon.wait("found", message("n", FOUND));
+    assert_eq!(daemon.count(message("n", FOUND)), 1, "{}", daemon.text());
+}
+
+#[test]
+fn what_is_left_of_such_a_run_is_ended_without_its_watch_too() {
+    let site = Site::new();
+    let child = killed_while_terminating(&site);
+    site.config("a.twc", "");
+    let daemon = site.start();
+    said(&daemon, "the last daemon was terminating this run");
+    until("it is killed", || !alive(child));
+}

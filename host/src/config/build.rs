@@ -2,27 +2,25 @@
 //!
 //! This module must not know how a file is parsed or when it is read.
 
+mod actions;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::actions::WantedComponent;
 use super::component::Components;
-use super::component_fields;
 use super::error::{ConfigError, Position, Source, did_you_mean};
-use super::field_types::{ActionSpec, FailureSpec, Mismatch, Seconds};
+use super::field_types::{ActionSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
 use super::groups::{self, GroupLimit};
 use super::identity::{Accounts, Who};
 use super::interner::{Interner, intern};
 use super::reference::Wanted;
-use super::retry_fields;
 use super::splay::share;
-use super::value::{Call, Field, Registered, Registration, Value, quoted};
-use crate::model::{
-    Action, FunctionAction, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, WasmAction,
-    Watch,
-};
+use super::value::{Field, Registered, Registration, Value, quoted};
+use crate::model::{Action, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, Watch};
 
 /// Most errors that are reported of one file.
 pub(super) const ERRORS_MAX: usize = 100;
@@ -30,8 +28,6 @@ pub(super) const ERRORS_MAX: usize = 100;
 const FAULTS_MAX: usize = 1000;
 /// Most fields of one watch, known or not.
 const FIELDS_MAX: usize = 64;
-/// Most errors that are told of one component.
-const LINES_MAX: usize = 20;
 
 /// A watch with what it takes to look its user up again.
 #[derive(Debug, Clone)]
@@ -398,116 +394,6 @@ impl<'a> Builder<'a, '_> {
             }
         }
     }
-
-    /// Any action but a component.
-    fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
-        Some(match action {
-            ActionSpec::Shell(line) => Action::Shell(intern(&mut self.around.interner.shells, line)),
-            ActionSpec::Argv(argv) => Action::Argv(intern(&mut self.around.interner.argvs, argv)),
-            ActionSpec::Component(_) => return None,
-            ActionSpec::Function => {
-                let parsed = self.parsed;
-                let program = self.program.get_or_insert_with(|| {
-                    let pair = |load: &Source| (load.file.clone(), load.text.clone());
-                    Arc::new(Program {
-                        file: parsed.source.file.clone(),
-                        source: parsed.source.text.clone(),
-                        loads: parsed.loads.iter().map(pair).collect(),
-                    })
-                });
-                Action::Function(FunctionAction {
-                    program: program.clone(),
-                    call: u32::try_from(index).ok()?,
-                })
-            }
-        })
-    }
-
-    /// Reads every argument of a watch's component, if that is its action, and says of each what is wrong with it.
-    fn component(
-        &mut self,
-        registration: &Registration,
-        action: Option<&ActionSpec>,
-        refused: &mut bool,
-    ) -> Option<WantedComponent> {
-        let Some(ActionSpec::Component(call)) = action else {
-            return None;
-        };
-        match component_fields::read(call) {
-            Ok((reference, grants)) => Some(WantedComponent {
-                call: call.clone(),
-                ask: Ask {
-                    wanted: reference.meant_in(&self.place(call.within.as_deref()).file),
-                    grants,
-                },
-            }),
-            Err(faults) => {
-                for (at, Mismatch { message, hint }) in faults {
-                    self.call_error(registration, call, at, message, hint);
-                }
-                *refused = true;
-                None
-            }
-        }
-    }
-
-    /// What a failed run leads to. Says of each argument of a `Retry(…)` what is wrong with it.
-    fn failure(
-        &mut self,
-        registration: &Registration,
-        spec: &FailureSpec,
-        refused: &mut bool,
-    ) -> (Option<Retry>, OnFailure) {
-        let call = match spec {
-            FailureSpec::Plain(on_failure) => return (None, *on_failure),
-            FailureSpec::Retry(call) => call,
-        };
-        match retry_fields::read(call) {
-            Ok((retry, then)) => (Some(retry), then),
-            Err(faults) => {
-                for (at, Mismatch { message, hint }) in faults {
-                    self.call_error(registration, call, at, message, hint);
-                }
-                *refused = true;
-                (None, OnFailure::Keep)
-            }
-        }
-    }
-
-    /// The component itself; none if it cannot be used, and then the errors say why.
-    fn resolved(&mut self, registration: &Registration, call: &Call, ask: &Ask) -> Option<Arc<WasmAction>> {
-        match self.around.components.resolve(&ask.wanted, &ask.grants) {
-            Ok((action, notes)) => {
-                for note in &*notes {
-                    let place = self.place(call.within.as_deref());
-                    let note = place.error(call.at as usize, format!("{}: {note}", ask.wanted));
-                    if !self.around.notes.contains(&note) {
-                        self.around.notes.push(note);
-                    }
-                }
-                Some(action)
-            }
-            Err(lines) => {
-                for line in lines.into_iter().take(LINES_MAX) {
-                    self.call_error(registration, call, call.at, format!("{}: {line}", ask.wanted), None);
-                }
-                None
-            }
-        }
-    }
-
-    /// Notes an error in a call that made a value of a registration.
-    fn call_error(&mut self, registration: &Registration, call: &Call, at: u32, message: String, hint: Option<String>) {
-        let place = self.place(call.within.as_deref());
-        let used = call.within.is_some().then_some(("used at", registration.origin));
-        self.error_in(place, at, message, hint, used);
-    }
-}
-
-/// A component that a watch's action names, before anybody has looked for it.
-struct WantedComponent {
-    call: Arc<Call>,
-    ask: Ask,
 }
 
 /// Where a field's value stands; the registration itself if the field was not given.

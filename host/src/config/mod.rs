@@ -26,6 +26,8 @@ mod field_types;
 mod fields;
 mod files;
 pub mod function;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grant_types;
 mod groups;
 pub mod helper;

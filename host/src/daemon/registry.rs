@@ -71,6 +71,11 @@ impl Registry {
         self.names.len()
     }
 
+    /// Whether the configuration has a watch of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = WatchId> {
         self.entries.keys().copied()
     }

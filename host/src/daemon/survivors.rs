@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::launch::Found;
-use crate::model::{RunId, Watch};
+use crate::model::{ProcessSettings, RunId, Watch};
 
 /// The runs of the last daemon that still go on.
 #[derive(Debug)]
@@ -38,29 +38,41 @@ impl Survivors {
     pub fn claim(&mut self, watch: &Watch) -> Vec<Found> {
         let found = self.unclaimed.remove(&*watch.name).unwrap_or_default();
         for run in &found {
+            let also = if run.is_ending {
+                ", and was being terminated"
+            } else {
+                ""
+            };
             info!(watch = &*watch.name, run_id = %run.run, pid = run.process.pid(),
-                "a run of the last daemon still runs; it belongs to this watch");
-            self.follow(run.clone(), watch);
+                "a run of the last daemon still runs{also}; it belongs to this watch");
+            self.follow(run.clone(), &watch.process);
         }
         found
     }
 
-    fn follow(&mut self, found: Found, watch: &Watch) {
+    fn follow(&mut self, found: Found, process: &ProcessSettings) {
         let (terminate, told) = oneshot::channel();
         self.followed.insert(found.run, terminate);
-        let (limit, kill_after) = (watch.process.timeout, watch.process.kill_after);
+        let (limit, kill_after) = (process.timeout, process.kill_after);
         let ended = self.ended.clone();
         tokio::spawn(async move {
-            let id = found.run.to_string();
-            if let Err(error) = found.process.ended(&id, limit, kill_after, told).await {
-                warn!(watch = found.watch, run_id = id, %error, "cannot wait for the run of the last daemon");
+            if let Err(error) = found.ended(limit, kill_after, told).await {
+                warn!(watch = found.watch, run_id = %found.run, %error, "cannot wait for the run of the last daemon");
             }
             let _ = ended.send(found.run);
         });
     }
 
-    /// Says of each run that no watch has claimed that nothing waits for it. It may be claimed later.
-    pub fn tell_unclaimed(&self) {
+    /// Says of each run that no watch has claimed that nothing waits for it. It may be claimed later; but one that the last daemon was
+    /// terminating is terminated.
+    pub fn tell_unclaimed(&mut self) {
+        let runs = self.unclaimed.values_mut();
+        let ending: Vec<Found> = runs.flat_map(|runs| runs.extract_if(.., |run| run.is_ending)).collect();
+        for run in ending {
+            info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
+                "the last daemon was terminating this run, whose watch is not in the configuration; going on with that");
+            self.follow(run, &ProcessSettings::default());
+        }
         for run in self.unclaimed.values().flatten() {
             info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
                 "a run of the last daemon still runs; its watch is not in the configuration");

@@ -5,7 +5,8 @@
 //! started. No fsync: what `kill -9` of any process leaves behind is in the page cache, and after a crash of the machine nothing runs.
 //!
 //! Nothing is erased when a run ends. A record is believed if it is of this boot and its process exists and is not younger than
-//! the record: a process that was given the id later has started later.
+//! the record: a process that was given the id later has started later. A run that is being terminated is marked in its record before
+//! its first signal: should its daemon be killed meanwhile, the next one ends what is left of it, whether or not the main process is.
 //!
 //! The file is also the lock of the state directory. Its open file is shared with the launcher, and by each process until it has
 //! said that it started. So the next daemon gets it when nobody is left who might still start a run for this one, and then every run
@@ -16,6 +17,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,6 +32,8 @@ use crate::model::{RunId, Version};
 const SLOT: usize = 512;
 /// Where a record's name begins.
 const NAME: usize = 64;
+/// Where a record says that its run is being terminated; not part of what the checksum covers.
+const ENDING: usize = SLOT - 1;
 /// Room for so many records is reserved at a time, so that a full disk is noticed here and not by a process that starts.
 const CHUNK: u32 = 256;
 /// Most records of a file; it is read as a whole.
@@ -78,7 +82,7 @@ impl JournalError {
 }
 
 /// A run of a former daemon that still goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Found {
     /// The run.
     pub run: RunId,
@@ -86,15 +90,55 @@ pub struct Found {
     pub watch: String,
     /// The state of the node that it is for, where that was known.
     pub version: Option<Version>,
-    /// Its main process.
+    /// Its main process; of a run that was being terminated it may have ended already.
     pub process: ProcessName,
+    /// Its daemon was killed while it terminated the run.
+    pub is_ending: bool,
+    /// Where it is said that the run is being terminated.
+    pub(super) mark: Option<Mark>,
+}
+
+impl Found {
+    /// A run that only the former daemon's memory tells of, not its journal.
+    pub fn remembered(run: RunId, watch: String, version: Option<Version>, process: ProcessName) -> Self {
+        let (is_ending, mark) = (false, None);
+        Self {
+            run,
+            watch,
+            version,
+            process,
+            is_ending,
+            mark,
+        }
+    }
+}
+
+/// The place of a run's record that says whether it is being terminated.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    file: Arc<File>,
+    slot: u32,
+}
+
+impl Mark {
+    /// To be said before the run's first signal, and taken back when nothing of it is left.
+    pub(super) fn set(&self, is_ending: bool) {
+        // What cannot be said is missed only should the daemon be killed in the seconds to come.
+        let _ = self
+            .file
+            .write_all_at(&[u8::from(is_ending)], offset(self.slot) + ENDING as u64);
+    }
+}
+
+fn offset(slot: u32) -> u64 {
+    (u64::from(slot) + 1) * SLOT as u64
 }
 
 /// The daemon's end.
 #[derive(Debug)]
 pub struct Journal {
     /// Locked. Not unlocked when this is dropped: the launcher may have it, too.
-    file: File,
+    file: Arc<File>,
     writable: bool,
     slots: Vec<u32>,
 }
@@ -144,6 +188,7 @@ impl Journal {
             return Err(at(io::ErrorKind::InvalidData.into()));
         }
         lock(&file, dir, &path)?;
+        let file = Arc::new(file);
         let found = read(&file).map_err(at)?;
         let mut journal = Self {
             file,
@@ -202,14 +247,26 @@ fn holder(file: &File) -> Option<i32> {
     text.lines().next()?.strip_prefix("pid ")?.parse().ok()
 }
 
-/// The records whose processes still exist, with their places.
-fn read(file: &File) -> io::Result<Vec<(u32, Found)>> {
+/// The records of which there are processes still, with their places.
+fn read(file: &Arc<File>) -> io::Result<Vec<(u32, Found)>> {
     let mut bytes = Vec::new();
-    let longest = (u64::from(MOST) + 1) * SLOT as u64;
-    file.take(longest).read_to_end(&mut bytes)?;
+    file.as_ref().take(offset(MOST)).read_to_end(&mut bytes)?;
     let records = bytes.chunks_exact(SLOT).skip(1).zip(0u32..);
-    let records = records.filter_map(|(record, slot)| Some((slot, decode(record)?)));
-    Ok(records.filter(|(_, found)| found.process.exists()).collect())
+    let records = records.filter_map(|(record, slot)| {
+        let mark = Some(Mark {
+            file: Arc::clone(file),
+            slot,
+        });
+        Some((
+            slot,
+            Found {
+                mark,
+                ..decode(record)?
+            },
+        ))
+    });
+    let runs = |found: &Found| found.process.exists() || (found.is_ending && found.has_left_something());
+    Ok(records.filter(|(_, found)| runs(found)).collect())
 }
 
 /// Which places are free. Bookkeeping of the daemon; nothing here is written while runs come and go.
@@ -278,12 +335,9 @@ impl Slots {
         if self.next >= MOST {
             return Err(Errno::EFBIG.into());
         }
-        let (from, length) = (
-            (u64::from(self.reserved) + 1) * SLOT as u64,
-            u64::from(CHUNK) * SLOT as u64,
-        );
+        let (from, length) = (offset(self.reserved), u64::from(CHUNK) * SLOT as u64);
         match fallocate(
-            &journal.file,
+            &*journal.file,
             FallocateFlags::empty(),
             from.cast_signed(),
             length.cast_signed(),
@@ -293,6 +347,14 @@ impl Slots {
             Err(errno) => return Err(errno.into()),
         }
         Ok(())
+    }
+
+    /// Where it is said that a run is being terminated; none if it has no place.
+    pub(super) fn mark(&self, journal: &Journal, run: RunId) -> Option<Mark> {
+        self.of.get(&run).map(|slot| Mark {
+            file: Arc::clone(&journal.file),
+            slot: *slot,
+        })
     }
 
     /// The run's place is free: its process has been waited for, or there never was one.
@@ -331,7 +393,7 @@ impl Pen {
     /// The record for an entry. A name that is too long is cut, which keeps its run from being found; no watch has such a name.
     pub(super) fn draft(&self, entry: &Entry) -> Draft {
         let name = entry.watch.as_bytes();
-        let name = &name[..name.len().min(SLOT - NAME)];
+        let name = &name[..name.len().min(ENDING - NAME)];
         let (kind, a, b) = entry.version.map_or((u8::MAX, 0, 0), |version| version.parts());
         let mut bytes = [0; SLOT];
         bytes[12] = kind;
@@ -344,7 +406,7 @@ impl Pen {
         Draft {
             bytes,
             used: NAME + name.len(),
-            offset: (i64::from(entry.slot) + 1) * SLOT as i64,
+            offset: offset(entry.slot).cast_signed(),
         }
     }
 
@@ -392,13 +454,15 @@ fn decode(bytes: &[u8]) -> Option<Found> {
     };
     Some(Found {
         run: RunId(u64_at(16)?),
-        watch: std::str::from_utf8(&bytes[NAME..NAME + length]).ok()?.to_owned(),
+        watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
         version,
         process: ProcessName::new(
             i32::from_le_bytes(*bytes.get(8..12)?.first_chunk()?),
             Duration::from_nanos(u64_at(24)?),
             BootId(*bytes.get(32..48)?.first_chunk()?),
         ),
+        is_ending: *bytes.get(ENDING)? != 0,
+        mark: None,
     })
 }
 

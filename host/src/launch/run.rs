@@ -22,6 +22,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use super::client::RunEvent;
 use super::invocation::{Answer, Asker, Captured, Control, Invocation, Question, Report};
+use super::journal::Mark;
 use super::output::{self, Logging, Output};
 use super::polled::polled;
 use super::process::{Family, pidfd_signal};
@@ -81,6 +82,7 @@ pub(super) struct Run {
     stopping: Option<Stopping>,
     /// The output is a flood and is not read until then.
     paused_until: Option<Instant>,
+    mark: Option<Mark>,
 }
 
 struct Stopping {
@@ -108,6 +110,7 @@ impl Run {
         ends: Ends,
         (answers, control): (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
         events: mpsc::UnboundedSender<RunEvent>,
+        mark: Option<Mark>,
     ) -> io::Result<Self> {
         let [stdout, stderr] = ends.output;
         let mut output = Output::default();
@@ -125,6 +128,7 @@ impl Run {
             started: Instant::now(),
             stopping: None,
             paused_until: None,
+            mark,
         })
     }
 
@@ -175,6 +179,9 @@ impl Run {
         }
         if self.stopping.is_some() {
             self.end_family().await;
+            if let Some(mark) = &self.mark {
+                mark.set(false);
+            }
         }
         let (status, usage) = wait4(self.pid);
         for index in 0..self.streams.len() {
@@ -234,6 +241,9 @@ impl Run {
     async fn stop(&mut self, reason: StopReason) {
         if self.stopping.is_some() {
             return;
+        }
+        if let Some(mark) = &self.mark {
+            mark.set(true);
         }
         let (now, kill_after) = (Instant::now(), self.invocation.process.kill_after);
         // A component is asked; a signal would be its end.

@@ -329,9 +329,12 @@ impl Service {
             let _ = to.send(Control::Terminate(reason));
         }
         // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
+        let journal = self.link.launcher.journal.as_deref();
+        let mark = journal.and_then(|journal| self.slots.mark(journal, run));
+        let (control, events) = ((to.clone(), control), self.events.clone());
         let started = pidfd_open(pid)
             .map_err(io::Error::from)
-            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, (to.clone(), control), self.events.clone()));
+            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, control, events, mark));
         let process = match started {
             Ok(process) => process,
             Err(error) => {

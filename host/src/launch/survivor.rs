@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,10 +10,12 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::journal::Found;
 use super::polled::polled;
 use super::process::{Family, pidfd_open};
 use super::run::{FAMILY_GRACE, FAMILY_POLL};
@@ -77,80 +79,107 @@ impl ProcessName {
         self.boot
     }
 
-    /// Whether that very process still runs.
-    pub fn exists(&self) -> bool {
+    fn is_of_this_boot(&self) -> bool {
         BootId::of_this().is_ok_and(|boot| boot == self.boot)
-            && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
     }
 
-    /// Waits until the process has ended. It is terminated, with the whole of its run, once it has run for `limit` or when `terminate`
-    /// says so, and killed `kill_after` later.
+    /// Whether that very process still runs.
+    pub fn exists(&self) -> bool {
+        self.is_of_this_boot() && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
+    }
+}
+
+impl Found {
+    /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
+    /// says so, or at once if its daemon was already about to; what is left is killed `kill_after` later.
     pub async fn ended(
         &self,
-        run: &str,
         limit: Option<Duration>,
         kill_after: Duration,
         terminate: oneshot::Receiver<()>,
     ) -> io::Result<()> {
-        let pidfd = match pidfd_open(Pid::from_raw(self.pid)) {
-            Ok(pidfd) => pidfd,
-            Err(Errno::ESRCH) => return Ok(()),
+        let process = &self.process;
+        let pidfd = match pidfd_open(Pid::from_raw(process.pid)) {
+            // Looked at again: until the pidfd was open, the id could have been given to another.
+            Ok(pidfd) if process.exists() => pidfd,
+            Ok(_) | Err(Errno::ESRCH) => {
+                if self.is_ending {
+                    self.end_rest(Instant::now() + kill_after).await;
+                }
+                return Ok(());
+            }
             Err(errno) => return Err(errno.into()),
         };
-        // Looked at again: until the pidfd was open, the id could have been given to another.
-        if !self.exists() {
-            return Ok(());
-        }
         let pidfd = polled(pidfd, Interest::READABLE)?;
-        let left = limit.map(|limit| (self.seen + limit).saturating_sub(since_boot()));
+        let left = limit.map(|limit| (process.seen + limit).saturating_sub(since_boot()));
         let told = async {
-            if terminate.await.is_err() {
+            if !self.is_ending && terminate.await.is_err() {
                 // Nobody will say it any more.
                 std::future::pending().await
             }
         };
         tokio::select! {
-            ended = pidfd.readable() => return ended.map(drop),
-            () = told => {}
-            () = sleep(left.unwrap_or_default()), if left.is_some() => {}
+            ended = pidfd.readable() => drop(ended?),
+            () = told => return self.terminate(&pidfd, kill_after).await,
+            () = sleep(left.unwrap_or_default()), if left.is_some() => return self.terminate(&pidfd, kill_after).await,
         }
+        if self.is_ending {
+            self.end_rest(Instant::now() + kill_after).await;
+        }
+        Ok(())
+    }
+
+    async fn terminate(&self, pidfd: &AsyncFd<OwnedFd>, kill_after: Duration) -> io::Result<()> {
+        self.mark(true);
         let kill_at = Instant::now() + kill_after;
-        self.signal(run, Signal::SIGTERM).await;
+        self.signal(Signal::SIGTERM).await;
         tokio::select! {
             ended = pidfd.readable() => drop(ended?),
             () = sleep_until(kill_at) => {
-                self.signal(run, Signal::SIGKILL).await;
+                self.signal(Signal::SIGKILL).await;
                 drop(pidfd.readable().await?);
             }
         }
-        self.end_rest(run, kill_at).await;
+        self.end_rest(kill_at).await;
         Ok(())
     }
 
     /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. They are known by their environment
     /// alone: whoever waited for the main process has made its id, and that of its group, free for others.
-    async fn end_rest(&self, run: &str, kill_at: Instant) {
-        let family = Arc::new(Family {
-            leader: Pid::from_raw(self.pid),
-            run: run.to_owned(),
-        });
+    async fn end_rest(&self, kill_at: Instant) {
         loop {
             let now = Instant::now();
-            let (kill, whose) = (now >= kill_at, Arc::clone(&family));
+            let (kill, family) = (now >= kill_at, self.family());
             // A thread that panics has found nobody.
-            let left = spawn_blocking(move || whose.marked(kill.then_some(Signal::SIGKILL))).await;
+            let left = spawn_blocking(move || family.marked(kill.then_some(Signal::SIGKILL))).await;
             if left.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
-                return;
+                break;
             }
             sleep(FAMILY_POLL).await;
         }
+        self.mark(false);
     }
 
-    async fn signal(&self, run: &str, signal: Signal) {
-        let family = Family {
-            leader: Pid::from_raw(self.pid),
-            run: run.to_owned(),
-        };
+    /// Whether there are processes of the run, apart from its main process. Reads all of /proc.
+    pub(super) fn has_left_something(&self) -> bool {
+        self.process.is_of_this_boot() && self.family().marked(None) > 0
+    }
+
+    fn family(&self) -> Family {
+        Family {
+            leader: Pid::from_raw(self.process.pid),
+            run: self.run.to_string(),
+        }
+    }
+
+    fn mark(&self, is_ending: bool) {
+        if let Some(mark) = &self.mark {
+            mark.set(is_ending);
+        }
+    }
+
+    async fn signal(&self, signal: Signal) {
+        let family = self.family();
         family.signal_group(signal);
         // A thread that panics has found nobody.
         let _ = spawn_blocking(move || family.signal_strays(signal)).await;

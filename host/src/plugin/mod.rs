@@ -3,7 +3,7 @@
 //! It must not know the daemon: a trial goes through the same configuration, launcher and sandbox, without watching anything.
 
 mod bench;
-mod inspect;
+pub(crate) mod inspect;
 mod new;
 mod trial;
 

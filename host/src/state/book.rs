@@ -54,6 +54,8 @@ pub(super) struct Batch {
     /// What the database has of running actions is wrong: these are all.
     pub(super) anew: bool,
     pub(super) watches: Vec<(Arc<str>, WatchState)>,
+    /// Watches that are not worth remembering any more.
+    pub(super) forgotten: Vec<Arc<str>>,
     pub(super) started: Vec<Running>,
     pub(super) gone: Vec<RunId>,
     pub(super) ended: Vec<Ended>,
@@ -79,15 +81,7 @@ impl Book {
             if !alive.contains_key(&run) && running.process.exists() {
                 let watch = running.watch.to_string();
                 let (version, process) = (running.version, running.process);
-                alive.insert(
-                    run,
-                    Found {
-                        run,
-                        watch,
-                        version,
-                        process,
-                    },
-                );
+                alive.insert(run, Found::remembered(run, watch, version, process));
             }
             let goes_on = alive.contains_key(&run);
             self.running.insert(run, running);
@@ -127,6 +121,19 @@ impl Book {
         }
         change(known);
         self.dirty.insert(Arc::clone(&watch.name));
+    }
+
+    /// Keeps of the watches that are not in force the `most` that something happened to last.
+    pub(super) fn forget_removed(&mut self, is_in_force: impl Fn(&str) -> bool, most: usize) {
+        let removed = self.watches.iter().filter(|(name, _)| !is_in_force(name));
+        let mut removed: Vec<_> = removed
+            .map(|(name, known)| (known.last_change(), Arc::clone(name)))
+            .collect();
+        removed.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, name) in removed.into_iter().skip(most) {
+            self.watches.remove(&name);
+            self.dirty.insert(name);
+        }
     }
 
     pub(super) fn started(&mut self, running: Running) {
@@ -191,12 +198,12 @@ impl Book {
         }
         self.history_bytes = 0;
         let (dirty, fresh) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.fresh));
+        let (kept, forgotten): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|name| self.watches.contains_key(name));
+        let with_state = |name: Arc<str>| Some((Arc::clone(&name), self.watches.get(&name)?.clone()));
         Batch {
             anew,
-            watches: dirty
-                .into_iter()
-                .filter_map(|name| Some((Arc::clone(&name), self.watches.get(&name)?.clone())))
-                .collect(),
+            watches: kept.into_iter().filter_map(with_state).collect(),
+            forgotten,
             started: fresh.iter().filter_map(|run| self.running.get(run).cloned()).collect(),
             gone: std::mem::take(&mut self.gone),
             ended: std::mem::take(&mut self.history).into(),

@@ -168,11 +168,16 @@ impl Database {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         if batch.anew {
             transaction.execute("DELETE FROM running", [])?;
+            transaction.execute("DELETE FROM watch", [])?;
         }
         {
             let mut put = transaction.prepare_cached(rows::PUT_WATCH)?;
             for (name, known) in &batch.watches {
                 rows::put_watch(&mut put, name, known)?;
+            }
+            let mut delete = transaction.prepare_cached("DELETE FROM watch WHERE name = ?")?;
+            for name in &batch.forgotten {
+                delete.execute([name])?;
             }
             let mut put = transaction.prepare_cached(rows::PUT_RUNNING)?;
             for running in &batch.started {

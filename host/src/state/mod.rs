@@ -53,6 +53,8 @@ pub use history::{History, HistoryError, RunRecord};
 use book::{Book, Shared};
 use writer::Writer;
 
+/// Of how many watches that are not in the configuration any more something is remembered: they may come back.
+const MOST_REMOVED: usize = 10_000;
 /// How long [`State::close`] waits for the disk.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -88,6 +90,14 @@ pub struct WatchState {
     pub handled: Option<Handled>,
     /// Why it is parked, if it is.
     pub parked: Option<Parked>,
+}
+
+impl WatchState {
+    /// When something last happened to it that is worth remembering.
+    fn last_change(&self) -> Option<SystemTime> {
+        let handled = self.handled.map(|handled| handled.at);
+        handled.max(self.parked.as_ref().map(|parked| parked.at))
+    }
 }
 
 /// A state that an action succeeded for.
@@ -231,6 +241,17 @@ impl State {
     pub fn parked(&self, watch: &Watch, parked: Option<Parked>) {
         if parked.is_some() || self.known(watch).is_some_and(|known| known.parked.is_some()) {
             self.change(watch, |known| known.parked = parked);
+        }
+    }
+
+    /// The configuration was loaded. Of watches that are not in it, all but the 10,000 that last did something are forgotten.
+    pub fn loaded(&self, is_in_force: impl Fn(&str) -> bool) {
+        let mut book = self.book();
+        book.forget_removed(is_in_force, MOST_REMOVED);
+        let has_news = book.has_news();
+        drop(book);
+        if has_news {
+            self.shared.news.notify_one();
         }
     }
 

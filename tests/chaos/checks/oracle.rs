@@ -32,6 +32,7 @@ pub const CHECKS: &[Check] = &[
     ("a run for an older state after a newer is found", older),
     ("more runs than changes are found", too_many),
     ("more loads than reasons for them are found", too_many_loads),
+    ("more retries than are allowed are found", too_many_retries),
     ("everything that can leak is found", leaks),
     ("memory that grows is found", memory),
     ("watches and sessions left at the servers are found", served),
@@ -221,6 +222,18 @@ fn too_many_loads() {
     let lines = [start("a", "load", 1, ""), start("b", "load", 1, "")];
     assert!(oracle::counts(queue(), &lines, 0, 2).is_ok());
     assert!(oracle::counts(queue(), &lines, 9, 1).is_err());
+}
+
+fn too_many_retries() {
+    let lines = [
+        start("a", "data", 1, ""),
+        start("b", "retry", 1, ""),
+        start("c", "retry", 1, ""),
+    ];
+    assert!(oracle::counts(watch("retry-queue"), &lines, 1, 0).is_ok());
+    let more = [&lines[..], &[start("d", "retry", 1, "")]].concat();
+    assert!(oracle::counts(watch("retry-queue"), &more, 1, 0).is_err());
+    assert!(oracle::counts(queue(), &lines, 1, 0).is_err());
 }
 
 fn held() -> Held {

@@ -107,7 +107,7 @@ impl Scene {
     /// After everything: the others react, and nothing is left over.
     fn is_unharmed(&self) {
         self.others_react();
-        assert!(alive(self.launcher));
+        assert!(alive(self.launcher), "{}", self.daemon.text());
         until("nothing is left but the launcher", || {
             children(self.daemon.pid()) == [self.launcher]
         });

@@ -25,7 +25,7 @@ fn runs(found: &[Found]) -> Vec<(u64, &str)> {
 fn the_next_daemon_finds_what_still_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, found) = Journal::claim(dir.path()).unwrap();
-    assert_eq!(found, []);
+    assert!(found.is_empty());
     let mut slots = Slots::new(Some(&journal));
     write(&journal, &mut slots, 7, "one");
     let long = "x".repeat(255);
@@ -50,7 +50,7 @@ fn the_next_daemon_finds_what_still_runs() {
     // They are still there for the daemon after this, and their places are not given to others.
     let mut slots = Slots::new(Some(&journal));
     write(&journal, &mut slots, 10, "new");
-    drop(journal);
+    drop((journal, found));
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(7, "one"), (8, &*long), (10, "new")]);
     drop(journal);

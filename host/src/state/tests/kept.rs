@@ -65,24 +65,22 @@ fn everything_is_there_for_the_next_daemon() {
     assert_eq!(shown, [(3, "exited"), (2, "unknown"), (1, "unknown")]);
     assert_eq!(runs[1].event.as_deref(), Some("created"));
     let (_, left_behind) = open(dir.path());
-    assert_eq!(left_behind.runs, []);
+    assert!(left_behind.runs.is_empty());
 }
 
 #[test]
 fn a_run_that_only_the_journal_has_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
-    let found = Found {
-        run: RunId(9),
-        watch: "a".into(),
-        version: None,
-        process: ProcessName::of(std::process::id() as i32).unwrap(),
-    };
+    let process = ProcessName::of(std::process::id() as i32).unwrap();
+    let found = Found::remembered(RunId(9), "a".into(), None, process);
+    let runs =
+        |left_behind: &LeftBehind| -> Vec<_> { left_behind.runs.iter().map(|run| (run.run, run.process)).collect() };
     let (state, left_behind) = State::open(dir.path(), Limits::default(), vec![found.clone()]);
-    assert_eq!(left_behind.runs, std::slice::from_ref(&found));
+    assert_eq!(runs(&left_behind), [(RunId(9), process)]);
     state.close();
     // The journal's word is not needed twice, and does not count twice.
     let (state, left_behind) = State::open(dir.path(), Limits::default(), vec![found.clone()]);
-    assert_eq!(left_behind.runs, [found]);
+    assert_eq!(runs(&left_behind), [(RunId(9), process)]);
     state.close();
     assert_eq!(open(dir.path()).1.runs.len(), 1);
 }
@@ -224,4 +222,23 @@ fn what_could_not_be_written_is_all_written_next_time() {
     assert_eq!(batch.started.iter().map(|run| run.run.0).collect::<Vec<_>>(), [3]);
     assert_eq!(batch.ended.iter().map(|run| run.run.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(batch.gone, []);
+}
+
+#[test]
+fn of_removed_watches_only_the_last_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    for (age, name) in ["older", "in force", "old", "new"].into_iter().enumerate() {
+        let at = handled(1).at + Duration::from_secs(age as u64);
+        state.handled(&watch(name), Handled { at, ..handled(1) });
+    }
+    // Some are on the disk already, and have to go from there.
+    until("they are stored", || stored(dir.path(), "new").is_some());
+    state.book().forget_removed(|name| name == "in force", 1);
+    state.loaded(|_| true);
+    state.close();
+    let (state, _) = open(dir.path());
+    let known = |name| state.known(&watch(name)).is_some();
+    assert!(known("in force") && known("new"));
+    assert!(!known("old") && !known("older"));
 }

@@ -1,0 +1,7 @@
+//! A `.json` file: parsed and judged.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| twitcher::fuzzing::json(text));
