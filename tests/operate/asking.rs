@@ -36,6 +36,11 @@ fn status_shows_the_daemon_and_its_watches() {
         coloured.contains("\u{1b}[") && !coloured.contains("web-1"),
         "{coloured:?}"
     );
+    let one = printed(&fake.socket(), &["status", "web-1", "--time", "utc"]);
+    assert!(
+        one.contains("  seen     version 3, zxid 0x11, 2026-07-01 03:00:00Z\n"),
+        "{one}"
+    );
     let by_environment = command(Path::new("/nonexistent"), &[])
         .args(["status"])
         .output()

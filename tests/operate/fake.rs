@@ -99,7 +99,8 @@ pub fn status(running: u64) -> Value {
 pub fn watch(name: &str, state: &str) -> Value {
     json!({
         "name": name, "znode": "/a", "watch_type": "data", "run_mode": "QUEUE", "action": "shell", "origin": "/etc/a.twc:1",
-        "state": state, "why": null, "seen": null, "handled": null, "behind_since": null, "next_attempt": null, "running": [],
+        "state": state, "why": null,
+        "seen": {"exists": true, "version": 3, "zxid": 17, "at": "2026-07-01T03:00:00Z"}, "handled": null, "behind_since": null, "next_attempt": null, "running": [],
         "last_run": null, "command": "true", "settings": [], "runs": [],
     })
 }

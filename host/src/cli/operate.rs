@@ -11,7 +11,7 @@ use crate::control::api::WatchState;
 use crate::operate::words;
 
 const STATUS_HELP: &str = "\
-Without a name: the daemon, then the watches, those in trouble first. On a terminal long lists are cut; piped or with --all they
+Without a name: the daemon, then the watches, those in trouble first. On a terminal long lists are cut; piped or with --all they \
 are whole.
 
 With a name: what the watch does, why it ran or did not, what would make it run, and its last runs.
@@ -44,7 +44,7 @@ Examples:
   twitcher logs --last 'pull the repo'";
 
 const RUN_NOW_HELP: &str = "\
-The action runs for the state that its node is in, though it has not changed; TWITCHER_EVENT is `manual`. A watch whose action runs
+The action runs for the state that its node is in, though it has not changed; TWITCHER_EVENT is `manual`. A watch whose action runs \
 already queues it. A parked or paused watch stays so: `resume` it instead.
 
 Examples:
@@ -52,7 +52,7 @@ Examples:
   twitcher run-now 'pull the repo' --wait  # with its output; exit code 1 if it does not succeed";
 
 const PAUSE_HELP: &str = "\
-Changes are still seen; when the watch is resumed, its action runs once, for the newest. What runs is not touched. The pause
+Changes are still seen; when the watch is resumed, its action runs once, for the newest. What runs is not touched. The pause \
 outlives restarts of the daemon.
 
 Examples:
@@ -67,11 +67,11 @@ Examples:
   twitcher resume --all";
 
 const RELOAD_HELP: &str = "\
-The same as SIGHUP, and tells what came of it. A file with a mistake keeps its previous watches; then the exit code is 1.
+The same as SIGHUP, and tells what came of it. A file with a mistake keeps its previous watches; then the exit code is 1. \
 `twitcher check` finds the same mistakes without a daemon.";
 
 const DRAIN_HELP: &str = "\
-The daemon starts nothing more and ends when what runs has ended. Waits for that, and shows what is waited for. Interrupting this
+The daemon starts nothing more and ends when what runs has ended. Waits for that, and shows what is waited for. Interrupting this \
 command does not stop the daemon from draining. Under systemd use `systemctl stop twitcher`, or it may be started again.
 
 Examples:
@@ -79,7 +79,7 @@ Examples:
   twitcher drain --timeout 60 || twitcher status    # exit code 1: runs go on, and the daemon with them";
 
 const EVENTS_HELP: &str = "\
-With --follow: all that happens from now on, until interrupted; when the daemon goes away, waits for the next one. Without it: what
+With --follow: all that happens from now on, until interrupted; when the daemon goes away, waits for the next one. Without it: what \
 the daemon remembers, which is only what happened while somebody followed; past runs are in `history`.
 
 Examples:

@@ -11,7 +11,7 @@ use super::error::OperateError;
 use super::view;
 use crate::cli::{self, exit};
 use crate::config;
-use crate::control::api::{Event, EventKind, Run, RunDetail, Status, WatchDetail, WatchSummary};
+use crate::control::api::{Event, EventKind, Run, Status, WatchSummary};
 
 /// How many runs are asked for at once.
 const PAGE: u32 = 500;
@@ -95,9 +95,7 @@ impl Session {
         let answer = self.of_watch(name, self.client.get(&path("watches", name, "")))?;
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
-            false => self
-                .out
-                .print(&view::watch(&answer.parse::<WatchDetail>()?, &self.look))?,
+            false => self.out.print(&view::watch(&answer.watch()?, &self.look))?,
         }
         Ok(exit::SUCCESS)
     }
@@ -216,7 +214,7 @@ impl Session {
             self.out.json(&answer.bytes)?;
             return Ok(exit::SUCCESS);
         }
-        let detail: RunDetail = answer.parse()?;
+        let detail = answer.run()?;
         match arguments.raw {
             true => self.out.print(&detail.output)?,
             false => self.out.print(&view::output(&detail, &self.look))?,

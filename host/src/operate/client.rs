@@ -1,6 +1,6 @@
 //! HTTP over the daemon's Unix socket: a connection for each request, everything bounded in time and size.
 //!
-//! It must not know what is asked, nor how answers are shown.
+//! It must not know why something is asked, nor how answers are shown.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio_stream::StreamExt;
 
 use super::error::OperateError;
 use super::stream::{Frames, Said};
+use crate::control::api::{Run, RunDetail, Setting, WatchDetail};
 
 /// How long a request may take. The daemon answers from memory, or from a database on a disk that may be slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +52,43 @@ impl Answer {
         serde_json::from_slice(&self.bytes).map_err(|error| OperateError::NotUnderstood {
             what: self.what.clone(),
             error,
+        })
+    }
+
+    // With serde_json's feature arbitrary_precision, which a dependency enables, members that are flattened cannot hold numbers when
+    // they are read. So these two types are read as the two objects that they are made of.
+
+    pub fn watch(&self) -> Result<WatchDetail, OperateError> {
+        #[derive(Deserialize)]
+        struct More {
+            command: String,
+            settings: Vec<Setting>,
+            runs: Vec<Run>,
+        }
+        let More {
+            command,
+            settings,
+            runs,
+        } = self.parse()?;
+        Ok(WatchDetail {
+            watch: self.parse()?,
+            command,
+            settings,
+            runs,
+        })
+    }
+
+    pub fn run(&self) -> Result<RunDetail, OperateError> {
+        #[derive(Deserialize)]
+        struct More {
+            output: String,
+            truncated: bool,
+        }
+        let More { output, truncated } = self.parse()?;
+        Ok(RunDetail {
+            run: self.parse()?,
+            output,
+            truncated,
         })
     }
 }

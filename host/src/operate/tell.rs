@@ -10,7 +10,7 @@ use super::client::{Answer, Events, LONG_PATIENCE, Next, path, query};
 use super::error::OperateError;
 use super::view;
 use crate::cli::{self, exit};
-use crate::control::api::{EventKind, Reloaded, RunDetail, Started, Status, WatchState, WatchSummary};
+use crate::control::api::{EventKind, Reloaded, Started, Status, WatchState, WatchSummary};
 use crate::printable;
 use crate::progress::Spinner;
 
@@ -50,7 +50,7 @@ impl Session {
         let run = ended(events, answer.parse::<Started>()?.run)?;
         drop(spinner);
         let answer = self.run_detail(&run)?;
-        let detail: RunDetail = answer.parse()?;
+        let detail = answer.run()?;
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
             false => self.out.print(&view::output(&detail, &self.look_now()))?,

@@ -89,12 +89,14 @@ pub(super) fn tone_of(watch: &WatchSummary) -> Tone {
 
 /// Puts those in trouble first, then those that do something; among like ones those that lag most.
 pub(super) fn sort(watches: &mut [WatchSummary]) {
-    watches.sort_by(|one, other| {
-        let rank = |watch: &WatchSummary| {
-            let place = if is_stuck(watch) { 1 } else { place(watch.state) };
-            (place, watch.behind_since.is_none(), watch.behind_since)
-        };
-        rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name))
+    watches.sort_by_cached_key(|watch| {
+        let place = if is_stuck(watch) { 1 } else { place(watch.state) };
+        (
+            place,
+            watch.behind_since.is_none(),
+            watch.behind_since,
+            watch.name.clone(),
+        )
     });
 }
 

@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use starlark::codemap::FileSpan;
@@ -241,7 +241,7 @@ impl<'a> Engine<'a> {
     }
 
     fn act<'v>(&self, eval: &mut Evaluator<'v, '_, '_>, action: Value<'v>) -> starlark::Result<()> {
-        self.session.acting.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.session.acting.store(true, Ordering::Relaxed);
         eval.eval_function(action, &[], &[])?;
         Ok(())
     }
@@ -262,7 +262,7 @@ impl<'a> Engine<'a> {
         let is_other_language = matches!(
             error.kind(),
             starlark::ErrorKind::Parser(_) | starlark::ErrorKind::Scope(_)
-        );
+        ) && !self.session.acting.load(Ordering::Relaxed);
         let mut all = match error.span() {
             Some(span) if is_other_language => {
                 let text = Arc::from(span.file.source());

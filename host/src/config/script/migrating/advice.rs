@@ -93,6 +93,11 @@ pub(super) fn module(module: &str) -> String {
     hint.to_owned()
 }
 
+/// Whether it is there under the very name that a module of Python's has.
+pub(super) fn is_there(module: &str, name: &str) -> bool {
+    matches!((module, name), ("json", "encode" | "decode"))
+}
+
 /// Whether there is advice for the module in particular.
 pub(super) fn is_known(name: &str) -> bool {
     !module(name).starts_with("keep it")
@@ -128,7 +133,7 @@ pub(super) fn member(module: &str, name: &str) -> Option<&'static str> {
         ("time", "sleep") => {
             "settle, splay or min_interval in RegisterWatch, or on_failure = Retry(...); or, if it must be, run([\"sleep\", \"5\"])"
         }
-        ("time", "time") => "int(run([\"date\", \"+%s\"]).stdout)",
+        ("time", "time") => "int(run([\"date\", \"+%s\"]).stdout.strip())",
         ("time", "strftime" | "ctime" | "asctime") => "run([\"date\", \"+%F %T\"]).stdout.strip()",
         ("random", _) => "splay = 60 in RegisterWatch, which spreads what many hosts do over a minute",
         ("sys", "stdin.read" | "stdin.readlines" | "stdin") => "stdin()",

@@ -223,7 +223,7 @@ impl<'a> Search<'a> {
                 None => format!("write {hint}"),
             };
             self.note(at, format!("there is no `{module}.{name}` here"), hint);
-        } else if advice::is_known(module) {
+        } else if advice::is_known(module) && !advice::is_there(module, first) {
             self.note(
                 at,
                 format!("there is no `{module}.{first}` here"),

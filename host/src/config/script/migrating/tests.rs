@@ -45,7 +45,7 @@ def f(a, *args, **kwargs):
     run(["date"], check = True).stdout.strip()
     for i in range(10):
         if i not in [1, 2]: break
-    d = dict(time = 5, sum = 2)
+    d = dict(time = 5, sum = 2, text = json.encode(json.decode("1")))
     return f(*args, **kwargs) if d else [z for z in (1, 2)]
 RegisterWatch("/a", f, run_mode = QUEUE, timeout = 5)
 RegisterWatch("/b", lambda: helper(1), notify_signal = SIGUSR1)
