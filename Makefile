@@ -10,7 +10,7 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry chromium kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -19,7 +19,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry chromium plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -62,6 +62,11 @@ docker-registry:
 	@command -v docker-registry >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends docker-registry && \
 	    { $(SUDO) systemctl disable --quiet --now docker-registry 2>/dev/null || true; }; }
+
+# What the status page is tested in, and what drives it.
+chromium:
+	@{ command -v chromium && command -v node; } >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends chromium nodejs; }
 
 # The peer that `make bench` compares with.
 kazoo:

@@ -27,7 +27,8 @@ pub(crate) fn or_blank(c: char) -> char {
 
 /// A text on one line.
 pub(crate) fn line(text: &str) -> String {
-    text.trim().chars().map(or_blank).collect()
+    let line: String = text.chars().map(or_blank).collect();
+    line.trim().to_owned()
 }
 
 /// A text of several lines: ends of lines and tabs stay.

@@ -1,0 +1,48 @@
+//! The status page in a browser: Debian's Chromium, headless, driven by `check.mjs`.
+//!
+//! What the page must do is checked on a made-up daemon, which can be in any trouble at will; that it and the real daemon understand each
+//! other is checked on the real one.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::daemon::Site;
+
+/// A name that would be markup if anything could be.
+const NAME: &str = "<img src=x onerror=alert(1)> & co";
+
+/// Runs the checks. What they say is the failure's message.
+fn check(arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/page/check.mjs");
+    let output = Command::new("node").arg(script).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}", said.concat());
+    // What was measured is worth seeing also when all is well.
+    println!("{}", said[0]);
+}
+
+#[test]
+fn the_page_shows_what_a_daemon_says() {
+    check(&[]);
+}
+
+#[test]
+#[ignore = "needs `twitcher run --http`"]
+fn the_page_shows_a_real_daemon() {
+    let site = Site::new();
+    site.set("/n", "one");
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', Exec(['echo', '<b>it ran</b>']), name='{NAME}')"),
+    );
+    // The kernel does not give a port away again so soon.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let tree = site.path("tree");
+    let daemon = site.start_with(&["--tree", &tree.to_string_lossy(), "--http", &address]);
+    daemon.wait_runs(NAME, 1);
+    let url = format!("http://{address}/");
+    check(&["--url", &url, "--watch", NAME, "--output", "<b>it ran</b>"]);
+}
