@@ -7,10 +7,11 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/targe
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
+SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry chromium kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry promtool schemathesis chromium kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -19,7 +20,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry chromium plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -62,6 +63,18 @@ docker-registry:
 	@command -v docker-registry >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends docker-registry && \
 	    { $(SUDO) systemctl disable --quiet --now docker-registry 2>/dev/null || true; }; }
+
+# What says whether metrics and alert rules are as Prometheus wants them. The server comes with it; Debian starts it, and it is not needed.
+promtool:
+	@command -v promtool >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends prometheus && \
+	    { $(SUDO) systemctl disable --quiet --now prometheus 2>/dev/null || true; }; }
+
+# What tries the control interface against its own description.
+schemathesis:
+	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
+	@test -x $(SCHEMATHESIS_VENV)/bin/python || python3 -m venv $(SCHEMATHESIS_VENV)
+	@test -x $(SCHEMATHESIS_VENV)/bin/schemathesis || $(SCHEMATHESIS_VENV)/bin/pip install --quiet 'schemathesis==4.*'
 
 # What the status page is tested in, and what drives it.
 chromium:

@@ -7,6 +7,7 @@
 
 mod bundles;
 mod config;
+mod control;
 mod daemon;
 mod ensemble;
 mod operate;

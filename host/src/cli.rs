@@ -254,14 +254,14 @@ pub struct Run {
     /// How much space the history may take, output of actions included, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Configuration")]
     pub history_size: u64,
-    /// Unix socket for the control interface (reserved: nothing listens on it in this version)
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = "/run/twitcher/control.sock",
-        help_heading = "Configuration"
-    )]
-    pub control: PathBuf,
+    /// Unix socket for operators: root, the daemon's own user, and members of the group twitcher
+    /// [default: /run/twitcher/control.sock, unless it cannot be had]
+    #[arg(long, value_name = "SOCKET", help_heading = "Control")]
+    pub control: Option<PathBuf>,
+    /// Also serve the status page, metrics and whatever else only looks on a TCP port, to everybody who can reach it; nothing can
+    /// be changed there. A host name given here is one by which browsers may ask for it
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Control")]
+    pub http: Option<String>,
     /// How long running actions may take to end after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Configuration")]
     pub drain_timeout: Duration,

@@ -3,14 +3,20 @@
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
 
+mod loading;
+mod operators;
 mod registry;
 mod reload;
 mod runs;
 mod said;
+mod service;
+mod stopping;
 mod survivors;
+mod telling;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -23,19 +29,29 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::watcher::Watcher;
+use crate::control::api::{EventKind, Phase};
+use crate::control::ask::{self, Questions};
+use crate::control::facts::Seen;
+use crate::control::listen::Listeners;
+use crate::control::{App, Events, Limits, Server};
 use crate::launch::{self, Control, Found, JournalError, Launcher, Launches, Report, RunEvent};
-use crate::model::{Observation, RunId, Version, WatchId};
+use crate::model::{Observation, Outcome, RunId, Version, WatchId};
 use crate::observe::Log;
+use crate::observe::metrics::Metrics;
 use crate::sandbox::channel::Reason;
+use crate::sandbox::components::CacheUse;
 use crate::scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
 use crate::source::{Change, Report as SourceReport, Source, tree, zookeeper};
 use crate::state::{self, Parked, State};
 use crate::supply::{Sources, Supply};
 
+use loading::LastLoad;
+use operators::{Answer, Waiting};
 use registry::Registry;
 use reload::Loader;
 use runs::{Running, definition, invocation};
 use said::{is_change, log_decision, log_end};
+use service::Service;
 use survivors::Survivors;
 
 /// How long files must be quiet before the configuration is loaded again.
@@ -64,6 +80,8 @@ pub struct Options {
     pub found: Result<Vec<Found>, JournalError>,
     /// Where bundles come from, and whose.
     pub sources: Sources,
+    /// Where operators find the control interface.
+    pub listeners: Listeners,
     /// How long running actions may take to end once the daemon stops.
     pub drain_timeout: Duration,
     /// Most actions that may run at once. Commands that components have run come on top, at most one for each action.
@@ -88,6 +106,14 @@ impl SourceOptions {
             SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
         }
     }
+
+    /// What it is and where.
+    fn name(&self) -> (&'static str, String) {
+        match self {
+            SourceOptions::ZooKeeper(options) => ("zookeeper", options.servers.to_string()),
+            SourceOptions::Tree(options) => ("tree", options.root.display().to_string()),
+        }
+    }
 }
 
 /// How a daemon ended.
@@ -107,18 +133,23 @@ pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::
     });
     let (state, left_behind) = State::open(&options.state_dir, options.history, found);
     let (launches, runs) = Launches::start(launcher, options.max_processes)?;
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = SystemTime::now();
+    let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let loader = Loader::new(
-        &options.config,
-        &options.program,
-        Supply::new(options.program.clone(), &options.state_dir, options.sources.clone()),
-        watcher.components(),
-    );
+    let supply = Supply::new(options.program.clone(), &options.state_dir, options.sources.clone());
+    let cache = supply.cache_use();
+    let loader = Loader::new(&options.config, &options.program, supply, watcher.components());
     let source = options.source.spawn()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let events = Arc::new(Events::default());
+    let (asks, questions) = ask::channel();
+    let app = App::new(asks, state.history(), Arc::clone(&events), Arc::clone(&metrics));
+    let listeners = std::mem::replace(&mut options.listeners, Listeners::none());
+    let server =
+        Server::start(listeners, Arc::new(app), Limits::default()).context("cannot start the control interface")?;
     let daemon = Daemon {
         clock: Instant::now(),
-        ids: RunIds::after(left_behind.newest, started.as_millis() as u64).seeded(fastrand::u64(..)),
+        ids: RunIds::after(left_behind.newest, since_epoch.as_millis() as u64).seeded(fastrand::u64(..)),
         admission: Admission::new(options.max_running),
         registry: Registry::default(),
         runs: HashMap::new(),
@@ -129,9 +160,21 @@ pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::
         survivors: Survivors::new(left_behind.runs),
         state,
         broker: Broker::default(),
+        phase: Phase::Starting,
+        armed: false,
+        started,
+        last_load: LastLoad::default(),
+        waiting: Waiting::default(),
+        told_reload: None,
+        service: Service::new(),
+        cache,
+        events,
+        metrics,
         options,
     };
-    daemon.serve(runs, watcher).await
+    let ended = daemon.serve(runs, watcher, questions).await;
+    server.stop();
+    ended
 }
 
 struct Daemon {
@@ -148,18 +191,36 @@ struct Daemon {
     survivors: Survivors,
     state: State,
     broker: Broker,
+    phase: Phase,
+    /// Whether every watch is.
+    armed: bool,
+    started: SystemTime,
+    last_load: LastLoad,
+    /// Operators who wait.
+    waiting: Waiting,
+    /// The load that the service manager waits for.
+    told_reload: Option<u64>,
+    service: Service,
+    cache: Arc<CacheUse>,
+    events: Arc<Events>,
+    metrics: Arc<Metrics>,
     options: Options,
 }
 
 impl Daemon {
-    async fn serve(mut self, mut runs: UnboundedReceiver<RunEvent>, mut watcher: Watcher) -> anyhow::Result<Ended> {
+    async fn serve(
+        mut self,
+        mut runs: UnboundedReceiver<RunEvent>,
+        mut watcher: Watcher,
+        mut questions: Questions,
+    ) -> anyhow::Result<Ended> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut upkeep = interval(Duration::from_secs(10));
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.loader.request();
-        loop {
+        while self.phase != Phase::Draining {
             let timer = self.registry.next_timer();
             tokio::select! {
                 report = self.source.reports.recv() => match report {
@@ -170,14 +231,17 @@ impl Daemon {
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
                 run = self.survivors.ended() => self.on_survivor_ended(run),
-                () = watcher.changed() => self.loader.request(),
+                () = watcher.changed() => drop(self.loader.request()),
+                Some(ask) = questions.recv() => self.on_ask(ask),
+                () = yield_now(), if self.waiting.has_survey() => self.survey_on(),
+                Ok(()) = self.source.link.changed() => self.on_link(),
+                () = self.service.watchdog() => drop(self.service.alive()),
                 _ = hangup.recv() => {
                     info!("SIGHUP: loading the configuration again");
                     if let Err(error) = self.log.reopen() {
                         error!("{error}; the old one stays in use");
                     }
-                    self.resume_parked();
-                    self.loader.request();
+                    self.reload();
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -186,13 +250,15 @@ impl Daemon {
                     if dropped > 0 {
                         warn!(dropped, "lines of this log were dropped because nobody read them fast enough");
                     }
+                    self.count_what_others_count();
+                    self.say_status();
                 }
             }
         }
         let again = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        Ok(self.drain(&mut runs, again).await)
+        Ok(self.drain(&mut runs, &mut questions, again).await)
     }
 
     fn now(&self) -> Duration {
@@ -202,8 +268,19 @@ impl Daemon {
     async fn on_source(&mut self, report: SourceReport) {
         match report {
             SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
+            // Also after a node was read again for a run on request.
+            SourceReport::Armed if self.armed => {}
             SourceReport::Armed => {
+                self.armed = true;
+                if self.phase == Phase::Starting {
+                    self.phase = Phase::Ready;
+                }
                 info!(watches = self.registry.len(), "all watches are armed");
+                self.happened_to_all(EventKind::Source, || "all watches are armed".to_owned());
+                if !self.service.was_ready() {
+                    self.tell_service(Service::ready);
+                }
+                self.say_status();
                 // What loading took for a while would otherwise stay with the process for good.
                 tokio::task::spawn_blocking(launch::release_free_memory);
             }
@@ -214,13 +291,18 @@ impl Daemon {
         let (version, stat, bytes) = (observation.version, observation.stat, observation.stdin.len());
         let mut effects = self.step(id, Input::Observed(observation));
         let is_change = is_change(&effects);
+        let answer = Answer::of(&effects);
         let starts = effects.iter().any(|effect| matches!(effect, Effect::Start(_)));
         if starts {
             // The launch goes out before a line about it costs time.
             self.carry_out(id, std::mem::take(&mut effects));
             yield_now().await;
         }
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.facts.seen = Some(Seen::new(version, stat, SystemTime::now()));
+        }
         if let Some(entry) = self.registry.get(id).filter(|_| is_change) {
+            self.metrics.changes.inc();
             let (watch, exists) = (&entry.watch, version != Version::Absent);
             let stat = stat.unwrap_or_default();
             info!(
@@ -232,16 +314,13 @@ impl Daemon {
                 bytes,
                 "change seen"
             );
+            self.happened(EventKind::Changed, id, None, || {
+                let what = if exists { "changed" } else { "was deleted" };
+                format!("{} {what}", watch.znode)
+            });
         }
         self.carry_out(id, effects);
-    }
-
-    /// An operator who asks for a reload wants parked watches back, also those whose files are as they were.
-    fn resume_parked(&mut self) {
-        let ids: Vec<_> = self.registry.ids().collect();
-        for id in ids {
-            self.advance(id, Input::Resume);
-        }
+        self.answer_runs(id, &answer);
     }
 
     fn on_timers(&mut self) {
@@ -256,10 +335,16 @@ impl Daemon {
                 if let Some(watch) = self.broker.watch_of(run) {
                     self.state.started(run, watch, pid, state::About::command());
                 } else if let Some(running) = self.runs.get_mut(&run) {
-                    let (about, watch) = (running.process_started(), &running.watch.name);
+                    let (about, watch) = (running.process_started(pid), &running.watch.name);
                     self.state.started(run, watch, pid, about);
                     let event = running.event.map(tracing::field::display);
                     info!(watch = &**watch, run_id = %run, event, pid, "run started");
+                    self.metrics.started.inc();
+                    let (id, facts) = (running.id, running.facts(run));
+                    self.happened(EventKind::Started, id, Some(facts), || match event {
+                        Some(event) => format!("run started ({event})"),
+                        None => "run started".to_owned(),
+                    });
                 }
             }
             RunEvent::Asked {
@@ -279,7 +364,7 @@ impl Daemon {
                 self.broker.parent_ended(run, &self.launches);
                 self.on_ended(run, report);
             }
-            RunEvent::LauncherReplaced { .. } => {}
+            RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
         }
     }
 
@@ -289,19 +374,32 @@ impl Daemon {
         };
         log_end(&running.watch, run, &report);
         let ending = Ending::from(&report.outcome);
-        if report.outcome.is_success()
-            && let Some(handled) = running.handled(run)
-        {
+        let (id, success) = (running.id, report.outcome.is_success());
+        if success && let Some(handled) = running.handled(run) {
             self.state.handled(&running.watch, handled);
-            if let Some(entry) = self.registry.get_mut(running.id)
+            if let Some(entry) = self.registry.get_mut(id)
                 && entry.watch.looks_at_same(&running.watch)
             {
                 entry.machine.succeeded(handled.position.fingerprint());
+                entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
             }
         }
+        let outcome = Outcome::code(Some(&report.outcome));
+        self.metrics
+            .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
+        let facts = running.end_facts(run, &report);
+        let said = Outcome::words(Some(&report.outcome));
+        let behind = self.registry.get(id).and_then(|entry| entry.machine.behind());
         self.state.ended(running.ended(run, report));
-        self.advance(running.id, Input::Exited { run, ending });
-        self.registry.forget_if_finished(running.id);
+        self.advance(id, Input::Exited { run, ending });
+        if let Some(since) = behind.filter(|_| success) {
+            self.metrics.lag.observe(self.now().saturating_sub(since).as_secs_f64());
+        }
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.facts.last_run = Some((success, SystemTime::now()));
+        }
+        self.happened(EventKind::Ended, id, Some(facts), || format!("run ended: {said}"));
+        self.registry.forget_if_finished(id);
     }
 
     fn advance(&mut self, id: WatchId, input: Input) {
@@ -355,72 +453,36 @@ impl Daemon {
                 Effect::DisarmTimer => self.registry.set_timer(id, None),
                 Effect::Park { run } => {
                     warn!(watch = &*watch.name, run_id = %run,
-                        "watch parked: its action failed and on_failure is STOP; change its file or send SIGHUP to go on");
+                        "watch parked: its action failed and on_failure is STOP; resume it, change its file or send SIGHUP to go on");
                     let why = format!("run {run} failed and on_failure is STOP");
                     let (definition, at) = (definition(watch), SystemTime::now());
                     self.state.parked(watch, Some(Parked { definition, why, at }));
+                    self.metrics.parked.inc();
+                    self.happened(EventKind::Held, id, None, || {
+                        "watch parked: a run failed and on_failure is STOP".to_owned()
+                    });
                 }
                 Effect::Record(decision) => {
                     log_decision(entry, decision);
-                    if decision == Decision::Resumed {
-                        self.state.parked(watch, None);
-                    }
+                    let kind = match decision {
+                        Decision::Resumed => {
+                            self.state.parked(watch, None);
+                            self.state.paused(watch, entry.machine.is_paused());
+                            EventKind::Held
+                        }
+                        Decision::Paused => {
+                            self.state.paused(watch, true);
+                            EventKind::Held
+                        }
+                        Decision::Retries { .. } => {
+                            self.metrics.retries.inc();
+                            EventKind::Decided
+                        }
+                        _ => EventKind::Decided,
+                    };
+                    self.happened(kind, id, None, || decision.to_string());
                 }
             }
-        }
-    }
-
-    fn on_loaded(&mut self, loaded: reload::Loaded) {
-        self.admission.set_limits(loaded.groups);
-        let plan = self.registry.plan(loaded.watches);
-        let summary = plan.summary();
-        for id in plan.added {
-            self.restore(id);
-        }
-        self.survivors.tell_unclaimed();
-        self.state.loaded(|name| self.registry.has(name));
-        for (id, input) in plan.inputs {
-            self.advance(id, input);
-            self.registry.forget_if_finished(id);
-        }
-        self.admit();
-        self.tell_source(plan.change);
-        info!(
-            watches = self.registry.len(),
-            added = summary.added,
-            changed = summary.changed,
-            removed = summary.removed,
-            unchanged = summary.unchanged,
-            failed_files = loaded.failed_files,
-            "configuration loaded"
-        );
-    }
-
-    /// Gives a new watch what former daemons, or this one before it was removed, knew of it and left behind.
-    fn restore(&mut self, id: WatchId) {
-        let Some(entry) = self.registry.get_mut(id) else { return };
-        let watch = &entry.watch;
-        let known = self.state.known(watch);
-        let handled = known.as_ref().and_then(|known| known.handled);
-        let parked = known.and_then(|known| known.parked);
-        let still_parked = parked.as_ref().filter(|parked| parked.definition == definition(watch));
-        if let Some(Parked { why, .. }) = still_parked {
-            warn!(
-                watch = &*watch.name,
-                why, "watch is still parked; change its file or send SIGHUP to go on"
-            );
-        } else if parked.is_some() {
-            info!(
-                watch = &*watch.name,
-                "watch was parked, but is defined anew; it goes on"
-            );
-            self.state.parked(watch, None);
-        }
-        let done = handled.map(|handled| handled.position.fingerprint());
-        entry.machine.restore(done, still_parked.is_some());
-        for found in self.survivors.claim(watch) {
-            entry.machine.adopt(found.run, found.version, &mut self.admission);
-            self.runs.insert(found.run, Running::found(id, watch, &found));
         }
     }
 
@@ -431,12 +493,16 @@ impl Daemon {
 
     fn on_survivor_ended(&mut self, run: RunId) {
         self.state.vanished(run);
-        let Some(Running { id, watch, .. }) = self.runs.remove(&run) else {
-            return;
-        };
+        let Some(running) = self.runs.remove(&run) else { return };
+        let facts = running.vanished(run);
+        let Running { id, watch, .. } = running;
+        self.metrics.runs.with_label_values(&[Outcome::code(None)]).inc();
         info!(watch = &*watch.name, run_id = %run, "the run of the last daemon has ended; how, nobody knows");
         let ending = Ending::Failed(Cause::Terminated);
         self.advance(id, Input::Exited { run, ending });
+        self.happened(EventKind::Ended, id, Some(facts), || {
+            "run ended; how, nobody knows".to_owned()
+        });
         self.registry.forget_if_finished(id);
     }
 
@@ -447,65 +513,11 @@ impl Daemon {
         match self.options.source.spawn() {
             Ok(source) => {
                 self.source = source;
+                self.armed = false;
                 let everything = self.registry.everything();
                 self.tell_source(everything);
             }
             Err(error) => error!("{error:#}"),
         }
-    }
-
-    /// Starts nothing more and lets what runs end.
-    async fn drain(mut self, runs: &mut UnboundedReceiver<RunEvent>, again: impl Future<Output = ()>) -> Ended {
-        let timeout = self.options.drain_timeout;
-        info!(
-            running = self.runs.len(),
-            drain_timeout = timeout.as_secs_f64(),
-            "stopping"
-        );
-        let ids: Vec<_> = self.registry.ids().collect();
-        for id in ids {
-            self.advance(id, Input::Retire);
-        }
-        // Ends the source's tasks and closes its session.
-        let znodes = self.source.znodes.clone();
-        self.source = Source::ended();
-        // Components that still run may use znodes to their end.
-        self.source.znodes = znodes;
-        let mut deadline = Instant::now() + timeout;
-        let mut ended = Ended::Drained;
-        tokio::pin!(again);
-        while !self.runs.is_empty() || !self.broker.is_idle() {
-            let asked = tokio::select! {
-                Some(event) = runs.recv() => {
-                    self.on_run(event);
-                    continue;
-                }
-                run = self.survivors.ended() => {
-                    self.on_survivor_ended(run);
-                    continue;
-                }
-                () = sleep_until(deadline) => false,
-                () = &mut again, if ended == Ended::Drained => true,
-            };
-            if ended == Ended::Terminated {
-                error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
-                break;
-            }
-            let why = if asked { "asked again to stop" } else { "drain timeout" };
-            warn!(running = self.runs.len(), "{why}: terminating what still runs");
-            ended = Ended::Terminated;
-            let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
-            deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
-            for run in self.runs.keys() {
-                if !self.survivors.terminate(*run) {
-                    self.launches.control(*run, Control::Terminate(Reason::Shutdown));
-                }
-            }
-        }
-        // Lets the source close its session; else the server would keep it until it expires.
-        tokio::time::sleep(GOODBYE).await;
-        self.state.close();
-        info!("stopped");
-        ended
     }
 }

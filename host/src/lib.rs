@@ -12,7 +12,8 @@
 //!            │  ├─▶ supply      what their `Wasm(…)` name becomes a component: a file compiled, or a bundle
 //!            │  │     └─▶ bundle    what plugins are deployed as: packed, signed, kept
 //!            │  ├─▶ state       what the next daemon must know: handled states, parked watches, running actions, history
-//!            │  └─▶ observe     the log
+//!            │  ├─▶ control     what operators see and do: HTTP on a Unix socket, and read-only on TCP
+//!            │  └─▶ observe     the log, and what is counted for Prometheus (see [`observe::metrics`])
 //!            └──── model        the plain types between them
 //!
 //! main ─▶ operate    the commands on a running daemon: they know only what control says
@@ -21,7 +22,7 @@
 //! # Processes
 //!
 //! ```text
-//! twitcher run ──▶ daemon (one thread that decides, a few that may block)
+//! twitcher run ──▶ daemon (one thread that decides, one that answers operators, a few that may block)
 //!    │ forked first, while there is one thread
 //!    └──────────▶ launcher (one thread, small) ──clone──▶ action (its own session; the daemon's child)
 //!    ├──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches

@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher::cli::{self, Cli, Command, exit};
 use twitcher::config::{Config, Evaluator, report};
+use twitcher::control::listen::{self, ListenError, Listeners};
 use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Journal, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
@@ -105,8 +106,10 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
         Err(error) => (None, Err(error)),
     };
+    let (mut listeners, no_control) = listeners(&arguments)?;
     if arguments.daemonize {
         nix::unistd::daemon(false, false).context("cannot go into the background")?;
+        listeners.moved();
     }
     if let Some(pidfile) = &mut pidfile {
         pidfile.write()?;
@@ -120,6 +123,9 @@ fn start(arguments: cli::Run) -> Result<Ended> {
     raise_descriptor_limit()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
+    if let Some(error) = no_control {
+        tracing::warn!("{error}; the daemon goes on without");
+    }
     // Events are looked for after every few tasks: with tokio's default of 61, tasks that are busy would delay them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -137,6 +143,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
         },
         found,
         sources: sources(&arguments.bundles)?,
+        listeners,
         drain_timeout: arguments.drain_timeout,
         max_running: places.actions,
         max_processes: places.processes,
@@ -146,6 +153,22 @@ fn start(arguments: cli::Run) -> Result<Ended> {
     // A thread that still loads the configuration is not worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
+}
+
+/// Where operators find the daemon. Who names no socket gets the usual one if it can be had; actions matter more than it does.
+fn listeners(arguments: &cli::Run) -> Result<(Listeners, Option<ListenError>)> {
+    let mut listeners = Listeners::none();
+    if let Some(address) = &arguments.http {
+        listeners.add_http(address)?;
+    }
+    let trouble = match &arguments.control {
+        Some(path) => {
+            listeners.add_socket(&std::path::absolute(path)?)?;
+            None
+        }
+        None => listeners.add_socket(Path::new(listen::SOCKET)).err(),
+    };
+    Ok((listeners, trouble))
 }
 
 fn source(arguments: &cli::Run) -> Result<SourceOptions> {

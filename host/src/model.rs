@@ -42,6 +42,34 @@ impl RunId {
     const LEN: usize = 13;
 }
 
+/// A text is no id of a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no id of a run: that is 13 characters, such as 0mz5d1e0g0000")]
+pub struct RunIdError {
+    text: String,
+}
+
+impl std::str::FromStr for RunId {
+    type Err = RunIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || RunIdError {
+            text: text.chars().take(40).collect(),
+        };
+        if text.len() != Self::LEN {
+            return Err(error());
+        }
+        text.bytes()
+            .try_fold(0_u64, |id, byte| {
+                let digit = Self::ALPHABET.iter().position(|letter| *letter == byte)?;
+                // The first character has room for more than an id.
+                id.checked_mul(32)?.checked_add(digit as u64)
+            })
+            .map(RunId)
+            .ok_or_else(error)
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; Self::LEN];
@@ -329,6 +357,8 @@ pub enum Event {
     Tree,
     /// The node went away.
     Deleted,
+    /// An operator asked for a run.
+    Manual,
     /// The run for this state failed.
     Retry,
 }
@@ -343,6 +373,7 @@ impl Event {
             Event::Children => "children",
             Event::Tree => "tree",
             Event::Deleted => "deleted",
+            Event::Manual => "manual",
             Event::Retry => "retry",
         }
     }
@@ -384,5 +415,23 @@ mod tests {
         let (a, b) = (RunId(5 << 20), RunId(5 << 20 | 77));
         assert!(a.to_string() < b.to_string());
         assert_eq!(a.to_string().len(), 13);
+    }
+
+    #[test]
+    fn run_ids_are_read_as_they_are_written() {
+        for id in [0, 1, 5 << 20 | 77, u64::MAX] {
+            assert_eq!(RunId(id).to_string().parse(), Ok(RunId(id)));
+        }
+        for odd in [
+            "",
+            "0",
+            "gzzzzzzzzzzzz",
+            "000000000000u",
+            "00000000000000",
+            "00000000000é",
+            "FZZZZZZZZZZZZ",
+        ] {
+            assert!(odd.parse::<RunId>().is_err(), "{odd}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::bundle::trust::Keys;
 use crate::bundle::{self, Code, Comparison, Hold, HostFacts, Installed, Store, Trust};
 use crate::config::{Found, Resolver, Wanted};
 use crate::model::{Bundle, Component, Grants, Keep};
-use crate::sandbox::components::{Components, Native};
+use crate::sandbox::components::{CacheUse, Components, Native};
 
 /// Below the state directory: native code that was compiled here.
 const CACHE: &str = "components";
@@ -53,6 +53,11 @@ impl Supply {
             unpacked: Store::at(state_dir.join(UNPACKED)),
             host: OnceCell::new(),
         }
+    }
+
+    /// How often compiled components were there already.
+    pub fn cache_use(&self) -> Arc<CacheUse> {
+        self.components.cache_use()
     }
 
     /// As the configuration takes it.

@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod ensemble;
 pub mod guests;
+pub mod http;
 pub mod proxy;
 pub mod registry;
 pub mod zookeeper;

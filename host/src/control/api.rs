@@ -4,7 +4,7 @@
 //! GET  /v1/status                      Status
 //! GET  /v1/watches[?state=&search=]    Watches
 //! GET  /v1/watches/{name}              WatchDetail
-//! GET  /v1/runs[?watch=&outcome=&limit=&before=]   Runs
+//! GET  /v1/runs[?watch=&outcome=&limit=&before=]   Runs; outcome=running are those that go on
 //! GET  /v1/runs/{id}                   RunDetail
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
 //! POST /v1/watches/{name}/run          Started       these five on the Unix socket only

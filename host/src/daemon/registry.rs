@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::control::facts::Seen;
 use crate::model::{Watch, WatchId};
 use crate::scheduler::{Input, Machine};
 use crate::source::{Change, Subscription};
@@ -13,9 +14,29 @@ use crate::source::{Change, Subscription};
 pub struct Entry {
     pub watch: Arc<Watch>,
     pub machine: Machine,
+    /// What was last heard of it.
+    pub facts: Facts,
     timer: Option<Duration>,
     /// Removed from the configuration; here until its runs have ended.
     retired: bool,
+}
+
+/// What operators want to know of a watch, and nothing depends on.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The newest state that was read.
+    pub seen: Option<Seen>,
+    /// The state that was last succeeded for.
+    pub handled: Option<Seen>,
+    /// Whether the last run that ended succeeded, and when that was.
+    pub last_run: Option<(bool, SystemTime)>,
+}
+
+impl Entry {
+    /// What the source is told to watch.
+    pub fn subscription(&self, id: WatchId) -> Subscription {
+        subscription(id, &self.watch)
+    }
 }
 
 /// All watches, by id and by name.
@@ -66,6 +87,11 @@ impl Registry {
         self.entries.get_mut(&id).map(Box::as_mut)
     }
 
+    /// The watch of this name; one that was removed as long as it runs.
+    pub fn id(&self, name: &str) -> Option<WatchId> {
+        self.names.get(name).or_else(|| self.leaving.get(name)).copied()
+    }
+
     /// Number of watches in the configuration.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -99,6 +125,7 @@ impl Registry {
                         Box::new(Entry {
                             watch,
                             machine,
+                            facts: Facts::default(),
                             timer: None,
                             retired: false,
                         }),
@@ -110,6 +137,9 @@ impl Registry {
                 }
                 Some(entry) => {
                     let same_node = entry.watch.looks_at_same(&watch);
+                    if !same_node {
+                        entry.facts = Facts::default();
+                    }
                     if std::mem::take(&mut entry.retired) {
                         plan.summary.added += 1;
                     } else {

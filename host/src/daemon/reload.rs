@@ -20,6 +20,8 @@ pub struct Loader {
     loading: Option<JoinHandle<(Reload, bool)>>,
     /// Asked while one load was under way, which may have read a file before it changed.
     again: bool,
+    /// Loads that were begun.
+    begun: u64,
 }
 
 /// A configuration that was loaded.
@@ -30,6 +32,12 @@ pub struct Loaded {
     pub groups: HashMap<Arc<str>, usize>,
     /// How many files were refused; their previous watches are in force.
     pub failed_files: usize,
+    /// What was refused, each on one line.
+    pub errors: Vec<String>,
+    /// What was merely noted.
+    pub notes: Vec<String>,
+    /// Which load it was, from 1.
+    pub number: u64,
 }
 
 impl Loader {
@@ -41,15 +49,17 @@ impl Loader {
             components,
             loading: None,
             again: false,
+            begun: 0,
         }
     }
 
-    /// Asks for a load. Requests while one is under way become one load after it.
-    pub fn request(&mut self) {
+    /// Asks for a load. Requests while one is under way become one load after it. Gives the number of that which will be it.
+    pub fn request(&mut self) -> u64 {
         if self.loading.is_some() {
             self.again = true;
-            return;
+            return self.begun + 1;
         }
+        self.begun += 1;
         let config = Arc::clone(&self.config);
         let components = self.components.clone();
         self.loading = Some(spawn_blocking(move || {
@@ -59,6 +69,7 @@ impl Loader {
             let outdated = components.watch(config.components()) && config.components_changed();
             (reload, outdated)
         }));
+        self.begun
     }
 
     /// The next load that has ended. Never, unless one was asked for. Cancel safe.
@@ -69,12 +80,13 @@ impl Loader {
             };
             let result = loading.await;
             self.loading = None;
+            let number = self.begun;
             let outdated = matches!(result, Ok((_, true)));
             if std::mem::take(&mut self.again) || outdated {
                 self.request();
             }
             match result {
-                Ok((reload, _)) => return report(reload),
+                Ok((reload, _)) => return report(reload, number),
                 Err(defect) => error!(%defect, "loading the configuration failed; what was loaded stays in force"),
             }
         }
@@ -95,13 +107,15 @@ fn one_line(error: &ConfigError) -> String {
     format!("{}{place}: {}{hint}", error.file.display(), error.message)
 }
 
-fn report(reload: Reload) -> Loaded {
+fn report(reload: Reload, number: u64) -> Loaded {
     for Print { file, line, text } in &reload.prints {
         info!(file = %file.display(), line = line.unwrap_or_default(), "printed: {text}");
     }
     for note in &reload.notes {
         warn!(file = %note.file.display(), "{}", one_line(note));
     }
+    let errors = reload.errors().map(one_line).collect();
+    let notes = reload.notes.iter().map(one_line).collect();
     let mut failed_files = 0;
     for file in &reload.files {
         let path = file.file.display();
@@ -122,5 +136,8 @@ fn report(reload: Reload) -> Loaded {
         watches: reload.watches,
         groups: reload.groups,
         failed_files,
+        errors,
+        notes,
+        number,
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::control::facts::{End, RunFacts};
 use crate::environment;
 use crate::launch::{Found, Invocation, Report};
 use crate::model::{Event, Observation, Position, RunId, Stat, Version, Watch, WatchId};
@@ -22,6 +23,8 @@ pub struct Running {
     pub event: Option<Event>,
     attempt: u32,
     started: SystemTime,
+    /// Its main process, once there is one.
+    pid: Option<i32>,
     state: RunsFor,
 }
 
@@ -45,6 +48,7 @@ impl Running {
             event: Some(start.event),
             attempt: start.attempt,
             started: SystemTime::now(),
+            pid: None,
             state: RunsFor::Observed(start.observation.clone()),
         }
     }
@@ -58,13 +62,57 @@ impl Running {
             event: None,
             attempt: 1,
             started: now.checked_sub(found.process.age()).unwrap_or(now),
+            pid: Some(found.process.pid()),
             state: RunsFor::Found,
         }
     }
 
+    /// What is told of it while it goes on.
+    pub fn facts(&self, run: RunId) -> RunFacts {
+        RunFacts {
+            run,
+            watch: Arc::clone(&self.watch.name),
+            event: self.event,
+            attempt: self.attempt,
+            started: self.started,
+            pid: self.pid,
+            end: None,
+        }
+    }
+
+    /// What is told of it now that it has ended.
+    pub fn end_facts(&self, run: RunId, report: &Report) -> RunFacts {
+        RunFacts {
+            end: Some(End {
+                outcome: Some(report.outcome.clone()),
+                at: SystemTime::now(),
+                elapsed: report.elapsed,
+                max_rss_kib: report.max_rss_kib,
+                output_bytes: report.output_bytes as u64,
+            }),
+            ..self.facts(run)
+        }
+    }
+
+    /// What is told of it when nobody knows how it ended.
+    pub fn vanished(&self, run: RunId) -> RunFacts {
+        let at = SystemTime::now();
+        RunFacts {
+            end: Some(End {
+                outcome: None,
+                at,
+                elapsed: at.duration_since(self.started).unwrap_or_default(),
+                max_rss_kib: 0,
+                output_bytes: 0,
+            }),
+            ..self.facts(run)
+        }
+    }
+
     /// Its process exists: there is time now to look at the data, which the process has by itself.
-    pub fn process_started(&mut self) -> About {
+    pub fn process_started(&mut self, pid: i32) -> About {
         self.started = SystemTime::now();
+        self.pid = Some(pid);
         let version = self.version();
         self.remember_position();
         About {

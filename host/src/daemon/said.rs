@@ -11,7 +11,7 @@ use crate::scheduler::{Decision, Effect, Ignored, Start};
 pub fn is_change(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| match effect {
         Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => {
-            !matches!(event, Event::Load | Event::Retry)
+            !matches!(event, Event::Load | Event::Manual | Event::Retry)
         }
         Effect::Record(Decision::Ignored(why)) => !matches!(
             why,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::sys::signal::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::wire::Task;
 use crate::model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
@@ -60,7 +60,7 @@ impl Captured {
 }
 
 /// What can be done to a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Control {
     /// Sends a signal to the main process. A component is told that it is superseded instead.
     Notify(Signal),
@@ -69,6 +69,8 @@ pub enum Control {
     /// SIGTERM to the process group, SIGKILL after the settings' `kill_after`. A component is asked first: SIGTERM comes after half of
     /// that time, and interrupts it.
     Terminate(Reason),
+    /// Asks for the last 64 KiB of what it has written, and how much that is in all, in bytes.
+    Show(oneshot::Sender<(Vec<u8>, usize)>),
 }
 
 /// What a component asks the daemon for.

@@ -46,5 +46,5 @@ pub use invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Que
 pub use journal::{Found, Journal, JournalError};
 pub use launcher::{Bodies, main as launcher_main};
 pub use link::Launcher;
-pub use process::release_free_memory;
+pub use process::{lower_priority, release_free_memory};
 pub use survivor::{BootId, ProcessName};

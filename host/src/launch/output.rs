@@ -121,6 +121,11 @@ impl Output {
         self.total
     }
 
+    /// A copy of the last [`KEPT`] bytes at most.
+    pub fn tail(&self) -> Vec<u8> {
+        self.tail.iter().copied().collect()
+    }
+
     /// The last [`KEPT`] bytes at most.
     pub fn into_tail(self) -> Vec<u8> {
         self.tail.into()

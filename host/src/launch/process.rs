@@ -23,6 +23,15 @@ pub fn release_free_memory() {
     }
 }
 
+/// Lets the calling thread, and those that it starts, give way to the others.
+pub fn lower_priority() {
+    // SAFETY: the call takes plain numbers. On Linux the process 0 is the calling thread; that it is refused would do no harm.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+    }
+}
+
 /// A descriptor for the process; it becomes readable when the process ends.
 pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes plain numbers and returns a new descriptor, always close-on-exec.

@@ -160,6 +160,10 @@ impl Run {
                         talk.tell(&answer);
                     }
                 }
+                Wake::Control(Some(Control::Show(reply))) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send((self.output.tail(), self.output.total()));
+                }
                 Wake::Control(Some(Control::Terminate(reason))) => self.stop(StopReason::Requested(reason)).await,
                 Wake::Resume => self.paused_until = None,
                 // The daemon has let go of this run; it goes on by itself.

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Most of an outcome's text, in bytes.
+const WORDS: usize = 1024;
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +58,39 @@ pub enum Failure {
 }
 
 impl Outcome {
+    /// The words of [`Outcome::code`].
+    pub const CODES: [&str; 8] = [
+        "success",
+        "exited",
+        "signaled",
+        "timed_out",
+        "terminated",
+        "failed",
+        "launch_failed",
+        "unknown",
+    ];
+
+    /// An outcome in one word, for programs; none is that of a run that nobody watched.
+    pub fn code(outcome: Option<&Outcome>) -> &'static str {
+        match outcome {
+            None => "unknown",
+            Some(outcome) if outcome.is_success() => "success",
+            Some(Outcome::Exited(_)) => "exited",
+            Some(Outcome::Signaled { .. }) => "signaled",
+            Some(Outcome::TimedOut) => "timed_out",
+            Some(Outcome::Terminated) => "terminated",
+            Some(Outcome::Failed { .. }) => "failed",
+            Some(Outcome::LaunchFailed { .. }) => "launch_failed",
+        }
+    }
+
+    /// The same for people; at most a kilobyte, though a component may say more.
+    pub fn words(outcome: Option<&Outcome>) -> String {
+        let mut words = outcome.map_or_else(|| "unknown: nobody watched".to_owned(), ToString::to_string);
+        words.truncate(words.floor_char_boundary(WORDS));
+        words
+    }
+
     /// Whether the action did its work.
     pub fn is_success(&self) -> bool {
         matches!(self, Outcome::Exited(0))

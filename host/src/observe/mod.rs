@@ -1,9 +1,10 @@
-//! What the daemon tells about itself: the log.
+//! What the daemon tells about itself: the log, and what it counts.
 //!
 //! It must not know what is logged. Nothing here may make the daemon wait: lines go through a thread, and are counted and dropped
 //! when their reader has stopped reading.
 
 mod file;
+pub mod metrics;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -161,6 +162,11 @@ impl Log {
             }),
             None => Ok(()),
         }
+    }
+
+    /// How many lines were dropped so far because nobody read them.
+    pub fn dropped(&self) -> usize {
+        self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines)
     }
 
     /// How many lines were dropped since the last call because nobody read them.

@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -79,11 +80,31 @@ pub struct Native {
     pub checked: bool,
 }
 
+/// How often a component was in the cache, and how often it was not.
+#[derive(Debug, Default)]
+pub struct CacheUse {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl CacheUse {
+    /// Times that it was.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Times that it was not, and was compiled.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+}
+
 /// Finds and compiles components.
 #[derive(Debug)]
 pub struct Components {
     program: PathBuf,
     cache: PathBuf,
+    used: Arc<CacheUse>,
     profile: OnceCell<String>,
     /// Set once it is known whether the kernel can guard components' files.
     guarded: OnceCell<()>,
@@ -95,9 +116,15 @@ impl Components {
         Self {
             program,
             cache,
+            used: Arc::default(),
             profile: OnceCell::new(),
             guarded: OnceCell::new(),
         }
+    }
+
+    /// Counts on.
+    pub fn cache_use(&self) -> Arc<CacheUse> {
+        Arc::clone(&self.used)
     }
 
     /// The component in `file`, compiled, after its own `check` has seen its configuration.
@@ -119,8 +146,12 @@ impl Components {
         self.own_cache().map_err(of_cache)?;
         let native = self.cache.join(self.entry_name(digest).map_err(|error| vec![error])?);
         let facts = match cached(&native) {
-            Some(facts) => facts,
+            Some(facts) => {
+                self.used.hits.fetch_add(1, Ordering::Relaxed);
+                facts
+            }
             None => {
+                self.used.misses.fetch_add(1, Ordering::Relaxed);
                 let since = Instant::now();
                 let size = wasm.len();
                 let compiled = helper::compile(&self.program, wasm, None).map_err(of_file)?;

@@ -39,6 +39,7 @@ impl From<model::Event> for EventKind {
             model::Event::Children => Self::Children,
             model::Event::Tree => Self::Tree,
             model::Event::Deleted => Self::Deleted,
+            model::Event::Manual => Self::Manual,
             model::Event::Retry => Self::Retry,
         }
     }

@@ -47,7 +47,9 @@ pub enum Decision {
         /// Why there is no retry.
         why: NotRetried,
     },
-    /// An operator ended parking.
+    /// An operator holds the watch.
+    Paused,
+    /// An operator ended that, or parking.
     Resumed,
 }
 
@@ -70,6 +72,8 @@ pub enum Wait {
     Turn(Full),
     /// A reload or an operator.
     Parked,
+    /// An operator, who holds the watch.
+    Paused,
 }
 
 /// Why an update is not run for.
@@ -130,6 +134,7 @@ impl fmt::Display for Decision {
                 cause,
             } => write!(f, "retry {number} of {of} in {}: {cause}", Seconds(*after)),
             Decision::NotRetried { cause, why } => write!(f, "no retry, {why}: {cause}"),
+            Decision::Paused => f.write_str("watch paused"),
             Decision::Resumed => f.write_str("watch resumed"),
         }
     }
@@ -147,6 +152,7 @@ impl fmt::Display for Wait {
             Wait::Turn(Full::All) => f.write_str("--max-running actions are running"),
             Wait::Turn(Full::Group) => f.write_str("its group runs as many actions as it may"),
             Wait::Parked => f.write_str("the watch is parked"),
+            Wait::Paused => f.write_str("the watch is paused"),
         }
     }
 }

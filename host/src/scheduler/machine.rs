@@ -1,6 +1,9 @@
 //! The machine: see the module's documentation for the rules it follows.
 
 mod failing;
+mod observing;
+mod operator;
+mod standing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +13,10 @@ use bytes::Bytes;
 
 use super::admission::{Admission, Full, Group};
 use super::gate::Gate;
-use super::{Decision, Dropped, Effect, Ignored, Input, RunIds, Start, State, Wait, paths};
-use crate::model::{Event, Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Version, WatchId};
+use super::{Decision, Dropped, Effect, Ending, Input, RunIds, Start, State, Wait, paths};
+pub use standing::Standing;
+
+use crate::model::{Event, Fingerprint, Observation, Policy, RunId, RunMode, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -33,9 +38,16 @@ pub struct Machine {
     timer: Option<Duration>,
     /// What is through its gates waits for admission, because so much is full.
     asking: Option<Full>,
+    /// Since when there is a state that is to be run for and that no run has succeeded for.
+    behind: Option<Duration>,
     /// The next observation is the load; nothing starts before it.
     loading: bool,
+    /// An operator wants a run for the next observation.
+    asked: bool,
+    /// The last state was ignored for `refuse_empty`.
+    empty: bool,
     parked: bool,
+    paused: bool,
     retired: bool,
 }
 
@@ -51,6 +63,8 @@ struct Run {
     id: RunId,
     /// Which run for its update this is, from 1.
     attempt: u32,
+    /// Since when its update, or one that this replaced, is to be run for.
+    since: Duration,
     /// What it was admitted in.
     group: Group,
     /// [`Effect::Terminate`] was said.
@@ -79,6 +93,8 @@ struct Update {
     event: Event,
     /// Which run for it will be the next, from 1.
     attempt: u32,
+    /// When it was seen, or the first of those that it replaced.
+    since: Duration,
     gate: Gate,
     observation: Observation,
 }
@@ -110,8 +126,12 @@ impl Machine {
             last_start: None,
             timer: None,
             asking: None,
+            behind: None,
             loading: true,
+            asked: false,
+            empty: false,
             parked: false,
+            paused: false,
             retired: false,
         }
     }
@@ -130,6 +150,7 @@ impl Machine {
         self.running.push(Run {
             id: run,
             attempt: 1,
+            since: Duration::ZERO,
             group: self.policy.group.clone(),
             terminated: false,
             former: true,
@@ -171,6 +192,9 @@ impl Machine {
             Input::Exited { run, ending } => {
                 if let Some(run) = self.take_run(run) {
                     admission.leave(&run.group);
+                    if ending == Ending::Succeeded {
+                        self.catch_up();
+                    }
                     self.exited(now, run, ending, ids, effects);
                 }
                 self.start_due(now, ids, admission, effects);
@@ -185,13 +209,15 @@ impl Machine {
                 self.forget(Dropped::Retired, effects);
                 self.retired = true;
                 self.parked = false;
+                self.paused = false;
             }
-            Input::Resume => {
-                if std::mem::take(&mut self.parked) {
-                    effects.push(Effect::Record(Decision::Resumed));
+            Input::Pause => self.pause(effects),
+            Input::Resume | Input::Unpark => {
+                if self.resume(matches!(input, Input::Resume), effects) {
                     self.start_due(now, ids, admission, effects);
                 }
             }
+            Input::RunNow => self.asked = !self.retired,
         }
         if self.asking.is_some() && !self.wants_to_start(now) {
             admission.withdraw(self.id);
@@ -210,6 +236,7 @@ impl Machine {
         match (self.running.is_empty(), self.waiting.is_empty()) {
             _ if self.retired => State::Retired,
             _ if self.parked => State::Parked,
+            _ if self.paused => State::Paused,
             (true, true) => State::Idle,
             (true, false) if self.asking.is_some() => State::Waiting,
             (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => State::BackingOff,
@@ -227,125 +254,6 @@ impl Machine {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
-    fn observe(&mut self, now: Duration, observation: Observation, effects: &mut Vec<Effect>) -> Option<(Event, bool)> {
-        let ignore = |effects: &mut Vec<Effect>, why| effects.push(Effect::Record(Decision::Ignored(why)));
-        if self.retired {
-            ignore(effects, Ignored::Retired);
-            return None;
-        }
-        let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
-        let before = self.seen.replace(observation.version);
-        if before == Some(observation.version) && !load {
-            return None;
-        }
-        if !observation.exists() {
-            self.handled = Handled::Absent;
-            if before.is_none() && !load {
-                ignore(effects, Ignored::Absent);
-                return None;
-            }
-            if !self.policy.on_delete {
-                ignore(effects, Ignored::Deleted);
-            }
-            self.withdraw_retries(effects);
-            if !self.policy.on_delete {
-                if let Some(update) = self.take_replaceable(now) {
-                    let (event, why) = (update.event, Dropped::Deleted);
-                    effects.push(Effect::Record(Decision::Dropped { event, why }));
-                }
-                return None;
-            }
-        } else if before.is_none() && !load {
-            self.handled = Handled::of(&observation);
-            let why = match self.policy.run_on_load {
-                RunOnLoad::IfChanged => Ignored::Unchanged,
-                RunOnLoad::Always | RunOnLoad::Never => Ignored::NotOnLoad,
-            };
-            ignore(effects, why);
-            return None;
-        } else if self.policy.refuse_empty && is_empty(&observation) {
-            ignore(effects, Ignored::Empty);
-            return None;
-        }
-        if self.policy.run_mode == RunMode::Discard && !load && !self.running.is_empty() && self.waiting.is_empty() {
-            self.handled = Handled::of(&observation);
-            ignore(effects, Ignored::Running);
-            return None;
-        }
-        let event = if load && observation.exists() {
-            Event::Load
-        } else {
-            self.event(before, &observation)
-        };
-        self.notify(effects);
-        Some((event, self.hold(now, load, event, observation, effects)))
-    }
-
-    /// Whether the state found at load is run for. That a node is absent is news only if its presence was the last that was handled.
-    fn runs_at_load(&self, observation: &Observation) -> bool {
-        let is_new = || self.done != Some(Position::of(observation).fingerprint());
-        match (self.policy.run_on_load, observation.exists()) {
-            (RunOnLoad::Never, _) => false,
-            (RunOnLoad::Always, true) => true,
-            (RunOnLoad::IfChanged, true) => is_new(),
-            (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {
-                self.policy.on_delete && self.done.is_some() && is_new()
-            }
-        }
-    }
-
-    /// What happened to the node since it was last handled.
-    fn event(&self, before: Option<Version>, observation: &Observation) -> Event {
-        match (observation.version, self.handled) {
-            (Version::Absent, _) => Event::Deleted,
-            (_, Handled::Nothing) => Event::Load,
-            (_, Handled::Absent) => Event::Created,
-            // Where a re-created node has the czxid of the former, having seen it absent is the only sign.
-            _ if before == Some(Version::Absent) => Event::Created,
-            (_, handled) if handled != Handled::of(observation) => Event::Created,
-            (Version::Data { .. }, _) => Event::Data,
-            (Version::Children { .. }, _) => Event::Children,
-            (Version::Tree { .. }, _) => Event::Tree,
-        }
-    }
-
-    fn notify(&self, effects: &mut Vec<Effect>) {
-        if let (RunMode::Queue, Some(signal)) = (self.policy.run_mode, self.policy.notify_signal) {
-            let runs = self.running.iter().filter(|run| !run.former);
-            effects.extend(runs.map(|run| Effect::Notify { run: run.id, signal }));
-        }
-    }
-
-    /// Makes an update wait. Returns whether it replaced another.
-    fn hold(
-        &mut self,
-        now: Duration,
-        load: bool,
-        event: Event,
-        observation: Observation,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        let older = self.take_replaceable(now);
-        // The time of a retry says nothing about when a change may start.
-        let gate = older.as_ref().filter(|older| !older.is_retry()).map(|older| older.gate);
-        let mut update = Update {
-            event,
-            attempt: 1,
-            gate: Gate::new(now, &self.policy, load, gate),
-            observation,
-        };
-        if let Some(older) = &older {
-            update.take_over(older.observation.version, &older.observation.stdin);
-        }
-        if older.as_ref().is_some_and(Update::is_retry) {
-            let (event, why) = (Event::Retry, Dropped::Newer);
-            effects.push(Effect::Record(Decision::Dropped { event, why }));
-        }
-        self.waiting.push_back(update);
-        older.is_some_and(|older| !older.is_retry())
     }
 
     /// Drops the oldest waiting updates where more wait than may: first those that have had a run.
@@ -396,7 +304,7 @@ impl Machine {
 
     /// When a waiting update is through its gates; none if none waits or nothing may start.
     fn next_start(&self) -> Option<Duration> {
-        if self.loading || self.parked || self.retired {
+        if self.loading || self.parked || self.paused || self.retired {
             return None;
         }
         let due = self.waiting.get(self.next_waiting()?)?.gate.due;
@@ -444,6 +352,7 @@ impl Machine {
         let Some(Update {
             event,
             attempt,
+            since,
             observation,
             ..
         }) = next
@@ -459,6 +368,7 @@ impl Machine {
         self.running.push(Run {
             id: run,
             attempt,
+            since,
             group: self.policy.group.clone(),
             terminated: false,
             former: false,
@@ -512,6 +422,9 @@ impl Machine {
     fn forget(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
         self.seen = None;
         self.handled = Handled::Nothing;
+        self.behind = None;
+        self.asked = false;
+        self.empty = false;
         for run in &mut self.running {
             run.kept = None;
         }
@@ -549,6 +462,8 @@ impl Machine {
         let is_after = |at: Duration| at.checked_sub(now).filter(|left| !left.is_zero());
         if self.parked {
             Wait::Parked
+        } else if self.paused {
+            Wait::Paused
         } else if let Some(left) = gate.and_then(|gate| is_after(gate.quiet)) {
             Wait::Settle(left)
         } else if let Some(left) = gate.and_then(|gate| is_after(gate.due)) {
@@ -576,13 +491,5 @@ impl Handled {
                 czxid: observation.stat.map_or(0, |stat| stat.czxid),
             },
         }
-    }
-}
-
-/// Whether the node exists but has nothing in it yet.
-fn is_empty(observation: &Observation) -> bool {
-    match observation.version {
-        Version::Data { .. } | Version::Children { .. } => observation.stdin.is_empty(),
-        Version::Absent | Version::Tree { .. } => false,
     }
 }

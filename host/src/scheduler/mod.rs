@@ -77,6 +77,16 @@
 //!
 //! A failure that is not retried, or not any more, leads to [`Policy::on_failure`]. STOP parks the watch: the newest update waits
 //! until [`Input::Resume`] or a reload, and so do retries of other updates (PARALLEL). One that is superseded leads to nothing.
+//!
+//! # Operators
+//!
+//! - **[`Input::Pause`]** starts nothing until [`Input::Resume`], which ends parking as well: updates wait and replace each other as
+//!   always, what runs goes on, and RESTART terminates nothing. A reload leaves the watch paused, for it says nothing about why an
+//!   operator holds it; removal ends it. [`Input::Unpark`] ends parking alone.
+//! - **[`Input::RunNow`]** makes the next observation an update with event `manual`, whatever its version: the daemon has the node read
+//!   afresh. It passes `settle` and `splay` by, not `min_interval`; then its run mode is asked as for any other, so DISCARD ignores it
+//!   while the action runs. An absent node is only run for with `on_delete`, an empty one not with `refuse_empty`. A load that is due
+//!   anyway, and is run for, is that run.
 
 pub mod admission;
 mod decision;
@@ -94,10 +104,10 @@ use std::time::Duration;
 
 use crate::model::{Event, Observation, Policy, RunId};
 
-pub use admission::Admission;
+pub use admission::{Admission, Full};
 pub use decision::{Decision, Dropped, Ignored, Wait};
 pub use ending::{Cause, Ending};
-pub use machine::Machine;
+pub use machine::{Machine, Standing};
 pub use retrying::NotRetried;
 pub use run_ids::RunIds;
 
@@ -127,8 +137,14 @@ pub enum Input {
     },
     /// The watch was removed, or the daemon drains: nothing starts any more, what runs goes on.
     Retire,
-    /// An operator ends parking.
+    /// An operator holds the watch: nothing starts until [`Input::Resume`].
+    Pause,
+    /// An operator ends that, and parking.
     Resume,
+    /// Ends parking.
+    Unpark,
+    /// An operator wants a run for what the node is now: the next observation.
+    RunNow,
 }
 
 /// What the daemon is to do.
@@ -194,6 +210,8 @@ pub enum State {
     BackingOff,
     /// A run failed under STOP; waiting for a reload or an operator. Other runs may go on.
     Parked,
+    /// Held by an operator. What runs goes on.
+    Paused,
     /// Removed; what runs goes on.
     Retired,
 }

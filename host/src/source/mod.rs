@@ -4,12 +4,14 @@
 //! must not know what is done about it: no
 //! actions, no run modes, no configuration files.
 
+mod link;
 pub mod tree;
 mod znodes;
 pub mod zookeeper;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+pub use self::link::Link;
 pub use self::znodes::{Denial, Refusal, ZnodeError, Znodes};
 use crate::model::{Observation, WatchId, WatchType, ZnodePath};
 
@@ -56,6 +58,8 @@ pub struct Source {
     pub reports: mpsc::Receiver<Report>,
     /// Reads and writes single znodes.
     pub znodes: Znodes,
+    /// Whether it is connected.
+    pub link: watch::Receiver<Link>,
 }
 
 impl Source {
@@ -65,6 +69,12 @@ impl Source {
             changes: mpsc::unbounded_channel().0,
             reports: mpsc::channel(1).1,
             znodes: Znodes::ended(),
+            link: watch::Sender::new(Link {
+                connected: false,
+                since: None,
+                problem: None,
+            })
+            .subscribe(),
         }
     }
 }

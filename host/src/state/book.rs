@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use super::{Ended, Running, WatchState};
+use super::{Ended, Running, WatchState, lock};
 use crate::launch::Found;
 use crate::model::{RunId, Watch};
 
@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub(super) book: Mutex<Book>,
     /// There is something to write.
     pub(super) news: Condvar,
+    /// Something was written, or could not be.
+    pub(super) written: Condvar,
 }
 
 impl Shared {
@@ -26,7 +28,19 @@ impl Shared {
         Self {
             book: Mutex::new(book),
             news: Condvar::new(),
+            written: Condvar::new(),
         }
+    }
+
+    /// Waits until the runs that have ended so far are written, as long as that is possible and `most` lasts.
+    pub(super) fn wait_written(&self, most: Duration) {
+        let book = lock(&self.book);
+        let noted = book.noted;
+        let waited = self
+            .written
+            .wait_timeout_while(book, most, |book| book.written < noted && !book.closing);
+        // Who cannot wait reads what there is.
+        drop(waited);
     }
 }
 
@@ -43,6 +57,9 @@ pub(super) struct Book {
     gone: Vec<RunId>,
     history: VecDeque<Ended>,
     history_bytes: usize,
+    /// How many runs have ended, and of how many of them the writer has seen the last.
+    noted: u64,
+    pub(super) written: u64,
     /// Runs that fell out of `history`, since it was last asked.
     dropped: u64,
     pub(super) closing: bool,
@@ -114,6 +131,7 @@ impl Book {
             watch_type: watch.watch_type,
             handled: None,
             parked: None,
+            paused: None,
         };
         let known = self.watches.entry(Arc::clone(&watch.name)).or_insert_with(fresh);
         if known.znode != watch.znode || known.watch_type != watch.watch_type {
@@ -143,6 +161,7 @@ impl Book {
 
     pub(super) fn ended(&mut self, ended: Ended) {
         self.forget(ended.run);
+        self.noted += 1;
         self.history_bytes += ended.output_tail.len();
         self.history.push_back(ended);
         while self.history.len() > MOST_WAITING || self.history_bytes > MOST_BYTES {
@@ -181,6 +200,11 @@ impl Book {
             output_tail: Vec::new(),
         });
         true
+    }
+
+    /// How many runs have ended so far.
+    pub(super) fn noted(&self) -> u64 {
+        self.noted
     }
 
     /// Whether the database lacks something.

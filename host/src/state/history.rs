@@ -1,10 +1,12 @@
 //! Reading the history: from any thread or process, while the daemon writes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
+use super::book::Shared;
 use super::database::{FILE, read_only};
 use super::rows::time;
 use crate::model::RunId;
@@ -21,6 +23,8 @@ pub struct HistoryError {
 #[derive(Debug, Clone)]
 pub struct History {
     path: PathBuf,
+    /// What this daemon has not written yet, if it is the one that asks.
+    shared: Option<Arc<Shared>>,
 }
 
 /// A run that has ended.
@@ -55,6 +59,22 @@ pub struct RunRecord {
     pub output_bytes: u64,
 }
 
+/// Which runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Only those of this watch.
+    pub watch: Option<String>,
+    /// Only those that ended so, in the word of [`RunRecord::outcome`].
+    pub outcome: Option<String>,
+    /// Only older ones than this.
+    pub before: Option<RunId>,
+    /// Most of them.
+    pub limit: u32,
+}
+
+/// How long [`History::catch_up`] waits.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
 const COLUMNS: &str =
     "SELECT run, watch, event, attempt, outcome, words, exit_code, signal, started_at, ended_at, duration_us,
   max_rss_kib, output_bytes FROM run";
@@ -62,7 +82,39 @@ const COLUMNS: &str =
 impl History {
     /// Of a state directory.
     pub fn in_dir(dir: &Path) -> Self {
-        Self { path: dir.join(FILE) }
+        Self {
+            path: dir.join(FILE),
+            shared: None,
+        }
+    }
+
+    pub(super) fn of_this(dir: &Path, shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Some(Arc::clone(shared)),
+            ..Self::in_dir(dir)
+        }
+    }
+
+    /// Waits until everything that has ended so far is written, or for half a second at most. Only in the daemon itself; elsewhere there is
+    /// nothing to wait for.
+    pub fn catch_up(&self) {
+        if let Some(shared) = &self.shared {
+            shared.wait_written(CATCH_UP);
+        }
+    }
+
+    /// Some runs, the newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn find(&self, query: &RunQuery) -> Result<Vec<RunRecord>, HistoryError> {
+        let before = query.before.map_or(i64::MAX, |before| before.0.cast_signed());
+        let which =
+            "WHERE (?1 IS NULL OR watch = ?1) AND (?2 IS NULL OR outcome = ?2) AND run < ?3 ORDER BY run DESC LIMIT ?4";
+        let of_watch = "WHERE watch = ?1 AND (?2 IS NULL OR outcome = ?2) AND run < ?3 ORDER BY run DESC LIMIT ?4";
+        // Said apart, so that each is answered from an index.
+        let which = if query.watch.is_some() { of_watch } else { which };
+        self.ask(|connection| list(connection, which, (&query.watch, &query.outcome, before, query.limit)))
     }
 
     /// The newest `most` runs of all watches, the newest first.

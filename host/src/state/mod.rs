@@ -48,7 +48,7 @@ use tracing::{info, warn};
 use crate::launch::{BootId, Found, ProcessName};
 use crate::model::{Event, Outcome, Position, RunId, Stat, Version, Watch, WatchType, ZnodePath};
 
-pub use history::{History, HistoryError, RunRecord};
+pub use history::{History, HistoryError, RunQuery, RunRecord};
 
 use book::{Book, Shared};
 use writer::Writer;
@@ -90,13 +90,16 @@ pub struct WatchState {
     pub handled: Option<Handled>,
     /// Why it is parked, if it is.
     pub parked: Option<Parked>,
+    /// Since when an operator holds it, if one does.
+    pub paused: Option<SystemTime>,
 }
 
 impl WatchState {
     /// When something last happened to it that is worth remembering.
     fn last_change(&self) -> Option<SystemTime> {
         let handled = self.handled.map(|handled| handled.at);
-        handled.max(self.parked.as_ref().map(|parked| parked.at))
+        let parked = self.parked.as_ref().map(|parked| parked.at);
+        handled.max(parked).max(self.paused)
     }
 }
 
@@ -222,7 +225,7 @@ impl State {
 
     /// How to read the history.
     pub fn history(&self) -> History {
-        History::in_dir(&self.dir)
+        History::of_this(&self.dir, &self.shared)
     }
 
     /// What is known of a watch, as long as it watches the same of the same node.
@@ -241,6 +244,13 @@ impl State {
     pub fn parked(&self, watch: &Watch, parked: Option<Parked>) {
         if parked.is_some() || self.known(watch).is_some_and(|known| known.parked.is_some()) {
             self.change(watch, |known| known.parked = parked);
+        }
+    }
+
+    /// An operator holds the watch, or does not any more.
+    pub fn paused(&self, watch: &Watch, paused: bool) {
+        if paused != self.known(watch).is_some_and(|known| known.paused.is_some()) {
+            self.change(watch, |known| known.paused = paused.then(SystemTime::now));
         }
     }
 

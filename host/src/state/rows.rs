@@ -12,8 +12,6 @@ use crate::model::{Event, Outcome, Position, RunId, Stat, Version, WatchType, Zn
 
 /// What a run costs in the database besides its texts, about.
 const ROW: usize = 200;
-/// Most of an outcome's text that is kept, in bytes; a component may say more.
-const WORDS: usize = 1024;
 
 pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchState)> {
     let name: String = row.get("name")?;
@@ -49,13 +47,14 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchState)> {
         watch_type: word(row, "watch_type")?.ok_or_else(|| odd("watch_type"))?,
         handled: handled.transpose()?,
         parked: parked.transpose()?,
+        paused: row.get::<_, Option<i64>>("paused_at")?.map(time),
     };
     Ok((name.into(), state))
 }
 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
-  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition)";
+  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -81,6 +80,7 @@ pub(super) fn put_watch(
         ":handled_at": handled.map(|handled| millis(handled.at)),
         ":parked_at": parked.map(|parked| millis(parked.at)),
         ":parked_why": parked.map(|parked| &*parked.why),
+        ":paused_at": known.paused.map(millis),
         ":parked_definition": parked.map(|parked| parked.definition.cast_signed()),
     })?;
     Ok(())
@@ -131,15 +131,14 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
         Some(Outcome::Signaled { signal, .. }) => (None, Some(*signal)),
         _ => (None, None),
     };
-    let mut words = outcome.map_or_else(|| "unknown: nobody watched".to_owned(), ToString::to_string);
-    words.truncate(words.floor_char_boundary(WORDS));
+    let words = Outcome::words(outcome);
     let bytes = (ROW + words.len() + ended.watch.len() + ended.output_tail.len()) as u64;
     statement.execute(params![
         ended.run.0.cast_signed(),
         &*ended.watch,
         ended.event.map(Event::as_str),
         ended.attempt,
-        code(outcome),
+        Outcome::code(outcome),
         words,
         exit_code,
         signal,
@@ -151,20 +150,6 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
         bytes.cast_signed(),
     ])?;
     Ok(bytes)
-}
-
-/// An outcome in one word, for programs.
-fn code(outcome: Option<&Outcome>) -> &'static str {
-    match outcome {
-        None => "unknown",
-        Some(outcome) if outcome.is_success() => "success",
-        Some(Outcome::Exited(_)) => "exited",
-        Some(Outcome::Signaled { .. }) => "signaled",
-        Some(Outcome::TimedOut) => "timed_out",
-        Some(Outcome::Terminated) => "terminated",
-        Some(Outcome::Failed { .. }) => "failed",
-        Some(Outcome::LaunchFailed { .. }) => "launch_failed",
-    }
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<Option<Version>> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 1] = [VERSION_1];
+pub(super) const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
 /// mzxid and version repeat it for people. Times are milliseconds since 1970. What is 64 bits wide without a sign is stored with one.
@@ -34,6 +34,9 @@ CREATE INDEX run_of_watch ON run (watch, run, bytes);
 CREATE TABLE output (run INTEGER PRIMARY KEY, tail BLOB NOT NULL) STRICT;
 CREATE TRIGGER run_forgotten AFTER DELETE ON run BEGIN DELETE FROM output WHERE run = OLD.run; END;
 ";
+
+/// Watches that an operator holds.
+const VERSION_2: &str = "ALTER TABLE watch ADD COLUMN paused_at INTEGER";
 
 /// The version of a database: how many steps it has been through.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

@@ -98,6 +98,14 @@ impl Writer {
     }
 
     fn write(&mut self, shared: &Shared) {
+        let noted = lock(&shared.book).noted();
+        self.write_all(shared);
+        // Also if it could not be written: nobody is to wait for what cannot be done.
+        lock(&shared.book).written = noted;
+        shared.written.notify_all();
+    }
+
+    fn write_all(&mut self, shared: &Shared) {
         // Once more if the database had to be begun anew.
         for _ in 0..2 {
             let batch = lock(&shared.book).take(self.anew);

@@ -81,6 +81,7 @@ impl Machine {
         self.waiting.push_back(Update {
             event: Event::Retry,
             attempt: run.attempt.saturating_add(1),
+            since: run.since,
             gate: Gate::at(now, now.saturating_add(after)),
             observation,
         });

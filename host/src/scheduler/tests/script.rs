@@ -4,7 +4,7 @@
 //!
 //! Inputs: `data N` (or `data CZXID.N`, data being `N`), `empty N`, `kids N NAME…`, `tree N PATH…`, `absent`, `exit #R`,
 //! `fail #R` (or `fail #R CODE`), `asks #R` (for a retry; or `asks #R SECONDS`), `permanent #R`, `superseded #R`, `timer`,
-//! `retire`, `resume`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
+//! `retire`, `pause`, `resume`, `unpark`, `run-now`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,10 @@ impl Script {
             }
             ["timer"] => Input::Timer,
             ["retire"] => Input::Retire,
+            ["pause"] => Input::Pause,
             ["resume"] => Input::Resume,
+            ["unpark"] => Input::Unpark,
+            ["run-now"] => Input::RunNow,
             ["reload", ref other @ ..] => Input::Reload {
                 policy: self.policy.clone(),
                 same_node: other.is_empty(),

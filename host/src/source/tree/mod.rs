@@ -28,14 +28,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
 pub(super) use self::files::Files;
 use self::view::View;
-use super::{Change, Report, Source, Znodes};
+use super::{Change, Link, Report, Source, Znodes};
 use crate::fswatch::events::{self as fs_events, Batch, FsEvents};
 use crate::fswatch::settling::Patience;
 use crate::model::WatchId;
@@ -102,6 +102,7 @@ pub fn spawn(options: Options) -> io::Result<Source> {
         changes,
         reports,
         znodes,
+        link: watch::Sender::new(Link::always()).subscribe(),
     })
 }
 

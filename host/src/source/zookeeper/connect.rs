@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
-use zookeeper_client::{Client, DigestMd5SaslOptions, Error, SessionState};
+use zookeeper_client::{Client, DigestMd5SaslOptions, Error, SessionId, SessionState};
 
 use super::options::{Options, TlsError};
 use super::read::{self, Failure};
@@ -106,21 +106,47 @@ pub(super) struct Dialer {
     backoff: Backoff,
     /// When the last session was opened; one that did not last does not earn a quick next attempt.
     opened: Option<Instant>,
+    /// The connection that its sessions are, if the source is only connected with it.
+    line: Option<u64>,
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        if let Some(line) = self.line {
+            self.options.stats.lines.close(line);
+        }
+    }
 }
 
 impl Dialer {
+    /// Of sessions that watch something.
     pub fn new(shared: &Shared) -> Self {
+        let mut dialer = Self::aside(shared);
+        dialer.line = Some(shared.options.stats.lines.open());
+        dialer
+    }
+
+    /// Of sessions that are there only when somebody needs one.
+    pub fn aside(shared: &Shared) -> Self {
         Self {
             options: shared.options.clone(),
             outage: shared.outage.clone(),
             backoff: Backoff::up_to(LONGEST_DELAY),
             opened: None,
+            line: None,
+        }
+    }
+
+    fn note(&self, session: Option<SessionId>) {
+        if let Some(line) = self.line {
+            self.options.stats.lines.set(line, session);
         }
     }
 
     /// A fresh session on a server that is up to date. Never gives up.
     pub async fn dial(&mut self) -> Client {
         let started = Instant::now();
+        self.note(None);
         match self.opened.take() {
             Some(opened) if opened.elapsed() > LONGEST_DELAY => self.backoff.reset(),
             Some(_) => sleep(self.backoff.next()).await,
@@ -131,6 +157,7 @@ impl Dialer {
                 Ok(client) => {
                     self.opened = Some(Instant::now());
                     self.outage.over();
+                    self.note(Some(client.session_id()));
                     self.options.stats.count_session();
                     let seconds = started.elapsed().as_secs_f64();
                     let (session, servers) = (client.session_id(), &self.options.servers);
@@ -177,6 +204,7 @@ impl Dialer {
         let servers = options.servers.to_string();
         if let DialError::Client(Error::AuthFailed) | DialError::CatchUp(Failure::Session(Error::AuthFailed)) = error {
             let why = "ZooKeeper refused our credentials";
+            options.stats.lines.trouble(why);
             if self.outage.due(why, Instant::now()) {
                 let (sasl, auth) = (Credential(options.sasl.is_some()), Credential(!options.auth.is_empty()));
                 error!(servers, %sasl, %auth, "{why}; trying again");
@@ -187,6 +215,7 @@ impl Dialer {
             DialError::Client(_) => diagnose(options, error).await,
             _ => error.to_string(),
         };
+        options.stats.lines.trouble(&why);
         if self.outage.due(&why, Instant::now()) {
             warn!(servers, "no ZooKeeper session: {why}; trying again");
         }
@@ -235,6 +264,8 @@ async fn diagnose(options: &Options, error: &DialError) -> String {
 /// Logs and counts a change of a session's state. Whether the session is over.
 pub(super) fn note_state(stats: &Stats, client: &Client, state: SessionState) -> bool {
     let session = client.session_id();
+    let connected = matches!(state, SessionState::SyncConnected | SessionState::ConnectedReadOnly);
+    stats.lines.note(session, connected);
     match state {
         SessionState::SyncConnected | SessionState::ConnectedReadOnly => info!(%session, "connected again"),
         SessionState::Disconnected => {

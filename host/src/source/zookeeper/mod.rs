@@ -53,6 +53,7 @@ use super::{Source, Znodes};
 /// [`Report::Armed`](super::Report::Armed).
 pub fn spawn(options: Options) -> Source {
     let (shared, reports) = shared::Shared::new(options);
+    let link = shared.options.stats.lines.link();
     let (changes, receiver) = mpsc::unbounded_channel();
     let znodes = Znodes::zookeeper(Requests::start(&shared));
     tokio::spawn(hub::run(shared, receiver));
@@ -60,5 +61,6 @@ pub fn spawn(options: Options) -> Source {
         changes,
         reports,
         znodes,
+        link,
     }
 }

@@ -53,7 +53,7 @@ impl Sessions {
             stats: shared.options.stats.clone(),
             idle: shared.options.patience.saturating_mul(IDLE),
         };
-        tokio::spawn(keeper.run(Dialer::new(shared)));
+        tokio::spawn(keeper.run(Dialer::aside(shared)));
         Self { wanted, current }
     }
 

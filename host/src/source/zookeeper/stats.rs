@@ -2,9 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use zookeeper_client::SessionId;
+
+use crate::source::link::Lines;
+
 /// Counters of a ZooKeeper source, all from its start.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// The sessions that watch something.
+    pub(super) lines: Lines<SessionId>,
     sessions: AtomicU64,
     lost: AtomicU64,
     ended: AtomicU64,

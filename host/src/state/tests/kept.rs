@@ -29,6 +29,10 @@ fn everything_is_there_for_the_next_daemon() {
     state.parked(&watch("b"), Some(parked.clone()));
     state.parked(&watch("b"), None);
     state.parked(&watch("never parked"), None);
+    state.paused(&watch("a"), true);
+    state.paused(&watch("b"), true);
+    state.paused(&watch("b"), false);
+    state.paused(&watch("never parked"), false);
     state.started(RunId(1), &"a".into(), std::process::id() as i32, ABOUT);
     state.started(RunId(2), &"a".into(), gone(), ABOUT);
     state.started(RunId(3), &"a".into(), std::process::id() as i32, ABOUT);
@@ -40,7 +44,9 @@ fn everything_is_there_for_the_next_daemon() {
     let (state, left_behind) = open(dir.path());
     let a = state.known(&watch("a")).unwrap();
     assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
+    assert!(a.paused.is_some());
     assert_eq!(state.known(&watch("b")).unwrap().parked, None);
+    assert_eq!(state.known(&watch("b")).unwrap().paused, None);
     assert_eq!(state.known(&watch("never parked")), None);
     let moved = Watch {
         znode: ZnodePath::root(),
@@ -222,6 +228,43 @@ fn what_could_not_be_written_is_all_written_next_time() {
     assert_eq!(batch.started.iter().map(|run| run.run.0).collect::<Vec<_>>(), [3]);
     assert_eq!(batch.ended.iter().map(|run| run.run.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(batch.gone, []);
+}
+
+#[test]
+fn history_is_found_by_watch_by_outcome_and_page_by_page_and_what_just_ended_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    for run in 1..=6 {
+        let outcome = (run != 4).then_some(Outcome::Exited((run % 2) as i32));
+        state.ended(Ended {
+            outcome,
+            ..ended(run, if run < 3 { "a" } else { "b" })
+        });
+    }
+    let history = state.history();
+    history.catch_up();
+    let find = |watch: Option<&str>, outcome: Option<&str>, before: Option<u64>, limit| {
+        let query = RunQuery {
+            watch: watch.map(str::to_owned),
+            outcome: outcome.map(str::to_owned),
+            before: before.map(RunId),
+            limit,
+        };
+        history
+            .find(&query)
+            .unwrap()
+            .iter()
+            .map(|record| record.run.0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(find(None, None, None, 100), [6, 5, 4, 3, 2, 1]);
+    assert_eq!(find(None, None, None, 2), [6, 5]);
+    assert_eq!(find(None, None, Some(5), 2), [4, 3]);
+    assert_eq!(find(Some("a"), None, None, 100), [2, 1]);
+    assert_eq!(find(None, Some("success"), None, 100), [6, 2]);
+    assert_eq!(find(Some("b"), Some("exited"), Some(5), 100), [3]);
+    assert_eq!(find(None, Some("unknown"), None, 100), [4]);
+    assert_eq!(find(Some("' OR 1 --"), None, None, 100), [0; 0]);
 }
 
 #[test]
