@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod daemon;
 mod ensemble;
+mod operate;
 mod page;
 mod registry;
 mod retry;

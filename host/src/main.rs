@@ -15,9 +15,10 @@ use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Journal, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
+use twitcher::progress::Spinner;
 use twitcher::source::{tree, zookeeper};
 use twitcher::supply::{Sources, Supply};
-use twitcher::{bundle, config, demo, plugin, sandbox, state};
+use twitcher::{bundle, config, demo, operate, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(arguments) => run(*arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Operate(command) => return ExitCode::from(operate::run(&command)),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
         Command::Bundle(command) => bundle::command::bundle(Path::new(THIS_PROGRAM), command)
@@ -294,9 +296,11 @@ fn check(arguments: &cli::Check) -> Result<u8> {
     // Whoever checks may not be allowed to write where the daemon keeps native code.
     let cache = tempfile::tempdir().context("cannot make a temporary directory for native code")?;
     let supply = Supply::new(THIS_PROGRAM.into(), cache.path(), sources(&arguments.bundles)?);
+    let spinner = Spinner::new("evaluating files, compiling components");
     let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into()))
         .with_components(supply.resolver())
         .reload();
+    drop(spinner);
     let failed = reload.errors().next().is_some();
     if arguments.json {
         print(&format!("{:#}\n", report::to_json(&reload)))?;
@@ -397,7 +401,9 @@ fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
 /// The launcher comes first: it is made before there are threads.
 fn prepare(trial: &plugin::Trial) -> Result<(std::sync::Arc<twitcher::model::Watch>, Launcher)> {
     let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    let spinner = Spinner::new(format!("compiling {}", trial.file.display()));
     let watch = trial.watch(Path::new(THIS_PROGRAM))?;
+    drop(spinner);
     Ok((watch, launcher))
 }
 
@@ -411,8 +417,11 @@ where
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
-    Ok(exit::SUCCESS)
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it, `head` for example, has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(exit::SUCCESS),
+        written => written
+            .context("cannot write to standard output")
+            .map(|()| exit::SUCCESS),
+    }
 }
