@@ -45,6 +45,7 @@ pub mod daemon;
 pub mod demo;
 mod environment;
 mod fswatch;
+pub mod help;
 pub mod launch;
 pub mod model;
 pub mod observe;
