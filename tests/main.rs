@@ -9,6 +9,8 @@ mod bundles;
 mod config;
 mod daemon;
 mod ensemble;
+mod help;
+mod package;
 mod registry;
 mod retry;
 mod state;
