@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 
 use crate::support::daemon::{PROGRAM, Site};
 use crate::support::guests::guest;
-use crate::support::until;
 
 fn twitcher(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().unwrap()
@@ -78,8 +77,8 @@ fn the_environment_is_the_one_that_is_told() {
         "a.twc",
         "RegisterWatch('/a', Exec(['cp', '/proc/self/environ', 'OUT/env']))\n",
     );
-    let _daemon = site.start_in(&[("TZ", "UTC".as_ref())]);
-    until("the action has run", || site.read("out/env").ends_with('\0'));
+    let daemon = site.start_in(&[("TZ", "UTC".as_ref())]);
+    daemon.wait_runs("a-1", 1);
     let environment = site.read("out/env");
     let names: BTreeSet<&str> = environment
         .split_terminator('\0')

@@ -35,7 +35,7 @@ until_done() {
     tries=0
     until "$@"; do
         tries=$((tries + 1))
-        [ $tries -lt 300 ] || fail "not within 30 s: $*"
+        [ $tries -lt 300 ] || fail "not within 30 s: $*; $(cat /srv/log)"
         sleep 0.1
     done
 }
