@@ -3,6 +3,7 @@
 mod asking;
 mod fake;
 mod telling;
+mod whole;
 
 use std::path::Path;
 use std::process::{Command, Output};

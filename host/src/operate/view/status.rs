@@ -210,10 +210,11 @@ fn table(watches: &[WatchSummary], look: &Look) -> String {
 /// Why it is not at rest, in a few words.
 fn why(watch: &WatchSummary, look: &Look) -> String {
     let why = watch.why.as_deref().map(printable::line).unwrap_or_default();
-    match (watch.next_attempt, words::is_stuck(watch)) {
-        (Some(at), _) if why.is_empty() => look.at(at),
-        (Some(at), _) => format!("{}: {why}", look.at(at)),
-        (None, true) if why.is_empty() => "waits for the next change".to_owned(),
+    match (watch.next_attempt, watch.state) {
+        // When is what matters, and the state says the rest.
+        (Some(at), WatchState::BackingOff) => format!("tried again {}", look.at(at)),
+        (Some(at), _) => format!("runs {}", look.at(at)),
+        (None, _) if why.is_empty() && words::is_stuck(watch) => "waits for the next change".to_owned(),
         (None, _) => why,
     }
 }

@@ -23,7 +23,12 @@ pub(in crate::operate) fn watch(detail: &WatchDetail, look: &Look) -> String {
         }
     );
     let mut rows = vec![("why", explanation(watch, look), None)];
-    if let Some(why) = &watch.why {
+    // Of the other states the explanation says it all.
+    let more = matches!(
+        watch.state,
+        WatchState::Armed | WatchState::Absent | WatchState::Running | WatchState::Waiting | WatchState::Parked
+    );
+    if let Some(why) = watch.why.as_ref().filter(|_| more) {
         rows.push(("detail", printable::line(why), None));
     }
     rows.push((
