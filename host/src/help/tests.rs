@@ -111,8 +111,8 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
 
 #[test]
 fn flags_that_pages_name_exist() {
-    // Of other programs, or of the commands that the control interface brings.
-    const OTHERS: [&str; 16] = [
+    // Of other programs.
+    const OTHERS: [&str; 14] = [
         "quiet",
         "ff-only",
         "release",
@@ -124,8 +124,6 @@ fn flags_that_pages_name_exist() {
         "config-from-stdin",
         "unix-socket",
         "offline",
-        "http",
-        "json",
         "version",
         "help",
         "no-install-recommends",
@@ -146,10 +144,6 @@ fn flags_that_pages_name_exist() {
 
 #[test]
 fn commands_that_pages_name_exist() {
-    // Those that the control interface brings.
-    const COMING: [&str; 9] = [
-        "status", "history", "logs", "run-now", "pause", "resume", "reload", "drain", "events",
-    ];
     let program = Cli::command();
     for topic in TOPICS {
         let text = topic.text();
@@ -162,11 +156,7 @@ fn commands_that_pages_name_exist() {
                     break;
                 }
                 let below = command.find_subcommand(word);
-                assert!(
-                    below.is_some() || COMING.contains(&word),
-                    "{}: twitcher {words}",
-                    topic.name
-                );
+                assert!(below.is_some(), "{}: twitcher {words}", topic.name);
                 let Some(below) = below else { break };
                 command = below;
             }
@@ -184,11 +174,21 @@ fn every_event_is_explained() {
         Event::Tree,
         Event::Deleted,
         Event::Retry,
+        Event::Manual,
     ];
-    let mut explained = terms("actions", "EVENTS");
-    // Comes with `run-now`.
-    explained.retain(|event| event != "manual");
+    let explained = terms("actions", "EVENTS");
     assert_eq!(explained, events.map(Event::as_str));
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let source = include_str!("../observe/metrics.rs");
+    let listed = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `twitcher_")?.split_once('`'));
+    let listed: Vec<String> = listed.map(|(name, _)| format!("twitcher_{name}")).collect();
+    assert!(listed.len() > 20);
+    assert_eq!(terms("metrics", "METRICS"), listed);
 }
 
 #[test]
