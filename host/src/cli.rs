@@ -8,14 +8,19 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use crate::observe::Format;
 
 mod bundle;
+mod operate;
 
 pub use bundle::{Bundle, BundleBuild, BundlePull, Bundles, Key, Requests, TrustedKeys};
+pub use operate::{
+    Common, Drain, Events, History, Logs, Operate, Pause, Reload, Resume, RunNow, Since, Status, TimeStyle,
+};
 
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {
     /// Everything went well; for `run`: stopped by a signal, every action had ended.
     pub const SUCCESS: u8 = 0;
-    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused.
+    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused; a running
+    /// daemon does not do what it was told, or found errors.
     pub const FAILURE: u8 = 1;
     /// The command line cannot be understood.
     pub const USAGE: u8 = 2;
@@ -23,20 +28,26 @@ pub mod exit {
     pub const CANNOT_START: u8 = 3;
     /// `run` stopped, but had to terminate actions that took longer than the drain timeout.
     pub const TERMINATED_RUNS: u8 = 4;
+    /// A command on a running daemon reached none, or got no answer that makes sense.
+    pub const UNREACHABLE: u8 = 5;
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
   1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed;
-     a bundle is refused
+     a bundle is refused; a running daemon refuses (no such watch, for example); `reload` found errors;
+     what `run-now --wait` ran did not succeed; `drain --timeout` was not enough
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
-  4  `run` stopped, but terminated actions that took longer than --drain-timeout";
+  4  `run` stopped, but terminated actions that took longer than --drain-timeout
+  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense
+
+`twitcher help topics` lists pages about configuration, actions, guarantees, troubleshooting and more.";
 
 /// Runs an action when a znode in ZooKeeper changes
 #[derive(Debug, Parser)]
-#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -51,6 +62,9 @@ pub enum Command {
     Run(Box<Run>),
     /// Load configuration files and show the watches, or every error
     Check(Check),
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    Operate(Operate),
     /// Print the JSON Schema of .json configuration files
     Schema,
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
@@ -67,6 +81,12 @@ pub enum Command {
         /// The plugin `hello`, to be shown beside the others
         #[arg(long, value_name = "FILE")]
         component: Option<PathBuf>,
+    },
+    /// Show the help of a command, or a page about a topic; `twitcher help topics` lists those
+    Help {
+        /// The command, or the topic
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
     },
     /// Print a shell completion script
     Completions {

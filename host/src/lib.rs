@@ -15,6 +15,8 @@
 //!            │  ├─▶ control     what operators see and do: HTTP on a Unix socket, and read-only on TCP
 //!            │  └─▶ observe     the log, and what is counted for Prometheus (see [`observe::metrics`])
 //!            └──── model        the plain types between them
+//!
+//! main ─▶ operate    the commands on a running daemon: they know only what control says
 //! ```
 //!
 //! # Processes
@@ -48,11 +50,15 @@ mod environment;
 mod fswatch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod help;
 pub mod launch;
 pub mod model;
 pub mod observe;
+pub mod operate;
 pub mod pidfile;
 pub mod plugin;
+mod printable;
+pub mod progress;
 pub mod sandbox;
 pub mod scheduler;
 pub mod source;

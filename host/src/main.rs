@@ -15,9 +15,10 @@ use twitcher::daemon::{self, Ended, Options, SourceOptions};
 use twitcher::launch::{self, Bodies, Journal, Launcher};
 use twitcher::observe::{Destination, Format, Log, Verbosity};
 use twitcher::pidfile::Pidfile;
+use twitcher::progress::Spinner;
 use twitcher::source::{tree, zookeeper};
 use twitcher::supply::{Sources, Supply};
-use twitcher::{bundle, config, demo, plugin, sandbox, state};
+use twitcher::{bundle, config, demo, help, operate, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(arguments) => run(*arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Operate(command) => return ExitCode::from(operate::run(&command)),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin(command),
         Command::Bundle(command) => bundle::command::bundle(Path::new(THIS_PROGRAM), command)
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
             Ok(exit::SUCCESS)
         }
-        Command::Man { dir } => clap_mangen::generate_to(Cli::command(), &dir)
+        Command::Help { words } => help(&words),
+        Command::Man { dir } => help::write(Cli::command(), &dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))
             .map(|()| exit::SUCCESS),
         Command::Launcher => launch::launcher_main(&BODIES)
@@ -64,6 +67,17 @@ fn main() -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+/// Prints a page, or the help of a command.
+fn help(words: &[String]) -> Result<u8> {
+    match help::answer(&mut Cli::command(), words) {
+        Ok(text) => print(&text),
+        Err(unknown) => {
+            eprintln!("twitcher: {unknown}");
+            Ok(exit::USAGE)
+        }
+    }
 }
 
 /// The start of a daemon. What can fail does so first, in the foreground; threads come last.
@@ -294,9 +308,11 @@ fn check(arguments: &cli::Check) -> Result<u8> {
     // Whoever checks may not be allowed to write where the daemon keeps native code.
     let cache = tempfile::tempdir().context("cannot make a temporary directory for native code")?;
     let supply = Supply::new(THIS_PROGRAM.into(), cache.path(), sources(&arguments.bundles)?);
+    let spinner = Spinner::new("evaluating files, compiling components");
     let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into()))
         .with_components(supply.resolver())
         .reload();
+    drop(spinner);
     let failed = reload.errors().next().is_some();
     if arguments.json {
         print(&format!("{:#}\n", report::to_json(&reload)))?;
@@ -397,7 +413,9 @@ fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
 /// The launcher comes first: it is made before there are threads.
 fn prepare(trial: &plugin::Trial) -> Result<(std::sync::Arc<twitcher::model::Watch>, Launcher)> {
     let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    let spinner = Spinner::new(format!("compiling {}", trial.file.display()));
     let watch = trial.watch(Path::new(THIS_PROGRAM))?;
+    drop(spinner);
     Ok((watch, launcher))
 }
 
@@ -411,8 +429,11 @@ where
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
-    Ok(exit::SUCCESS)
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it, `head` for example, has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(exit::SUCCESS),
+        written => written
+            .context("cannot write to standard output")
+            .map(|()| exit::SUCCESS),
+    }
 }

@@ -11,7 +11,7 @@ use super::Dir;
 
 /// Runs the function that is the action of `call` in a file, in a process of its own: this test program, told to run
 /// [`the_function_of_a_child_process`].
-fn run_function(dir: &mut Dir, call: usize, stdin: &[u8]) -> Output {
+pub(super) fn run_function(dir: &mut Dir, call: usize, stdin: &[u8]) -> Output {
     let watches = dir.watches();
     let Action::Function(action) = &watches[call].action else {
         panic!("{:?}", watches[call].action)

@@ -4,6 +4,7 @@ mod components;
 mod functions;
 mod limits;
 mod loads;
+mod migrating;
 
 use std::fs;
 use std::path::PathBuf;
@@ -161,12 +162,12 @@ fn syntax_errors_and_unknown_names_are_located() {
       | RegisterWatch('/a', Exec('x'), run_mode=QEUE)
       |                                         ^
     ");
-    insta::assert_snapshot!(errors("import os\n"), @r"
-    DIR/a.twc:1:1: parse error: cannot use reserved keyword `import`
+    insta::assert_snapshot!(errors("import os\n"), @r#"
+    DIR/a.twc:1:1: `import os` does not carry over: there are no modules here
       | import os
       | ^
-      hint: Starlark is a dialect of Python without modules, classes, exceptions, while and with
-    ");
+      hint: run(["program", "argument"]) runs a program, open(path) opens a file, env["NAME"] is the environment
+    "#);
     insta::assert_snapshot!(errors("def f(x):\n    return x + 'ü'\n\ny = 'é' + str(f(1))\n"), @r"
     DIR/a.twc:2:12: operation `+` not supported for types `int` and `string`
       |     return x + 'ü'

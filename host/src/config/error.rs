@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable;
+
 /// Longest part of a source line that is kept, in characters. A hostile file can be one line of megabytes.
 const LINE_SHOWN: usize = 160;
 /// Longest message that is kept, in characters.
@@ -156,7 +158,7 @@ fn source_line(text: &str, position: Position) -> Option<SourceLine> {
         .chars()
         .skip(skip)
         .take(LINE_SHOWN)
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(printable::or_blank)
         .collect();
     let shown = shown.trim_end();
     (!shown.is_empty()).then(|| SourceLine {
@@ -170,7 +172,7 @@ fn one_line(text: &str) -> String {
     let mut line: String = text
         .trim()
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(printable::or_blank)
         .take(MESSAGE_SHOWN + 1)
         .collect();
     if let Some((at, _)) = line.char_indices().nth(MESSAGE_SHOWN) {
@@ -185,7 +187,7 @@ fn saturate(n: usize) -> u32 {
 }
 
 /// The name of `known` that `wrong` was probably meant to be.
-pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Comparing is quadratic in the length, and no name is that long.
     if wrong.len() > 64 {
         return None;

@@ -21,6 +21,7 @@ use super::error::{ConfigError, Source};
 use super::helper::MEMORY_MAX;
 use super::json::WATCHES_MAX;
 use super::protocol::{REPLY_MAX, Reply, Request, announced, frame, parse};
+use crate::printable;
 
 /// Longest line that a file can print, in characters.
 pub(super) const PRINT_MAX: usize = 2000;
@@ -45,7 +46,7 @@ pub struct Print {
 /// What became of a file in the helper.
 #[derive(Debug)]
 pub(super) struct Evaluation {
-    pub(super) parsed: Result<Parsed, ConfigError>,
+    pub(super) parsed: Result<Parsed, Vec<ConfigError>>,
     pub(super) prints: Vec<Print>,
 }
 
@@ -127,10 +128,10 @@ impl Evaluator {
         };
         let parsed = match result {
             Ok(Ok(())) => Ok(work.parsed),
-            Ok(Err(error)) => Err(error),
+            Ok(Err(errors)) => Err(errors),
             Err(error) => {
                 let error = self.autopsy(error);
-                Err(ConfigError::of_file(&*source.file, error))
+                Err(vec![ConfigError::of_file(&*source.file, error)])
             }
         };
         Evaluation {
@@ -175,7 +176,7 @@ impl Work {
         &mut self,
         helper: &mut Helper,
         load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
-    ) -> Result<Result<(), ConfigError>, HelperError> {
+    ) -> Result<Result<(), Vec<ConfigError>>, HelperError> {
         if !helper.ready {
             match self.receive(helper)? {
                 Reply::Ready => helper.ready = true,
@@ -229,11 +230,10 @@ impl Work {
         let main = || self.parsed.source.file.clone();
         match self.prints.len() {
             0..PRINTS_MAX => {
-                let printable = |c: char| if c.is_control() { ' ' } else { c };
                 self.prints.push(Print {
                     file: place.as_ref().map_or_else(main, |(file, _)| file.clone()),
                     line: place.map(|(_, line)| line),
-                    text: text.chars().take(PRINT_MAX).map(printable).collect(),
+                    text: text.chars().take(PRINT_MAX).map(printable::or_blank).collect(),
                 });
             }
             PRINTS_MAX => self.prints.push(Print {

@@ -20,9 +20,11 @@ pub fn run(action: &FunctionAction) -> i32 {
     let Program { file, source, .. } = &*action.program;
     match script::evaluate(file, source, &Memory(&action.program), None, Some(action.call)) {
         Ok(()) => 0,
-        Err(error) => {
-            // Nobody listens if this fails, and eprintln! would panic.
-            let _ = writeln!(io::stderr(), "{error}");
+        Err(errors) => {
+            for error in errors {
+                // Nobody listens if this fails, and eprintln! would panic.
+                let _ = writeln!(io::stderr(), "{error}");
+            }
             1
         }
     }

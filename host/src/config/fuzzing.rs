@@ -23,7 +23,7 @@ pub fn json(text: &str) {
         registrations,
         errors,
     });
-    judge(parsed);
+    judge(parsed.map_err(|error| vec![error]));
 }
 
 /// The text of a `.twc` file, which may load itself and nothing else. Without the process that keeps it in bounds elsewhere, it gets
@@ -52,7 +52,7 @@ pub fn twc(text: &str) {
 }
 
 /// Whatever is wrong, it can be said.
-fn judge(parsed: Result<Parsed, ConfigError>) {
+fn judge(parsed: Result<Parsed, Vec<ConfigError>>) {
     let resolver = Resolver::of_files(|_, _| Err(vec!["no component here".to_owned()]));
     let mut around = Surroundings {
         accounts: &mut Accounts::default(),
@@ -61,8 +61,7 @@ fn judge(parsed: Result<Parsed, ConfigError>) {
         host: "host",
         notes: &mut Vec::new(),
     };
-    let built = parsed.map_err(|error| vec![error]);
-    match built.and_then(|mut parsed| watches(&mut parsed, &mut around)) {
+    match parsed.and_then(|mut parsed| watches(&mut parsed, &mut around)) {
         Ok(built) => {
             for entry in built.entries {
                 assert!(!entry.watch.name.is_empty());

@@ -48,6 +48,7 @@ mod value;
 pub mod watcher;
 
 pub use component::{Find, Found, Resolver, Watched};
+pub(crate) use error::nearest;
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};
 pub(crate) use grant_types::{grant_name, guest_path, memory_size, znode_pattern};

@@ -40,7 +40,7 @@ pub(super) enum Reply {
     /// The file registered something.
     Registered(Registration),
     /// The evaluation has ended.
-    Done(Result<(), ConfigError>),
+    Done(Result<(), Vec<ConfigError>>),
 }
 
 /// A message with its length before it.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::error::ConfigError;
 use super::set::Reload;
 use crate::model::{Action, Bundle, Component, Entry as ComponentEntry, WasmAction, Watch, WatchType};
+use crate::printable;
 
 /// Most characters of an action in a table.
 const ACTION_SHOWN: usize = 40;
@@ -79,10 +80,9 @@ fn action(action: &Action) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
     match text.char_indices().nth(ACTION_SHOWN) {
-        None => text.chars().map(printable).collect(),
-        Some((at, _)) => text[..at].chars().map(printable).chain(['…']).collect(),
+        None => text.chars().map(printable::or_blank).collect(),
+        Some((at, _)) => text[..at].chars().map(printable::or_blank).chain(['…']).collect(),
     }
 }
 

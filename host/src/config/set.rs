@@ -260,12 +260,14 @@ impl Config {
             }
         }
         let parsed = match Kind::of(file) {
-            Some(Kind::Json) => json::parse(&source).map(|(registrations, errors)| Parsed {
-                source,
-                loads: Vec::new(),
-                registrations,
-                errors,
-            }),
+            Some(Kind::Json) => json::parse(&source)
+                .map_err(|error| vec![error])
+                .map(|(registrations, errors)| Parsed {
+                    source,
+                    loads: Vec::new(),
+                    registrations,
+                    errors,
+                }),
             Some(Kind::Twc) | None => self.evaluate(&source, &mut reload.prints),
         };
         let mut around = Surroundings {
@@ -275,8 +277,7 @@ impl Config {
             host: &self.host,
             notes: &mut reload.notes,
         };
-        let built = parsed.map_err(|error| vec![error]);
-        let built = built.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
+        let built = parsed.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));
         self.used.insert(file.to_owned(), self.components.take_used());
         match built {
             Ok((Parsed { source, loads, .. }, Built { entries, groups })) => Candidate::Changed(Loaded {
@@ -290,9 +291,12 @@ impl Config {
         }
     }
 
-    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, ConfigError> {
+    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, Vec<ConfigError>> {
         if source.file.to_str().is_none() {
-            return Err(ConfigError::of_file(&*source.file, "the file's name is not UTF-8"));
+            return Err(vec![ConfigError::of_file(
+                &*source.file,
+                "the file's name is not UTF-8",
+            )]);
         }
         let (reader, roots) = (self.reader, self.roots());
         let evaluation = self

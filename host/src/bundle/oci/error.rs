@@ -11,6 +11,7 @@ use crate::bundle::read::ReadError;
 use crate::bundle::signature::SignatureError;
 use crate::bundle::write::WriteError;
 use crate::model::Digest;
+use crate::printable;
 
 /// Longest text of a registry that is shown, in characters.
 const SAID_MAX: usize = 300;
@@ -187,8 +188,7 @@ impl Problem {
 
 /// What someone else said, fit to be shown on one line of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let text = text.replace(char::is_control, " ");
-    let text = text.trim();
+    let text = printable::line(text);
     let mut shown: String = text.chars().take(SAID_MAX).collect();
     if text.chars().nth(SAID_MAX).is_some() {
         shown.push_str("...");

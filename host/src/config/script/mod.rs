@@ -14,12 +14,13 @@ mod builtins;
 mod convert;
 mod file;
 mod live;
+mod migrating;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use starlark::codemap::FileSpan;
@@ -29,7 +30,7 @@ use starlark::syntax::{AstModule, Dialect, DialectTypes};
 use starlark::values::{FrozenHeapName, Heap, ProvidesStaticType, Value};
 
 use self::arguments::Places;
-use super::error::{ConfigError, Position};
+use super::error::{ConfigError, Position, Source};
 use super::files::{Kind, path_named_in};
 use super::value::Registration;
 
@@ -178,14 +179,15 @@ impl Guard {
     }
 }
 
-/// Evaluates a file. With `act`, then calls the function that is the action of that `RegisterWatch` call.
+/// Evaluates a file. With `act`, then calls the function that is the action of that `RegisterWatch` call. There is more than one error
+/// only if the file is Python, which is told all at once.
 pub(super) fn evaluate(
     file: &Path,
     text: &str,
     host: &dyn Host,
     limits: Option<Limits>,
     act: Option<u32>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Vec<ConfigError>> {
     let main = file.to_string_lossy();
     let acting = Arc::new(AtomicBool::new(false));
     let session = Session {
@@ -207,7 +209,9 @@ pub(super) fn evaluate(
         },
         loaded: RefCell::default(),
     };
-    engine.run_main(file, text).map_err(|error| engine.located(error, file))
+    engine
+        .run_main(file, text)
+        .map_err(|error| engine.explained(error, file))
 }
 
 struct Engine<'a> {
@@ -237,7 +241,7 @@ impl<'a> Engine<'a> {
     }
 
     fn act<'v>(&self, eval: &mut Evaluator<'v, '_, '_>, action: Value<'v>) -> starlark::Result<()> {
-        self.session.acting.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.session.acting.store(true, Ordering::Relaxed);
         eval.eval_function(action, &[], &[])?;
         Ok(())
     }
@@ -250,6 +254,31 @@ impl<'a> Engine<'a> {
         let heap = eval.heap();
         eval.set_check_cancelled(Box::new(move || self.guard.stops(heap)));
         Ok(())
+    }
+
+    /// A Starlark error as ours. If the file that it is about seems to be Python, with all that is to be written in another way.
+    fn explained(&self, error: starlark::Error, main: &Path) -> Vec<ConfigError> {
+        // Anything else is found by running the file, so it was understood.
+        let is_other_language = matches!(
+            error.kind(),
+            starlark::ErrorKind::Parser(_) | starlark::ErrorKind::Scope(_)
+        ) && !self.session.acting.load(Ordering::Relaxed);
+        let mut all = match error.span() {
+            Some(span) if is_other_language => {
+                let text = Arc::from(span.file.source());
+                migrating::findings(&Source::new(Path::new(span.filename()).into(), text))
+            }
+            _ => Vec::new(),
+        };
+        let own = self.located(error, main);
+        let line = |error: &ConfigError| error.position.map(|position| position.line);
+        // Where there is advice, the parser's words say nothing more.
+        if !all.iter().any(|finding| line(finding) == line(&own)) {
+            let later = |finding: &ConfigError| finding.position.is_none() || finding.position > own.position;
+            let at = all.iter().position(later).unwrap_or(all.len());
+            all.insert(at, own);
+        }
+        all
     }
 
     /// A Starlark error as ours.
