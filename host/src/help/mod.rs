@@ -1,7 +1,7 @@
 //! The pages that `twitcher help TOPIC` prints and that are the manual pages twitcher-TOPIC(7).
 //!
 //! Each is a plain text in `topics/`, shown on a terminal as it is. What must not drift from the program is not written there: a line
-//! `@fields Watch@` stands for the fields that the JSON Schema has (see [`reference`]), and tests compare the rest with the code.
+//! `@fields Watch@` stands for the fields that the JSON Schema has (see `reference.rs`), and tests compare the rest with the code.
 //!
 //! This module must not know what any of it does: it reads the schema and the definition of the command line, and nothing else.
 
