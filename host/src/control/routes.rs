@@ -210,8 +210,9 @@ async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
 }
 
 async fn drain(State(app): State<Arc<App>>) -> Answer<Status> {
-    let overview = app.asks.ask(Ask::Drain).await?;
+    // First: where nothing runs there is nobody left to ask afterwards.
     let survey = app.lookout.survey().await?;
+    let overview = app.asks.ask(Ask::Drain).await?;
     Ok(Json(app.status(overview, survey.counts.clone())))
 }
 
