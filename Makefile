@@ -1,5 +1,6 @@
 # make demo    see it work                 make test    everything CI checks
 # make bench   the table of the README     make help    this
+# make package the Debian package, in target/debian
 # make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
@@ -9,18 +10,19 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
+CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench chaos soak zookeeper clock minisign docker-registry promtool schemathesis chromium kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package chaos soak zookeeper clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -31,6 +33,12 @@ bench: zookeeper kazoo wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
+
+# Installs with `apt install ./target/debian/twitcher_*.deb`. The symbols for debuggers are in the .ddeb beside it.
+package: cargo-deb
+	cargo build --locked --profile dist --package twitcher-host
+	CARGO_DEB=$(CARGO_DEB) host/package/build.sh $(CARGO_TARGET_DIR)/dist/twitcher target/debian --dbgsym
+	@ls -l target/debian
 
 # Prints the seed, and what violated what is promised; the plan of a seed is always the same. A long run wants its pound of each fault.
 chaos: MINUTES ?= 30
@@ -80,6 +88,17 @@ schemathesis:
 chromium:
 	@{ command -v chromium && command -v node; } >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends chromium nodejs; }
+
+# What packs the package; its tests do, too.
+cargo-deb: $(CARGO_DEB)
+$(CARGO_DEB):
+	@command -v dpkg-shlibdeps >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends dpkg-dev
+	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-deb@3.8.0
+
+# What finds mistakes in the package.
+lintian:
+	@{ command -v lintian && command -v mandoc && command -v systemd-analyze; } >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends lintian mandoc systemd; }
 
 # The peer that `make bench` compares with.
 kazoo:

@@ -41,11 +41,13 @@ Exit codes:
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout
-  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense";
+  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense
+
+`twitcher help topics` lists pages about configuration, actions, guarantees, troubleshooting and more.";
 
 /// Runs an action when a znode in ZooKeeper changes
 #[derive(Debug, Parser)]
-#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -79,6 +81,12 @@ pub enum Command {
         /// The plugin `hello`, to be shown beside the others
         #[arg(long, value_name = "FILE")]
         component: Option<PathBuf>,
+    },
+    /// Show the help of a command, or a page about a topic; `twitcher help topics` lists those
+    Help {
+        /// The command, or the topic
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
     },
     /// Print a shell completion script
     Completions {

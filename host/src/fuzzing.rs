@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 
+use crate::bundle::{Reader, sign_again};
 pub use crate::config::fuzzing::{json, twc};
 use crate::launch::wire::{receive_reply, receive_request, receive_setup, send_request};
 use crate::plugin::inspect::{imports, interfaces};
@@ -24,6 +25,15 @@ pub fn wire(bytes: &[u8]) {
         2 => drop(sent(message, &[], receive_setup)),
         3 => frames::<FromAction>(message),
         _ => frames::<ToAction>(message),
+    }
+}
+
+/// A bundle: of what is accepted there is one form.
+pub fn bundle(bytes: &[u8]) {
+    let Ok(reader) = Reader::open(bytes) else { return };
+    let signature = reader.signature().cloned();
+    if let Ok(packed) = sign_again(reader, signature.as_ref(), Vec::new()) {
+        assert_eq!(packed, bytes);
     }
 }
 
@@ -90,32 +100,85 @@ fn pair() -> (OwnedFd, OwnedFd) {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+    use std::time::{Duration, Instant};
 
-    fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    /// How long mutations are tried, of each corpus. `TWITCHER_FUZZ_SECONDS` asks for more.
+    const SECONDS: u64 = 1;
+
+    fn text(target: fn(&str)) -> impl Fn(&[u8]) {
+        move |bytes| target(&String::from_utf8_lossy(bytes))
+    }
+
+    /// Every file of a corpus, then mutations of them.
+    fn try_all(name: &str, target: impl Fn(&[u8])) {
         let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus")).join(name);
         let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        let files: Vec<_> = files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
-        assert!(files.len() >= 5, "{} files for {name}", files.len());
-        files
+        let corpus: Vec<_> = files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
+        assert!(corpus.len() >= 5, "{} files for {name}", corpus.len());
+        for (path, bytes) in &corpus {
+            println!("{}", path.display());
+            target(bytes);
+        }
+        let seed = std::env::var("TWITCHER_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        let seconds = std::env::var("TWITCHER_FUZZ_SECONDS").map_or(SECONDS, |seconds| seconds.parse().unwrap());
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (end, mut tried) = (Instant::now() + Duration::from_secs(seconds), 0);
+        while Instant::now() < end {
+            let mut bytes = corpus[random.usize(..corpus.len())].1.clone();
+            for _ in 0..random.u32(1..6) {
+                mutate(&mut bytes, &corpus[random.usize(..corpus.len())].1, &mut random);
+            }
+            // Said before: a panic shows what was tried last.
+            println!("seed {seed}, mutation {tried}: {:?}", String::from_utf8_lossy(&bytes));
+            target(&bytes);
+            tried += 1;
+        }
+        assert!(tried > 0);
+        eprintln!("{name}: {tried} mutations");
+    }
+
+    fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
+        let at = random.usize(..=bytes.len());
+        let to = random.usize(at..=bytes.len().min(at + 16));
+        match random.u32(..6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.u32(..8),
+            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'(', b'\n'][random.usize(..8)],
+            2 => drop(bytes.drain(at..to)),
+            3 => bytes.truncate(at),
+            4 => {
+                let repeated = bytes[at..to].to_vec();
+                bytes.splice(at..at, repeated);
+            }
+            _ => {
+                let from = random.usize(..=other.len());
+                let piece = &other[from..random.usize(from..=other.len().min(from + 64))];
+                bytes.splice(at..to, piece.iter().copied());
+            }
+        }
     }
 
     #[test]
-    fn the_corpora_are_taken_without_a_panic() {
-        for (path, bytes) in corpus("twc") {
-            println!("{}", path.display());
-            super::twc(&String::from_utf8_lossy(&bytes));
-        }
-        for (path, bytes) in corpus("json") {
-            println!("{}", path.display());
-            super::json(&String::from_utf8_lossy(&bytes));
-        }
-        for (path, bytes) in corpus("wire") {
-            println!("{}", path.display());
-            super::wire(&bytes);
-        }
-        for (path, bytes) in corpus("component") {
-            println!("{}", path.display());
-            super::component(&bytes);
-        }
+    fn twc_files() {
+        try_all("twc", text(super::twc));
+    }
+
+    #[test]
+    fn json_files() {
+        try_all("json", text(super::json));
+    }
+
+    #[test]
+    fn messages() {
+        try_all("wire", super::wire);
+    }
+
+    #[test]
+    fn components() {
+        try_all("component", super::component);
+    }
+
+    #[test]
+    fn bundles() {
+        try_all("bundle", super::bundle);
     }
 }

@@ -50,6 +50,7 @@ mod environment;
 mod fswatch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod help;
 pub mod launch;
 pub mod model;
 pub mod observe;

@@ -18,7 +18,7 @@ use twitcher::pidfile::Pidfile;
 use twitcher::progress::Spinner;
 use twitcher::source::{tree, zookeeper};
 use twitcher::supply::{Sources, Supply};
-use twitcher::{bundle, config, demo, operate, plugin, sandbox, state};
+use twitcher::{bundle, config, demo, help, operate, plugin, sandbox, state};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
             Ok(exit::SUCCESS)
         }
-        Command::Man { dir } => clap_mangen::generate_to(Cli::command(), &dir)
+        Command::Help { words } => help(&words),
+        Command::Man { dir } => help::write(Cli::command(), &dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))
             .map(|()| exit::SUCCESS),
         Command::Launcher => launch::launcher_main(&BODIES)
@@ -66,6 +67,17 @@ fn main() -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+/// Prints a page, or the help of a command.
+fn help(words: &[String]) -> Result<u8> {
+    match help::answer(&mut Cli::command(), words) {
+        Ok(text) => print(&text),
+        Err(unknown) => {
+            eprintln!("twitcher: {unknown}");
+            Ok(exit::USAGE)
+        }
+    }
 }
 
 /// The start of a daemon. What can fail does so first, in the foreground; threads come last.

@@ -3,12 +3,11 @@
 //! This is the one place that knows what configurations name, what bundles are and how components are compiled. It must not know
 //! watches: what it is asked is what somebody wants, granted what.
 
-use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing::info;
 
@@ -41,7 +40,7 @@ pub struct Supply {
     components: Components,
     sources: Sources,
     unpacked: Store,
-    host: OnceCell<HostFacts>,
+    host: Arc<OnceLock<Result<HostFacts, String>>>,
 }
 
 impl Supply {
@@ -51,7 +50,7 @@ impl Supply {
             components: Components::new(program, state_dir.join(CACHE)),
             sources,
             unpacked: Store::at(state_dir.join(UNPACKED)),
-            host: OnceCell::new(),
+            host: Arc::default(),
         }
     }
 
@@ -63,6 +62,17 @@ impl Supply {
     /// As the configuration takes it.
     pub fn resolver(self) -> Resolver {
         let store = Store::at(&self.sources.store);
+        if self.sources.store.exists() {
+            // It takes milliseconds, in which the first files can be read and evaluated.
+            let host = Arc::clone(&self.host);
+            let detect = move || {
+                host.get_or_init(HostFacts::detect);
+            };
+            // Without a thread whoever needs it finds it out.
+            let _ = std::thread::Builder::new()
+                .name("twitcher-facts".to_owned())
+                .spawn(detect);
+        }
         Resolver {
             find: Box::new(move |wanted, grants| self.find(wanted, grants)),
             // What is no name leads nowhere; to find it is an error.
@@ -173,13 +183,8 @@ impl Supply {
     }
 
     fn host(&self) -> Result<&HostFacts, Vec<String>> {
-        match self.host.get() {
-            Some(facts) => Ok(facts),
-            None => {
-                let facts = HostFacts::detect().map_err(|error| vec![error])?;
-                Ok(self.host.get_or_init(|| facts))
-            }
-        }
+        let facts = self.host.get_or_init(HostFacts::detect);
+        facts.as_ref().map_err(|error| vec![error.clone()])
     }
 }
 

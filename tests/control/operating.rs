@@ -200,8 +200,10 @@ fn a_pause_outlives_the_daemon_but_not_the_watch() {
     assert_eq!(first.post("/v1/watches/a/pause").status, 200);
     first.daemon.stop();
     let second = Controlled::start(&site);
-    let paused = second.until_state("a", "paused");
-    assert!(paused["why"].as_str().unwrap().contains("an update waits"), "{paused}");
+    until("the node was read, and waits", || {
+        let watch = second.watch("a");
+        watch["state"] == "paused" && watch["why"].as_str().unwrap().contains("an update waits")
+    });
     site.config("a.twc", "");
     assert_eq!(second.post("/v1/reload").json()["removed"], 1);
     site.config("a.twc", text);

@@ -28,7 +28,6 @@ fn the_page_shows_what_a_daemon_says() {
 }
 
 #[test]
-#[ignore = "needs `twitcher run --http`"]
 fn the_page_shows_a_real_daemon() {
     let site = Site::new();
     site.set("/n", "one");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
@@ -16,12 +17,19 @@ use crate::supply::Supply;
 pub struct Loader {
     config: Arc<Mutex<Config>>,
     components: ComponentWatch,
-    /// The load under way; with what it came to, whether files have changed while it was.
-    loading: Option<JoinHandle<(Reload, bool)>>,
+    /// The load under way.
+    loading: Option<Loading>,
     /// Asked while one load was under way, which may have read a file before it changed.
     again: bool,
     /// Loads that were begun.
     begun: u64,
+}
+
+struct Loading {
+    /// What it came to; none once that was told.
+    reload: Option<oneshot::Receiver<Reload>>,
+    /// Ends later, when changes of all that was loaded will be seen; with whether something has changed until then.
+    watched: JoinHandle<bool>,
 }
 
 /// A configuration that was loaded.
@@ -62,13 +70,16 @@ impl Loader {
         self.begun += 1;
         let config = Arc::clone(&self.config);
         let components = self.components.clone();
-        self.loading = Some(spawn_blocking(move || {
+        let (tell, reload) = oneshot::channel();
+        let watched = spawn_blocking(move || {
             let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
-            let reload = config.reload();
+            // Whoever waits for it may be gone.
+            let _ = tell.send(config.reload());
             // One that was not watched before may have changed between being read and being watched.
-            let outdated = components.watch(config.components()) && config.components_changed();
-            (reload, outdated)
-        }));
+            components.watch(config.components()) && config.components_changed()
+        });
+        let reload = Some(reload);
+        self.loading = Some(Loading { reload, watched });
         self.begun
     }
 
@@ -78,16 +89,21 @@ impl Loader {
             let Some(loading) = &mut self.loading else {
                 return std::future::pending().await;
             };
-            let result = loading.await;
+            if let Some(reload) = &mut loading.reload {
+                let result = reload.await;
+                loading.reload = None;
+                // If there is none, the thread has ended without.
+                if let Ok(reload) = result {
+                    return report(reload, self.begun);
+                }
+            }
+            let outdated = (&mut loading.watched).await;
             self.loading = None;
-            let number = self.begun;
-            let outdated = matches!(result, Ok((_, true)));
-            if std::mem::take(&mut self.again) || outdated {
+            if std::mem::take(&mut self.again) || matches!(outdated, Ok(true)) {
                 self.request();
             }
-            match result {
-                Ok((reload, _)) => return report(reload, number),
-                Err(defect) => error!(%defect, "loading the configuration failed; what was loaded stays in force"),
+            if let Err(defect) = outdated {
+                error!(%defect, "loading the configuration failed; what was loaded stays in force");
             }
         }
     }

@@ -351,7 +351,7 @@ fn reset_signals(ignored: &[c_int]) -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-fn close_range(first: c_int, last: c_int, flags: u32) -> nix::Result<()> {
+pub(super) fn close_range(first: c_int, last: c_int, flags: u32) -> nix::Result<()> {
     // SAFETY: with CLOEXEC nothing is closed now; without it, what runs afterwards uses no descriptor of the range (see the callers).
     #[allow(unsafe_code)]
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };

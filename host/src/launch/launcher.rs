@@ -13,7 +13,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 
-use super::child::{Parent, Prepared};
+use super::child::{Parent, Prepared, close_range};
 use super::journal::Pen;
 use super::vfork::ChildStack;
 use super::wire::{Reply, Step, receive_request, receive_setup, send_reply};
@@ -84,6 +84,8 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
 
 /// Moves the socket away from descriptor 0 and puts `/dev/null` there: a child places its own streams on 0, 1 and 2.
 fn take_channel() -> io::Result<OwnedFd> {
+    // Whoever started the daemon may have left it some open; actions would get them.
+    close_range(3, libc::c_int::MAX, 0)?;
     let high = fcntl(io::stdin().as_fd(), FcntlArg::F_DUPFD_CLOEXEC(3))?;
     // SAFETY: the kernel has just returned this descriptor; nobody else knows of it.
     #[allow(unsafe_code)]
