@@ -93,7 +93,7 @@ fn a_drain_is_waited_for() {
     let polls = AtomicU32::new(0);
     let fake = Fake::new(move |request| match request {
         "POST /v1/drain" => Answer::Json(status(2)),
-        "GET /v1/status" if polls.fetch_add(1, Ordering::Relaxed) == 2 => Answer::Gone,
+        "GET /v1/status" if polls.fetch_add(1, Ordering::Relaxed) == 3 => Answer::Gone,
         "GET /v1/status" => Answer::Json(status(1)),
         _ => Answer::Json(watches()),
     });
@@ -102,7 +102,7 @@ fn a_drain_is_waited_for() {
     let polls = AtomicU32::new(0);
     let restarted = Fake::new(move |request| match request {
         "POST /v1/drain" => Answer::Json(status(0)),
-        "GET /v1/status" if polls.fetch_add(1, Ordering::Relaxed) == 0 => Answer::Json(status(0)),
+        "GET /v1/status" if polls.fetch_add(1, Ordering::Relaxed) <= 1 => Answer::Json(status(0)),
         _ => {
             let mut next: Value = status(0);
             next["pid"] = json!(2);

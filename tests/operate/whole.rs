@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{command, printed, refused, run, told};
 use crate::support::daemon::{Daemon, Site};
-use crate::support::until;
+use crate::support::{DEADLINE, until};
 
 const CONFIG: &str = r#"
 RegisterWatch(znode = "/a", action = Exec("echo seen; cat"), name = "a b", timeout = 60)
@@ -47,9 +48,18 @@ fn an_operator_finds_out_what_ran_and_acts() {
             .unwrap_or(text)
     };
     // A run has ended a moment before everybody knows.
-    until("it is parked", || row("stops").starts_with("stops parked"));
-    until("it has failed", || row("fails").starts_with("fails failed"));
-    until("it is armed", || row("a b").starts_with("a b armed"));
+    for (name, expected) in [
+        ("stops", "stops parked"),
+        ("fails", "fails failed"),
+        ("a b", "a b armed"),
+    ] {
+        let mut last = String::new();
+        let end = Instant::now() + DEADLINE;
+        while !last.starts_with(expected) {
+            assert!(Instant::now() < end, "not {expected}: {last}");
+            last = row(name);
+        }
+    }
     assert!(row("none").starts_with("none absent"), "{}", row("none"));
 
     let text = printed(&socket, &["status", "stops"]);
@@ -126,7 +136,7 @@ fn events_are_seen_as_they_happen_and_a_drain_to_its_end() {
     until("an end was followed", || {
         site.set("/a", &changes.to_string());
         changes += 1;
-        receiver.recv_timeout(std::time::Duration::from_millis(200)) == Ok(true)
+        receiver.recv_timeout(Duration::from_millis(200)) == Ok(true)
     });
     follow.kill().unwrap();
     follow.wait().unwrap();

@@ -10,7 +10,7 @@ use super::client::{Answer, Events, LONG_PATIENCE, Next, path, query};
 use super::error::OperateError;
 use super::view;
 use crate::cli::{self, exit};
-use crate::control::api::{EventKind, Reloaded, Started, Status, WatchState, WatchSummary};
+use crate::control::api::{EventKind, Phase, Reloaded, Started, Status, WatchState, WatchSummary};
 use crate::printable;
 use crate::progress::Spinner;
 
@@ -123,17 +123,25 @@ impl Session {
     /// `drain`
     pub(super) fn drain(&self, arguments: &cli::Drain) -> Result<u8, OperateError> {
         let end = arguments.timeout.map(|timeout| Instant::now() + timeout);
-        let answer = self.client.post("/v1/drain", PATIENCE)?;
-        let first: Status = answer.parse()?;
-        if self.out.json {
-            self.out.json(&answer.bytes)?;
-        }
+        let mut first: Status = self.client.get("/v1/status")?.parse()?;
+        let mut refused = match self.client.post("/v1/drain", PATIENCE) {
+            Ok(answer) => {
+                first = answer.parse()?;
+                if self.out.json {
+                    self.out.json(&answer.bytes)?;
+                }
+                None
+            }
+            // Where nothing runs it may end before it answers.
+            Err(error) if error.is_gone() || error.is_passing() => Some(error),
+            Err(error) => return Err(error),
+        };
         let spinner = Spinner::new(view::draining(&first, &[]));
         loop {
             let status: Status = match self.client.get("/v1/status").and_then(|answer| answer.parse()) {
                 Ok(status) => status,
                 Err(error) if error.is_gone() => break,
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() && end.is_none_or(|end| Instant::now() < end) => {
                     std::thread::sleep(EVERY);
                     continue;
                 }
@@ -145,6 +153,9 @@ impl Session {
                     "the daemon has ended; another one, pid {}, has been started since\n",
                     status.pid
                 ));
+            }
+            if let Some(refused) = refused.take().filter(|_| status.phase != Phase::Draining) {
+                return Err(refused);
             }
             spinner.say(view::draining(&status, &self.running(&status)));
             if end.is_some_and(|end| Instant::now() >= end) {
