@@ -136,7 +136,7 @@ fn start(arguments: cli::Run) -> Result<Ended> {
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
     if let Some(error) = no_control {
-        tracing::warn!("{error}; the daemon goes on without");
+        tracing::warn!("no control interface: {error}");
     }
     // Events are looked for after every few tasks: with tokio's default of 61, tasks that are busy would delay them.
     let runtime = tokio::runtime::Builder::new_current_thread()
