@@ -6,8 +6,10 @@ use std::io;
 use std::path::Path;
 
 use wasmparser::{KnownCustom, Parser};
-use wit_component::{DecodedWasm, decode};
+use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
+
+use crate::sandbox::compile::by_wit_component;
 
 /// Why a component cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,7 @@ pub fn inspect(file: &Path) -> Result<String, InspectError> {
     } else if !Parser::is_component(&bytes) {
         return Err(invalid("it is neither a component nor a core module".to_owned()));
     } else {
-        let decoded = decode(&bytes).map_err(|error| invalid(format!("{error:#}")))?;
+        let decoded = decode(&bytes).map_err(invalid)?;
         let DecodedWasm::Component(resolve, world) = decoded else {
             return Err(invalid(
                 "it is a package of interfaces, not a component: there is nothing to run".to_owned(),
@@ -106,6 +108,10 @@ pub struct Interfaces {
     pub imports: BTreeSet<String>,
     /// What it offers.
     pub exports: BTreeSet<String>,
+}
+
+fn decode(bytes: &[u8]) -> Result<DecodedWasm, String> {
+    by_wit_component(bytes, || wit_component::decode(bytes))
 }
 
 /// The interfaces of a component; none if it is no component.

@@ -2,6 +2,10 @@
 //!
 //! It runs in the helper process alone: the compiler is large, and the file may have been made to exploit it.
 
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use wasmparser::{Validator, WasmFeatures};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -112,6 +116,16 @@ pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileE
     Ok(Compiled { native, entry, checked })
 }
 
+/// What wit-component makes of a file. It takes much for granted that a hostile one need not have, and panics without it.
+pub fn by_wit_component<T, E: Display>(wasm: &[u8], work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    let validated = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm);
+    validated.map_err(|error| error.to_string())?;
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(made) => made.map_err(|error| format!("{error:#}")),
+        Err(_) => Err("it has what wit-component does not know how to read".to_owned()),
+    }
+}
+
 fn adapt(module: &[u8]) -> Result<Vec<u8>, CompileError> {
     use wasi_preview1_component_adapter_provider::{
         WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -120,12 +134,14 @@ fn adapt(module: &[u8]) -> Result<Vec<u8>, CompileError> {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    ComponentEncoder::default()
-        .validate(true)
-        .module(module)
-        .and_then(|encoder| encoder.adapter(PREVIEW1, adapter))
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| CompileError::Adapt(format!("{error:#}")))
+    by_wit_component(module, || {
+        ComponentEncoder::default()
+            .validate(true)
+            .module(module)
+            .and_then(|encoder| encoder.adapter(PREVIEW1, adapter))
+            .and_then(|mut encoder| encoder.encode())
+    })
+    .map_err(CompileError::Adapt)
 }
 
 /// Whether the module is a program, rather than a library.
@@ -201,6 +217,12 @@ mod tests {
         assert!(error(b"#!/bin/sh\n").contains("not WebAssembly"));
         assert!(error(b"\0asm\x02\0\0\0").contains("binary format"));
         assert!(error(b"\0asm\x0d\0\x01\0\xff\xff").contains("does not compile"));
+        // A custom section that ends after the file.
+        let cut = error(b"\0asm\x01\0\0\0\x00\x42\x04name");
+        assert!(
+            cut.contains("cannot be adapted to a component: unexpected end"),
+            "{cut}"
+        );
         let empty = error(b"\0asm\x0d\0\x01\0");
         assert!(
             empty.contains("exports neither twitcher:action/handler@1.0.0"),
