@@ -13,7 +13,7 @@ GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package chaos soak zookeeper clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -29,7 +29,7 @@ test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-de
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo test --workspace --locked
 
-bench: zookeeper kazoo wasm-target
+bench: zookeeper kazoo wrk wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
@@ -104,6 +104,10 @@ lintian:
 kazoo:
 	@test -x $(BENCH_VENV)/bin/python || python3 -m venv $(BENCH_VENV)
 	@$(BENCH_VENV)/bin/python -c 'import kazoo' 2>/dev/null || $(BENCH_VENV)/bin/pip install --quiet kazoo==2.10.0
+
+# What asks without pause, in the same.
+wrk:
+	@command -v wrk >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends wrk
 
 wasm-target:
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2

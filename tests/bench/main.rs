@@ -1,5 +1,6 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting many state`.
+//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting many state
+//! operating`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
@@ -7,6 +8,7 @@ mod bundles;
 mod component;
 mod launching;
 mod many;
+mod operating;
 mod peer;
 mod reacting;
 mod state;
@@ -49,6 +51,9 @@ fn main() {
     }
     if wanted("state") {
         runtime.block_on(state::measure(&mut table));
+    }
+    if wanted("operating") {
+        runtime.block_on(operating::measure(&mut table));
     }
     println!("\n{}", table.0);
 }

@@ -11,22 +11,14 @@ use crate::peer::Peer;
 use crate::support::zookeeper::ZooKeeperServer;
 use crate::{Table, ms};
 
-const MANY: usize = 10_000;
+pub const MANY: usize = 10_000;
 const BATCH: usize = 500;
 
 pub async fn measure(table: &mut Table) {
     let server = ZooKeeperServer::start();
     let servers = server.address();
     let writer = Client::connect(&servers).await.unwrap();
-    let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
-    writer.create("/many", b"", &options).await.unwrap();
-    for batch in 0..MANY / BATCH {
-        let mut transaction = writer.new_multi_writer();
-        for index in batch * BATCH..(batch + 1) * BATCH {
-            transaction.add_create(&node(index), b"0", &options).unwrap();
-        }
-        transaction.commit().await.unwrap();
-    }
+    create_nodes(&writer).await;
     let (one, all) = (config(1), config(MANY));
     let single = Peer::twitcher(&servers, one.path());
     single.line("all watches are armed");
@@ -74,11 +66,23 @@ pub async fn measure(table: &mut Table) {
     );
 }
 
+pub async fn create_nodes(writer: &Client) {
+    let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    writer.create("/many", b"", &options).await.unwrap();
+    for batch in 0..MANY / BATCH {
+        let mut transaction = writer.new_multi_writer();
+        for index in batch * BATCH..(batch + 1) * BATCH {
+            transaction.add_create(&node(index), b"0", &options).unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+}
+
 fn node(index: usize) -> String {
     format!("/many/node-{index:05}")
 }
 
-fn config(count: usize) -> TempDir {
+pub fn config(count: usize) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "for i in range({count}):\n    n = '0000' + str(i)\n    \

@@ -19,13 +19,15 @@ use super::view;
 const SHARE: u32 = 20;
 /// Least and most time from the beginning of one survey to that of the next.
 const GAP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// What of that time is saved when nobody asks: one command asks more than once, and need not wait in between.
+const SAVED: Duration = Duration::from_millis(500);
 
 /// All watches, as they were at about the same time.
 #[derive(Debug)]
 pub struct Survey {
     begun: Instant,
-    /// Before that none is begun again.
-    next: Instant,
+    /// By then the loop's time has been made up for.
+    paid: Instant,
     /// By name.
     pub watches: Vec<Watched>,
     /// How many are in each state.
@@ -67,19 +69,21 @@ impl Lookout {
     pub async fn survey(&self) -> Result<Arc<Survey>, Unanswered> {
         let asked = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some(survey) = &*last {
-            if survey.begun >= asked {
-                return Ok(Arc::clone(survey));
+        let paid = match &*last {
+            Some(survey) if survey.begun >= asked => return Ok(Arc::clone(survey)),
+            Some(survey) => {
+                sleep_until(not_before(survey.paid).unwrap_or(asked)).await;
+                survey.paid
             }
-            sleep_until(survey.next).await;
-        }
+            None => asked,
+        };
         let begun = Instant::now();
         let mut watches = self.asks.ask(Ask::Survey).await?;
-        let gap = begun.elapsed().saturating_mul(SHARE).clamp(GAP.0, GAP.1);
+        let paid = paid_by(paid, begun, begun.elapsed());
         watches.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
         let survey = Arc::new(Survey {
             begun,
-            next: begun + gap,
+            paid,
             counts: view::count(&watches),
             watches,
             json: OnceLock::new(),
@@ -87,6 +91,16 @@ impl Lookout {
         *last = Some(Arc::clone(&survey));
         Ok(survey)
     }
+}
+
+/// When the next survey may begin.
+fn not_before(paid: Instant) -> Option<Instant> {
+    paid.checked_sub(SAVED)
+}
+
+/// By when one that was begun then and took so long is made up for, as well as those before.
+fn paid_by(paid: Instant, begun: Instant, took: Duration) -> Instant {
+    paid.max(begun) + took.saturating_mul(SHARE).clamp(GAP.0, GAP.1)
 }
 
 #[cfg(test)]
@@ -122,6 +136,27 @@ mod tests {
             assert!(survey.begun >= asked);
         }
         assert!(surveys.load(Ordering::Relaxed) <= 3, "{surveys:?}");
-        assert!(asked.elapsed() >= GAP.0);
+    }
+
+    #[test]
+    fn a_few_are_begun_at_once_and_then_no_more_than_the_loop_can_spare() {
+        let mut now = Instant::now();
+        let mut paid = now;
+        for _ in 0..2 {
+            let asked = now;
+            for survey in 0..30 {
+                now = now.max(not_before(paid).unwrap_or(now));
+                let due = (GAP.0 * survey).saturating_sub(SAVED);
+                assert_eq!(now - asked, due, "{survey}");
+                paid = paid_by(paid, now, Duration::from_millis(1));
+            }
+            now += Duration::from_secs(5);
+        }
+        // One that takes long costs in proportion, with a bound.
+        assert_eq!(
+            paid_by(paid, now, Duration::from_millis(10)),
+            now + Duration::from_millis(200)
+        );
+        assert_eq!(paid_by(paid, now, Duration::from_secs(9)), now + GAP.1);
     }
 }
