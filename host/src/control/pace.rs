@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 /// What a request costs: a thousand a second.
 const REQUEST: Duration = Duration::from_millis(1);
 /// What so many bytes of answer cost as much as a request.
-const CHUNK: u64 = 64 * 1024;
+const CHUNK: u64 = 32 * 1024;
 /// What may be spent at once after a time of quiet.
 const SAVED: Duration = Duration::from_millis(250);
 

@@ -28,7 +28,7 @@ pub fn lower_priority() {
     // SAFETY: the call takes plain numbers. On Linux the process 0 is the calling thread; that it is refused would do no harm.
     #[allow(unsafe_code)]
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 5);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
 }
 

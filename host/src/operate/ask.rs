@@ -1,5 +1,6 @@
 //! The commands that ask: status, history, logs, events.
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -63,9 +64,9 @@ struct Found {
 impl Session {
     /// `status`
     pub(super) fn status(&self, arguments: &cli::Status) -> Result<u8, OperateError> {
-        let status = self.client.get("/v1/status")?;
         let watches = self.client.get("/v1/watches")?;
         if self.out.json {
+            let status = self.client.get("/v1/status")?;
             let watches = watches_as_json(&watches, arguments)?;
             self.out.json(
                 &[
@@ -84,9 +85,15 @@ impl Session {
             [] => view::Shown::Some,
             states => view::Shown::In(states),
         };
-        let watches = watches.parse::<Summaries>()?.watches;
+        // Reading thousands of watches takes as long as the daemon needs to count them.
+        let (status, watches) = std::thread::scope(|scope| {
+            let status = scope.spawn(|| self.client.get("/v1/status")?.parse::<Status>());
+            let watches = watches.parse::<Summaries>();
+            (status.join(), watches)
+        });
+        let status = status.unwrap_or_else(|panic| resume_unwind(panic))?;
         self.out
-            .print(&view::status(&status.parse::<Status>()?, watches, shown, &self.look))?;
+            .print(&view::status(&status, watches?.watches, shown, &self.look))?;
         Ok(exit::SUCCESS)
     }
 
