@@ -27,8 +27,11 @@ pub(crate) fn or_blank(c: char) -> char {
 
 /// A text on one line.
 pub(crate) fn line(text: &str) -> String {
-    let line: String = text.chars().map(or_blank).collect();
-    line.trim().to_owned()
+    if text.contains(is_harmful) {
+        text.replace(is_harmful, " ").trim().to_owned()
+    } else {
+        text.trim().to_owned()
+    }
 }
 
 /// A text of several lines: ends of lines and tabs stay.

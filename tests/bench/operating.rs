@@ -1,10 +1,12 @@
 //! What operators and their tools cost a daemon with ten thousand watches: an answer's time, and what reactions lose while everything
 //! that can be looked at is asked for without pause.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::pty::{Winsize, openpty};
 use tempfile::TempDir;
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -67,22 +69,25 @@ pub async fn measure(table: &mut Table) {
         begin.elapsed()
     };
     let control = socket.to_str().unwrap();
-    let (mut version, mut all, mut one, mut scraped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut version, mut shown, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut one, mut scraped) = (Vec::new(), Vec::new());
     for _ in 0..ASKED {
         // As those do who look again: what is saved is for one of them.
         std::thread::sleep(Duration::from_secs(1));
         version.push(timed(&["--version"]));
+        shown.push(terminal(control));
         all.push(timed(&["status", "--control", control]));
         one.push(timed(&["status", "ours", "--control", control]));
         scraped.push(metrics());
     }
-    let [version, all, one, scraped] = [version, all, one, scraped].map(median);
+    let [version, shown, all, one, scraped] = [version, shown, all, one, scraped].map(median);
     table.row("`twitcher --version`", ms(version), "1");
     table.row(
-        format!("`twitcher status` of {MANY} watches"),
-        ms(all),
-        ratio(all, version),
+        format!("`twitcher status` of {MANY} watches, on a terminal"),
+        ms(shown),
+        ratio(shown, version),
     );
+    table.row("the same to a pipe, each of them listed", ms(all), ratio(all, version));
     table.row("`twitcher status` of one of them", ms(one), ratio(one, version));
     table.row("`/metrics` of them", ms(scraped), "");
 
@@ -113,7 +118,7 @@ pub async fn measure(table: &mut Table) {
         while wrk.try_wait().unwrap().is_none() {
             hammered.push(reaction(&writer, &mut actions, &mut round).await);
         }
-        answers += requests(&std::io::read_to_string(wrk.stdout.take().unwrap()).unwrap());
+        answers += requests(&io::read_to_string(wrk.stdout.take().unwrap()).unwrap());
     }
     let (quiet, hammered) = (median(quiet), median(hammered));
     table.row("`set_data` → the action has exited, nobody asking", ms(quiet), "1");
@@ -150,4 +155,28 @@ fn timed(arguments: &[&str]) -> Duration {
     let begin = Instant::now();
     assert!(command.status().unwrap().success());
     begin.elapsed()
+}
+
+/// `twitcher status` on a terminal of 100 columns.
+fn terminal(control: &str) -> Duration {
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: 100,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let terminal = openpty(Some(&size), None).unwrap();
+    let mut reader = File::from(terminal.master);
+    // What is not read holds up whoever writes. An error is its end.
+    let reader = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).map(drop));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+    command.args(["status", "--control", control]);
+    command.env_remove("LD_LIBRARY_PATH").stdout(terminal.slave);
+    let begin = Instant::now();
+    let status = command.status().unwrap();
+    let taken = begin.elapsed();
+    assert!(status.success());
+    drop(command);
+    let _ = reader.join().unwrap();
+    taken
 }

@@ -230,12 +230,13 @@ check('what is wrong with the daemon is said', async (stage) => {
   world.changes = {
     phase: 'starting',
     launcher_restarts: 2,
+    state_problem: 'no space left on device',
     source: { kind: 'zookeeper', target: 'zk1:2181', connected: false, since: null, problem: 'connection refused' },
     config: { paths: ['/etc/twitcher'], loaded: null, errors: [broken, 'another mistake'], notes: [] },
   };
   const { page } = await shown(stage, world);
   const problems = await page.value(textOf('#problems'));
-  for (const text of ['Not connected to zk1:2181', 'connection refused', '2 mistakes in the configuration', broken, '1 more'])
+  for (const text of ['Not connected to zk1:2181', 'connection refused', 'no space left', '2 mistakes in the configuration', broken, '1 more'])
     assert.ok(problems.includes(text), `${text} in ${problems}`);
   assert.match(await page.value(textOf('.daemon')), /Starting[\s\S]*Launcher restarts\s+2/);
   await stage.shot(page, 'problems');

@@ -94,6 +94,7 @@ export class World {
       waiting: counts.get('waiting') ?? 0,
       max_running: 64,
       launcher_restarts: 0,
+      state_problem: null,
       ...this.changes,
     };
   }
@@ -249,6 +250,7 @@ export function hostile() {
   world.outputs.set(run.run, `${MARKUP}\n\u202ereversed\n\u001b[31mred\u0000\r\nend\n`);
   world.changes = {
     source: { kind: 'zookeeper', target: MARKUP, connected: false, since: ago(MINUTE), problem: MARKUP },
+    state_problem: MARKUP,
     version: MARKUP,
   };
   return world;

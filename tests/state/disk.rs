@@ -7,9 +7,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use serde_json::Value;
 
 use super::{message, said, until_stored};
 use crate::support::daemon::{Daemon, Site};
+use crate::support::http::operate;
 use crate::support::until;
 
 const LOG: &str = "RegisterWatch('/n', Exec('cat >> OUT/log; echo >> OUT/log'), name='n', run_on_load=IF_CHANGED)";
@@ -104,7 +106,12 @@ fn a_disk_that_is_full_from_the_start() {
 fn a_disk_that_becomes_full() {
     let site = logging();
     let disk = Disk::mount(&site);
-    let daemon = site.start();
+    let control = site.path("control");
+    let tree = site.path("tree");
+    let places = [&tree, &control].map(|path| path.to_str().unwrap());
+    let daemon = site.start_with(&["--tree", places[0], "--control", places[1]]);
+    let problem = || operate(&control, "GET", "/v1/status").json()["state_problem"].clone();
+    assert_eq!(problem(), Value::Null);
     daemon.wait_runs("n", 1);
     until_stored(&site, "SELECT count(*) = 1 FROM run");
     disk.fill();
@@ -113,8 +120,14 @@ fn a_disk_that_becomes_full() {
     changes(&site, &["4", "5"]);
     let complaints = || daemon.count(|line| line["message"].as_str().is_some_and(|m| m.contains(GOES_ON)));
     assert_eq!(complaints(), 1, "said once");
+    assert!(
+        problem().as_str().is_some_and(|why| why.contains("full")),
+        "{}",
+        problem()
+    );
     disk.empty();
     said(&daemon, AGAIN);
+    until("it is no problem any more", || problem().is_null());
     is_known_to_the_next(&site, daemon);
 }
 

@@ -42,6 +42,8 @@ pub struct Status {
     pub source: SourceStatus,
     /// What it was told.
     pub config: ConfigStatus,
+    /// Why what it knows cannot be written to the state directory, if so; it goes on from memory.
+    pub state_problem: Option<String>,
     /// How many watches are in each state; states without any are left out.
     pub watches: Vec<StateCount>,
     /// Actions that run now.

@@ -24,6 +24,8 @@ pub struct Overview {
     pub armed: bool,
     /// What it was told.
     pub config: ConfigStatus,
+    /// Why what it knows cannot be written down, if so.
+    pub state_problem: Option<String>,
     /// Actions that run.
     pub running: usize,
     /// Watches that wait for a place.

@@ -14,6 +14,7 @@ pub fn text(metrics: &Metrics, overview: &Overview, survey: &Survey) -> Vec<u8> 
     metrics.start_time.set(since(overview.started));
     metrics.ready.set(i64::from(unready(overview).is_none()));
     metrics.source_connected.set(i64::from(overview.source.connected));
+    metrics.state_writable.set(i64::from(overview.state_problem.is_none()));
     metrics.running.set(number(overview.running));
     metrics.running_max.set(number(overview.max_running));
     metrics.updates_queued.set(number(overview.waiting));

@@ -17,6 +17,7 @@ pub fn status(overview: Overview, watches: Vec<StateCount>, launcher_restarts: u
         phase: overview.phase,
         source: overview.source,
         config: overview.config,
+        state_problem: overview.state_problem,
         watches,
         running: overview.running as u64,
         waiting: overview.waiting as u64,

@@ -23,7 +23,24 @@ pub(super) struct LastLoad {
 }
 
 impl Daemon {
-    pub(super) fn on_loaded(&mut self, loaded: Loaded) {
+    pub(super) fn on_loaded(&mut self, loaded: Result<Loaded, u64>) {
+        match loaded {
+            Ok(loaded) => self.take_over(loaded),
+            // Whoever waits for it is to know.
+            Err(number) => {
+                let failed = Reloaded {
+                    watches: self.registry.len() as u64,
+                    added: 0,
+                    changed: 0,
+                    removed: 0,
+                    errors: vec!["loading failed by a defect of twitcher, which its log tells".to_owned()],
+                };
+                self.load_ended(number, &failed);
+            }
+        }
+    }
+
+    fn take_over(&mut self, loaded: Loaded) {
         self.last_load = LastLoad {
             at: Some(SystemTime::now()),
             errors: loaded.errors,
@@ -82,11 +99,16 @@ impl Daemon {
                 "configuration loaded: {watches} watches, {added} added, {changed} changed, {removed} removed{problems}"
             )
         });
-        self.waiting.loaded(loaded.number, &reloaded);
-        if self.told_reload.take_if(|number| *number <= loaded.number).is_some() && self.service.was_ready() {
+        self.load_ended(loaded.number, &reloaded);
+        self.say_status();
+    }
+
+    fn load_ended(&mut self, number: u64, reloaded: &Reloaded) {
+        self.waiting.loaded(number, reloaded);
+        let told = self.told_reload.take_if(|told| *told <= number);
+        if told.is_some() && self.service.was_ready() {
             self.tell_service(Service::ready);
         }
-        self.say_status();
     }
 
     /// Gives a new watch what former daemons, or this one before it was removed, knew of it and left behind.

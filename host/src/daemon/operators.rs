@@ -160,6 +160,7 @@ impl Daemon {
             },
             armed: self.armed,
             config: self.config_status(),
+            state_problem: self.state.trouble(),
             running: self.runs.len(),
             waiting: self.admission.waiting(),
             max_running: self.options.max_running,

@@ -28,6 +28,8 @@ pub struct Loader {
 struct Loading {
     /// What it came to; none once that was told.
     reload: Option<oneshot::Receiver<Reload>>,
+    /// It came to nothing.
+    failed: bool,
     /// Ends later, when changes of all that was loaded will be seen; with whether something has changed until then.
     watched: JoinHandle<bool>,
 }
@@ -79,12 +81,16 @@ impl Loader {
             components.watch(config.components()) && config.components_changed()
         });
         let reload = Some(reload);
-        self.loading = Some(Loading { reload, watched });
+        self.loading = Some(Loading {
+            reload,
+            failed: false,
+            watched,
+        });
         self.begun
     }
 
-    /// The next load that has ended. Never, unless one was asked for. Cancel safe.
-    pub async fn loaded(&mut self) -> Loaded {
+    /// The next load that has ended, or the number of one that a defect has ended. Never, unless one was asked for. Cancel safe.
+    pub async fn loaded(&mut self) -> Result<Loaded, u64> {
         loop {
             let Some(loading) = &mut self.loading else {
                 return std::future::pending().await;
@@ -92,11 +98,13 @@ impl Loader {
             if let Some(reload) = &mut loading.reload {
                 let result = reload.await;
                 loading.reload = None;
-                // If there is none, the thread has ended without.
-                if let Ok(reload) = result {
-                    return report(reload, self.begun);
+                match result {
+                    Ok(reload) => return Ok(report(reload, self.begun)),
+                    // The thread has ended without.
+                    Err(_) => loading.failed = true,
                 }
             }
+            let (number, failed) = (self.begun, loading.failed);
             let outdated = (&mut loading.watched).await;
             self.loading = None;
             if std::mem::take(&mut self.again) || matches!(outdated, Ok(true)) {
@@ -104,6 +112,9 @@ impl Loader {
             }
             if let Err(defect) = outdated {
                 error!(%defect, "loading the configuration failed; what was loaded stays in force");
+            }
+            if failed {
+                return Err(number);
             }
         }
     }
@@ -155,5 +166,40 @@ fn report(reload: Reload, number: u64) -> Loaded {
         errors,
         notes,
         number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Resolver;
+    use crate::config::watcher::Watcher;
+
+    #[tokio::test]
+    async fn a_load_that_a_defect_ends_is_told_and_the_next_one_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.json");
+        let paths = [dir.path().to_owned()];
+        let watch = |action| format!(r#"[{{"znode": "/n", "action": {action}}}]"#);
+        std::fs::write(&file, watch(r#"{"wasm": {"component": "/c.wasm"}}"#)).unwrap();
+        let resolver = Resolver::of_files(|_, _| panic!("a defect"));
+        let evaluator = Evaluator::new(PathBuf::from("/nonexistent"));
+        let config = Config::new(paths.to_vec(), evaluator).with_components(resolver);
+        let watcher = Watcher::new(&paths, Duration::ZERO).unwrap();
+        let mut loader = Loader {
+            config: Arc::new(Mutex::new(config)),
+            components: watcher.components(),
+            loading: None,
+            again: false,
+            begun: 0,
+        };
+        assert_eq!(loader.request(), 1);
+        assert_eq!(loader.loaded().await.err(), Some(1));
+        std::fs::write(&file, watch(r#"{"exec": ["/bin/true"]}"#)).unwrap();
+        assert_eq!(loader.request(), 2);
+        let loaded = loader.loaded().await.ok().unwrap();
+        assert_eq!((loaded.number, loaded.watches.len()), (2, 1), "{:?}", loaded.errors);
     }
 }

@@ -24,6 +24,7 @@
 //! | `twitcher_run_max_resident_memory_bytes` | gauge | the largest resident set that any run had |
 //! | `twitcher_watches_parked_total` | counter | times that a watch was parked |
 //! | `twitcher_launcher_restarts_total` | counter | times that the process which starts actions was replaced |
+//! | `twitcher_state_writable` | gauge | 1 unless what the daemon knows cannot be written to the state directory |
 //! | `twitcher_source_connected` | gauge | 1 if there is a connection to everything that is watched |
 //! | `twitcher_source_sessions_total` | counter | sessions that were established |
 //! | `twitcher_source_disconnects_total` | counter | times that a session lost its connection |
@@ -76,6 +77,7 @@ pub struct Metrics {
     pub max_rss: IntGauge,
     pub parked: IntCounter,
     pub launcher_restarts: IntCounter,
+    pub state_writable: IntGauge,
     pub source_connected: IntGauge,
     pub source_sessions: IntCounter,
     pub source_disconnects: IntCounter,
@@ -169,6 +171,11 @@ impl Metrics {
                 r,
                 "twitcher_launcher_restarts_total",
                 "Times that the process which starts actions was replaced.",
+            )?,
+            state_writable: gauge(
+                r,
+                "twitcher_state_writable",
+                "1 unless what the daemon knows cannot be written to the state directory.",
             )?,
             source_connected: gauge(
                 r,

@@ -171,10 +171,12 @@ pub(super) fn fields(rows: &[(&str, String, Option<Tone>)], look: &Look) -> Stri
 }
 
 fn lines(grid: &Grid) -> String {
-    let lines = grid
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end().replace(TIE, " ")));
-    lines.collect()
+    let mut text = String::new();
+    for line in grid.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.replace(TIE, " ")
 }
 
 /// A blank at which no line ends. It never comes out.

@@ -62,6 +62,8 @@ pub(super) struct Book {
     pub(super) written: u64,
     /// Runs that fell out of `history`, since it was last asked.
     dropped: u64,
+    /// Why the database cannot be used, if so.
+    pub(super) trouble: Option<String>,
     pub(super) closing: bool,
 }
 

@@ -223,6 +223,11 @@ impl State {
         (state, left_behind)
     }
 
+    /// Why nothing can be written, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.book().trouble.clone()
+    }
+
     /// How to read the history.
     pub fn history(&self) -> History {
         History::of_this(&self.dir, &self.shared)

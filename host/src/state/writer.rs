@@ -47,6 +47,7 @@ impl Writer {
     /// Works until the book is closed and written.
     pub(super) fn serve(mut self, shared: &Shared) {
         loop {
+            lock(&shared.book).trouble.clone_from(&self.trouble);
             let closing = self.wait(shared);
             if self.database.is_none() && self.connect().is_some() {
                 // What it had was read at the start. What is in memory now is newer.

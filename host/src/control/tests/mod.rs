@@ -218,6 +218,7 @@ fn overview() -> Overview {
             errors: Vec::new(),
             notes: Vec::new(),
         },
+        state_problem: None,
         running: 1,
         waiting: 0,
         max_running: 9,

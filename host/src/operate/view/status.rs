@@ -77,6 +77,13 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
         let _ = write!(actions, ", {} waiting for a place", status.waiting);
     }
     rows.push(("actions", actions, None));
+    if let Some(problem) = &status.state_problem {
+        let said = format!(
+            "{}; a restart would run again what was handled since",
+            printable::line(problem)
+        );
+        rows.push(("state", said, Some(Tone::Bad)));
+    }
     if status.launcher_restarts > 0 {
         let times = number(status.launcher_restarts, "time", "times");
         let said = format!("the process that starts actions ended unexpectedly, {times}; the log says why");

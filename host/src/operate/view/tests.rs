@@ -141,6 +141,7 @@ fn daemon() -> Status {
             count(WatchState::Paused, 1),
             count(WatchState::Parked, 1),
         ],
+        state_problem: None,
         running: 1,
         waiting: 0,
         max_running: 64,
@@ -233,6 +234,7 @@ fn a_daemon_in_trouble_says_so() {
     daemon.config.errors = (1..=5).map(|n| format!("/etc/twitcher/{n}.twc: broken")).collect();
     daemon.config.notes = vec!["x".to_owned()];
     daemon.watches.clear();
+    daemon.state_problem = Some("cannot write /var/lib/twitcher/state.db: no space left on device".to_owned());
     daemon.waiting = 2;
     daemon.launcher_restarts = 1;
     insta::assert_snapshot!(status(&daemon, Vec::new(), Shown::Some, &look(80)));
