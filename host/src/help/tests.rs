@@ -194,13 +194,16 @@ fn every_metric_is_explained() {
 #[test]
 fn every_state_of_a_watch_is_explained() {
     let schema = schemars::schema_for!(WatchState).to_value();
-    let states: Vec<&str> = schema["oneOf"]
+    let mut states: Vec<String> = schema["oneOf"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|state| state["const"].as_str().unwrap())
+        .map(|state| state["const"].as_str().unwrap().replace('_', " "))
         .collect();
     assert!(states.len() > 10);
+    // What `status` makes of one that is armed and behind.
+    let armed = states.iter().position(|state| state == "armed").unwrap();
+    states.insert(armed + 1, "failed".to_owned());
     assert_eq!(terms("troubleshooting", "WHY DID IT NOT RUN?"), states);
 }
 

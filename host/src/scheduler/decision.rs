@@ -166,7 +166,7 @@ impl fmt::Display for Ignored {
             Ignored::Deleted => "the node was deleted and on_delete is False",
             Ignored::Empty => "the node is empty and refuse_empty is True",
             Ignored::Running => "the action is running and run_mode is DISCARD",
-            Ignored::Retired => "the watch was removed",
+            Ignored::Retired => "the watch was removed, or the daemon stops",
         })
     }
 }
@@ -176,7 +176,7 @@ impl fmt::Display for Dropped {
         f.write_str(match self {
             Dropped::Deleted => "the node was deleted and on_delete is False",
             Dropped::Superseded => "newer ones wait and there is no room for it",
-            Dropped::Retired => "the watch was removed",
+            Dropped::Retired => "the watch was removed, or the daemon stops",
             Dropped::OtherNode => "the watch looks at another node now",
             Dropped::Gone => "the node was deleted",
             Dropped::Newer => "there is a newer update",

@@ -27,6 +27,10 @@ pub(in crate::operate) fn started(started: &Started, look: &Look) -> String {
 /// A watch that was paused or resumed.
 pub(in crate::operate) fn held(watch: &WatchSummary, look: &Look) -> String {
     let hint = match (watch.state, watch.running.is_empty()) {
+        _ if words::is_stuck(watch) => format!(
+            "; goes on at the next change, or with `twitcher run-now {}`",
+            quoted(&watch.name)
+        ),
         (WatchState::Paused, true) => format!("; `twitcher resume {}` lets it go on", quoted(&watch.name)),
         (WatchState::Paused, false) => "; what runs goes on to its end".to_owned(),
         _ => String::new(),

@@ -431,14 +431,16 @@ fn what_was_done_is_told() {
         },
         &look,
     );
-    text += &held(
-        &WatchSummary {
-            state: WatchState::Running,
-            why: None,
-            ..parked
-        },
-        &look,
-    );
+    for state in [WatchState::Running, WatchState::Armed] {
+        text += &held(
+            &WatchSummary {
+                state,
+                why: None,
+                ..parked.clone()
+            },
+            &look,
+        );
+    }
     let counts = |errors| Reloaded {
         watches: 12,
         added: 1,

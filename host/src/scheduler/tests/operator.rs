@@ -38,7 +38,7 @@ fn a_paused_watch_stays_so_over_a_reload_but_not_over_its_removal() {
     );
     assert_eq!(script.machine.state(), State::Paused);
     let script = script.play(
-        "4 retire   => queued update dropped (load): the watch was removed
+        "4 retire   => queued update dropped (load): the watch was removed, or the daemon stops
          5 pause    =>
          6 reload   =>
          7 data 1   => start #1 load 1",

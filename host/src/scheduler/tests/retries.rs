@@ -285,7 +285,7 @@ fn neither_a_reload_nor_a_removal_leaves_anything_to_retry() {
          2 data 1  => update queued (load): the action is running
          3 fail #1 => start #2 load 1
          4 fail #2 => retry 1 of 3 in 1.0 s: exit code 1; timer 5
-         4 retire  => pending retry dropped: the watch was removed; no timer",
+         4 retire  => pending retry dropped: the watch was removed, or the daemon stops; no timer",
     );
     let script = Script::new(retrying(Policy::default())).play(
         "0 data 1  => start #1 load 1

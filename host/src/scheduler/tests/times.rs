@@ -256,8 +256,8 @@ fn retiring_lets_runs_end_and_starts_nothing() {
     let script = Script::new(Policy::default()).play(
         "0 data 1  => start #1 load 1
          1 data 2  => update queued (data): the action is running
-         2 retire  => queued update dropped (data): the watch was removed
-         3 data 3  => update ignored: the watch was removed",
+         2 retire  => queued update dropped (data): the watch was removed, or the daemon stops
+         3 data 3  => update ignored: the watch was removed, or the daemon stops",
     );
     assert_eq!(script.machine.state(), State::Retired);
     assert!(!script.machine.is_finished());
