@@ -139,7 +139,8 @@ fn rolling(table: &mut Table, place: &Place, component: &Path) {
     for version in 0..VERSIONS {
         let which = format!("rolling@1.0.{}", version % 2);
         // The command ends once the version is in force, on the disk too, which the daemon does not wait for.
-        place.done(&["bundle", "use", &which, "--store", &place.text("store")]);
+        let (store, keys) = (place.text("store"), place.text("keys"));
+        place.done(&["bundle", "use", &which, "--store", &store, "--keys", &keys]);
         let link = fs::symlink_metadata(place.path("store/rolling/current")).unwrap();
         let in_force = Instant::now() - link.modified().unwrap().elapsed().unwrap();
         let started = daemon.line("run started");
