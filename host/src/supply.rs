@@ -74,6 +74,7 @@ impl Supply {
                 .spawn(detect);
         }
         Resolver {
+            trust: Some(self.sources.keys.clone()),
             find: Box::new(move |wanted, grants| self.find(wanted, grants)),
             // What is no name leads nowhere; to find it is an error.
             link: Box::new(move |text| match text.parse::<bundle::Reference>() {

@@ -276,8 +276,8 @@ const TRUST_HELP: &str = "\
 A key that is trusted may sign components. With --native it may also sign native code, which runs unchecked in the sandboxed process:
 give it to keys of builders that you trust as you trust the daemon's own package.
 
-To revoke a key, remove its file: what it signed is not loaded any more. To replace one, trust the new key, sign the bundles again
-and install them, then remove the old one.";
+To revoke a key, remove its file: what it signed is not loaded any more, and a restart of the daemon ends what is loaded already. To
+replace one, trust the new key, sign the bundles again and install them, then remove the old one.";
 
 /// What is done with keys.
 #[derive(Debug, Subcommand)]

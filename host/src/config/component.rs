@@ -25,6 +25,8 @@ pub struct Resolver {
     pub find: Find,
     /// The path that changes when a bundle's name means another version than before. It is exchanged in one step.
     pub link: Box<dyn Fn(&str) -> PathBuf + Send>,
+    /// The directory that decides what may run, besides what is wanted itself: with each of its entries, answers may change.
+    pub trust: Option<PathBuf>,
 }
 
 /// What was found.
@@ -53,6 +55,7 @@ impl Resolver {
                 ]),
             }),
             link: Box::new(|name| PathBuf::from(name)),
+            trust: None,
         }
     }
 }
@@ -149,12 +152,17 @@ impl Components {
                 atomic: true,
             },
         };
-        // Before the file is read: should it change meanwhile, the next load sees another stamp.
-        let stamp = *self
-            .stamps
-            .entry(watched.clone())
-            .or_insert_with(|| Stamp::of(&watched.path));
-        self.used.insert(watched, stamp);
+        for watched in [Some(watched), self.resolver.trust.clone().map(Watched::from)]
+            .into_iter()
+            .flatten()
+        {
+            // Before the file is read: should it change meanwhile, the next load sees another stamp.
+            let stamp = *self
+                .stamps
+                .entry(watched.clone())
+                .or_insert_with(|| Stamp::of(&watched.path));
+            self.used.insert(watched, stamp);
+        }
         let key = (wanted.clone(), grants.clone());
         if let Some(known) = self.known.get(&key) {
             return known.clone();

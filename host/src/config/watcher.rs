@@ -166,6 +166,8 @@ struct Scope {
     single: HashSet<PathBuf>,
     /// Those of them that are only ever exchanged as a whole.
     exchanged: HashSet<PathBuf>,
+    /// Directories of which every entry matters.
+    whole: HashSet<PathBuf>,
     /// The sets are being made anew: what matters is not known.
     unknown: bool,
 }
@@ -179,8 +181,13 @@ impl Scope {
         }
     }
 
+    /// Whether a path matters whatever it is.
+    fn names(&self, path: &Path) -> bool {
+        self.single.contains(path) || path.parent().is_some_and(|parent| self.whole.contains(parent))
+    }
+
     fn wants(&self, path: &Path, touch: Touch) -> bool {
-        if self.unknown || self.single.contains(path) {
+        if self.unknown || self.names(path) {
             return true;
         }
         let below = self.loaded.contains(path) || path.parent().is_some_and(|parent| self.loaded.contains(parent));
@@ -225,7 +232,7 @@ impl Directories {
         }
         for (path, entry) in &batch.paths {
             let scope = self.scope.read().unwrap_or_else(PoisonError::into_inner);
-            let matters = scope.single.contains(path)
+            let matters = scope.names(path)
                 || scope.wants(path, Touch::Entry)
                     && (is_configuration(path)
                         || name(path).starts_with(b"..")
@@ -321,12 +328,16 @@ impl Directories {
         }
     }
 
-    /// Watches the file that a path leads to.
+    /// Watches the file that a path leads to, or the entries of the directory.
     fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
         if let Ok(real) = fs::canonicalize(path)
             && let Some(above) = real.parent()
         {
             self.watch_directory(above);
+            if real.is_dir() {
+                self.watch_directory(&real);
+                scope.whole.insert(real.clone());
+            }
             scope.single.insert(real);
         }
     }

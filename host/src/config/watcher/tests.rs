@@ -270,6 +270,27 @@ fn files_of_components_that_are_written_replaced_and_come_later() {
 }
 
 #[test]
+fn entries_of_a_directory_that_components_depend_on() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            directory(root);
+            fs::create_dir(root.join("keys")).unwrap();
+            fs::write(root.join("keys/a.pub"), "text").unwrap();
+        });
+        let directories = ["keys", "later"].map(|name| config.path(name).into());
+        config.watcher.components().watch(BTreeSet::from(directories));
+        fs::remove_file(config.path("keys/a.pub")).unwrap();
+        assert_eq!(config.changes("keys/a.pub").await, ["keys/a.pub"]);
+        config.write("keys/b.rights");
+        assert_eq!(config.changes("keys/b.rights").await, ["keys/b.rights"]);
+        fs::create_dir(config.path("later")).unwrap();
+        config.changes("later").await;
+        config.write("later/c.pub");
+        assert_eq!(config.changes("later/c.pub").await, ["later/c.pub"]);
+    });
+}
+
+#[test]
 fn links_on_the_way_to_a_component() {
     run(async {
         let mut config = Config::new("conf", |root| {
