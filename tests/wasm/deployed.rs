@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::plugins::plugin;
 use super::{message, open_out, outcome};
-use crate::support::daemon::{Daemon, Site};
+use crate::support::daemon::{Daemon, Site, children};
 
 fn twitcher(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twitcher"))
@@ -300,6 +300,29 @@ fn a_key_that_was_removed_stops_the_next_load() {
     // And once it is trusted again, it is, again without a word.
     deployed.trust("ours", &[]);
     daemon.wait_runs("w", 1);
+}
+
+#[test]
+fn native_code_that_is_loaded_is_not_used_once_the_right_to_it_is_taken_away() {
+    let deployed = Deployed::new();
+    deployed.install(&deployed.signed("1.0.0"), "keys");
+    let daemon = deployed.start("Wasm('hello')", &[]);
+    daemon.wait_runs("w", 1);
+    let launcher = children(daemon.pid())
+        .into_iter()
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "twitcher-launch\n"))
+        .unwrap();
+    let is_mapped = |path: &str| {
+        let maps = fs::read_to_string(format!("/proc/{launcher}/maps")).unwrap();
+        maps.contains(&deployed.path(path))
+    };
+    assert!(is_mapped("store/hello") && !is_mapped("state/components"));
+    deployed.trust("ours", &[]);
+    daemon.wait("component compiled", |line| message(line) == "component compiled");
+    daemon.wait_for(2, "loaded", |line| message(line) == "configuration loaded");
+    deployed.site.set("/x", "two");
+    assert_eq!(outcome(daemon.wait_runs("w", 2).last().unwrap()), "success");
+    assert!(is_mapped("state/components"));
 }
 
 #[test]

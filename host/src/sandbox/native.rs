@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -21,6 +23,9 @@ pub enum LoadError {
     /// The engine does not start.
     #[error("cannot start WebAssembly: {0:#}")]
     Engine(wasmtime::Error),
+    /// Its file cannot be looked at.
+    #[error("cannot look at the native code: {0}")]
+    File(Errno),
     /// The code is of another version, machine or profile, or is damaged.
     #[error("cannot load the native code: {0:#}")]
     Code(wasmtime::Error),
@@ -73,19 +78,24 @@ struct Ground {
     filters: Arc<Filters>,
 }
 
+/// The device and inode of a file. The code of one component may be of a bundle at first, and be compiled here once that is not trusted
+/// any more.
+type FileId = (u64, u64);
+
 /// The components that the launcher has loaded.
 #[derive(Default)]
 pub struct Loaded {
     ground: Option<Ground>,
-    components: HashMap<(Digest, Entry), (Ready, u64)>,
+    components: HashMap<(Digest, Entry, FileId), (Ready, u64)>,
     uses: u64,
 }
 
 impl Loaded {
-    /// The component with this digest; `native` is where its code is, should it not be loaded.
+    /// The component with this digest, whose code is in `native`.
     pub fn get(&mut self, digest: Digest, entry: Entry, native: OwnedFd) -> Result<&Ready, LoadError> {
         self.uses += 1;
-        let key = (digest, entry);
+        let file = fstat(&native).map_err(LoadError::File)?;
+        let key = (digest, entry, (file.st_dev, file.st_ino));
         let loaded = match self.components.remove(&key) {
             Some((ready, _)) => ready,
             None => {
