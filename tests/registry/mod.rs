@@ -23,7 +23,16 @@ impl Sample {
     fn get() -> &'static Self {
         static SAMPLE: OnceLock<Sample> = OnceLock::new();
         SAMPLE.get_or_init(|| {
-            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}", std::process::id()));
+            let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            // What is made once for a process is never dropped: earlier ones have left theirs.
+            for left in fs::read_dir(all).unwrap().flatten() {
+                let name = left.file_name().into_string().unwrap();
+                let process = name.strip_prefix("registry-").map(|pid| Path::new("/proc").join(pid));
+                if process.is_some_and(|process| !process.exists()) {
+                    let _ = fs::remove_dir_all(left.path());
+                }
+            }
+            let dir = all.join(format!("registry-{}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
             fs::create_dir_all(dir.join("parts")).unwrap();
             let scene = Scene::new();
