@@ -46,7 +46,8 @@ export class Browser {
     ];
     // Its sandbox refuses root, whom containers and build hosts often are; what is shown here is ours.
     if (process.getuid() === 0) flags.push('--no-sandbox');
-    browser.child = spawn(program, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+    // A process group of its own, to be killed with all that it starts.
+    browser.child = spawn(program, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'], detached: true });
     browser.child.on('exit', () => browser.#fail(new Error('Chromium has ended')));
     browser.#read(browser.child.stdio[4]);
     browser.child.stdio[3].on('error', () => {});
@@ -100,9 +101,17 @@ export class Browser {
 
   async close() {
     const ended = new Promise((done) => this.child.once('exit', done));
-    this.child.kill('SIGKILL');
+    process.kill(-this.child.pid, 'SIGKILL');
     await ended;
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
+    // The others of its group may still be on their way out, and write.
+    await until('the profile is removed', () => {
+      try {
+        rmSync(this.profile, { recursive: true, force: true });
+      } catch (error) {
+        if (error.code !== 'ENOTEMPTY') throw error;
+      }
+      return !existsSync(this.profile);
+    });
   }
 }
 
