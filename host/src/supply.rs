@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::bundle::trust::Keys;
 use crate::bundle::{self, Code, Comparison, Hold, HostFacts, Installed, Store, Trust};
-use crate::config::{Found, Resolver, Wanted};
+use crate::config::{Changes, Found, Resolver, Wanted, Watched};
 use crate::model::{Bundle, Component, Grants, Keep};
 use crate::sandbox::components::{CacheUse, Components, Native};
 
@@ -74,7 +74,10 @@ impl Supply {
                 .spawn(detect);
         }
         Resolver {
-            trust: Some(self.sources.keys.clone()),
+            trust: Some(Watched {
+                path: self.sources.keys.as_path().into(),
+                changes: Changes::Entries,
+            }),
             find: Box::new(move |wanted, grants| self.find(wanted, grants)),
             // What is no name leads nowhere; to find it is an error.
             link: Box::new(move |text| match text.parse::<bundle::Reference>() {

@@ -100,9 +100,12 @@ export class Browser {
   }
 
   async close() {
-    const ended = new Promise((done) => this.child.once('exit', done));
-    process.kill(-this.child.pid, 'SIGKILL');
-    await ended;
+    // It may have ended by itself: a failing check is to say that, not this.
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      const ended = new Promise((done) => this.child.once('exit', done));
+      process.kill(-this.child.pid, 'SIGKILL');
+      await ended;
+    }
     // The others of its group may still be on their way out, and write.
     await until('the profile is removed', () => {
       try {

@@ -25,8 +25,8 @@ pub struct Resolver {
     pub find: Find,
     /// The path that changes when a bundle's name means another version than before. It is exchanged in one step.
     pub link: Box<dyn Fn(&str) -> PathBuf + Send>,
-    /// The directory that decides what may run, besides what is wanted itself: with each of its entries, answers may change.
-    pub trust: Option<PathBuf>,
+    /// The directory that decides what may run, besides what is wanted itself.
+    pub trust: Option<Watched>,
 }
 
 /// What was found.
@@ -83,23 +83,24 @@ impl Stamp {
     }
 }
 
-/// A path by which a change of what was wanted is noticed, and whether it is exchanged in one step.
+/// A path by which a change of what was wanted is noticed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Watched {
     /// The path.
     pub path: Arc<Path>,
-    /// Whether nobody ever writes to what it leads to: a change of it is whole.
-    pub atomic: bool,
+    /// How what it leads to changes.
+    pub changes: Changes,
 }
 
-impl From<PathBuf> for Watched {
-    /// A file that anybody may write to at any time.
-    fn from(path: PathBuf) -> Self {
-        Self {
-            path: path.into(),
-            atomic: false,
-        }
-    }
+/// How what a path leads to changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changes {
+    /// It is a file that anybody may write to at any time.
+    Written,
+    /// It is exchanged in one step, and nobody ever writes to it: a change of it is whole.
+    Exchanged,
+    /// It is a directory whose entries come and go.
+    Entries,
 }
 
 /// What one configuration file uses, as it was when it was loaded or failed to be.
@@ -142,26 +143,18 @@ impl Components {
 
     /// The action for what is wanted, with notes.
     pub(super) fn resolve(&mut self, wanted: &Wanted, grants: &Grants) -> Answer {
-        let watched = match wanted {
+        self.depend_on(match wanted {
             Wanted::File(path) => Watched {
                 path: path.clone(),
-                atomic: false,
+                changes: Changes::Written,
             },
             Wanted::Bundle(name) => Watched {
                 path: (self.resolver.link)(name).into(),
-                atomic: true,
+                changes: Changes::Exchanged,
             },
-        };
-        for watched in [Some(watched), self.resolver.trust.clone().map(Watched::from)]
-            .into_iter()
-            .flatten()
-        {
-            // Before the file is read: should it change meanwhile, the next load sees another stamp.
-            let stamp = *self
-                .stamps
-                .entry(watched.clone())
-                .or_insert_with(|| Stamp::of(&watched.path));
-            self.used.insert(watched, stamp);
+        });
+        if let Some(trust) = self.resolver.trust.clone() {
+            self.depend_on(trust);
         }
         let key = (wanted.clone(), grants.clone());
         if let Some(known) = self.known.get(&key) {
@@ -178,6 +171,15 @@ impl Components {
         };
         self.known.insert(key, answer.clone());
         answer
+    }
+
+    /// To be called before it is read: should it change meanwhile, the next load sees another stamp.
+    fn depend_on(&mut self, watched: Watched) {
+        let stamp = *self
+            .stamps
+            .entry(watched.clone())
+            .or_insert_with(|| Stamp::of(&watched.path));
+        self.used.insert(watched, stamp);
     }
 
     fn share(&mut self, action: WasmAction) -> Arc<WasmAction> {

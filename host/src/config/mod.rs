@@ -47,7 +47,7 @@ mod splay;
 mod value;
 pub mod watcher;
 
-pub use component::{Find, Found, Resolver, Watched};
+pub use component::{Changes, Find, Found, Resolver, Watched};
 pub(crate) use error::nearest;
 pub use error::{ConfigError, Position, SourceLine};
 pub use evaluator::{Evaluator, Print};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Built, Entry, Parsed, Surroundings, taken_elsewhere, watches};
-use super::component::{self, Components, Resolver, Used, Watched};
+use super::component::{self, Changes, Components, Resolver, Used, Watched};
 use super::error::{ConfigError, Position, Source};
 use super::evaluator::{Evaluator, Print};
 use super::files::{Kind, Reader};
@@ -245,7 +245,7 @@ impl Config {
                 };
             }
             // What the file means has not changed, only what it refers to: it need not be evaluated for that.
-            if changed.iter().all(|watched| watched.atomic) {
+            if changed.iter().all(|watched| watched.changes == Changes::Exchanged) {
                 let entries = with_present_bundles(entries, &mut self.components, &loaded.source, &mut reload.notes);
                 let entries = entries
                     .and_then(|entries| with_present_users(&entries, accounts, &mut self.interner, &loaded.source));

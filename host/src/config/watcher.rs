@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
-use super::component::Watched;
+use super::component::{Changes, Watched};
 // The part of the tree source that knows inotify, not what is watched for.
 use crate::fswatch::events::{self as fs_events, Batch, FsEvents, FsWatcher};
 use crate::fswatch::settling::{Patience, Touch};
@@ -258,9 +258,9 @@ impl Directories {
             self.watch_above(&path, &mut scope);
             self.watch_at(&path, &mut scope);
         }
-        for Watched { path, atomic } in self.components.clone().iter().take(MOST_COMPONENTS) {
+        for Watched { path, changes } in self.components.clone().iter().take(MOST_COMPONENTS) {
             self.watch_above(path, &mut scope);
-            if *atomic {
+            if *changes == Changes::Exchanged {
                 let (above, name) = (path.parent().map(fs::canonicalize), path.file_name());
                 if let (Some(Ok(above)), Some(name)) = (above, name) {
                     scope.exchanged.insert(above.join(name));
@@ -269,6 +269,12 @@ impl Directories {
             }
             self.watch_links(path, &mut scope);
             self.watch_target(path, &mut scope);
+            if *changes == Changes::Entries
+                && let Ok(real) = fs::canonicalize(path)
+            {
+                self.watch_directory(&real);
+                scope.whole.insert(real);
+            }
         }
         *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
     }
@@ -328,16 +334,12 @@ impl Directories {
         }
     }
 
-    /// Watches the file that a path leads to, or the entries of the directory.
+    /// Watches the file that a path leads to.
     fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
         if let Ok(real) = fs::canonicalize(path)
             && let Some(above) = real.parent()
         {
             self.watch_directory(above);
-            if real.is_dir() {
-                self.watch_directory(&real);
-                scope.whole.insert(real.clone());
-            }
             scope.single.insert(real);
         }
     }

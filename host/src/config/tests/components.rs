@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::Resolver;
+use crate::config::{Changes, Resolver, Watched};
 use crate::model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
 
 /// A component whose digest is its text. One that says so is broken.
@@ -197,9 +197,13 @@ fn a_component_that_changes_takes_the_files_that_use_it_along() {
     ])
     .with_components();
     let first = dir.reload();
+    let written = |name: &str| Watched {
+        path: dir.path(name).into(),
+        changes: Changes::Written,
+    };
     assert_eq!(
         dir.config.components().into_iter().collect::<Vec<_>>(),
-        [dir.path("x.wasm").into(), dir.path("y.wasm").into()]
+        ["x.wasm", "y.wasm"].map(written)
     );
     assert!(!dir.config.components_changed());
     assert_eq!(outcome(&dir.reload(), "a.json"), "Unchanged");

@@ -34,6 +34,11 @@ impl Config {
         self.dir.path().join(path)
     }
 
+    fn component(&self, path: &str, changes: Changes) -> Watched {
+        let path = self.path(path).into();
+        Watched { path, changes }
+    }
+
     fn write(&self, path: &str) {
         fs::write(self.path(path), "text").unwrap();
     }
@@ -245,7 +250,10 @@ fn files_of_components_that_are_written_replaced_and_come_later() {
             fs::write(root.join("plugins/x.wasm"), "text").unwrap();
         });
         let files = ["conf/y.wasm", "plugins/x.wasm", "later/z.wasm"];
-        let files: BTreeSet<Watched> = files.iter().map(|file| config.path(file).into()).collect();
+        let files: BTreeSet<Watched> = files
+            .iter()
+            .map(|file| config.component(file, Changes::Written))
+            .collect();
         let components = config.watcher.components();
         assert!(components.watch(files.clone()), "they may have changed before");
         assert!(!components.watch(files));
@@ -276,9 +284,14 @@ fn entries_of_a_directory_that_components_depend_on() {
             directory(root);
             fs::create_dir(root.join("keys")).unwrap();
             fs::write(root.join("keys/a.pub"), "text").unwrap();
+            fs::create_dir(root.join("busy")).unwrap();
         });
-        let directories = ["keys", "later"].map(|name| config.path(name).into());
-        config.watcher.components().watch(BTreeSet::from(directories));
+        let directories = ["keys", "later"].map(|name| config.component(name, Changes::Entries));
+        // Who names a directory where a file is meant has mistaken it, and gets no load for each of its files.
+        let mistaken = config.component("busy", Changes::Written);
+        let watched = directories.into_iter().chain([mistaken]);
+        config.watcher.components().watch(watched.collect());
+        config.write("busy/x");
         fs::remove_file(config.path("keys/a.pub")).unwrap();
         assert_eq!(config.changes("keys/a.pub").await, ["keys/a.pub"]);
         config.write("keys/b.rights");
@@ -306,7 +319,7 @@ fn links_on_the_way_to_a_component() {
         config
             .watcher
             .components()
-            .watch(BTreeSet::from([config.path("app/x.wasm").into()]));
+            .watch(BTreeSet::from([config.component("app/x.wasm", Changes::Written)]));
         let exchange = |config: &Config, release: &str| {
             symlink(release, config.path("links/new")).unwrap();
             fs::rename(config.path("links/new"), config.path("links/current")).unwrap();
