@@ -7,6 +7,24 @@
 # SECOND is a later version, with other contents of both configuration files. Ends with 0 and "done" when all is as it should be.
 set -eu
 
+fail() {
+    echo "lifecycle: $*" >&2
+    exit 1
+}
+# What the layer above this machine's file system holds that differs from below: only what was written inside is there, whatever else
+# changes on the machine meanwhile. Left out is what dpkg itself and the caches of others keep.
+changed() {
+    (cd upper && find . -mindepth 1 \( -path ./var/lib/dpkg -o -path ./var/cache -o -path ./var/log -o -path ./var/tmp \) -prune -o -print) \
+        | sed 's/^\.//' | grep -v '^/etc/\(group\|gshadow\|passwd\|shadow\|subuid\|subgid\)-$' | LC_ALL=C sort | while read -r path; do
+        # A directory is copied up as soon as something in it changes.
+        if [ -d "upper$path" ] && [ -d "$path" ]; then continue; fi
+        # A character device stands for what was removed.
+        if [ -c "upper$path" ]; then echo "removed $path"; continue; fi
+        if cmp -s "upper$path" "$path"; then continue; fi
+        if [ -e "$path" ]; then echo "altered $path"; else echo "made $path"; fi
+    done
+}
+
 if [ "${1:-}" != inside ]; then
     mount -t tmpfs tmpfs "$3"
     cp "$1" "$3/first.deb"
@@ -20,16 +38,27 @@ if [ "${1:-}" != inside ]; then
     mount -t tmpfs tmpfs root/tmp
     mount -t tmpfs tmpfs root/run
     mv first.deb second.deb lifecycle.sh root/tmp
-    exec chroot root /bin/sh /tmp/lifecycle.sh inside
+    chroot root /bin/sh /tmp/lifecycle.sh inside
+    # The administrator's own, and what this test wrote.
+    cat > expected << 'END'
+made /etc/twitcher
+made /etc/twitcher/admin.twc
+made /etc/twitcher/keys
+made /etc/twitcher/keys/ours.pub
+made /srv/log
+made /srv/out
+made /srv/tree
+made /srv/tree/a
+END
+    # Of a daemon that was tried out on this machine.
+    changed | grep -v '^removed /var/lib/twitcher' | diff expected - || fail "< is missing, > should not be"
+    echo "done"
+    exit
 fi
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd /
 
-fail() {
-    echo "lifecycle: $*" >&2
-    exit 1
-}
 # Waits until a command succeeds.
 until_done() {
     tries=0
@@ -38,11 +67,6 @@ until_done() {
         [ $tries -lt 300 ] || fail "not within 30 s: $*; $(cat /srv/log)"
         sleep 0.1
     done
-}
-# What is there, without what dpkg itself and the caches of others keep, and where other programs write meanwhile.
-everything() {
-    find /etc /usr /var /srv /opt -xdev \( -path /var/lib/dpkg -o -path /var/cache -o -path /var/log -o -path /var/tmp \) -prune -o -print \
-        | grep -v '^/etc/\(group\|gshadow\|passwd\|shadow\|subuid\|subgid\)-$' | sort
 }
 # Runs the installed program until the action of /etc/twitcher/admin.twc has run for this data, then stops it in order.
 react() {
@@ -61,7 +85,6 @@ if dpkg -s twitcher > /dev/null 2>&1 || getent group twitcher > /dev/null; then
 fi
 # A daemon that was tried out on this machine may have left some.
 rm -rf /var/lib/twitcher
-everything > /tmp/before
 
 dpkg --install /tmp/first.deb
 getent group twitcher > /dev/null || fail "no group"
@@ -98,16 +121,3 @@ dpkg --purge twitcher
 if getent group twitcher > /dev/null; then
     fail "the group is still there"
 fi
-everything > /tmp/after
-cat > /tmp/made << 'END'
-/etc/twitcher
-/etc/twitcher/admin.twc
-/etc/twitcher/keys
-/etc/twitcher/keys/ours.pub
-/srv/log
-/srv/out
-/srv/tree
-/srv/tree/a
-END
-sort -m /tmp/before /tmp/made | diff - /tmp/after || fail "< is missing, > was left behind"
-echo "done"
