@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use twitcher::model::{Observation, WatchId, WatchType, ZnodePath};
-use twitcher::source::tree::{Options, spawn};
-use twitcher::source::{Change, Report, Source, Subscription};
+use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
+use twitcher_source::tree::{Options, spawn};
+use twitcher_source::{Change, Report, Source, Subscription};
 
 /// Nothing here takes long: what has not come by then does not come.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use twitcher::model::{WatchId, WatchType, ZnodePath};
-use twitcher::source::tree::{Options, spawn};
-use twitcher::source::{Change, Denial, Refusal, Report, Source, Subscription, ZnodeError, Znodes};
+use twitcher_model::{WatchId, WatchType, ZnodePath};
+use twitcher_source::tree::{Options, spawn};
+use twitcher_source::{Change, Denial, Refusal, Report, Source, Subscription, ZnodeError, Znodes};
 
 use crate::support::DEADLINE;
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use twitcher::launch::Report;
-use twitcher::launch::wire::{Task, WasmTask};
-use twitcher::model::{
+use twitcher_launch::Report;
+use twitcher_launch::protocol::{Task, WasmTask};
+use twitcher_model::{
     ChangeFacts, Component, Event, Grants, Identity, ProcessSettings, RunId, Stat, WasmAction, WatchType, ZnodePath,
 };
-use twitcher::sandbox::Reach;
-use twitcher::sandbox::components::Components;
+use twitcher_sandbox::Reach;
+use twitcher_sandbox::code_cache::Components;
 
 use crate::launching::{Spawner, command_true};
 use crate::{Table, median, ms, ratio};

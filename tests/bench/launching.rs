@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
-use twitcher::launch::{Invocation, Launcher, Launches, Report, RunEvent, wire::Task};
-use twitcher::model::{Identity, ProcessSettings, RunId};
+use twitcher_launch::{Invocation, Launcher, Launches, Report, RunEvent, protocol::Task};
+use twitcher_model::{Identity, ProcessSettings, RunId};
 
 use crate::{Table, median, ms, ratio};
 

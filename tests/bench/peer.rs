@@ -62,7 +62,7 @@ impl Peer {
     }
 
     pub fn kazoo(servers: &str, path: &str, program: &[String]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bench/kazoo_peer.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/bench/kazoo_peer.py");
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         Self::start(Command::new(python).args([script, servers, path]).args(program))
     }

@@ -1,18 +1,18 @@
 //! What keeping state costs: on the way from a change to the end of its action, in a history of a million runs, and at a start.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use twitcher::model::{
+use twitcher_launch::Journal;
+use twitcher_model::{
     Action, Event, Origin, Policy, Position, ProcessSettings, RunId, Stat, Version, Watch, WatchType, ZnodePath,
 };
-use twitcher::state::{About, Ended, Handled, History, Limits, State};
+use twitcher_state::{Ended, Handled, History, Limits, Running, State};
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::peer::Peer;
@@ -142,7 +142,7 @@ fn ended(run: u64) -> Ended {
         watch: format!("watch-{}", run % 1000).into(),
         event: Some(Event::Data),
         attempt: 1,
-        outcome: Some(twitcher::model::Outcome::Exited(0)),
+        outcome: Some(twitcher_model::Outcome::Exited(0)),
         started: SystemTime::now(),
         ended: SystemTime::now(),
         elapsed: Duration::from_millis(3),
@@ -165,32 +165,43 @@ fn recovery(table: &mut Table) {
     }
     let text = format!(
         "for i in range({WATCHES}):\n    \
-         RegisterWatch('/node-%d' % i, Exec(['/bin/true']), name = 'watch-%d' % i, run_on_load = IF_CHANGED)\n"
+         command = ['/bin/sleep', '1000'] if i < {RUNNING} else ['/bin/true']\n    \
+         RegisterWatch('/node-%d' % i, Exec(command), name = 'watch-%d' % i, run_on_load = IF_CHANGED)\n"
     );
     fs::write(conf.join("a.twc"), text).unwrap();
     let (state, _) = State::open(&state_dir, Limits::default(), Vec::new());
     for number in 0..WATCHES {
         state.handled(&watch(number), handled());
     }
-    let mut actions: Vec<Child> = (0..RUNNING)
-        .map(|_| Command::new("/bin/sleep").arg("1000").process_group(0).spawn().unwrap())
-        .collect();
-    let about = About {
-        attempt: 1,
-        event: Some(Event::Data),
-        version: None,
-    };
-    for (number, action) in actions.iter().enumerate() {
-        let name = Arc::clone(&watch(number).name);
-        state.started(RunId(number as u64 + 1), &name, action.id() as i32, about);
-    }
     state.close();
+    for number in 0..RUNNING {
+        fs::write(tree.join(format!("node-{number}")), "x").unwrap();
+    }
+    let mut first = daemon(&tree, &conf, &state_dir);
+    let mut first = first.args(["--log_to_stdout"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(first.stdout.take().unwrap()));
+    let started = lines.map_while(Result::ok).filter(|line| line.contains("run started"));
+    assert_eq!(started.take(RUNNING).count(), RUNNING);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // The first time, it waits for the launcher to be gone.
+    let (journal, actions) = Journal::claim(&state_dir).unwrap();
+    drop(journal);
+    assert_eq!(actions.len(), RUNNING);
     let opened = {
         let begin = Instant::now();
-        let (state, left_behind) = State::open(&state_dir, Limits::default(), Vec::new());
+        let (journal, found) = Journal::claim(&state_dir).unwrap();
+        let alive = found.iter().map(|found| Running {
+            run: found.run,
+            watch: found.watch.as_str().into(),
+            started: SystemTime::now(),
+            attempt: 1,
+            event: None,
+        });
+        let (state, _) = State::open(&state_dir, Limits::default(), alive.collect());
         let opened = begin.elapsed();
-        assert_eq!(left_behind.runs.len(), RUNNING);
         state.close();
+        drop(journal);
         opened
     };
     let begin = Instant::now();
@@ -208,9 +219,8 @@ fn recovery(table: &mut Table) {
     assert_eq!(found, RUNNING);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    for action in &mut actions {
-        let _ = killpg(Pid::from_raw(action.id() as i32), Signal::SIGKILL);
-        let _ = action.wait();
+    for action in &actions {
+        let _ = killpg(Pid::from_raw(action.process.pid()), Signal::SIGKILL);
     }
     let what = format!("{WATCHES} positions and {RUNNING} running actions");
     table.row(format!("{what}: read at a start"), ms(opened), "");

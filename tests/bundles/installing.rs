@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
-use twitcher::bundle::{FORMAT, FileFacts, Manifest, NativeFacts, Requested, Store, World, Writer};
-use twitcher::model::Digest;
+use twitcher_bundle::{FORMAT, FileFacts, Manifest, NativeFacts, Requested, Store, World, Writer};
+use twitcher_model::Digest;
 
 use super::{Bench, flip};
 
@@ -299,7 +299,6 @@ fn large_bundle(file: &Path, size: u64) {
             profile: "sandbox".to_owned(),
             wasmtime: "1.0.0".to_owned(),
             settings: "0".to_owned(),
-            cpu_features: vec![],
             size,
             sha256: Digest(hasher.finalize().into()),
         }],

@@ -75,8 +75,8 @@ impl Bench {
         self.ok(&format!("bundle install {} --store store --keys keys", file.display()))
     }
 
-    fn resolve(&self, reference: &str) -> twitcher::bundle::Installed {
-        let store = twitcher::bundle::Store::at(self.path("store"));
+    fn resolve(&self, reference: &str) -> twitcher_bundle::Installed {
+        let store = twitcher_bundle::Store::at(self.path("store"));
         store.resolve(&reference.parse().unwrap()).unwrap()
     }
 }

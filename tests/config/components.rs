@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use twitcher::config::Resolver;
-use twitcher::model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
+use twitcher_config::Resolver;
+use twitcher_model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
 
 use super::{Dir, outcome};
 

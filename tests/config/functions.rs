@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use twitcher::config::function;
-use twitcher::model::{Action, FunctionAction};
+use twitcher_config::function_action;
+use twitcher_model::{Action, FunctionAction};
 
 use super::Dir;
 
@@ -55,7 +55,7 @@ fn the_function_of_a_child_process() {
     let action: FunctionAction = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     print!("{BEGIN}");
     std::io::stdout().flush().unwrap();
-    std::process::exit(function::run(&action));
+    std::process::exit(function_action::run(&action));
 }
 
 /// What the first function of a file prints, given that it succeeds. `OUT` stands for a path that it may write to.

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use twitcher::config::{Config, Evaluator, report};
+use twitcher_config::{Config, Evaluator, report};
 
 use super::{Dir, names};
 

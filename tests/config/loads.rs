@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use twitcher::model::Action;
+use twitcher_model::Action;
 
 use super::{Dir, names, outcome};
 

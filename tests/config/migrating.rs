@@ -7,7 +7,7 @@ use super::*;
 
 /// What `check` prints, and its exit code.
 fn check(file: &str) -> String {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config/original");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/config/original");
     let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
         .args(["check", file])
         .current_dir(dir.canonicalize().unwrap())

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use twitcher::config::{Config, Evaluator, FileOutcome, Reload, report};
-use twitcher::model::{Action, OnFailure, Retry, RunMode, RunOnLoad, Watch};
+use twitcher_config::{Config, Evaluator, FileOutcome, Reload, report};
+use twitcher_model::{Action, OnFailure, Retry, RunMode, RunOnLoad, Watch};
 
 /// A directory of configuration files.
 struct Dir {

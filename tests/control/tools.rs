@@ -21,7 +21,7 @@ fn tool(path: PathBuf, version: &str) -> Option<Command> {
 }
 
 fn package(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("package").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../package").join(file)
 }
 
 #[test]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
-use twitcher::launch::{Invocation, Journal, Launcher, Launches, Report, RunEvent, wire::Task};
-use twitcher::model::{Identity, Outcome, ProcessSettings, RunId};
+use twitcher_launch::{Invocation, Journal, Launcher, Launches, Report, RunEvent, protocol::Task};
+use twitcher_model::{Identity, Outcome, ProcessSettings, RunId};
 
 /// Longer than anything here takes unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);

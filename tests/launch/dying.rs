@@ -9,8 +9,8 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
-use twitcher::launch::{Journal, RunEvent};
-use twitcher::model::Outcome;
+use twitcher_launch::{Journal, RunEvent};
+use twitcher_model::Outcome;
 
 use crate::bench::{Bench, PATIENCE, alive, alone, argv, eventually, settings, sh};
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use twitcher::launch::Control;
-use twitcher::model::{Outcome, ProcessSettings};
-use twitcher::sandbox::channel::Reason;
+use twitcher_launch::Control;
+use twitcher_model::{Outcome, ProcessSettings};
+use twitcher_sandbox::channel::Reason;
 
 use crate::bench::{Bench, alive, alone, argv, eventually, pids_in, settings, sh};
 

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use twitcher::launch::Control;
-use twitcher::model::{Identity, Limit, Outcome, ProcessSettings, Resource, RunId};
-use twitcher::sandbox::channel::Reason;
+use twitcher_launch::Control;
+use twitcher_model::{Identity, Limit, Outcome, ProcessSettings, Resource, RunId};
+use twitcher_sandbox::channel::Reason;
 
 use crate::bench::{Bench, alone, argv, settings, sh};
 

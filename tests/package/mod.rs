@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::support::daemon::PROGRAM;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 fn repository(path: &str) -> PathBuf {
     Path::new(ROOT).join(path)

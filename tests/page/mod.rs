@@ -14,7 +14,7 @@ const NAME: &str = "<img src=x onerror=alert(1)> & co";
 
 /// Runs the checks. What they say is the failure's message.
 fn check(arguments: &[&str]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/page/check.mjs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/page/check.mjs");
     let output = Command::new("node").arg(script).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{}", said.concat());

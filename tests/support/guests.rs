@@ -51,7 +51,7 @@ pub fn save(name: &str, content: &[u8]) -> PathBuf {
 }
 
 fn source() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guests"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests"))
 }
 
 /// Below the directory that cargo gives the tests, so that `cargo clean` finds it.

@@ -1,7 +1,7 @@
 //! What is seen when all goes well.
 
-use twitcher::model::WatchType::{Children, Data, Tree};
-use twitcher::model::{Stat, Version};
+use twitcher_model::WatchType::{Children, Data, Tree};
+use twitcher_model::{Stat, Version};
 
 use super::*;
 use crate::support::zookeeper::{ZooKeeperServer, unique_path};

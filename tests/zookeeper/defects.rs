@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twitcher::model::WatchType::{Children, Data, Tree};
+use twitcher_model::WatchType::{Children, Data, Tree};
 
 use super::*;
 use crate::support::proxy::{Proxy, op};

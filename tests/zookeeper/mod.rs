@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use twitcher::model::{Observation, Version, WatchId, WatchType, ZnodePath};
-use twitcher::source::zookeeper::{Options, Stats, spawn};
-use twitcher::source::{Change, Report, Source, Subscription};
+use twitcher_model::{Observation, Version, WatchId, WatchType, ZnodePath};
+use twitcher_source::zookeeper::{Options, Stats, spawn};
+use twitcher_source::{Change, Report, Source, Subscription};
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
 use crate::support::DEADLINE;

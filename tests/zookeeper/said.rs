@@ -6,8 +6,8 @@ use std::time::Duration;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use twitcher::model::WatchType::{Children, Data, Tree};
-use twitcher::source::zookeeper::SaslDigest;
+use twitcher_model::WatchType::{Children, Data, Tree};
+use twitcher_source::zookeeper::SaslDigest;
 
 use super::*;
 use crate::support::proxy::Proxy;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use twitcher::model::WatchType::{Data, Tree};
-use twitcher::source::zookeeper::{SaslDigest, Tls};
+use twitcher_model::WatchType::{Data, Tree};
+use twitcher_source::zookeeper::{SaslDigest, Tls};
 
 use super::*;
 use crate::support::proxy::Proxy;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use twitcher::model::WatchType::{Data, Tree};
-use twitcher::source::zookeeper::Auth;
-use twitcher::source::{Denial, Refusal, ZnodeError, Znodes};
+use twitcher_model::WatchType::{Data, Tree};
+use twitcher_source::zookeeper::Auth;
+use twitcher_source::{Denial, Refusal, ZnodeError, Znodes};
 
 use super::*;
 use crate::support::proxy::{Proxy, op};

@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| twitcher::fuzzing::component(bytes));
+fuzz_target!(|bytes: &[u8]| twitcher_fuzzing::component(bytes));

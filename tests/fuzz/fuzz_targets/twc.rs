@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| twitcher::fuzzing::twc(text));
+fuzz_target!(|text: &str| twitcher_fuzzing::twc(text));

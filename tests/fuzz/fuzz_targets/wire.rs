@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| twitcher::fuzzing::wire(bytes));
+fuzz_target!(|bytes: &[u8]| twitcher_fuzzing::wire(bytes));

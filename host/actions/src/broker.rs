@@ -1,0 +1,302 @@
+//! What is done on behalf of a component outside the sandbox: runs commands as the watch's user, and uses znodes in its own session.
+//!
+//! The component is hostile: what it asks for is held against the grants of its run, here, where it cannot reach. That it was denied
+//! is logged where the answer passes, with all else that its run adds to the log.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::info;
+
+use twitcher_launch::protocol::Task;
+use twitcher_launch::{Answer, Asker, Control, Invocation, Launches, Question, Report};
+use twitcher_model::{Grants, Outcome, ProcessSettings, RunId, ZnodePath};
+use twitcher_sandbox::channel::{
+    CommandError, CommandOutput, Reason, ToAction, ZnodeError, ZnodeReply, ZnodeRequest, cut,
+};
+use twitcher_source::{self as source, Znodes};
+
+/// How long a command may take when its watch has no timeout.
+const COMMAND_TIME: Duration = Duration::from_secs(300);
+
+/// Longest path of a znode that a component may name, in bytes. The log and the answer repeat it.
+const PATH_MAX: usize = 4096;
+/// How much of a name that is not granted is repeated, in bytes.
+const NAME_MAX: usize = 256;
+
+/// A command that runs for a component.
+struct Waiting {
+    parent: RunId,
+    logged: bool,
+    name: String,
+    watch: std::sync::Arc<str>,
+    answer: Answer,
+}
+
+/// Answers the questions of components.
+#[derive(Default)]
+pub struct Broker {
+    commands: HashMap<RunId, Waiting>,
+}
+
+impl Broker {
+    /// Answers a question, now or later. `run` is the id for a command, should it be one.
+    pub fn asked(
+        &mut self,
+        asker: Asker,
+        question: Question,
+        answer: Answer,
+        run: RunId,
+        launches: &Launches,
+        znodes: &Znodes,
+    ) {
+        match question {
+            Question::Command { name, args, stdin } => self.command(asker, name, args, stdin, answer, run, launches),
+            Question::Znode(request) => match znode(&asker.action.grants, &request) {
+                Ok(path) => {
+                    let znodes = znodes.clone();
+                    tokio::task::spawn_local(async move {
+                        let result = carry_out(&znodes, path, request).await;
+                        answer.give(ToAction::Znode(result.map_err(|error| words(&error))));
+                    });
+                }
+                Err(error) => answer.give(ToAction::Znode(Err(error))),
+            },
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the parts of one question")]
+    fn command(
+        &mut self,
+        asker: Asker,
+        name: String,
+        args: Vec<String>,
+        stdin: Vec<u8>,
+        answer: Answer,
+        run: RunId,
+        launches: &Launches,
+    ) {
+        let argv = match command(&asker.action.grants, &name, args) {
+            Ok(argv) => argv,
+            Err(why) => return answer.give(ToAction::Command(Err(CommandError::Denied(why)))),
+        };
+        if asker.logged {
+            info!(watch = &*asker.watch, run_id = %asker.run, command = name, "running a command for the component");
+        }
+        let process = ProcessSettings {
+            timeout: Some(asker.process.timeout.unwrap_or(COMMAND_TIME)),
+            pipe_stdin: true,
+            ..(*asker.process).clone()
+        };
+        launches.launch(Invocation {
+            run,
+            watch: asker.watch.clone(),
+            task: Task::Exec(argv),
+            env: asker.env,
+            process: process.into(),
+            stdin: Bytes::from(stdin),
+            version: None,
+            capture: true,
+        });
+        let waiting = Waiting {
+            parent: asker.run,
+            logged: asker.logged,
+            name,
+            watch: asker.watch,
+            answer,
+        };
+        self.commands.insert(run, waiting);
+    }
+
+    /// The watch of a command.
+    pub fn watch_of(&self, run: RunId) -> Option<&std::sync::Arc<str>> {
+        self.commands.get(&run).map(|waiting| &waiting.watch)
+    }
+
+    /// Takes the end of a command; false for another run.
+    pub fn ended(&mut self, run: RunId, report: &mut Report) -> bool {
+        let Some(waiting) = self.commands.remove(&run) else {
+            return false;
+        };
+        let Waiting {
+            parent,
+            logged,
+            name,
+            watch,
+            answer,
+        } = waiting;
+        if logged {
+            let (outcome, seconds) = (&report.outcome, report.elapsed.as_secs_f64());
+            info!(watch = &*watch, run_id = %parent, command = name, %outcome, seconds, "command ended");
+        }
+        answer.give(ToAction::Command(result(report)));
+        true
+    }
+
+    /// A run has ended: what still runs for it is of no use to anyone.
+    pub fn parent_ended(&self, parent: RunId, launches: &Launches) {
+        for (run, _) in self.commands.iter().filter(|(_, waiting)| waiting.parent == parent) {
+            launches.control(*run, Control::Terminate(Reason::Shutdown));
+        }
+    }
+
+    /// Whether no command runs.
+    pub fn is_idle(&self) -> bool {
+        self.commands.is_empty()
+    }
+}
+
+fn result(report: &mut Report) -> Result<CommandOutput, CommandError> {
+    let captured = report.captured.take().unwrap_or_default();
+    let output = |code, signal| CommandOutput {
+        code,
+        signal,
+        stdout: captured.stdout,
+        stderr: captured.stderr,
+        truncated: captured.truncated,
+    };
+    match &report.outcome {
+        Outcome::Exited(code) => Ok(output(Some(*code), None)),
+        Outcome::Signaled { signal, .. } => Ok(output(None, Some(*signal))),
+        Outcome::TimedOut => Err(CommandError::TimedOut),
+        Outcome::Terminated => Err(CommandError::Cancelled),
+        failed @ (Outcome::LaunchFailed { .. } | Outcome::Failed { .. }) => {
+            Err(CommandError::Failed(failed.to_string()))
+        }
+    }
+}
+
+/// The command line of a granted command, or why it is denied.
+fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>, String> {
+    let Some(granted) = grants.commands.iter().find(|granted| granted.name == name) else {
+        let name = cut(name.to_owned(), NAME_MAX);
+        return Err(format!(
+            "the command {name:?} is not granted; to allow it, add commands = {{{name:?}: [\"/path/of/program\"]}} to its Wasm(...)"
+        ));
+    };
+    if !granted.arguments && !args.is_empty() {
+        return Err(format!(
+            "the command {name:?} takes no arguments of the component; to allow them, end its list in commands with \"*\""
+        ));
+    }
+    Ok(granted.argv.iter().cloned().chain(args).collect())
+}
+
+/// The node of a granted request, or why it is denied.
+fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeError> {
+    if request.path().len() > PATH_MAX {
+        return Err(ZnodeError::Failed(format!("the path is longer than {PATH_MAX} bytes")));
+    }
+    let path = ZnodePath::new(request.path()).map_err(|error| ZnodeError::Failed(error.to_string()))?;
+    let mut covering = grants.znodes.iter().filter(|grant| grant.covers(&path)).peekable();
+    let add = if request.writes() { "rw" } else { "r" };
+    let what = if request.writes() { "changing" } else { "reading" };
+    if covering.any(|grant| grant.writable || !request.writes()) {
+        return Ok(path);
+    }
+    let add = format!("znodes = {{{:?}: {add:?}}} to its Wasm(...)", path.as_str());
+    Err(ZnodeError::Denied(format!(
+        "{what} {path} is not granted; to allow it, add {add}"
+    )))
+}
+
+async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> Result<ZnodeReply, source::ZnodeError> {
+    Ok(match request {
+        ZnodeRequest::Get { .. } => {
+            let (data, stat) = znodes.get(&path).await?;
+            ZnodeReply::Data(data.to_vec(), stat)
+        }
+        ZnodeRequest::Children { .. } => ZnodeReply::Children(znodes.children(&path).await?),
+        ZnodeRequest::Set {
+            data, expect_version, ..
+        } => ZnodeReply::Set(znodes.set(&path, data.into(), expect_version).await?),
+        ZnodeRequest::Create { data, .. } => {
+            znodes.create(&path, data.into()).await?;
+            ZnodeReply::Created
+        }
+    })
+}
+
+fn words(error: &source::ZnodeError) -> ZnodeError {
+    use source::ZnodeError as Source;
+    match error {
+        Source::NoNode(_) => ZnodeError::NoNode,
+        Source::NodeExists(_) => ZnodeError::NodeExists,
+        Source::BadVersion(_) => ZnodeError::BadVersion,
+        Source::TooLarge { .. } => ZnodeError::TooLarge,
+        Source::Denied { .. } => ZnodeError::Denied(error.to_string()),
+        Source::SessionLost(_) => ZnodeError::SessionLost,
+        Source::UnknownOutcome(_) => ZnodeError::UnknownOutcome,
+        Source::Failed { .. } => ZnodeError::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twitcher_model::{CommandGrant, ZnodeGrant};
+
+    fn grants() -> Grants {
+        let command = |name: &str, argv: &[&str], arguments| CommandGrant {
+            name: name.into(),
+            argv: argv.iter().map(|arg| (*arg).into()).collect(),
+            arguments,
+        };
+        let znode = |path: &str, below, writable| ZnodeGrant {
+            path: ZnodePath::new(path).unwrap(),
+            below,
+            writable,
+        };
+        Grants {
+            commands: vec![
+                command("reload", &["systemctl", "reload", "app"], false),
+                command("git", &["git"], true),
+            ],
+            znodes: vec![znode("/app", true, false), znode("/app/status", false, true)],
+            ..Grants::default()
+        }
+    }
+
+    #[test]
+    fn only_named_commands_run_and_arguments_only_where_the_operator_lets_them() {
+        let run = |name: &str, args: &[&str]| command(&grants(), name, args.iter().map(|arg| (*arg).into()).collect());
+        assert_eq!(run("reload", &[]).unwrap(), ["systemctl", "reload", "app"]);
+        assert_eq!(
+            run("git", &["; rm -rf /", "$(id)"]).unwrap(),
+            ["git", "; rm -rf /", "$(id)"]
+        );
+        assert!(run("reload", &["--root=/"]).unwrap_err().contains("\"*\""));
+        assert!(run("sh", &["-c", "id"]).unwrap_err().contains("commands = {\"sh\": "));
+        assert!(run("/bin/sh", &[]).is_err());
+        let long = run(&"x".repeat(1 << 20), &[]).unwrap_err();
+        assert!(long.len() < 1000, "repeated at length: {} bytes", long.len());
+    }
+
+    #[test]
+    fn only_granted_znodes_are_used() {
+        let get = |path: &str| znode(&grants(), &ZnodeRequest::Get { path: path.into() });
+        let set = |path: &str| {
+            let data = Vec::new();
+            znode(
+                &grants(),
+                &ZnodeRequest::Set {
+                    path: path.into(),
+                    data,
+                    expect_version: None,
+                },
+            )
+        };
+        assert!(get("/app").is_ok() && get("/app/a/b").is_ok() && get("/app/status").is_ok());
+        assert!(set("/app/status").is_ok());
+        for denied in [get("/application"), get("/"), set("/app"), set("/app/status/x")] {
+            assert!(
+                matches!(&denied, Err(ZnodeError::Denied(why)) if why.contains("znodes = {")),
+                "{denied:?}"
+            );
+        }
+        assert!(matches!(get("/app/../x"), Err(ZnodeError::Failed(_))));
+        let long = format!("/{}", "x".repeat(1 << 20));
+        assert!(matches!(get(&long), Err(ZnodeError::Failed(why)) if why.len() < 100));
+    }
+}

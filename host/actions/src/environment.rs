@@ -1,0 +1,98 @@
+//! What an action finds in its environment. Pure but for the daemon's own environment.
+
+use std::sync::Arc;
+
+use twitcher_launch::protocol::{Task, WasmTask};
+use twitcher_model::{Action, ChangeFacts, Watch};
+use twitcher_sandbox::Reach;
+use twitcher_scheduler::Start;
+
+/// PATH of an action where the daemon has none.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Of the daemon's environment, what every action gets.
+const PASSED_ON: [&str; 3] = ["PATH", "LANG", "TZ"];
+/// Belongs to the daemon alone, even with `inherit_env`: an action must not speak to systemd in its name.
+const KEPT_BACK: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "INVOCATION_ID",
+];
+
+/// What the launcher is asked to do for an action.
+pub fn task(watch: &Watch, start: &Start) -> Task {
+    match &watch.action {
+        Action::Shell(script) => Task::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_string()]),
+        Action::Argv(words) => Task::Exec(words.iter().map(|word| word.to_string()).collect()),
+        Action::Function(function) => Task::Function(function.clone()),
+        Action::Wasm(action) => Task::Wasm(Box::new(WasmTask {
+            action: Arc::clone(action),
+            change: ChangeFacts {
+                run: start.run,
+                watch: Arc::clone(&watch.name),
+                path: watch.znode.clone(),
+                watch_type: watch.watch_type,
+                event: start.event,
+                stat: start.observation.stat,
+                attempt: start.attempt,
+                timeout: watch.process.timeout,
+            },
+            reach: Reach::of(&action.grants),
+        })),
+    }
+}
+
+/// The environment of a run, each name once. What the configuration says wins over the rest; `TWITCHER_*` over everything.
+pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
+    let settings = &watch.process;
+    let identity = &settings.identity;
+    let mut env = Env::default();
+    env.set("PATH", PATH);
+    env.set("LANG", "C.UTF-8");
+    // Names and values that are not UTF-8 are left out: they could not be told from forged ones in the log either.
+    if settings.inherit_env {
+        let all = std::env::vars_os();
+        for (name, value) in all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        {
+            if !KEPT_BACK.contains(&name.as_str()) {
+                env.set(&name, value);
+            }
+        }
+    } else {
+        for name in PASSED_ON {
+            if let Ok(value) = std::env::var(name) {
+                env.set(name, value);
+            }
+        }
+    }
+    env.set("HOME", identity.home.as_str());
+    env.set("USER", identity.user.as_str());
+    env.set("LOGNAME", identity.user.as_str());
+    env.set("SHELL", identity.shell.as_str());
+    for (name, value) in &settings.env {
+        env.set(name, value.as_str());
+    }
+    let stat = start.observation.stat.unwrap_or_default();
+    env.set("TWITCHER_NAME", &*watch.name);
+    env.set("TWITCHER_ZNODE", watch.znode.as_str());
+    env.set("TWITCHER_EVENT", start.event.as_str());
+    env.set("TWITCHER_VERSION", stat.version.to_string());
+    env.set("TWITCHER_MZXID", stat.mzxid.to_string());
+    env.set("TWITCHER_ATTEMPT", start.attempt.to_string());
+    env.0
+}
+
+#[derive(Default)]
+struct Env(Vec<(String, String)>);
+
+impl Env {
+    fn set(&mut self, name: &str, value: impl Into<String>) {
+        let value = value.into();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+}

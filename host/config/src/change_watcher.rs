@@ -1,0 +1,368 @@
+//! Notices that something changed below the configuration paths, once it is no longer being changed.
+//!
+//! It must not know what is in the files. What it watches: every directory that is loaded, the directory that a path itself is
+//! in (editors replace files, and a path may come later), and what symbolic links lead to. The files of components are paths of
+//! the same kind; which ones is known only when the configuration has been loaded. Directories are always watched under their real
+//! path, because inotify knows a directory only once.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::warn;
+
+use super::component_resolver::{Changes, Watched};
+// The part of the tree source that knows inotify, not what is watched for.
+use twitcher_files::directory_watch::events::{self as fs_events, Batch, FsEvents, FsWatcher};
+use twitcher_files::directory_watch::settling::{Patience, Touch};
+
+/// How long nothing must change before a change is told, unless the caller wishes otherwise.
+pub const SETTLE: Duration = Duration::from_millis(200);
+
+/// How long a file that is being written, or one change after the other, holds a batch back at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most directories that are watched; configuration has a handful.
+const MOST_DIRECTORIES: usize = 10_000;
+
+/// Most files of components that are watched.
+const MOST_COMPONENTS: usize = 10_000;
+
+/// Most symbolic links on the way to one of them; the kernel follows no more.
+const MOST_LINKS: usize = 40;
+
+/// Tells that configuration changed.
+#[derive(Debug)]
+pub struct Watcher {
+    events: FsEvents,
+    directories: Arc<Mutex<Directories>>,
+    /// A batch that is being looked at, and what will be told of it: kept until then, so that a cancelled wait loses nothing. The
+    /// waiting side never locks the directories: whoever else looks at some may have to wait for a file system.
+    look: Option<JoinHandle<Option<HashSet<PathBuf>>>>,
+}
+
+/// Chooses the files of components whose changes count as changes of the configuration.
+#[derive(Debug, Clone)]
+pub struct ComponentWatch {
+    directories: Arc<Mutex<Directories>>,
+}
+
+impl ComponentWatch {
+    /// Watches these and no others. None needs to exist yet; each may be a symbolic link. True if one of them was not watched
+    /// before: it may have changed since it was read. Blocks while it looks at directories.
+    pub fn watch(&self, files: BTreeSet<Watched>) -> bool {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if directories.components == files {
+            return false;
+        }
+        let more = !files.is_subset(&directories.components);
+        directories.components = files;
+        directories.watch();
+        more
+    }
+}
+
+/// Why configuration paths cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatcherError {
+    /// inotify cannot be set up.
+    #[error("cannot set up inotify: {0}")]
+    Inotify(#[from] notify::Error),
+    /// A relative path cannot be made absolute.
+    #[error("cannot make {path} absolute: {source}", path = path.display())]
+    Relative {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Watcher {
+    /// Watches files and directories, directories with all below them. None needs to exist yet. A change is told when nothing
+    /// changed for `settle`, by default [`SETTLE`]. Blocks while it looks at the directories.
+    pub fn new(paths: &[PathBuf], settle: Duration) -> Result<Self, WatcherError> {
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|source| WatcherError::Relative {
+                path: path.clone(),
+                source,
+            })
+        };
+        let paths = paths.iter().map(absolute).collect::<Result<_, _>>()?;
+        let scope = Arc::new(RwLock::new(Scope::default()));
+        let patience = Patience {
+            quiet: settle,
+            busy: PATIENCE,
+            writing: PATIENCE,
+        };
+        let wanted = {
+            let scope = Arc::clone(&scope);
+            move |path: &Path, touch| scope.read().unwrap_or_else(PoisonError::into_inner).counts(path, touch)
+        };
+        let (watcher, events) = fs_events::open(patience, wanted)?;
+        let mut directories = Directories {
+            paths,
+            components: BTreeSet::new(),
+            watcher,
+            scope,
+            unwatchable: false,
+        };
+        directories.watch();
+        Ok(Self {
+            events,
+            directories: Arc::new(Mutex::new(directories)),
+            look: None,
+        })
+    }
+
+    /// What tells it which components there are.
+    pub fn components(&self) -> ComponentWatch {
+        ComponentWatch {
+            directories: Arc::clone(&self.directories),
+        }
+    }
+
+    /// Waits until something changed and all that changed has settled. Cancel-safe: a change is told by the next call then.
+    pub async fn changed(&mut self) {
+        self.next().await;
+    }
+
+    /// What changed; empty if that is not known.
+    async fn next(&mut self) -> HashSet<PathBuf> {
+        loop {
+            let look = match &mut self.look {
+                Some(look) => look,
+                None => {
+                    let batch = self.events.all_settled().await;
+                    let directories = Arc::clone(&self.directories);
+                    self.look.insert(spawn_blocking(move || {
+                        let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
+                        directories.look(&batch)
+                    }))
+                }
+            };
+            let told = look.await;
+            self.look = None;
+            match told {
+                Ok(Some(changed)) => return changed,
+                Ok(None) => {}
+                // It can fail only with the runtime or by a panic; then something may have changed.
+                Err(_) => return HashSet::new(),
+            }
+        }
+    }
+}
+
+/// Which paths matter. Real paths, as directories are watched under these.
+#[derive(Debug, Default)]
+struct Scope {
+    /// Directories that are loaded.
+    loaded: HashSet<PathBuf>,
+    /// Single paths: those configured, what links lead to, and what must come or stay for them to exist.
+    single: HashSet<PathBuf>,
+    /// Those of them that are only ever exchanged as a whole.
+    exchanged: HashSet<PathBuf>,
+    /// Directories of which every entry matters.
+    whole: HashSet<PathBuf>,
+    /// The sets are being made anew: what matters is not known.
+    unknown: bool,
+}
+
+impl Scope {
+    /// As what something that happened to a path counts.
+    fn counts(&self, path: &Path, touch: Touch) -> Option<Touch> {
+        match self.exchanged.contains(path) {
+            true => Some(Touch::Exchanged),
+            false => self.wants(path, touch).then_some(touch),
+        }
+    }
+
+    /// Whether a path matters whatever it is.
+    fn names(&self, path: &Path) -> bool {
+        self.single.contains(path) || path.parent().is_some_and(|parent| self.whole.contains(parent))
+    }
+
+    fn wants(&self, path: &Path, touch: Touch) -> bool {
+        if self.unknown || self.names(path) {
+            return true;
+        }
+        let below = self.loaded.contains(path) || path.parent().is_some_and(|parent| self.loaded.contains(parent));
+        below && (is_configuration(path) || (touch == Touch::Entry && may_be_directory(path)))
+    }
+}
+
+fn name(path: &Path) -> &[u8] {
+    path.file_name().map_or(b"", |name| name.as_encoded_bytes())
+}
+
+fn is_configuration(path: &Path) -> bool {
+    let known = path
+        .extension()
+        .is_some_and(|extension| extension == "twc" || extension == "json");
+    known && !name(path).starts_with(b".")
+}
+
+/// Hidden directories are not loaded, but links such as `..data` are how container managers swap a whole volume.
+fn may_be_directory(path: &Path) -> bool {
+    !name(path).starts_with(b".") || name(path).starts_with(b"..")
+}
+
+/// The directories that are watched, and the paths they are watched for. All of it blocks.
+#[derive(Debug)]
+struct Directories {
+    paths: Vec<PathBuf>,
+    components: BTreeSet<Watched>,
+    watcher: FsWatcher,
+    scope: Arc<RwLock<Scope>>,
+    /// A directory could not be watched; said once.
+    unwatchable: bool,
+}
+
+impl Directories {
+    /// Looks at what happened, and watches what is new. Tells what matters; none if nothing does, and nothing in particular if
+    /// events were lost.
+    fn look(&mut self, batch: &Batch) -> Option<HashSet<PathBuf>> {
+        let mut changed = HashSet::new();
+        if batch.lost {
+            self.watcher.forget_all();
+        }
+        for (path, entry) in &batch.paths {
+            let scope = self.scope.read().unwrap_or_else(PoisonError::into_inner);
+            let matters = scope.names(path)
+                || scope.wants(path, Touch::Entry)
+                    && (is_configuration(path)
+                        || name(path).starts_with(b"..")
+                        || self.watcher.is_watched(path)
+                        || path.is_dir());
+            drop(scope);
+            if matters {
+                changed.insert(path.clone());
+            }
+            if *entry {
+                self.watcher.forget(path);
+            }
+        }
+        self.watch();
+        (batch.lost || !changed.is_empty()).then_some(changed)
+    }
+
+    /// Watches everything that is there to be watched.
+    fn watch(&mut self) {
+        self.scope.write().unwrap_or_else(PoisonError::into_inner).unknown = true;
+        let mut scope = Scope::default();
+        for path in self.paths.clone() {
+            self.watch_above(&path, &mut scope);
+            self.watch_at(&path, &mut scope);
+        }
+        for Watched { path, changes } in self.components.clone().iter().take(MOST_COMPONENTS) {
+            self.watch_above(path, &mut scope);
+            if *changes == Changes::Exchanged {
+                let (above, name) = (path.parent().map(fs::canonicalize), path.file_name());
+                if let (Some(Ok(above)), Some(name)) = (above, name) {
+                    scope.exchanged.insert(above.join(name));
+                }
+                continue;
+            }
+            self.watch_links(path, &mut scope);
+            self.watch_target(path, &mut scope);
+            if *changes == Changes::Entries
+                && let Ok(real) = fs::canonicalize(path)
+            {
+                self.watch_directory(&real);
+                scope.whole.insert(real);
+            }
+        }
+        *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
+    }
+
+    /// Watches the nearest directory above a path that exists, for what is missing on the way.
+    fn watch_above(&mut self, path: &Path, scope: &mut Scope) {
+        for missing in path.ancestors() {
+            let Some((above, name)) = missing.parent().zip(missing.file_name()) else {
+                return;
+            };
+            if let Ok(above) = fs::canonicalize(above) {
+                scope.single.insert(above.join(name));
+                self.watch_directory(&above);
+                scope.single.insert(above);
+                return;
+            }
+        }
+    }
+
+    /// Watches what is at a path: a directory with all below, or a file.
+    fn watch_at(&mut self, path: &Path, scope: &mut Scope) {
+        let mut stack = vec![path.to_owned()];
+        while let Some(path) = stack.pop() {
+            let Ok(real) = fs::canonicalize(&path) else {
+                continue;
+            };
+            if real.is_dir() {
+                if scope.loaded.len() >= MOST_DIRECTORIES || !scope.loaded.insert(real.clone()) {
+                    continue;
+                }
+                // Watched before it is listed: what comes in between is told.
+                self.watch_directory(&real);
+                let entries = fs::read_dir(&real).into_iter().flatten().flatten();
+                stack.extend(entries.filter(leads_on).map(|entry| entry.path()));
+            } else {
+                self.watch_target(&real, scope);
+            }
+        }
+    }
+
+    /// Watches every symbolic link on the way to a file: a new release is often put in force by exchanging one.
+    fn watch_links(&mut self, path: &Path, scope: &mut Scope) {
+        let mut ways = vec![path.to_owned()];
+        let mut followed = 0;
+        while let Some(way) = ways.pop() {
+            for step in way.ancestors() {
+                let (Ok(target), Some(above)) = (fs::read_link(step), step.parent()) else {
+                    continue;
+                };
+                followed += 1;
+                if followed > MOST_LINKS {
+                    return;
+                }
+                self.watch_above(step, scope);
+                ways.push(above.join(target));
+            }
+        }
+    }
+
+    /// Watches the file that a path leads to.
+    fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
+        if let Ok(real) = fs::canonicalize(path)
+            && let Some(above) = real.parent()
+        {
+            self.watch_directory(above);
+            scope.single.insert(real);
+        }
+    }
+
+    fn watch_directory(&mut self, directory: &Path) {
+        if let Err(error) = self.watcher.watch(directory)
+            && !std::mem::replace(&mut self.unwatchable, true)
+        {
+            let directory = directory.display();
+            warn!(%directory, %error, "cannot watch a configuration directory: reload it by SIGHUP");
+        }
+    }
+}
+
+/// Whether a directory entry is a directory to be loaded, or a link to something that is.
+fn leads_on(entry: &fs::DirEntry) -> bool {
+    let path = entry.path();
+    match entry.file_type() {
+        Ok(kind) if kind.is_dir() => !name(&path).starts_with(b"."),
+        Ok(kind) if kind.is_symlink() => !name(&path).starts_with(b".") && (is_configuration(&path) || path.is_dir()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The arguments of `Wasm(…)`: their names, what they mean to a reader, and their defaults.
+//!
+//! As in `fields`, both file formats come here and the published JSON Schema is made from the same struct. This module must not
+//! look anything up: no files, no components.
+
+use schemars::JsonSchema;
+
+use super::grants::{Arguments, Commands, Dirs, Memory, Settings, Warm, Znodes};
+use super::network::{Hosts, Origins};
+use super::process::Environment;
+use super::types::{FromValue, Mismatch};
+use crate::error::did_you_mean;
+use crate::reference::Reference;
+use crate::value::{Call, Field, Value, quoted};
+use twitcher_model::Grants;
+
+/// The argument that says which component, and the only one that can be given by position.
+pub(crate) const REF: &str = "component";
+
+/// Every argument.
+pub(crate) const NAMES: [&str; 11] = [
+    REF, "config", "args", "env", "dirs", "net", "http", "commands", "znodes", "memory", "warm",
+];
+
+/// Most bytes of text that a component is given, in all: they travel with every run.
+const TEXT_TOTAL_MAX: usize = 1 << 20;
+/// Most arguments of one component, known or not.
+const ARGUMENTS_MAX: usize = 32;
+
+/// A component with what it is granted. What is not granted, it cannot reach.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename = "Component", default, deny_unknown_fields, extend("required" = [REF]))]
+pub(crate) struct ComponentFields {
+    /// The component: a file of one or of a bundle, as an absolute path or one that is relative to the directory of the file that says so;
+    /// or an installed bundle by its name, such as "render" or "render@1.2".
+    #[schemars(with = "Reference")]
+    pub(crate) component: Option<Reference>,
+    /// The component's own settings.
+    pub(crate) config: Settings,
+    /// Its arguments, after the name of the program.
+    pub(crate) args: Arguments,
+    /// Its environment: all of it.
+    pub(crate) env: Environment,
+    /// Directories that it sees: where it finds each, and the host's directory, read-only unless ":rw" follows.
+    pub(crate) dirs: Dirs,
+    /// Addresses that it may connect to, as "host:port".
+    pub(crate) net: Hosts,
+    /// Origins that it may send HTTP requests to, such as "https://example.org".
+    pub(crate) http: Origins,
+    /// Commands that it may have run as the watch's user, by the name that it knows them by: a program and its arguments. After a
+    /// last argument "*", the component's own are appended; else it may give none.
+    pub(crate) commands: Commands,
+    /// Znodes that it may read, "r", or also set and create, "rw". "/path" is that node alone, "/path/**" the node and all below.
+    pub(crate) znodes: Znodes,
+    /// Most memory of its own: a size such as "64MiB", or a number of bytes.
+    pub(crate) memory: Memory,
+    /// Instances that are kept ready. This version keeps none.
+    pub(crate) warm: Warm,
+}
+
+impl ComponentFields {
+    /// Sets one argument. A value of none leaves the default; a name that is not of [`NAMES`] is left to the caller and changes
+    /// nothing.
+    pub(crate) fn set(&mut self, name: &str, value: &Value) -> Result<(), Mismatch> {
+        if matches!(value, Value::None) {
+            return Ok(());
+        }
+        match name {
+            REF => self.component = Some(value_of(value)?),
+            "config" => self.config = value_of(value)?,
+            "args" => self.args = value_of(value)?,
+            "env" => self.env = value_of(value)?,
+            "dirs" => self.dirs = value_of(value)?,
+            "net" => self.net = value_of(value)?,
+            "http" => self.http = value_of(value)?,
+            "commands" => self.commands = value_of(value)?,
+            "znodes" => self.znodes = value_of(value)?,
+            "memory" => self.memory = value_of(value)?,
+            "warm" => self.warm = value_of(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the component may do.
+    fn grants(self) -> Result<Grants, Mismatch> {
+        let pairs = self.config.0.iter().chain(&self.env.0);
+        let pairs = pairs.map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let commands = self.commands.0.iter().flat_map(|command| &command.argv);
+        let total = pairs + self.args.0.iter().chain(commands).map(String::len).sum::<usize>();
+        if total > TEXT_TOTAL_MAX {
+            return Err(Mismatch::new(format!(
+                "is given {total} bytes in config, args, env and commands; at most {TEXT_TOTAL_MAX} are allowed"
+            ))
+            .hint("put large texts into a file, in a directory that dirs grants".to_owned()));
+        }
+        Ok(Grants {
+            config: self.config.0,
+            args: self.args.0,
+            env: self.env.0,
+            dirs: self.dirs.0,
+            net: self.net.0,
+            http: self.http.0,
+            commands: self.commands.0,
+            znodes: self.znodes.0,
+            memory: self.memory.0,
+        })
+    }
+}
+
+/// Which component is meant, and what it is granted; or all that is wrong, each with the offset of its place.
+pub(crate) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatch)>> {
+    if call.arguments.len() > ARGUMENTS_MAX {
+        let message = format!("a component has no more than {} arguments", NAMES.len());
+        return Err(vec![(call.at, Mismatch::new(message))]);
+    }
+    let mut fields = ComponentFields::default();
+    let mut faults = Vec::new();
+    for argument in &call.arguments {
+        let name = argument.name.as_str();
+        if !NAMES.contains(&name) {
+            let mismatch = Mismatch::new(format!("unknown argument {} of a component", quoted(name)));
+            faults.push((argument.name_at, mismatch.hint(did_you_mean(name, NAMES))));
+        } else if let Err(mismatch) = fields.set(name, &argument.value) {
+            let message = format!("{name} {}", mismatch.message);
+            faults.push((argument.value_at, Mismatch { message, ..mismatch }));
+        }
+    }
+    let given = |argument: &Field| argument.name == REF && argument.value != Value::None;
+    if !call.arguments.iter().any(given) {
+        let hint = "it is the first argument of Wasm(…): a path, or the name of a bundle".to_owned();
+        faults.push((call.at, Mismatch::new("component is missing").hint(hint)));
+    }
+    let reference = fields.component.take();
+    let grants = fields.grants();
+    match (reference, grants) {
+        (Some(reference), Ok(grants)) if faults.is_empty() => Ok((reference, grants)),
+        (_, Err(mismatch)) => {
+            let message = format!("the component {}", mismatch.message);
+            faults.push((call.at, Mismatch { message, ..mismatch }));
+            Err(faults)
+        }
+        _ => Err(faults),
+    }
+}
+
+fn value_of<T: FromValue>(value: &Value) -> Result<T, Mismatch> {
+    T::from_value(value)
+}

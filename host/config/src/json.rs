@@ -1,0 +1,322 @@
+//! `.json` configuration files: watches as data, for generated configurations.
+//!
+//! This module finds out what stands where. It must not know what a field means.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::error::{ConfigError, Position, Source};
+use super::value::{Call, Field, Item, Registered, Registration, Scalar, Value};
+
+/// Most watches in one file.
+pub(super) const WATCHES_MAX: usize = 100_000;
+
+/// What a file holds: the watches as they are written, and what is wrong with those that are not even objects.
+pub(super) type Contents = (Vec<Registration>, Vec<ConfigError>);
+
+/// Reads a list of objects, or an object with such a list as `watches`.
+pub(super) fn parse(source: &Source) -> Result<Contents, ConfigError> {
+    let text = &*source.text;
+    let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(source, &error))?;
+    match document.get().as_bytes().first() {
+        Some(b'[') => list(source, document),
+        Some(b'{') => wrapped(source, document),
+        _ => Err(source.error(offset(text, document.get()), "the file must hold a list of watches")),
+    }
+}
+
+/// The document that names its schema beside the watches.
+fn wrapped(source: &Source, document: &RawValue) -> Result<Contents, ConfigError> {
+    let mut watches = None;
+    for (name, name_at, value) in members(source, document)? {
+        match name.as_str() {
+            "watches" => watches = Some(value),
+            "$schema" => {}
+            _ => {
+                let error = source.error(name_at, format!("unknown field {}", super::value::quoted(&name)));
+                return Err(
+                    error.with_hint("the file must hold a list of watches, or \"$schema\" and \"watches\"".to_owned())
+                );
+            }
+        }
+    }
+    match watches {
+        Some(watches) if watches.get().starts_with('[') => list(source, watches),
+        Some(other) => Err(source.error(offset(&source.text, other.get()), "watches must be a list")),
+        None => Err(source.error(offset(&source.text, document.get()), "watches is missing")),
+    }
+}
+
+fn list(source: &Source, list: &RawValue) -> Result<Contents, ConfigError> {
+    let Elements(elements) = serde_json::from_str(list.get()).map_err(|error| syntax(source, &error))?;
+    if elements.len() > WATCHES_MAX {
+        return Err(ConfigError::of_file(
+            &*source.file,
+            format!("more than {WATCHES_MAX} watches in one file"),
+        ));
+    }
+    let mut registrations = Vec::with_capacity(elements.len());
+    let mut errors = Vec::new();
+    for element in elements {
+        match registration(source, element) {
+            Ok(registration) => registrations.push(registration),
+            Err(error) => errors.push(error),
+        }
+        if errors.len() >= super::validate::ERRORS_MAX {
+            break;
+        }
+    }
+    Ok((registrations, errors))
+}
+
+fn registration(source: &Source, element: &RawValue) -> Result<Registration, ConfigError> {
+    let at = offset(&source.text, element.get());
+    if !element.get().starts_with('{') {
+        return Err(source.error(at, "a watch must be an object"));
+    }
+    let fields = fields(source, element)?;
+    let has = |name: &str| fields.iter().any(|field| field.name == name);
+    Ok(Registration {
+        // A watch that says its limits wrongly is still told as a watch what is wrong with it.
+        what: match has("limit") && !has("znode") && !has("action") {
+            true => Registered::Group,
+            false => Registered::Watch,
+        },
+        within: None,
+        call: short(at),
+        origin: short(at),
+        fields,
+    })
+}
+
+/// The members of an object as fields. A name that is given twice is an error: one of the two would be ignored.
+fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError> {
+    let mut fields: Vec<Field> = Vec::new();
+    for (name, name_at, value) in members(source, object)? {
+        if fields.iter().any(|field| field.name == name) {
+            return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
+        }
+        let value_at = offset(&source.text, value.get());
+        let call = match name.as_str() {
+            "action" => call(source, value, "wasm")?.map(Value::Component),
+            "on_failure" => call(source, value, "retry")?.map(Value::Retry),
+            _ => None,
+        };
+        let value = match call {
+            Some(call) => call,
+            None => {
+                if let Some(twice) = given_twice(value) {
+                    let message = format!("{name} has {} twice", super::value::quoted(&twice));
+                    return Err(source.error(value_at, message));
+                }
+                plain(serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?)
+            }
+        };
+        fields.push(Field {
+            name,
+            name_at: short(name_at),
+            value_at: short(value_at),
+            value,
+        });
+    }
+    Ok(fields)
+}
+
+/// A name that an object has twice. The parser would take the last of the two, and a reader perhaps the first.
+fn given_twice(value: &RawValue) -> Option<String> {
+    if !value.get().starts_with('{') {
+        return None;
+    }
+    let Ok(Names(names)) = serde_json::from_str(value.get()) else {
+        return None;
+    };
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().find(|name| !seen.insert(name.clone()))
+}
+
+/// The component that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
+/// inside a watch that have fields and so need places.
+fn call(source: &Source, value: &RawValue, wanted: &str) -> Result<Option<Arc<Call>>, ConfigError> {
+    if !value.get().starts_with('{') {
+        return Ok(None);
+    }
+    match members(source, value)?.as_slice() {
+        [(name, name_at, object)] if name == wanted && object.get().starts_with('{') => Ok(Some(Arc::new(Call {
+            within: None,
+            at: short(*name_at),
+            arguments: fields(source, object)?,
+        }))),
+        _ => Ok(None),
+    }
+}
+
+/// The members of an object, in order, with the place of each name.
+fn members<'a>(source: &Source, object: &'a RawValue) -> Result<Vec<(String, usize, &'a RawValue)>, ConfigError> {
+    let text = object.get();
+    let start = offset(&source.text, text);
+    let Members(members) = serde_json::from_str(text).map_err(|error| source.error(start, message(&error)))?;
+    let mut after_last = 0;
+    let place = |(name, value): (String, &'a RawValue)| {
+        // Between the last value and this name there are only white space and a comma or the opening brace.
+        let name_at = after_last + text[after_last..].find('"').unwrap_or(0);
+        after_last = offset(text, value.get()) + value.get().len();
+        (name, start + name_at, value)
+    };
+    Ok(members.into_iter().map(place).collect())
+}
+
+/// How many bytes into `whole` its slice `part` begins.
+fn offset(whole: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
+}
+
+fn short(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+/// The place and the words of an error that `serde_json` found in the whole text.
+fn syntax(source: &Source, error: &serde_json::Error) -> ConfigError {
+    if source.text.trim().is_empty() {
+        return ConfigError::of_file(
+            &*source.file,
+            "the file is empty; it must hold a list of watches, such as []",
+        );
+    }
+    // Lines count from 1; columns in bytes from 1, or 0 when the line has not begun.
+    let line = source
+        .text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum::<usize>();
+    let at = (line + error.column().saturating_sub(1)).min(source.text.len());
+    let Position { line, column } = source.position(at);
+    ConfigError::at(&source.file, &source.text, Position { line, column }, message(error))
+}
+
+/// The words of an error without its place.
+fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// A JSON value as a configuration value.
+fn plain(value: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::None,
+        Json::Bool(b) => Value::Bool(b),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(n), _) => Value::Int(n),
+            (None, Some(x)) if x.is_finite() => Value::Float(x),
+            _ => Value::Other("a number that is too large".to_owned()),
+        },
+        Json::String(text) => Value::Str(text),
+        Json::Array(items) => Value::List(items.into_iter().map(scalar).collect()),
+        Json::Object(members) => Value::Dict(
+            members
+                .into_iter()
+                .map(|(name, value)| {
+                    let item = match value {
+                        Json::Array(items) => Item::List(items.into_iter().map(scalar).collect()),
+                        other => Item::Scalar(scalar(other)),
+                    };
+                    (name, item)
+                })
+                .collect(),
+        ),
+    }
+}
+
+fn scalar(value: serde_json::Value) -> Scalar {
+    match plain(value) {
+        Value::Bool(b) => Scalar::Bool(b),
+        Value::Int(n) => Scalar::Int(n),
+        Value::Str(text) => Scalar::Str(text),
+        other => Scalar::Other(other.to_string()),
+    }
+}
+
+/// The elements of an array as slices of the text.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                // One more than allowed is enough for the caller to see that there are too many.
+                while elements.len() <= WATCHES_MAX
+                    && let Some(element) = seq.next_element()?
+                {
+                    elements.push(element);
+                }
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(Collect)
+    }
+}
+
+/// The names in an object, in order.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// The members of an object as slices of the text, in order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    if members.len() >= 256 {
+                        return Err(serde::de::Error::custom("an object has too many members"));
+                    }
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}

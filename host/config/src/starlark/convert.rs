@@ -1,0 +1,89 @@
+//! From Starlark values to plain ones.
+//!
+//! This module must not know fields.
+
+use starlark::values::dict::DictRef;
+use starlark::values::float::StarlarkFloat;
+use starlark::values::list::ListRef;
+use starlark::values::tuple::TupleRef;
+use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
+
+use super::builtins::{Exec, Retry, Wasm};
+use crate::value::{Item, Scalar, Value};
+
+/// A value as it is given to `RegisterWatch`.
+pub(super) fn value(from: Starlark<'_>) -> Value {
+    if from.is_none() {
+        return Value::None;
+    }
+    if let Some(exec) = from.downcast_ref::<Exec>() {
+        return Value::Dict(vec![("exec".to_owned(), exec.command.clone())]);
+    }
+    if let Some(wasm) = from.downcast_ref::<Wasm>() {
+        return Value::Component(wasm.call.clone());
+    }
+    if let Some(retry) = from.downcast_ref::<Retry>() {
+        return Value::Retry(retry.call.clone());
+    }
+    if let Some(number) = from.downcast_ref::<StarlarkFloat>() {
+        return match number.0 {
+            finite if finite.is_finite() => Value::Float(finite),
+            other => Value::Other(format!("the number {other}")),
+        };
+    }
+    if let Some(dict) = DictRef::from_value(from) {
+        return match dict
+            .iter()
+            .map(|(key, value)| Some((key.unpack_str()?.to_owned(), item(value))))
+            .collect()
+        {
+            Some(entries) => Value::Dict(entries),
+            None => Value::Other("a dict with a key that is not a string".to_owned()),
+        };
+    }
+    if let Some(items) = items(from) {
+        return Value::List(items);
+    }
+    if from.get_type() == "function" {
+        return Value::Function;
+    }
+    match scalar(from) {
+        Scalar::Bool(b) => Value::Bool(b),
+        Scalar::Int(n) => Value::Int(n),
+        Scalar::Str(text) => Value::Str(text),
+        Scalar::Other(what) => Value::Other(what),
+    }
+}
+
+/// A value inside a dict, or the command of an `Exec`.
+pub(super) fn item(from: Starlark<'_>) -> Item {
+    match items(from) {
+        Some(items) => Item::List(items),
+        None => Item::Scalar(scalar(from)),
+    }
+}
+
+fn items(from: Starlark<'_>) -> Option<Vec<Scalar>> {
+    let content = match ListRef::from_value(from) {
+        Some(list) => list.content(),
+        None => TupleRef::from_value(from)?.content(),
+    };
+    Some(content.iter().map(|item| scalar(*item)).collect())
+}
+
+fn scalar(from: Starlark<'_>) -> Scalar {
+    if let Some(b) = from.unpack_bool() {
+        Scalar::Bool(b)
+    } else if let Some(text) = from.unpack_str() {
+        Scalar::Str(text.to_owned())
+    } else if from.get_type() == "int" {
+        match i64::unpack_value(from) {
+            Ok(Some(n)) => Scalar::Int(n),
+            _ => Scalar::Other("a number that is too large".to_owned()),
+        }
+    } else if from.is_none() {
+        Scalar::Other("None".to_owned())
+    } else {
+        Scalar::Other(format!("a value of type {}", from.get_type()))
+    }
+}

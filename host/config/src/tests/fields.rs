@@ -1,0 +1,367 @@
+//! What watches are made of, and what is wrong with them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::splay::share;
+use twitcher_model::{Action, Limit, OnFailure, Resource, RunMode, RunOnLoad, WatchType};
+
+/// The errors of a file with one watch that has these fields beside a znode and an action.
+fn errors_of(fields: &str) -> String {
+    let text = format!("[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"true\"}}, {fields}}}]");
+    let errors = Dir::new(&[("a.json", &text)]).errors();
+    // The place and the line are tested elsewhere.
+    errors
+        .lines()
+        .filter(|line| !line.starts_with("  |"))
+        .map(|line| line.split_once(": ").unwrap().1.trim())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+#[test]
+fn little_is_needed_and_the_rest_has_defaults() {
+    let reload = Dir::new(&[("conf.json", ONE)]).reload();
+    assert_eq!(outcome(&reload, "conf.json"), "Loaded { watches: 1 }");
+    let watch = &reload.watches[0];
+    assert_eq!((&*watch.name, &*watch.description), ("conf-1", "conf-1"));
+    assert_eq!(watch.znode.as_str(), "/a");
+    assert_eq!(watch.watch_type, WatchType::Data);
+    assert_eq!(watch.action, Action::Shell("true".into()));
+    assert_eq!(*watch.policy, twitcher_model::Policy::default());
+    let process = &watch.process;
+    assert_eq!(
+        (&*process.cwd, process.umask, process.inherit_env),
+        (Path::new("/"), 0o022, false)
+    );
+    assert_eq!(
+        (process.pipe_stdin, process.timeout, process.kill_after),
+        (true, None, Duration::from_secs(5))
+    );
+    assert_eq!((process.identity.uid, process.identity.gid), (None, None));
+    assert_eq!((watch.origin.line, watch.origin.column), (1, 2));
+}
+
+#[test]
+fn every_field_arrives() {
+    let text = r#"{"$schema": "x", "watches": [{
+        "znode": "/a/b", "action": {"exec": ["echo", "hi"]}, "name": "n", "description": "d d", "watch_type": "WATCH_TREE",
+        "pipe_stdin": false, "run_on_load": false, "run_mode": "PARALLEL", "max_parallel": 3, "uid": "daemon", "gid": 7,
+        "timeout": 1.5, "kill_after": 0, "on_failure": "STOP", "on_delete": true, "settle": 1, "settle_max": 2,
+        "min_interval": 3, "refuse_empty": true, "cwd": "/srv", "umask": "077", "env": {"A": "1"}, "inherit_env": true,
+        "limits": {"nofile": 10, "core": [0, "unlimited"]}, "splay": 0, "notify_signal": null
+    }]}"#;
+    let reload = Dir::new(&[("a.json", text)]).reload();
+    assert_eq!(report::render_errors(&reload), "");
+    let watch = &reload.watches[0];
+    let Action::Argv(argv) = &watch.action else {
+        panic!("{:?}", watch.action)
+    };
+    assert_eq!(argv.iter().map(|arg| &**arg).collect::<Vec<_>>(), ["echo", "hi"]);
+    assert_eq!(
+        (&*watch.name, &*watch.description, watch.watch_type),
+        ("n", "d d", WatchType::Tree)
+    );
+    let policy = &watch.policy;
+    assert_eq!(
+        (policy.run_mode, policy.max_parallel, policy.on_failure),
+        (RunMode::Parallel, 3, OnFailure::Stop)
+    );
+    assert_eq!(
+        (policy.run_on_load, policy.on_delete, policy.refuse_empty),
+        (RunOnLoad::Never, true, true)
+    );
+    let seconds = [policy.settle, policy.settle_max, policy.min_interval].map(|duration| duration.as_secs());
+    assert_eq!(seconds, [1, 2, 3]);
+    let process = &watch.process;
+    assert_eq!(
+        (process.identity.user.as_str(), process.identity.gid),
+        ("daemon", Some(7))
+    );
+    assert_eq!(
+        (process.timeout, process.kill_after),
+        (Some(Duration::from_millis(1500)), Duration::ZERO)
+    );
+    assert_eq!(
+        (&*process.cwd, process.umask, process.pipe_stdin, process.inherit_env),
+        (Path::new("/srv"), 0o077, false, true)
+    );
+    assert_eq!(process.env, [("A".to_owned(), "1".to_owned())]);
+    let limits = [
+        Limit {
+            resource: Resource::Core,
+            soft: 0,
+            hard: u64::MAX,
+        },
+        Limit {
+            resource: Resource::Nofile,
+            soft: 10,
+            hard: 10,
+        },
+    ];
+    assert_eq!(process.limits, limits);
+}
+
+#[test]
+fn all_errors_of_a_file_are_told_each_at_its_place() {
+    let errors = Dir::new(&[(
+        "bad.json",
+        r#"[
+  {"znode": "git/head", "action": {"exec": "true"}, "run_mod": "QUEUE"},
+  {"znode": "/a", "action": {"exec": "true"}, "run_mode": "QEUEU",
+   "timeout": "60"},
+  {"znode": "/b", "name": "x", "action": {"exec": "true"}, "uid": "nobdy"},
+  {"znode": "/b", "name": "twice", "action": {"exec": "true"}},
+  {"znode": "/c", "name": "twice", "action": {"exec": "true"}},
+  {"action": {"exec": "true"}},
+  7
+]"#,
+    )])
+    .errors();
+    insta::assert_snapshot!(errors, @r#"
+    DIR/bad.json:2:13: znode path "git/head" is not absolute: it must begin with "/"
+      |   {"znode": "git/head", "action": {"exec": "true"}, "run_mod": "QUEUE"},
+      |             ^
+
+    DIR/bad.json:2:53: unknown field "run_mod"
+      |   {"znode": "git/head", "action": {"exec": "true"}, "run_mod": "QUEUE"},
+      |                                                     ^
+      hint: did you mean "run_mode"?
+
+    DIR/bad.json:3:59: run_mode must be one of QUEUE, DISCARD, PARALLEL, RESTART, not "QEUEU"
+      |   {"znode": "/a", "action": {"exec": "true"}, "run_mode": "QEUEU",
+      |                                                           ^
+      hint: did you mean "QUEUE"?
+
+    DIR/bad.json:4:15: timeout must be a number of seconds above 0 and at most 10 years, not the string "60"
+      |    "timeout": "60"},
+      |               ^
+
+    DIR/bad.json:5:67: there is no user "nobdy"
+      |   {"znode": "/b", "name": "x", "action": {"exec": "true"}, "uid": "nobdy"},
+      |                                                                   ^
+      hint: did you mean "nobody"?
+
+    DIR/bad.json:7:27: the name "twice" is already taken by the watch at DIR/bad.json:6:3
+      |   {"znode": "/c", "name": "twice", "action": {"exec": "true"}},
+      |                           ^
+      hint: give one of them another name = "…"; a watch without one is named by its description or file
+
+    DIR/bad.json:8:3: znode is missing
+      |   {"action": {"exec": "true"}},
+      |   ^
+
+    DIR/bad.json:9:3: a watch must be an object
+      |   7
+      |   ^
+    "#);
+}
+
+#[test]
+fn text_that_is_not_json_is_located() {
+    let of = |text: &str| Dir::new(&[("a.json", text)]).errors();
+    let all = [
+        "",
+        "[{\"znode\": \"/a\",\n  action: 1}]",
+        "[{}",
+        "{\"watch\": []}",
+        "{\"watches\": 1}",
+        "true",
+        "[1",
+    ]
+    .map(of)
+    .join("\n");
+    insta::assert_snapshot!(all, @r#"
+    DIR/a.json: the file is empty; it must hold a list of watches, such as []
+
+    DIR/a.json:2:3: key must be a string
+      |   action: 1}]
+      |   ^
+
+    DIR/a.json:1:3: EOF while parsing a list
+      | [{}
+      |   ^
+
+    DIR/a.json:1:2: unknown field "watch"
+      | {"watch": []}
+      |  ^
+      hint: the file must hold a list of watches, or "$schema" and "watches"
+
+    DIR/a.json:1:13: watches must be a list
+      | {"watches": 1}
+      |             ^
+
+    DIR/a.json:1:1: the file must hold a list of watches
+      | true
+      | ^
+
+    DIR/a.json:1:2: EOF while parsing a list
+      | [1
+      |  ^
+    "#);
+    let deep = "[{\"znode\": ".to_owned() + &"[".repeat(100_000) + &"]".repeat(100_000) + "}]";
+    assert!(of(&deep).contains("recursion limit exceeded"));
+}
+
+#[test]
+fn each_field_says_what_it_takes() {
+    let fields = [
+        r#""name": """#,
+        r#""name": "a\nb""#,
+        r#""description": 5"#,
+        r#""watch_type": "WATCH_DATE""#,
+        r#""pipe_stdin": "yes""#,
+        r#""run_on_load": "IF_CHANGE""#,
+        r#""run_mode": 1"#,
+        r#""max_parallel": 0"#,
+        r#""uid": -1"#,
+        r#""uid": 4294967295"#,
+        r#""uid": 3999999999"#,
+        r#""gid": "no such group""#,
+        r#""gid": []"#,
+        r#""timeout": 0"#,
+        r#""timeout": 1e300"#,
+        r#""kill_after": -0.5"#,
+        r#""notify_signal": "SIGHUPP""#,
+        r#""notify_signal": 99"#,
+        r#""notify_signal": "SIGHUP", "run_mode": "RESTART""#,
+        r#""on_failure": "RETRY""#,
+        r#""on_failure": {"retry": {"times": "3"}}"#,
+        r#""on_failure": {"retry": 3}"#,
+        r#""on_failure": {"retry": {"times": 3, "time": 3}}"#,
+        r#""group": """#,
+        r#""settle": 5, "settle_max": 1"#,
+        r#""cwd": "srv""#,
+        r#""umask": "888""#,
+        r#""umask": 512"#,
+        r#""env": {"TWITCHER_X": "1"}"#,
+        r#""env": {"A=B": "1"}"#,
+        r#""env": {"A": 1}"#,
+        r#""env": {"A": "\u0000"}"#,
+        r#""env": {"A": "1", "B": "", "A": "2"}"#,
+        r#""limits": {"nofiles": 1}"#,
+        r#""limits": {"nofile": [2, 1]}"#,
+        r#""limits": {"nofile": -1}"#,
+        r#""action": null"#,
+    ];
+    let all: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{field} -> {}", errors_of(field)))
+        .collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    "name": "" -> name must not be empty
+    "name": "a\nb" -> name must not have line breaks or other control characters
+    "description": 5 -> description must be a string, not the number 5
+    "watch_type": "WATCH_DATE" -> watch_type must be one of WATCH_DATA, WATCH_CHILDREN, WATCH_TREE, not "WATCH_DATE"; did you mean "WATCH_DATA"?
+    "pipe_stdin": "yes" -> pipe_stdin must be true or false, not the string "yes"
+    "run_on_load": "IF_CHANGE" -> run_on_load must be true, false or IF_CHANGED, not "IF_CHANGE"; did you mean "IF_CHANGED"?
+    "run_mode": 1 -> run_mode must be one of QUEUE, DISCARD, PARALLEL, RESTART, not the number 1
+    "max_parallel": 0 -> max_parallel must be a whole number from 1 to 10000, not the number 0
+    "uid": -1 -> uid must be a name or a number, not the number -1
+    "uid": 4294967295 -> uid must be a name or a number, not the number 4294967295
+    "uid": 3999999999 -> user 3999999999 is not in the user database, so its group is not known; give a gid as well
+    "gid": "no such group" -> there is no group "no such group"
+    "gid": [] -> gid must be a name or a number, not a list
+    "timeout": 0 -> timeout must be a number of seconds above 0 and at most 10 years, not the number 0
+    "timeout": 1e300 -> timeout must be a number of seconds above 0 and at most 10 years, not the number 1e300
+    "kill_after": -0.5 -> kill_after must be a number of seconds from 0 to 10 years, not the number -0.5
+    "notify_signal": "SIGHUPP" -> notify_signal must be a signal's name or number, not "SIGHUPP"; did you mean "SIGHUP"?
+    "notify_signal": 99 -> notify_signal must be a signal's name or number, not the number 99
+    "notify_signal": "SIGHUP", "run_mode": "RESTART" -> notify_signal is for QUEUE only, and run_mode is RESTART; in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone
+    "on_failure": "RETRY" -> on_failure must be one of KEEP, STOP, not "RETRY"; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+    "on_failure": {"retry": {"times": "3"}} -> times must be a whole number from 1 to 1000000, not the string "3"
+    "on_failure": {"retry": 3} -> on_failure must be KEEP, STOP or Retry(…), not a dict; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
+    "on_failure": {"retry": {"times": 3, "time": 3}} -> unknown argument "time" of Retry; did you mean "times"?
+    "group": "" -> group must not be empty
+    "settle": 5, "settle_max": 1 -> settle_max must not be less than settle
+    "cwd": "srv" -> cwd must be an absolute path, not the string "srv"
+    "umask": "888" -> umask must be a mask from "000" to "777", not the string "888"
+    "umask": 512 -> umask must be a mask from "000" to "777", not the number 512
+    "env": {"TWITCHER_X": "1"} -> env must not set "TWITCHER_X": Twitcher sets such names itself
+    "env": {"A=B": "1"} -> env has "A=B", which is not the name of a variable
+    "env": {"A": 1} -> env must have a string for "A", not the number 1
+    "env": {"A": "\u0000"} -> env has a NUL character or too many bytes in "A"
+    "env": {"A": "1", "B": "", "A": "2"} -> env has "A" twice
+    "limits": {"nofiles": 1} -> limits has "nofiles", which is none of as, core, cpu, data, fsize, memlock, nofile, nproc, stack; did you mean "nofile"?
+    "limits": {"nofile": [2, 1]} -> limits has a soft limit above the hard one for "nofile"
+    "limits": {"nofile": -1} -> limits must have a whole number, "unlimited", or a pair [soft, hard] of these for "nofile", not the number -1
+    "action": null -> "action" is given twice
+    "#);
+}
+
+#[test]
+fn actions_are_commands() {
+    let actions = [
+        r#""true""#,
+        r#"{"exec": ""}"#,
+        r#"{"exec": []}"#,
+        r#"{"exec": ["", "a"]}"#,
+        r#"{"exec": ["a", 1]}"#,
+        r#"{"exec": 1}"#,
+        r#"{"exec": "a\u0000b"}"#,
+        r#"{"wasm": "x"}"#,
+        r#"{"exec": "a", "shell": true}"#,
+    ];
+    let of = |action: &&str| {
+        let text = format!("[{{\"znode\": \"/a\", \"action\": {action}}}]");
+        let errors = Dir::new(&[("a.json", &text)]).errors();
+        format!(
+            "{action} -> {}",
+            errors.lines().next().unwrap().split_once(": ").unwrap().1
+        )
+    };
+    insta::assert_snapshot!(actions.iter().map(of).collect::<Vec<_>>().join("\n"), @r#"
+    "true" -> action must be Exec(…), Wasm(…) or a function, not the string "true"
+    {"exec": ""} -> action must not be an empty command
+    {"exec": []} -> action must not be an empty list: the first item is the program
+    {"exec": ["", "a"]} -> action must have a program as the list's first item
+    {"exec": ["a", 1]} -> action must be a list of strings, not one with the number 1
+    {"exec": 1} -> action must be a command line or a list of strings, not the number 1
+    {"exec": "a\u0000b"} -> action must not have a NUL character: programs cannot be given one
+    {"wasm": "x"} -> action must be an object as "wasm", not the string "x"
+    {"exec": "a", "shell": true} -> action must have "exec" or "wasm" and nothing else
+    "#);
+    let long = format!(
+        "[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"{}\"}}}}]",
+        "x".repeat(131_072)
+    );
+    assert!(
+        Dir::new(&[("a.json", &long)])
+            .errors()
+            .contains("131072 bytes in one argument; Linux allows 131071")
+    );
+}
+
+#[test]
+fn errors_of_one_file_are_bounded() {
+    let watch = |n: i32| format!("{{\"znode\": \"{n}\", \"action\": {{\"exec\": \"true\"}}}}");
+    let text = format!("[{}]", (0..500).map(watch).collect::<Vec<_>>().join(",\n"));
+    let mut dir = Dir::new(&[("a.json", &text)]);
+    let reload = dir.reload();
+    assert_eq!(reload.errors().count(), 101);
+    let last = reload.errors().last().unwrap();
+    assert_eq!(
+        last.message,
+        "there may be more errors; the rest of the file was not looked at"
+    );
+}
+
+#[test]
+fn hosts_and_watches_spread_over_the_splay() {
+    let splay = Duration::from_secs(100);
+    assert_eq!(
+        share("host", "watch", splay),
+        Duration::from_nanos(47_847_747_071),
+        "the hash must never change: hosts would move"
+    );
+    assert_eq!(share("host", "watch", Duration::ZERO), Duration::ZERO);
+    assert_ne!(share("host", "watch", splay), share("hostw", "atch", splay));
+    let mut tenths = [0; 10];
+    for host in 0..1000 {
+        let share = share(&format!("host-{host}"), "watch", splay);
+        assert!(share < splay);
+        tenths[share.as_secs() as usize / 10] += 1;
+    }
+    assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
+}

@@ -1,0 +1,428 @@
+//! From a registration as it was written to a [`Watch`]: the one validation that both file formats go through.
+//!
+//! This module must not know how a file is parsed or when it is read.
+
+mod actions;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::actions::WantedComponent;
+use super::accounts::{Accounts, Who};
+use super::component_resolver::Components;
+use super::error::{ConfigError, Position, Source, did_you_mean};
+use super::fields::group::{self, GroupLimit};
+use super::fields::types::{ActionSpec, Mismatch, Seconds};
+use super::fields::{Fields, NAMES};
+use super::interner::{Interner, intern};
+use super::reference::Wanted;
+use super::splay::share;
+use super::value::{Field, Registered, Registration, Value, quoted};
+use twitcher_model::{Action, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, Watch};
+
+/// Most errors that are reported of one file.
+pub(super) const ERRORS_MAX: usize = 100;
+/// Most errors that are looked at before the rest of a file is not, repeated ones included. Each costs time, for a suggestion.
+const FAULTS_MAX: usize = 1000;
+/// Most fields of one watch, known or not.
+const FIELDS_MAX: usize = 64;
+
+/// A watch with what it takes to look its user up again.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) watch: Arc<Watch>,
+    pub(super) who: Arc<Who>,
+    /// What to ask for again when another version of the action's bundle is installed.
+    pub(super) bundle: Option<Arc<Ask>>,
+}
+
+/// A component that an action names, with what it is granted.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) wanted: Wanted,
+    pub(super) grants: Grants,
+}
+
+/// What building a file's watches needs from outside the file.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) accounts: &'a mut Accounts,
+    pub(super) interner: &'a mut Interner,
+    pub(super) components: &'a mut Components,
+    /// This host's name, for `splay`.
+    pub(super) host: &'a str,
+    /// What is not wrong, but should be known.
+    pub(super) notes: &'a mut Vec<ConfigError>,
+}
+
+/// A configuration file as it was parsed.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// The file's own text.
+    pub(super) source: Source,
+    /// The files that it loaded.
+    pub(super) loads: Vec<Source>,
+    pub(super) registrations: Vec<Registration>,
+    /// What is wrong with the file already.
+    pub(super) errors: Vec<ConfigError>,
+}
+
+/// What a file registers.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) entries: Vec<Entry>,
+    pub(super) groups: Vec<GroupLimit>,
+}
+
+/// What one file registers, or everything that is wrong with it. The registrations, which are larger, go as one at the end: were they
+/// used up one by one, each would leave its memory to a watch and a hole, and no page of it could be given back.
+pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Result<Built, Vec<ConfigError>> {
+    let registrations = std::mem::take(&mut parsed.registrations);
+    let mut builder = Builder {
+        program: None,
+        parsed,
+        around,
+        errors: parsed.errors.clone(),
+        faults: 0,
+    };
+    let mut entries: Vec<Entry> = Vec::with_capacity(registrations.len());
+    let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut groups: Vec<GroupLimit> = Vec::new();
+    let mut index = 0;
+    for registration in &registrations {
+        if builder.errors.len() >= ERRORS_MAX || builder.faults >= FAULTS_MAX {
+            let rest = "there may be more errors; the rest of the file was not looked at";
+            builder.errors.push(ConfigError::of_file(&*parsed.source.file, rest));
+            break;
+        }
+        let entry = match registration.what {
+            Registered::Group => {
+                builder.group(registration, &mut groups);
+                continue;
+            }
+            Registered::Watch => builder.entry(registration, index),
+        };
+        // Functions are found again by their number among the watches.
+        index += 1;
+        let Some(entry) = entry else { continue };
+        match first_of_name.get(&entry.watch.name) {
+            Some(first) => {
+                let message = duplicate_name(&entry.watch, &entries[*first].watch);
+                builder.error(
+                    registration,
+                    name_offset(registration),
+                    message,
+                    Some(DUPLICATE_HINT.to_owned()),
+                );
+            }
+            None => {
+                first_of_name.insert(entry.watch.name.clone(), entries.len());
+                entries.push(entry);
+            }
+        }
+    }
+    let mut errors = builder.errors;
+    if errors.is_empty() {
+        return Ok(Built { entries, groups });
+    }
+    errors.sort_by_key(|error| (error.position.is_none(), error.position));
+    Err(errors)
+}
+
+const DUPLICATE_HINT: &str =
+    "give one of them another name = \"…\"; a watch without one is named by its description or file";
+
+fn duplicate_name(watch: &Watch, first: &Watch) -> String {
+    format!(
+        "the name {} is already taken by the watch at {}",
+        quoted(&watch.name),
+        first.origin
+    )
+}
+
+/// The error for a watch whose name an earlier file has taken.
+pub(super) fn taken_elsewhere(source: &Source, watch: &Watch, first: &Watch) -> ConfigError {
+    let position = Position {
+        line: watch.origin.line,
+        column: watch.origin.column,
+    };
+    ConfigError::at(&source.file, &source.text, position, duplicate_name(watch, first))
+        .with_hint(DUPLICATE_HINT.to_owned())
+}
+
+/// Where a registration's name, or what its name is made from, stands.
+fn name_offset(registration: &Registration) -> u32 {
+    let of = |name: &str| {
+        registration
+            .fields
+            .iter()
+            .find(|field| field.name == name && field.value != Value::None)
+    };
+    of("name")
+        .or_else(|| of("description"))
+        .map_or(registration.call, |field| field.value_at)
+}
+
+struct Builder<'a, 'b> {
+    parsed: &'a Parsed,
+    around: &'a mut Surroundings<'b>,
+    /// Made when the first function action needs it.
+    program: Option<Arc<Program>>,
+    errors: Vec<ConfigError>,
+    /// How many there were, repeated ones included.
+    faults: usize,
+}
+
+impl<'a> Builder<'a, '_> {
+    /// The text that the offsets of a registration or component are in.
+    fn place(&self, within: Option<&str>) -> &'a Source {
+        let file = within.map(Path::new);
+        let load = |file: &Path| self.parsed.loads.iter().find(|load| &*load.file == file);
+        file.and_then(load).unwrap_or(&self.parsed.source)
+    }
+
+    /// Notes an error at an offset in the text of a registration.
+    fn error(&mut self, registration: &Registration, offset: u32, message: String, hint: Option<String>) {
+        let place = self.place(registration.within.as_deref());
+        let called = registration.within.is_some().then_some("called from");
+        self.error_in(
+            place,
+            offset,
+            message,
+            hint,
+            called.map(|how| (how, registration.origin)),
+        );
+    }
+
+    /// Notes an error in a text, with the place in the file itself that led there.
+    fn error_in(
+        &mut self,
+        place: &Source,
+        offset: u32,
+        message: String,
+        hint: Option<String>,
+        led_by: Option<(&str, u32)>,
+    ) {
+        let error = place.error(offset as usize, message);
+        let called = led_by.map(|(how, origin)| {
+            let Position { line, column } = self.parsed.source.position(origin as usize);
+            format!("{how} {}:{line}:{column}", self.parsed.source.file.display())
+        });
+        let hints: Vec<String> = hint.into_iter().chain(called).collect();
+        let error = error.with_hint((!hints.is_empty()).then(|| hints.join("; ")));
+        // A loop makes the same mistake at the same place many times; it is one mistake.
+        self.faults += 1;
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    /// The watch for one registration; none if anything is wrong with it, and then the errors say what.
+    fn entry(&mut self, registration: &Registration, index: usize) -> Option<Entry> {
+        let refused = &mut false;
+        let fields = self.fields(registration, refused);
+        self.check_combinations(registration, &fields, refused);
+        let component = self.component(registration, fields.action.as_ref(), refused);
+        let failure = self.failure(registration, &fields.on_failure, refused);
+
+        let who = Who {
+            uid: fields.uid.clone(),
+            gid: fields.gid.clone(),
+        };
+        let identity = match self.around.accounts.resolve(&who) {
+            Ok(identity) => identity,
+            Err(problem) => {
+                let at = value_offset(registration, problem.field);
+                self.error(registration, at, problem.message, problem.hint);
+                return None;
+            }
+        };
+        let (Some(znode), Some(action)) = (fields.znode.clone(), fields.action.clone()) else {
+            return None;
+        };
+        if *refused {
+            return None;
+        }
+
+        // The last that can fail, because it may take long.
+        let mut bundle = None;
+        let action = match component {
+            Some(WantedComponent { call, ask }) => {
+                let action = self.resolved(registration, &call, &ask)?;
+                bundle = matches!(ask.wanted, Wanted::Bundle(_)).then(|| Arc::new(ask));
+                Action::Wasm(action)
+            }
+            None => self.action(action, index)?,
+        };
+        let name = fields.name.clone().or_else(|| fields.description.clone());
+        let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
+        let delay = share(self.around.host, &name, fields.splay.0);
+        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay, failure));
+        let process = self.around.interner.process(ProcessSettings {
+            identity,
+            cwd: fields.cwd.0,
+            umask: fields.umask.0,
+            env: fields.env.0,
+            inherit_env: fields.inherit_env,
+            limits: fields.limits.0,
+            pipe_stdin: fields.pipe_stdin,
+            timeout: fields.timeout.map(|seconds| seconds.0),
+            kill_after: fields.kill_after.0,
+        });
+        let watch = Watch {
+            description: fields.description.unwrap_or_else(|| name.clone()),
+            name,
+            znode: znode.0,
+            watch_type: fields.watch_type,
+            action,
+            policy,
+            process,
+            origin: self.origin(registration),
+        };
+        Some(Entry {
+            watch: Arc::new(watch),
+            who: intern(&mut self.around.interner.whos, who),
+            bundle,
+        })
+    }
+
+    /// Notes the limit of a group, or what is wrong with it.
+    fn group(&mut self, registration: &Registration, groups: &mut Vec<GroupLimit>) {
+        let (name, limit) = match group::read(registration) {
+            Ok(read) => read,
+            Err(faults) => {
+                for (at, Mismatch { message, hint }) in faults {
+                    self.error(registration, at, message, hint);
+                }
+                return;
+            }
+        };
+        let group = GroupLimit {
+            name,
+            limit,
+            origin: self.origin(registration),
+        };
+        match groups.iter().find(|first| first.name == group.name) {
+            Some(first) if first.limit == limit => {}
+            Some(first) => {
+                let message = group.conflict(first);
+                self.error(registration, registration.call, message, None);
+            }
+            None => groups.push(group),
+        }
+    }
+
+    fn origin(&self, registration: &Registration) -> Origin {
+        let Position { line, column } = self.parsed.source.position(registration.origin as usize);
+        Origin {
+            file: self.parsed.source.file.clone(),
+            line,
+            column,
+        }
+    }
+
+    /// Reads every field, and says of each what is wrong with it.
+    fn fields(&mut self, registration: &Registration, refused: &mut bool) -> Fields {
+        let mut fields = Fields::default();
+        if registration.fields.len() > FIELDS_MAX {
+            let message = format!("a watch has no more than {} fields", NAMES.len());
+            self.error(registration, registration.call, message, None);
+            *refused = true;
+            return fields;
+        }
+        for Field {
+            name,
+            name_at,
+            value_at,
+            value,
+        } in &registration.fields
+        {
+            if !NAMES.contains(&name.as_str()) {
+                let hint = did_you_mean(name, NAMES);
+                self.error(registration, *name_at, format!("unknown field {}", quoted(name)), hint);
+                *refused = true;
+            } else if let Err(mismatch) = fields.set(name, value) {
+                self.error(
+                    registration,
+                    *value_at,
+                    format!("{name} {}", mismatch.message),
+                    mismatch.hint,
+                );
+                *refused = true;
+            }
+        }
+        for required in ["znode", "action"] {
+            let given = |field: &Field| field.name == required && field.value != Value::None;
+            if !registration.fields.iter().any(given) {
+                self.error(registration, registration.call, format!("{required} is missing"), None);
+                *refused = true;
+            }
+        }
+        fields
+    }
+
+    /// What is wrong with fields together that are right alone.
+    fn check_combinations(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
+        if fields.notify_signal.is_some() && fields.run_mode != RunMode::Queue {
+            let at = value_offset(registration, "notify_signal");
+            let message = format!("notify_signal is for QUEUE only, and run_mode is {}", fields.run_mode);
+            let hint = "in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone";
+            self.error(registration, at, message, Some(hint.to_owned()));
+            *refused = true;
+        }
+        if fields.settle_max != Seconds::new(0) && fields.settle_max.0 < fields.settle.0 {
+            let at = value_offset(registration, "settle_max");
+            self.error(
+                registration,
+                at,
+                "settle_max must not be less than settle".to_owned(),
+                None,
+            );
+            *refused = true;
+        }
+        if matches!(fields.action, Some(ActionSpec::Component(_))) {
+            let hint = "a component sees only what Wasm(…, env = {…}) gives it";
+            for (name, given) in [("env", !fields.env.0.is_empty()), ("inherit_env", fields.inherit_env)] {
+                if given {
+                    let at = value_offset(registration, name);
+                    let message = format!("{name} is not for components");
+                    self.error(registration, at, message, Some(hint.to_owned()));
+                    *refused = true;
+                }
+            }
+        }
+    }
+}
+
+/// Where a field's value stands; the registration itself if the field was not given.
+fn value_offset(registration: &Registration, name: &str) -> u32 {
+    let given = registration.fields.iter().find(|field| field.name == name);
+    given.map_or(registration.call, |field| field.value_at)
+}
+
+fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>, OnFailure)) -> Policy {
+    Policy {
+        run_mode: fields.run_mode,
+        max_parallel: fields.max_parallel.0,
+        run_on_load: fields.run_on_load,
+        on_delete: fields.on_delete,
+        retry,
+        on_failure,
+        group: fields.group.clone(),
+        refuse_empty: fields.refuse_empty,
+        notify_signal: fields.notify_signal.map(|signal| signal.0),
+        settle: fields.settle.0,
+        settle_max: fields.settle_max.0,
+        delay,
+        min_interval: fields.min_interval.0,
+    }
+}
+
+/// `FILE-N`: the file's name without its ending, and the watch's number in the file.
+fn default_name(file: &Path, number: usize) -> Arc<str> {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let stem: String = stem.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!("{stem}-{number}").into()
+}

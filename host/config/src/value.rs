@@ -1,0 +1,138 @@
+//! The plain values that both file formats boil down to, before anyone asks what they mean.
+//!
+//! This module must not know fields or watches.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+pub(super) use twitcher_model::grant_syntax::quoted;
+
+/// A value as it was written in a configuration file. Two levels of nesting at most: no field needs more, and a value that comes
+/// from another process or a hostile file then needs no guard against deep recursion. The arguments of a call are values again, but
+/// nothing here or later looks for another call among them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// Always finite.
+    Float(f64),
+    Str(String),
+    List(Vec<Scalar>),
+    Dict(Vec<(String, Item)>),
+    /// A function of a `.twc` file.
+    Function,
+    /// What `Wasm(…)` makes, or the object of an action's `"wasm"`.
+    Component(Arc<Call>),
+    /// What `Retry(…)` makes, or the object of an `on_failure`'s `"retry"`.
+    Retry(Arc<Call>),
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// A value inside a dict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Item {
+    Scalar(Scalar),
+    List(Vec<Scalar>),
+}
+
+/// A value that holds no others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Scalar {
+    Bool(bool),
+    Int(i64),
+    Str(String),
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl fmt::Display for Value {
+    /// In words, to end a sentence like "must be a string, not".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::None => f.write_str("nothing"),
+            Value::Bool(b) => write!(f, "{b}"),
+            Value::Int(n) => write!(f, "the number {n}"),
+            Value::Float(x) if x.abs() >= 1e15 => write!(f, "the number {x:e}"),
+            Value::Float(x) => write!(f, "the number {x}"),
+            Value::Str(s) => write!(f, "the string {}", quoted(s)),
+            Value::List(_) => f.write_str("a list"),
+            Value::Dict(_) => f.write_str("a dict"),
+            Value::Function => f.write_str("a function"),
+            Value::Component(_) => f.write_str("a component"),
+            Value::Retry(_) => f.write_str("a Retry(…)"),
+            Value::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Scalar(scalar) => scalar.fmt(f),
+            Item::List(_) => f.write_str("a list"),
+        }
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Bool(b) => write!(f, "{b}"),
+            Scalar::Int(n) => write!(f, "the number {n}"),
+            Scalar::Str(s) => write!(f, "the string {}", quoted(s)),
+            Scalar::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Registered {
+    Watch,
+    /// A group and its limit.
+    Group,
+}
+
+/// One registration as it was written: what a `RegisterWatch` or `RegisterGroup` call or an object of a JSON file says. Offsets are in
+/// bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Registration {
+    pub(super) what: Registered,
+    /// The file whose text `call` and the fields' offsets are in: a function of a loaded file may be what calls `RegisterWatch`.
+    /// None for the file that is being read.
+    pub(super) within: Option<String>,
+    /// Where the call or object begins.
+    pub(super) call: u32,
+    /// Where the file that is being read came to register it.
+    pub(super) origin: u32,
+    /// Everything that was given, in order.
+    pub(super) fields: Vec<Field>,
+}
+
+/// A `Wasm(…)` or a `Retry(…)` as it was written. It has places of its own: it can be made long before the watch that it is for, in
+/// another file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Call {
+    /// The file whose text the offsets are in; none for the file that is being read.
+    pub(super) within: Option<String>,
+    /// Where the call, or the name that stands for it in JSON, stands.
+    pub(super) at: u32,
+    /// Everything that was given, in order.
+    pub(super) arguments: Vec<Field>,
+}
+
+/// One field of a registration, or one argument of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Field {
+    /// The name, known or not.
+    pub(super) name: String,
+    /// Where the name stands; for a positional argument, where the value does.
+    pub(super) name_at: u32,
+    /// Where the value stands.
+    pub(super) value_at: u32,
+    /// The value.
+    pub(super) value: Value,
+}

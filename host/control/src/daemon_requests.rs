@@ -1,0 +1,149 @@
+//! What the server asks the daemon's loop, and the way there: a bounded channel, each question with a way back.
+//!
+//! The loop owns all state and must never wait for a reader: it answers with [facts](super::facts) that are cheap to copy, and what is
+//! made of them is the server's work.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::api::Reloaded;
+use super::facts::{Overview, Watched};
+use twitcher_model::{RunFacts, RunId};
+
+/// Questions that may wait for the loop. It takes them one by one between its other work.
+const QUEUE: usize = 64;
+/// How long the loop may take to answer. It is stuck if it takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long loading the configuration may take: components may have to be compiled.
+const LOADING: Duration = Duration::from_secs(600);
+
+/// A question. Without anybody who waits for the answer it is answered all the same.
+#[derive(Debug)]
+pub enum Ask {
+    /// Whether the loop turns.
+    Alive(oneshot::Sender<()>),
+    /// The daemon as a whole.
+    Overview(oneshot::Sender<Overview>),
+    /// Every watch. The loop takes its time.
+    Survey(oneshot::Sender<Vec<Watched>>),
+    /// One watch, by its name; none if there is none.
+    Watch(String, oneshot::Sender<Option<Watched>>),
+    /// The runs that go on, in any order.
+    Running(oneshot::Sender<Vec<RunFacts>>),
+    /// What a run that goes on has written; none if it does not go on.
+    Output(RunId, oneshot::Sender<Option<Written>>),
+    /// An operator wants something done to the watch of this name.
+    Order(String, Order, oneshot::Sender<Result<Done, Refused>>),
+    /// Load the configuration.
+    Reload(oneshot::Sender<Reloaded>),
+    /// Stop.
+    Drain(oneshot::Sender<Overview>),
+}
+
+/// What an operator wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Run its action for what the node is now.
+    Run,
+    /// Start nothing.
+    Pause,
+    /// Go on.
+    Resume,
+}
+
+/// It was done.
+#[derive(Debug)]
+pub struct Done {
+    /// The run that started for it.
+    pub run: Option<RunId>,
+    /// The watch afterwards.
+    pub watch: Watched,
+}
+
+/// It was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such watch.
+    Unknown,
+    /// It was removed from the configuration.
+    Retired,
+    /// The daemon stops.
+    Draining,
+    /// It is paused.
+    Paused,
+    /// It is parked.
+    Parked,
+    /// Its action runs, and its mode is DISCARD.
+    Running,
+    /// Its node does not exist.
+    Absent,
+    /// Its node is empty, and `refuse_empty` says that this is not ready.
+    Empty,
+}
+
+/// The end of what a run wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The last of it.
+    pub tail: Vec<u8>,
+    /// How much there was in all, in bytes.
+    pub total: usize,
+}
+
+/// There is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// In time.
+    #[error("the daemon is busy and did not answer in time")]
+    Late,
+    /// The daemon has ended.
+    #[error("the daemon is ending")]
+    Gone,
+}
+
+/// The server's end of the channel.
+#[derive(Debug, Clone)]
+pub struct Asks {
+    sender: mpsc::Sender<Ask>,
+}
+
+/// The loop's end.
+pub type Questions = mpsc::Receiver<Ask>;
+
+/// A channel.
+pub fn channel() -> (Asks, Questions) {
+    let (sender, questions) = mpsc::channel(QUEUE);
+    (Asks { sender }, questions)
+}
+
+impl Asks {
+    /// Asks, and waits for the answer.
+    pub async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Unanswered> {
+        self.ask_within(PATIENCE, question).await
+    }
+
+    /// Whether the loop turns: whether it answers within a second.
+    pub async fn is_alive(&self) -> bool {
+        self.ask_within(Duration::from_secs(1), Ask::Alive).await.is_ok()
+    }
+
+    /// Has the configuration loaded.
+    pub async fn reload(&self) -> Result<Reloaded, Unanswered> {
+        self.ask_within(LOADING, Ask::Reload).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, Unanswered> {
+        let answer = async {
+            let (reply, answer) = oneshot::channel();
+            self.sender.send(question(reply)).await.map_err(|_| Unanswered::Gone)?;
+            answer.await.map_err(|_| Unanswered::Gone)
+        };
+        timeout(patience, answer).await.unwrap_or(Err(Unanswered::Late))
+    }
+}

@@ -1,0 +1,295 @@
+//! What happens, for those who follow it live: a ring of the last events, and server-sent events made of it.
+//!
+//! The daemon's loop puts in facts; they become JSON when the first reader wants them, once for all. Each reader has a place in the
+//! ring of its own. One that falls behind by more than the ring holds, or that comes back too late, is told that events were lost, so
+//! neither can a slow reader hold anything up nor does it miss anything without knowing.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::App;
+use super::api::{Event, EventKind};
+use super::facts::Watched;
+use super::refusal::Refusal;
+use super::routes::parameters;
+use super::server::closed;
+use super::view;
+use twitcher_model::{RunFacts, timestamp};
+
+/// Events that are kept.
+pub const KEPT: usize = 1024;
+/// For so long after the last reader went they are, for one that comes back.
+const LINGER: Duration = Duration::from_secs(60);
+/// How often a reader hears something, so that both sides notice when the other is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Something that happened, as the loop tells it.
+#[derive(Debug)]
+pub struct Happening {
+    /// What.
+    pub kind: EventKind,
+    /// For people, on one line.
+    pub message: String,
+    /// The watch, where it is about one.
+    pub watch: Option<Watched>,
+    /// The run, where it is about one.
+    pub run: Option<RunFacts>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    seq: u64,
+    at: SystemTime,
+    happening: Happening,
+    /// As JSON, once somebody wanted it.
+    json: OnceLock<String>,
+}
+
+impl Entry {
+    fn json(&self) -> &str {
+        self.json.get_or_init(|| {
+            let event = Event {
+                seq: self.seq,
+                at: timestamp(self.at),
+                kind: self.happening.kind,
+                message: self.happening.message.clone(),
+                watch: self.happening.watch.as_ref().map(view::summary),
+                run: self.happening.run.as_ref().map(view::run),
+            };
+            // The type has no value that cannot be written as JSON.
+            serde_json::to_string(&event).unwrap_or_default()
+        })
+    }
+
+    fn is_about(&self, watch: &str) -> bool {
+        let Happening { watch: about, run, .. } = &self.happening;
+        let of_watch = about.as_ref().map(|about| &*about.watch.name);
+        let name = of_watch.or(run.as_ref().map(|run| &*run.watch));
+        // What is about none is about all.
+        name.is_none_or(|name| name == watch)
+    }
+}
+
+#[derive(Debug)]
+struct Ring {
+    /// Without gaps: the last has number `newest`.
+    entries: VecDeque<Arc<Entry>>,
+    newest: u64,
+    /// When the last reader went; none while there are some.
+    left: Option<Instant>,
+}
+
+/// The events of a daemon.
+#[derive(Debug)]
+pub struct Events {
+    ring: Mutex<Ring>,
+    /// Number of the newest. Its receivers are the readers.
+    newest: watch::Sender<u64>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            ring: Mutex::new(Ring {
+                entries: VecDeque::new(),
+                newest: 0,
+                left: None,
+            }),
+            newest: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Events {
+    /// Notes an event. What it is is only asked if anybody may read it.
+    pub fn happened(&self, what: impl FnOnce() -> Happening) {
+        let read = self.newest.receiver_count() > 0;
+        let mut ring = self.ring();
+        ring.newest += 1;
+        if !read && ring.left.is_none_or(|left| left.elapsed() > LINGER) {
+            // Who comes back later than that is told that events were lost: what is kept never has gaps.
+            ring.left = None;
+            ring.entries = VecDeque::new();
+            return;
+        }
+        if ring.entries.len() == KEPT {
+            ring.entries.pop_front();
+        }
+        let seq = ring.newest;
+        ring.entries.push_back(Arc::new(Entry {
+            seq,
+            at: SystemTime::now(),
+            happening: what(),
+            json: OnceLock::new(),
+        }));
+        drop(ring);
+        self.newest.send_replace(seq);
+    }
+
+    /// A reader of what happens from now on, or since the event that was the last it had.
+    pub fn reader(self: &Arc<Self>, last: Option<u64>) -> Reader {
+        let newest = self.newest.subscribe();
+        let next = last.unwrap_or_else(|| self.ring().newest).saturating_add(1);
+        Reader {
+            events: Arc::clone(self),
+            newest: Some(newest),
+            next,
+        }
+    }
+
+    /// Ends what readers wait for.
+    pub fn wake(&self) {
+        self.newest.send_modify(|_| {});
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the ring.
+#[derive(Debug)]
+pub struct Reader {
+    events: Arc<Events>,
+    newest: Option<watch::Receiver<u64>>,
+    next: u64,
+}
+
+/// What a reader gets next.
+enum Next {
+    Entry(Arc<Entry>),
+    /// Events before this one are lost.
+    Lost(u64),
+    Nothing,
+}
+
+impl Reader {
+    fn look(&mut self) -> Next {
+        let ring = self.events.ring();
+        let oldest = ring.entries.front().map_or(ring.newest + 1, |entry| entry.seq);
+        // A number that there has not been yet is of a former daemon.
+        if self.next < oldest || self.next > ring.newest + 1 {
+            self.next = oldest;
+            return Next::Lost(oldest.saturating_sub(1));
+        }
+        match ring.entries.get((self.next - oldest) as usize) {
+            Some(entry) => {
+                self.next += 1;
+                Next::Entry(Arc::clone(entry))
+            }
+            None => Next::Nothing,
+        }
+    }
+
+    /// The next event about the watch, or any: its number and its JSON.
+    async fn next(&mut self, watch: Option<&str>) -> Option<(u64, String)> {
+        loop {
+            match self.look() {
+                Next::Entry(entry) if watch.is_none_or(|watch| entry.is_about(watch)) => {
+                    return Some((entry.seq, entry.json().to_owned()));
+                }
+                Next::Entry(_) => {}
+                Next::Lost(seq) => {
+                    let lost = Happening {
+                        kind: EventKind::Lost,
+                        message: "events were lost; read the state anew".to_owned(),
+                        watch: None,
+                        run: None,
+                    };
+                    let (at, json) = (SystemTime::now(), OnceLock::new());
+                    let entry = Entry {
+                        seq,
+                        at,
+                        happening: lost,
+                        json,
+                    };
+                    return Some((seq, entry.json().to_owned()));
+                }
+                Next::Nothing => self.newest.as_mut()?.changed().await.ok()?,
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // First itself, so that the last one knows that it is the last.
+        self.newest = None;
+        let mut ring = self.events.ring();
+        if self.events.newest.receiver_count() == 0 {
+            ring.left = Some(Instant::now());
+        }
+    }
+}
+
+/// Which events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    watch: Option<String>,
+}
+
+/// `/v1/events`.
+pub(super) async fn serve(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Which>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Refusal> {
+    let Which { watch } = parameters(query)?;
+    let last = match headers.get("last-event-id") {
+        None => None,
+        Some(id) => Some(
+            id.to_str()
+                .ok()
+                .and_then(|id| id.parse().ok())
+                .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "Last-Event-ID is not the number of an event"))?,
+        ),
+    };
+    let place = app
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already"))?;
+    let reader = app.events.reader(last);
+    let closing = app.closing.subscribe();
+    let (sent, stream) = mpsc::channel(1);
+    tokio::spawn(pump(reader, watch, closing, sent, place));
+    Ok(Sse::new(ReceiverStream::new(stream)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Sends events until the reader goes or the server closes. A reader that is slow to take them waits here, not in memory.
+async fn pump(
+    mut reader: Reader,
+    watch: Option<String>,
+    mut closing: watch::Receiver<bool>,
+    sent: mpsc::Sender<Result<Sent, Infallible>>,
+    _place: OwnedSemaphorePermit,
+) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = sent.closed() => return,
+            next = reader.next(watch.as_deref()) => next,
+            () = closed(&mut closing) => return,
+        };
+        let Some((seq, json)) = next else { return };
+        if sent
+            .send(Ok(Sent::default().id(seq.to_string()).data(json)))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}

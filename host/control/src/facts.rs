@@ -1,0 +1,54 @@
+//! What the daemon's loop says of itself: plain and cheap to copy, so that nobody who looks holds it up.
+//!
+//! It must not know how any of it is shown: [`super::view`] does.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::api::{ConfigStatus, Phase, SourceStatus};
+use twitcher_model::{Moment, RunId, Seen, Watch};
+use twitcher_scheduler::Standing;
+
+/// The daemon as a whole.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// When it started.
+    pub started: SystemTime,
+    /// What it is doing.
+    pub phase: Phase,
+    /// What it watches.
+    pub source: SourceStatus,
+    /// Whether every watch is armed.
+    pub armed: bool,
+    /// What it was told.
+    pub config: ConfigStatus,
+    /// Why what it knows cannot be written down, if so.
+    pub state_problem: Option<String>,
+    /// Actions that run.
+    pub running: usize,
+    /// Watches that wait for a place.
+    pub waiting: usize,
+    /// Most actions that may run at once.
+    pub max_running: usize,
+}
+
+/// A watch, as it was at a moment.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// The watch as it is defined.
+    pub watch: Arc<Watch>,
+    /// What it is doing.
+    pub standing: Standing,
+    /// When that was.
+    pub clock: Moment,
+    /// The newest state that was read.
+    pub seen: Option<Seen>,
+    /// The state that was last succeeded for.
+    pub handled: Option<Seen>,
+    /// Its runs that go on, oldest first.
+    pub running: Vec<RunId>,
+    /// How the last run that ended did, and when.
+    pub last_run: Option<(bool, SystemTime)>,
+    /// Why it is parked, if it is.
+    pub parked: Option<String>,
+}

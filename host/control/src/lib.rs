@@ -1,0 +1,90 @@
+//! The control interface: what operators see of a daemon and tell it, over HTTP on a Unix socket; and on TCP what only looks.
+//!
+//! ```text
+//!  client ──▶ server ── door ──▶ routes ──▶ lookout ──┐                 ┌── daemon's loop (owns everything)
+//!             a thread and       │            asks ───┴─ bounded queue ─┘        │
+//!             a runtime of       ├──▶ past ── history (SQLite, read only)        │ facts, cheap to copy
+//!             its own            └──▶ events ◀───────────────────────────────────┘
+//! ```
+//!
+//! The loop decides when actions run, so nothing here may hold it up: it hands out [`facts`], and [`view`] makes of them what [`api`]
+//! promises, on the server's thread. What takes long for 10,000 watches it spends a twentieth of its time on at most, however many ask.
+//!
+//! It must not know how runs are decided on, nor how they are started.
+
+mod access_control;
+pub mod api;
+pub mod daemon_requests;
+mod events;
+pub mod facts;
+pub mod listeners;
+mod metrics;
+mod openapi;
+mod page;
+mod rate_limit;
+mod readiness;
+mod refusal;
+mod routes;
+mod runs;
+mod server;
+mod settings;
+mod snapshot;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod view;
+mod write_timeout;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use api::{StateCount, Status};
+use daemon_requests::Asks;
+use facts::Overview;
+use runs::Past;
+use snapshot::Lookout;
+use twitcher_observe::metrics::Metrics;
+use twitcher_state::History;
+
+pub use events::{Events, Happening};
+pub use openapi::document as openapi;
+pub use readiness::unready;
+pub use server::{Limits, Server};
+
+/// Who may follow the events at once.
+const STREAMS: usize = 32;
+
+/// What answers have to be made of.
+#[derive(Debug)]
+pub struct App {
+    asks: Asks,
+    lookout: Lookout,
+    past: Past,
+    events: Arc<Events>,
+    metrics: Arc<Metrics>,
+    /// Places for those who follow the events.
+    streams: Arc<Semaphore>,
+    /// Whether the server ends.
+    closing: watch::Sender<bool>,
+}
+
+impl App {
+    /// Asks the loop, reads the history, follows the events, and shows the metrics.
+    pub fn new(asks: Asks, history: History, events: Arc<Events>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            lookout: Lookout::new(asks.clone()),
+            past: Past::new(asks.clone(), history),
+            asks,
+            events,
+            metrics,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    fn status(&self, overview: Overview, counts: Vec<StateCount>) -> Status {
+        view::status(overview, counts, self.metrics.launcher_restarts.get())
+    }
+}

@@ -1,0 +1,57 @@
+//! The metrics as they are at this moment: what is counted as it happens, and beside it what is only looked at when somebody asks.
+
+use std::time::UNIX_EPOCH;
+
+use super::facts::Overview;
+use super::readiness::unready;
+use super::snapshot::Survey;
+use twitcher_observe::metrics::Metrics;
+use twitcher_scheduler::Wait;
+
+/// The metrics as text.
+pub fn text(metrics: &Metrics, overview: &Overview, survey: &Survey) -> Vec<u8> {
+    let since = |at: std::time::SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    metrics.start_time.set(since(overview.started));
+    metrics.ready.set(i64::from(unready(overview).is_none()));
+    metrics.source_connected.set(i64::from(overview.source.connected));
+    metrics.state_writable.set(i64::from(overview.state_problem.is_none()));
+    metrics.running.set(number(overview.running));
+    metrics.running_max.set(number(overview.max_running));
+    metrics.updates_queued.set(number(overview.waiting));
+    metrics.last_load_success.set(i64::from(
+        overview.config.loaded.is_some() && overview.config.errors.is_empty(),
+    ));
+    if let Some(loaded) = overview.config.loaded {
+        metrics.last_load_time.set(loaded.as_millisecond() as f64 / 1e3);
+    }
+    // States without any watch are left out.
+    metrics.watches.reset();
+    for count in &survey.counts {
+        // Its name is that of the interface.
+        let state = serde_json::to_value(count.state).unwrap_or_default();
+        let gauge = metrics.watches.with_label_values(&[state.as_str().unwrap_or_default()]);
+        gauge.set(i64::try_from(count.count).unwrap_or(i64::MAX));
+    }
+    let standing = || {
+        survey
+            .watches
+            .iter()
+            .map(|watched| (&watched.standing, watched.clock.now))
+    };
+    let waits = |wait: Option<Wait>| wait.is_some();
+    metrics
+        .updates_waiting
+        .set(number(standing().filter(|(standing, _)| waits(standing.wait)).count()));
+    metrics.watches_behind.set(number(
+        standing().filter(|(standing, _)| standing.behind.is_some()).count(),
+    ));
+    let behind = standing().filter_map(|(standing, now)| Some(now.saturating_sub(standing.behind?)));
+    metrics
+        .oldest_unhandled
+        .set(behind.max().unwrap_or_default().as_secs_f64());
+    metrics.text()
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,103 @@
+//! Why a request is not carried out: each reason with its status code and its words.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::api::Problem;
+use super::daemon_requests::{Refused, Unanswered};
+use twitcher_state::HistoryError;
+
+/// An answer of status 4xx or 5xx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    status: StatusCode,
+    problem: Problem,
+    /// Methods that would be allowed.
+    allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// With a reason.
+    pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let error = error.into();
+        Self {
+            status,
+            problem: Problem { error, help: None },
+            allow: None,
+        }
+    }
+
+    /// And with what can be done about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.problem.help = Some(help.into());
+        self
+    }
+
+    /// The method is none of those.
+    pub fn method(allow: &'static str, error: impl Into<String>) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, error)
+        }
+    }
+
+    /// No watch has this name.
+    pub fn no_watch(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no watch {name:?}"))
+            .help("GET /v1/watches lists all; in a path a name is percent-encoded")
+    }
+
+    /// Why an order was not carried out.
+    pub fn order(name: &str, refused: Refused) -> Self {
+        let conflict = |error: String| Self::new(StatusCode::CONFLICT, error);
+        let resume = "resume it first";
+        match refused {
+            Refused::Unknown => Self::no_watch(name),
+            Refused::Retired => conflict(format!("watch {name:?} was removed from the configuration")),
+            Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+            Refused::Paused => conflict(format!("watch {name:?} is paused")).help(resume),
+            Refused::Parked => conflict(format!("watch {name:?} is parked, because a run failed")).help(resume),
+            Refused::Running => conflict(format!(
+                "the action of watch {name:?} is running, and in DISCARD nothing else is run for meanwhile"
+            ))
+            .help("wait for its end"),
+            Refused::Absent => conflict(format!("the node of watch {name:?} does not exist"))
+                .help("there is nothing to run for, unless on_delete is True"),
+            Refused::Empty => conflict(format!(
+                "the node of watch {name:?} is empty, and refuse_empty says that this is not ready"
+            ))
+            .help("set the node's data"),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<Unanswered> for Refusal {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, unanswered.to_string())
+    }
+}
+
+impl From<HistoryError> for Refusal {
+    fn from(error: HistoryError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            .help("the daemon's log says what is wrong with its state directory")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.problem)).into_response();
+        if let Some(allow) = self.allow {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}

@@ -1,0 +1,245 @@
+//! What can be asked for, and how. It must not know how requests come in, nor who may make them.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::App;
+use super::api::{Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches};
+use super::daemon_requests::{Ask, Order};
+use super::events;
+use super::refusal::Refusal;
+use super::{openapi, page, settings, view};
+use twitcher_model::{Outcome, RunId};
+use twitcher_state::RunQuery;
+
+/// Most runs in one answer.
+pub const MOST_RUNS: u32 = 1000;
+/// Runs in an answer where nobody says how many.
+pub const USUAL_RUNS: u32 = 100;
+/// Runs in the detail of a watch.
+const DETAIL_RUNS: u32 = 10;
+
+/// The methods of a route.
+pub const READ: &str = "GET, HEAD";
+/// The same of one that does something.
+pub const DO: &str = "POST";
+
+/// Every route: its path, its methods, and what answers it. What is served where is up to [`super::access_control`].
+pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("/", READ, get(page::serve)),
+        ("/healthz", READ, get(alive)),
+        ("/readyz", READ, get(ready)),
+        ("/metrics", READ, get(metrics)),
+        ("/v1/openapi.json", READ, get(openapi::serve)),
+        ("/v1/status", READ, get(status)),
+        ("/v1/watches", READ, get(watches)),
+        ("/v1/watches/{name}", READ, get(watch)),
+        ("/v1/runs", READ, get(runs)),
+        ("/v1/runs/{id}", READ, get(run)),
+        ("/v1/events", READ, get(events::serve)),
+        ("/v1/watches/{name}/run", DO, post(run_now)),
+        ("/v1/watches/{name}/pause", DO, post(pause)),
+        ("/v1/watches/{name}/resume", DO, post(resume)),
+        ("/v1/reload", DO, post(reload)),
+        ("/v1/drain", DO, post(drain)),
+    ]
+}
+
+/// All of it as a service.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for (path, methods, route) in all() {
+        let refuse = move || async move { Refusal::method(methods, format!("{path} is for {methods}")) };
+        router = router.route(path, route.fallback(refuse));
+    }
+    let unknown = || async { Refusal::new(StatusCode::NOT_FOUND, "no such path").help("see /v1/openapi.json") };
+    router.fallback(unknown).with_state(app)
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+type Parameter = Result<Path<String>, PathRejection>;
+
+/// A part of the path.
+fn parameter(path: Parameter) -> Result<String, Refusal> {
+    let Path(text) = path.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    Ok(text)
+}
+
+/// The part behind the question mark.
+pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    let Query(query) = query.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    Ok(query)
+}
+
+async fn status(State(app): State<Arc<App>>) -> Answer<Status> {
+    let survey = app.lookout.survey().await?;
+    let overview = app.asks.ask(Ask::Overview).await?;
+    Ok(Json(app.status(overview, survey.counts.clone())))
+}
+
+/// Which watches.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichWatches {
+    state: Option<WatchState>,
+    search: Option<String>,
+}
+
+async fn watches(
+    State(app): State<Arc<App>>,
+    query: Result<Query<WhichWatches>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let which = parameters(query)?;
+    let search = which.search.unwrap_or_default().to_lowercase();
+    let survey = app.lookout.survey().await?;
+    if which.state.is_none() && search.is_empty() {
+        return Ok(([(header::CONTENT_TYPE, "application/json")], survey.json()).into_response());
+    }
+    let watches = survey.watches.iter().filter(|watched| {
+        let watch = &watched.watch;
+        which.state.is_none_or(|state| state == view::state(watched))
+            && [&*watch.name, watch.znode.as_str(), &*watch.description]
+                .iter()
+                .any(|text| text.to_lowercase().contains(&search))
+    });
+    let watches = watches.map(view::summary).collect();
+    Ok(Json(Watches { watches }).into_response())
+}
+
+async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {
+    let name = parameter(name)?;
+    let watched = app.asks.ask(|reply| Ask::Watch(name.clone(), reply)).await?;
+    let watched = watched.ok_or_else(|| Refusal::no_watch(&name))?;
+    let limit = DETAIL_RUNS
+        .saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX))
+        .min(MOST_RUNS);
+    Ok(Json(WatchDetail {
+        command: view::command(&watched.watch),
+        settings: settings::settings(&watched.watch),
+        runs: app.past.of_watch(&name, limit).await?,
+        watch: view::summary(&watched),
+    }))
+}
+
+/// Which runs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichRuns {
+    watch: Option<String>,
+    outcome: Option<String>,
+    limit: Option<u32>,
+    before: Option<String>,
+}
+
+async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, QueryRejection>) -> Answer<Runs> {
+    let which = parameters(query)?;
+    let limit = which.limit.unwrap_or(USUAL_RUNS);
+    if !(1..=MOST_RUNS).contains(&limit) {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("limit is from 1 to {MOST_RUNS}"),
+        ));
+    }
+    if which
+        .outcome
+        .as_deref()
+        .is_some_and(|outcome| !Outcome::ASKED_FOR.contains(&outcome))
+    {
+        let known = Outcome::ASKED_FOR.join(", ");
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("outcome is one of {known}"),
+        ));
+    }
+    let before = which.before.map(|text| run_id(&text)).transpose()?;
+    let query = RunQuery {
+        watch: which.watch,
+        outcome: which.outcome,
+        before,
+        limit,
+    };
+    Ok(Json(app.past.runs(query).await?))
+}
+
+async fn run(State(app): State<Arc<App>>, id: Parameter) -> Answer<RunDetail> {
+    let id = run_id(&parameter(id)?)?;
+    Ok(Json(app.past.run(id).await?))
+}
+
+fn run_id(text: &str) -> Result<RunId, Refusal> {
+    text.parse().map_err(|error| {
+        Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")).help("GET /v1/runs lists runs with their ids")
+    })
+}
+
+async fn run_now(State(app): State<Arc<App>>, name: Parameter) -> Answer<Started> {
+    let done = order(&app, parameter(name)?, Order::Run).await?;
+    Ok(Json(Started {
+        run: done.run.map(|run| run.to_string()),
+        watch: view::summary(&done.watch),
+    }))
+}
+
+async fn pause(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSummary> {
+    let done = order(&app, parameter(name)?, Order::Pause).await?;
+    Ok(Json(view::summary(&done.watch)))
+}
+
+async fn resume(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSummary> {
+    let done = order(&app, parameter(name)?, Order::Resume).await?;
+    Ok(Json(view::summary(&done.watch)))
+}
+
+async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_requests::Done, Refusal> {
+    let done = app.asks.ask(|reply| Ask::Order(name.clone(), order, reply)).await?;
+    done.map_err(|refused| Refusal::order(&name, refused))
+}
+
+async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
+    let reloaded = app.asks.reload().await?;
+    Ok(Json(reloaded))
+}
+
+async fn drain(State(app): State<Arc<App>>) -> Answer<Status> {
+    // First: where nothing runs there is nobody left to ask afterwards.
+    let survey = app.lookout.survey().await?;
+    let overview = app.asks.ask(Ask::Drain).await?;
+    Ok(Json(app.status(overview, survey.counts.clone())))
+}
+
+async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
+    match app.asks.is_alive().await {
+        true => Ok("ok\n"),
+        false => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon's loop has not answered within a second",
+        )),
+    }
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
+    let overview = app.asks.ask(Ask::Overview).await?;
+    match super::readiness::unready(&overview) {
+        None => Ok("ready\n"),
+        Some(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let survey = app.lookout.survey().await?;
+    let overview = app.asks.ask(Ask::Overview).await?;
+    let text = super::metrics::text(&app.metrics, &overview, &survey);
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response())
+}

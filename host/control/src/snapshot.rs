@@ -1,0 +1,162 @@
+//! All watches at a glance, for all who ask at the same time, and so seldom that the daemon's loop hardly notices.
+//!
+//! What is shown is never older than the question: whoever asks while others are waiting gets the same survey as they do, but not one
+//! that was begun before. (A page that follows the events would otherwise overwrite what it knows with what was.)
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+use super::api::{StateCount, Watches};
+use super::daemon_requests::{Ask, Asks, Unanswered};
+use super::facts::Watched;
+use super::view;
+
+/// The share of its time that the loop may spend on surveys: one in so many.
+const SHARE: u32 = 20;
+/// Least and most time from the beginning of one survey to that of the next.
+const GAP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// What of that time is saved when nobody asks: one command asks more than once, and need not wait in between.
+const SAVED: Duration = Duration::from_millis(500);
+
+/// All watches, as they were at about the same time.
+#[derive(Debug)]
+pub struct Survey {
+    begun: Instant,
+    /// By then the loop's time has been made up for.
+    paid: Instant,
+    /// By name.
+    pub watches: Vec<Watched>,
+    /// How many are in each state.
+    pub counts: Vec<StateCount>,
+    /// All of them as JSON, once somebody wanted it.
+    json: OnceLock<Bytes>,
+}
+
+impl Survey {
+    /// All watches, as JSON.
+    pub fn json(&self) -> Bytes {
+        let json = self.json.get_or_init(|| {
+            let watches = self.watches.iter().map(view::summary).collect();
+            // The type has no value that cannot be written as JSON.
+            serde_json::to_vec(&Watches { watches }).unwrap_or_default().into()
+        });
+        json.clone()
+    }
+}
+
+/// Makes surveys.
+#[derive(Debug)]
+pub struct Lookout {
+    asks: Asks,
+    /// Locked while a new one is made, so that all who ask meanwhile share the one after it.
+    last: Mutex<Option<Arc<Survey>>>,
+}
+
+impl Lookout {
+    /// Has seen nothing yet.
+    pub fn new(asks: Asks) -> Self {
+        Self {
+            asks,
+            last: Mutex::default(),
+        }
+    }
+
+    /// All watches as they are now.
+    pub async fn survey(&self) -> Result<Arc<Survey>, Unanswered> {
+        let asked = Instant::now();
+        let mut last = self.last.lock().await;
+        let paid = match &*last {
+            Some(survey) if survey.begun >= asked => return Ok(Arc::clone(survey)),
+            Some(survey) => {
+                sleep_until(not_before(survey.paid).unwrap_or(asked)).await;
+                survey.paid
+            }
+            None => asked,
+        };
+        let begun = Instant::now();
+        let mut watches = self.asks.ask(Ask::Survey).await?;
+        let paid = paid_by(paid, begun, begun.elapsed());
+        watches.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
+        let survey = Arc::new(Survey {
+            begun,
+            paid,
+            counts: view::count(&watches),
+            watches,
+            json: OnceLock::new(),
+        });
+        *last = Some(Arc::clone(&survey));
+        Ok(survey)
+    }
+}
+
+/// When the next survey may begin.
+fn not_before(paid: Instant) -> Option<Instant> {
+    paid.checked_sub(SAVED)
+}
+
+/// By when one that was begun then and took so long is made up for, as well as those before.
+fn paid_by(paid: Instant, begun: Instant, took: Duration) -> Instant {
+    paid.max(begun) + took.saturating_mul(SHARE).clamp(GAP.0, GAP.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::daemon_requests;
+    use super::super::testing::watched;
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_ask_at_the_same_time_share_and_nobody_gets_what_was() {
+        let (asks, mut questions) = daemon_requests::channel();
+        let surveys = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&surveys);
+        tokio::spawn(async move {
+            while let Some(Ask::Survey(reply)) = questions.recv().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let _ = reply.send(vec![watched("b"), watched("a")]);
+            }
+        });
+        let lookout = Arc::new(Lookout::new(asks));
+        let asked = Instant::now();
+        let first = lookout.survey().await.unwrap();
+        assert!(first.begun >= asked);
+        assert_eq!(&*first.watches[0].watch.name, "a");
+        let ask = || {
+            let lookout = Arc::clone(&lookout);
+            tokio::spawn(async move { (Instant::now(), lookout.survey().await.unwrap()) })
+        };
+        for answer in (0..100).map(|_| ask()).collect::<Vec<_>>() {
+            let (asked, survey) = answer.await.unwrap();
+            assert!(survey.begun >= asked);
+        }
+        assert!(surveys.load(Ordering::Relaxed) <= 3, "{surveys:?}");
+    }
+
+    #[test]
+    fn a_few_are_begun_at_once_and_then_no_more_than_the_loop_can_spare() {
+        let mut now = Instant::now();
+        let mut paid = now;
+        for _ in 0..2 {
+            let asked = now;
+            for survey in 0..30 {
+                now = now.max(not_before(paid).unwrap_or(now));
+                let due = (GAP.0 * survey).saturating_sub(SAVED);
+                assert_eq!(now - asked, due, "{survey}");
+                paid = paid_by(paid, now, Duration::from_millis(1));
+            }
+            now += Duration::from_secs(5);
+        }
+        // One that takes long costs in proportion, with a bound.
+        assert_eq!(
+            paid_by(paid, now, Duration::from_millis(10)),
+            now + Duration::from_millis(200)
+        );
+        assert_eq!(paid_by(paid, now, Duration::from_secs(9)), now + GAP.1);
+    }
+}

@@ -1,0 +1,226 @@
+//! The server with a daemon that is played: every route, every limit, and what clients do that they should not.
+
+mod events;
+mod limits;
+mod routes;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::api::{ConfigStatus, Phase, Reloaded, SourceStatus};
+use super::daemon_requests::{self, Ask, Done, Order, Questions, Refused, Written};
+use super::facts::Overview;
+use super::listeners::Listeners;
+use super::testing::watched;
+use super::{App, Events, Limits, Server};
+use twitcher_model::{Event, RunFacts, RunId};
+use twitcher_observe::metrics::Metrics;
+use twitcher_state::History;
+
+/// How long anything may take that should happen at all.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// A run that goes on, in the played daemon.
+const RUNNING: RunId = RunId(5 << 20);
+
+/// A server and what it needs.
+struct Stage {
+    dir: TempDir,
+    http: SocketAddr,
+    events: Arc<Events>,
+    /// What was ordered.
+    orders: Arc<Mutex<Vec<(String, Order)>>>,
+    server: Option<Server>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (asks, questions) = daemon_requests::channel();
+        let events = Arc::new(Events::default());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let history = History::in_dir(&dir.path().join("state"));
+        drop(twitcher_state::State::open(&dir.path().join("state"), twitcher_state::Limits::default(), Vec::new()).0);
+        let app = App::new(asks, history, Arc::clone(&events), metrics);
+        let mut listeners = Listeners::none();
+        listeners.add_socket(&dir.path().join("control.sock")).unwrap();
+        listeners.add_http("127.0.0.1:0").unwrap();
+        let http = listeners.http.as_ref().unwrap().address;
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&orders);
+        std::thread::spawn(move || play(questions, &noted));
+        let server = Server::start(listeners, Arc::new(app), limits).unwrap();
+        Self {
+            dir,
+            http,
+            events,
+            orders,
+            server: Some(server),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    fn operator(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    fn browser(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// What the Unix socket answers to a request.
+    fn operate(&self, method: &str, path: &str) -> Answer {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: twitcher\r\nconnection: close\r\n\r\n");
+        exchange(self.operator(), request.as_bytes())
+    }
+
+    /// What the TCP port answers to a request with these headers.
+    fn browse(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let request = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+        exchange(self.browser(), request.as_bytes())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A problem in words.
+    fn problem(&self) -> String {
+        let json = self.json();
+        json["error"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no problem: {self:?}"))
+            .to_owned()
+    }
+}
+
+/// Sends bytes and reads until the other end closes.
+fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> Answer {
+    // The server may have refused before it has read everything.
+    let _ = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Answer {
+        status,
+        head: head.to_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+/// A daemon with the watches a, b and "odd/näme"; only the last may be run.
+fn play(mut questions: Questions, orders: &Mutex<Vec<(String, Order)>>) {
+    let names = ["b", "a", "odd/näme"];
+    while let Some(question) = questions.blocking_recv() {
+        match question {
+            Ask::Alive(reply) => drop(reply.send(())),
+            Ask::Overview(reply) | Ask::Drain(reply) => drop(reply.send(overview())),
+            Ask::Survey(reply) => drop(reply.send(names.map(watched).into())),
+            Ask::Watch(name, reply) => drop(reply.send(names.contains(&&*name).then(|| watched(&name)))),
+            Ask::Running(reply) => drop(reply.send(vec![running()])),
+            Ask::Output(run, reply) => {
+                let tail = b"so far <b>\xff".to_vec();
+                drop(reply.send((run == RUNNING).then_some(Written { tail, total: 99 })));
+            }
+            Ask::Order(name, order, reply) => {
+                let answer = match (names.contains(&&*name), order, &*name) {
+                    (false, ..) => Err(Refused::Unknown),
+                    (_, Order::Run, "a") => Err(Refused::Running),
+                    (_, Order::Run, _) => Ok(Some(RUNNING)),
+                    _ => Ok(None),
+                };
+                let answer = answer.map(|run| Done {
+                    run,
+                    watch: watched(&name),
+                });
+                orders.lock().unwrap().push((name, order));
+                drop(reply.send(answer));
+            }
+            Ask::Reload(reply) => drop(reply.send(Reloaded {
+                watches: 3,
+                added: 1,
+                changed: 0,
+                removed: 0,
+                errors: vec!["a.twc:1:1: no".to_owned()],
+            })),
+        }
+    }
+}
+
+fn running() -> RunFacts {
+    RunFacts {
+        run: RUNNING,
+        watch: "a".into(),
+        event: Some(Event::Data),
+        attempt: 2,
+        started: SystemTime::UNIX_EPOCH,
+        pid: Some(77),
+        end: None,
+    }
+}
+
+fn overview() -> Overview {
+    Overview {
+        started: SystemTime::UNIX_EPOCH,
+        phase: Phase::Ready,
+        source: SourceStatus {
+            kind: "tree".to_owned(),
+            target: "/t".to_owned(),
+            connected: true,
+            since: None,
+            problem: None,
+        },
+        armed: false,
+        config: ConfigStatus {
+            paths: Vec::new(),
+            loaded: Some(jiff::Timestamp::UNIX_EPOCH),
+            errors: Vec::new(),
+            notes: Vec::new(),
+        },
+        state_problem: None,
+        running: 1,
+        waiting: 0,
+        max_running: 9,
+    }
+}

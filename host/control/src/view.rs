@@ -1,0 +1,249 @@
+//! From facts to what the interface says. Pure, and done by the server: the daemon's loop has other work.
+
+use std::time::Duration;
+
+use super::api::{LastRun, NodeState, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
+use super::facts::{Overview, Watched};
+use twitcher_model::{Action, Outcome, RunEnd, RunFacts, Seen, Watch, timestamp};
+use twitcher_scheduler::{Full, Standing, State, Wait};
+use twitcher_state::RunRecord;
+
+/// The daemon, with how many of its watches are in each state.
+pub fn status(overview: Overview, watches: Vec<StateCount>, launcher_restarts: u64) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id().cast_signed(),
+        started: timestamp(overview.started),
+        phase: overview.phase,
+        source: overview.source,
+        config: overview.config,
+        state_problem: overview.state_problem,
+        watches,
+        running: overview.running as u64,
+        waiting: overview.waiting as u64,
+        max_running: overview.max_running as u64,
+        launcher_restarts,
+    }
+}
+
+/// What a watch is doing.
+pub fn state(watched: &Watched) -> WatchState {
+    let standing = &watched.standing;
+    match standing.state {
+        State::Idle if standing.loading => WatchState::Unread,
+        State::Idle if standing.empty => WatchState::RefusedEmpty,
+        State::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
+        State::Idle => WatchState::Armed,
+        State::Running => WatchState::Running,
+        State::Queued => WatchState::Queued,
+        State::Held if standing.loading => WatchState::Unread,
+        State::Held => match standing.wait {
+            Some(Wait::Settle(_)) => WatchState::Settling,
+            Some(Wait::Splay(_)) => WatchState::Splaying,
+            _ => WatchState::Spaced,
+        },
+        State::Waiting => WatchState::Waiting,
+        State::BackingOff => WatchState::BackingOff,
+        State::Paused => WatchState::Paused,
+        State::Parked => WatchState::Parked,
+        State::Retired => WatchState::Retired,
+    }
+}
+
+/// How many watches are in each state, in the order of the states.
+pub fn count(watches: &[Watched]) -> Vec<StateCount> {
+    let mut counts = std::collections::BTreeMap::new();
+    for watched in watches {
+        *counts.entry(state(watched)).or_insert(0) += 1;
+    }
+    let count = |(state, count)| StateCount { state, count };
+    counts.into_iter().map(count).collect()
+}
+
+/// A watch.
+pub fn summary(watched: &Watched) -> WatchSummary {
+    let (watch, standing) = (&watched.watch, &watched.standing);
+    WatchSummary {
+        name: watch.name.to_string(),
+        znode: watch.znode.to_string(),
+        watch_type: watch.watch_type,
+        run_mode: watch.policy.run_mode,
+        action: kind(&watch.action).to_owned(),
+        origin: format!("{}:{}", watch.origin.file.display(), watch.origin.line),
+        state: state(watched),
+        why: why(watched),
+        seen: watched.seen.map(node),
+        handled: watched.handled.map(node),
+        behind_since: standing.behind.map(|since| watched.clock.wall(since)),
+        next_attempt: standing.next.map(|at| watched.clock.wall(at)),
+        running: watched.running.iter().map(ToString::to_string).collect(),
+        last_run: watched.last_run.map(|(success, ended)| LastRun {
+            success,
+            ended: timestamp(ended),
+        }),
+    }
+}
+
+fn node(seen: Seen) -> NodeState {
+    NodeState {
+        exists: seen.exists,
+        version: seen.version,
+        zxid: seen.zxid,
+        at: timestamp(seen.at),
+    }
+}
+
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Shell(_) => "shell",
+        Action::Argv(_) => "exec",
+        Action::Function(_) => "function",
+        Action::Wasm(_) => "wasm",
+    }
+}
+
+/// What runs, as it is written.
+pub fn command(watch: &Watch) -> String {
+    match &watch.action {
+        Action::Shell(line) => line.to_string(),
+        Action::Argv(words) => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+        Action::Function(_) => format!("function action of {}", watch.origin.file.display()),
+        Action::Wasm(action) => action.component.to_string(),
+    }
+}
+
+/// A word as a shell would need it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// More words on what a watch is doing, where there are more to say.
+fn why(watched: &Watched) -> Option<String> {
+    let Standing {
+        state,
+        wait,
+        loading,
+        asked,
+        ..
+    } = watched.standing;
+    let waits = wait.map(words);
+    let text = match state {
+        State::Parked => watched
+            .parked
+            .clone()
+            .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
+        State::Paused => match wait {
+            Some(_) => "an operator paused it; an update waits until it is resumed".to_owned(),
+            None => "an operator paused it".to_owned(),
+        },
+        State::Idle | State::Held if loading => "the node has not been read yet".to_owned(),
+        State::BackingOff => format!("a run failed; it is tried again{}", left(watched)),
+        State::Idle | State::Running if asked => "the node is being read for a run on request".to_owned(),
+        State::Idle if watched.standing.empty => "the node is empty and refuse_empty is True".to_owned(),
+        State::Idle | State::Running => return None,
+        State::Held => format!("{}{}", waits?, left(watched)),
+        State::Queued | State::Waiting => waits?.to_owned(),
+        State::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
+    };
+    Some(text)
+}
+
+fn words(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Settle(_) => "an update waits for the node to be quiet for settle",
+        Wait::Splay(_) => "an update waits for this host's share of splay",
+        Wait::MinInterval(_) => "an update waits for min_interval to pass since the last start",
+        Wait::Running => "an update waits for the running action to end",
+        Wait::Terminating => "an update waits for the running action, which is being terminated",
+        Wait::Place => "an update waits for one of the max_parallel running actions to end",
+        Wait::Turn(Full::All) => "an update waits for a place: --max-running actions are running",
+        Wait::Turn(Full::Group) => "an update waits for a place: its group runs as many actions as it may",
+        Wait::Parked => "an update waits for the watch to be resumed",
+        Wait::Paused => "an update waits for the watch to be resumed",
+    }
+}
+
+/// How long it is until the next attempt.
+fn left(watched: &Watched) -> String {
+    let left = watched.standing.next.and_then(|at| at.checked_sub(watched.clock.now));
+    match left {
+        Some(left) if !left.is_zero() => format!(", {} more", spoken(left)),
+        _ => String::new(),
+    }
+}
+
+/// A duration as people say it.
+pub fn spoken(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        1..=119 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// A run, going on or ended just now.
+pub fn run(facts: &RunFacts) -> Run {
+    let end = facts.end.as_ref();
+    let outcome = end.and_then(|end| end.outcome.as_ref());
+    Run {
+        run: facts.run.to_string(),
+        watch: facts.watch.to_string(),
+        event: facts.event.map(|event| event.as_str().to_owned()),
+        attempt: facts.attempt,
+        outcome: end.map(|_| Outcome::code(outcome).to_owned()),
+        words: end.map(|_| Outcome::words(outcome)),
+        exit_code: match outcome {
+            Some(Outcome::Exited(code)) => Some(*code),
+            _ => None,
+        },
+        signal: match outcome {
+            Some(Outcome::Signaled { signal, .. }) => Some(*signal),
+            _ => None,
+        },
+        pid: facts.pid.filter(|_| end.is_none()),
+        started: timestamp(facts.started),
+        ended: end.map(|end| timestamp(end.at)),
+        duration: end.map(|end| seconds(end.elapsed)),
+        max_rss_kib: end.map(|end| end.max_rss_kib),
+        output_bytes: end.map(|end: &RunEnd| end.output_bytes),
+    }
+}
+
+/// A run of the history.
+pub fn record(record: RunRecord) -> Run {
+    Run {
+        run: record.run.to_string(),
+        watch: record.watch,
+        event: record.event,
+        attempt: record.attempt,
+        outcome: Some(record.outcome),
+        words: Some(record.words),
+        exit_code: record.exit_code,
+        signal: record.signal,
+        pid: None,
+        started: timestamp(record.started),
+        ended: Some(timestamp(record.ended)),
+        duration: Some(seconds(record.elapsed)),
+        max_rss_kib: Some(record.max_rss_kib),
+        output_bytes: Some(record.output_bytes),
+    }
+}
+
+/// A run with the end of what it wrote, of which there was `total`.
+pub fn detail(run: Run, tail: &[u8], total: u64) -> RunDetail {
+    RunDetail {
+        run,
+        output: String::from_utf8_lossy(tail).into_owned(),
+        truncated: total > tail.len() as u64,
+    }
+}
+
+/// Seconds to the microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}

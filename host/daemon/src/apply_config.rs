@@ -1,0 +1,147 @@
+//! Taking over a configuration that was loaded: what of it is new, what is known of that, and who waited for it.
+
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use super::Daemon;
+use super::loader::Loaded;
+use super::runs::{Running, definition};
+use super::service_manager::Service;
+use twitcher_control::api::Reloaded;
+use twitcher_model::WatchId;
+use twitcher_model::{EventKind, Seen};
+use twitcher_scheduler::Input;
+use twitcher_state::{Handled, Parked};
+
+/// What the last load of the configuration came to.
+#[derive(Debug, Default)]
+pub(super) struct LastLoad {
+    pub(super) at: Option<SystemTime>,
+    pub(super) errors: Vec<String>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Daemon {
+    pub(super) fn on_loaded(&mut self, loaded: Result<Loaded, u64>) {
+        match loaded {
+            Ok(loaded) => self.take_over(loaded),
+            // Whoever waits for it is to know.
+            Err(number) => {
+                let failed = Reloaded {
+                    watches: self.registry.len() as u64,
+                    added: 0,
+                    changed: 0,
+                    removed: 0,
+                    errors: vec!["loading failed by a defect of twitcher, which its log tells".to_owned()],
+                };
+                self.load_ended(number, &failed);
+            }
+        }
+    }
+
+    fn take_over(&mut self, loaded: Loaded) {
+        self.last_load = LastLoad {
+            at: Some(SystemTime::now()),
+            errors: loaded.errors,
+            notes: loaded.notes,
+        };
+        let result = if loaded.failed_files == 0 { "success" } else { "failure" };
+        self.metrics.loads.with_label_values(&[result]).inc();
+        self.admission.set_limits(loaded.groups);
+        let plan = self.registry.plan(loaded.watches);
+        let summary = plan.summary();
+        for id in plan.added {
+            self.restore(id);
+        }
+        self.survivors.tell_unclaimed();
+        self.state.loaded(|name| self.registry.has(name));
+        for (id, input) in plan.inputs {
+            if let (Input::Retire, Some(entry)) = (&input, self.registry.get(id)) {
+                // Should it come back, it is a new one.
+                self.state.paused(&entry.watch, false);
+            }
+            self.advance(id, input);
+            self.registry.forget_if_finished(id);
+        }
+        self.admit();
+        self.armed = false;
+        self.tell_source(plan.change);
+        info!(
+            watches = self.registry.len(),
+            added = summary.added,
+            changed = summary.changed,
+            removed = summary.removed,
+            unchanged = summary.unchanged,
+            failed_files = loaded.failed_files,
+            "configuration loaded"
+        );
+        let reloaded = Reloaded {
+            watches: self.registry.len() as u64,
+            added: summary.added as u64,
+            changed: summary.changed as u64,
+            removed: summary.removed as u64,
+            errors: self.last_load.errors.clone(),
+        };
+        self.happened_to_all(EventKind::Loaded, || {
+            let Reloaded {
+                watches,
+                added,
+                changed,
+                removed,
+                errors,
+            } = &reloaded;
+            let problems = match errors.len() {
+                0 => String::new(),
+                count => format!(", {count} errors"),
+            };
+            format!(
+                "configuration loaded: {watches} watches, {added} added, {changed} changed, {removed} removed{problems}"
+            )
+        });
+        self.load_ended(loaded.number, &reloaded);
+        self.say_status();
+    }
+
+    fn load_ended(&mut self, number: u64, reloaded: &Reloaded) {
+        self.waiting.loaded(number, reloaded);
+        let told = self.told_reload.take_if(|told| *told <= number);
+        if told.is_some() && self.service.was_ready() {
+            self.tell_service(Service::ready);
+        }
+    }
+
+    /// Gives a new watch what former daemons, or this one before it was removed, knew of it and left behind.
+    fn restore(&mut self, id: WatchId) {
+        let Some(entry) = self.registry.get_mut(id) else { return };
+        let watch = &entry.watch;
+        let known = self.state.known(watch);
+        let handled = known.as_ref().and_then(|known| known.handled);
+        if known.as_ref().is_some_and(|known| known.paused.is_some()) {
+            warn!(watch = &*watch.name, "watch is still paused; resume it to go on");
+            entry.machine.restore_pause();
+        }
+        let parked = known.and_then(|known| known.parked);
+        let still_parked = parked.as_ref().filter(|parked| parked.definition == definition(watch));
+        if let Some(Parked { why, .. }) = still_parked {
+            warn!(
+                watch = &*watch.name,
+                why, "watch is still parked; change its file or send SIGHUP to go on"
+            );
+        } else if parked.is_some() {
+            info!(
+                watch = &*watch.name,
+                "watch was parked, but is defined anew; it goes on"
+            );
+            self.state.parked(watch, None);
+        }
+        let seen = |handled: Handled| Seen::new(handled.position.version, handled.stat, handled.at);
+        entry.facts.handled = handled.map(seen);
+        let done = handled.map(|handled| handled.position.fingerprint());
+        entry.machine.restore(done, still_parked.is_some());
+        for found in self.survivors.claim(watch) {
+            entry.machine.adopt(found.run, found.version, &mut self.admission);
+            self.runs.insert(found.run, Running::found(id, watch, &found));
+        }
+    }
+}

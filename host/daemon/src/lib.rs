@@ -1,0 +1,522 @@
+//! The daemon: wires source, scheduler, launcher and configuration together, and lives until a signal ends it.
+//!
+//! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
+//! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
+
+mod apply_config;
+mod decision_log;
+mod loader;
+mod notify;
+mod operators;
+mod runs;
+mod service_manager;
+mod stopping;
+mod survivors;
+mod watches;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+use twitcher_actions::Broker;
+use twitcher_components::{Sources, Supply};
+use twitcher_config::change_watcher::Watcher;
+use twitcher_control::daemon_requests::{self, Questions};
+use twitcher_control::listeners::Listeners;
+use twitcher_control::{App, Events, Limits, Server};
+use twitcher_launch::{Control, Found, JournalError, Launcher, Launches, Report, RunEvent, release_free_memory};
+use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
+use twitcher_observe::Log;
+use twitcher_observe::metrics::Metrics;
+use twitcher_sandbox::channel::Reason;
+use twitcher_sandbox::code_cache::CacheUse;
+use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
+use twitcher_source::{Change, Report as SourceReport, Source, tree, zookeeper};
+use twitcher_state::{self as state, Parked, State};
+
+use apply_config::LastLoad;
+use decision_log::{is_change, log_decision, log_end};
+use loader::Loader;
+use operators::{Answer, Waiting};
+use runs::{Running, definition, invocation};
+use service_manager::Service;
+use survivors::Survivors;
+use watches::Registry;
+
+/// How long files must be quiet before the configuration is loaded again.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long a source that ended is left alone.
+const SOURCE_RESTART: Duration = Duration::from_secs(1);
+/// How long after SIGKILL a run may take to be gone before the daemon stops without it.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+/// How long the source is given at the end to close its session.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+/// What a daemon needs to know.
+#[derive(Debug)]
+pub struct Options {
+    /// Configuration files and directories.
+    pub config: Vec<PathBuf>,
+    /// The program that evaluates `.twc` files when called with `evaluate`: this one.
+    pub program: PathBuf,
+    /// What is watched.
+    pub source: SourceOptions,
+    /// Where it is kept what the next daemon must know.
+    pub state_dir: PathBuf,
+    /// How much of what ran is kept there.
+    pub history: state::Limits,
+    /// The runs of the last daemon that the journal has; or why there is no journal.
+    pub found: Result<Vec<Found>, JournalError>,
+    /// Where bundles come from, and whose.
+    pub sources: Sources,
+    /// Where operators find the control interface.
+    pub listeners: Listeners,
+    /// How long running actions may take to end once the daemon stops.
+    pub drain_timeout: Duration,
+    /// Most actions that may run at once. Commands that components have run come on top, at most one for each action.
+    pub max_running: usize,
+    /// Most processes that may run at once, of actions and of commands.
+    pub max_processes: usize,
+}
+
+/// Where observations come from.
+#[derive(Debug, Clone)]
+pub enum SourceOptions {
+    /// A ZooKeeper ensemble.
+    ZooKeeper(Box<zookeeper::Options>),
+    /// A local directory.
+    Tree(tree::Options),
+}
+
+impl SourceOptions {
+    fn spawn(&self) -> anyhow::Result<Source> {
+        match self {
+            SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn((**options).clone())),
+            SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),
+        }
+    }
+
+    /// What it is and where.
+    fn name(&self) -> (&'static str, String) {
+        match self {
+            SourceOptions::ZooKeeper(options) => ("zookeeper", options.servers.to_string()),
+            SourceOptions::Tree(options) => ("tree", options.root.display().to_string()),
+        }
+    }
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every run had ended.
+    Drained,
+    /// Some runs were terminated.
+    Terminated,
+}
+
+/// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
+pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
+    let found = std::mem::replace(&mut options.found, Ok(Vec::new())).unwrap_or_else(|error| {
+        error!("{error}; the daemon goes on, but neither is a second one kept out, nor does the next one find every running action");
+        Vec::new()
+    });
+    let alive = found.iter().map(runs::alive).collect();
+    let (state, newest) = State::open(&options.state_dir, options.history, alive);
+    let (launches, runs) = Launches::start(launcher, options.max_processes)?;
+    let started = SystemTime::now();
+    let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
+    let supply = Supply::new(options.program.clone(), &options.state_dir, options.sources.clone());
+    let cache = supply.cache_use();
+    let loader = Loader::new(&options.config, &options.program, supply, watcher.components());
+    let source = options.source.spawn()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let events = Arc::new(Events::default());
+    let (asks, questions) = daemon_requests::channel();
+    let app = App::new(asks, state.history(), Arc::clone(&events), Arc::clone(&metrics));
+    let listeners = std::mem::replace(&mut options.listeners, Listeners::none());
+    let server =
+        Server::start(listeners, Arc::new(app), Limits::default()).context("cannot start the control interface")?;
+    let daemon = Daemon {
+        clock: Instant::now(),
+        ids: RunIds::after(newest, since_epoch.as_millis() as u64).seeded(fastrand::u64(..)),
+        admission: Admission::new(options.max_running),
+        registry: Registry::default(),
+        runs: HashMap::new(),
+        launches,
+        source,
+        log,
+        loader,
+        survivors: Survivors::new(found),
+        state,
+        broker: Broker::default(),
+        phase: Phase::Starting,
+        armed: false,
+        started,
+        last_load: LastLoad::default(),
+        waiting: Waiting::default(),
+        told_reload: None,
+        service: Service::new(),
+        cache,
+        events,
+        metrics,
+        options,
+    };
+    let ended = daemon.serve(runs, watcher, questions).await;
+    server.stop();
+    ended
+}
+
+struct Daemon {
+    clock: Instant,
+    ids: RunIds,
+    /// Who may start.
+    admission: Admission,
+    registry: Registry,
+    runs: HashMap<RunId, Running>,
+    launches: Launches,
+    source: Source,
+    log: Log,
+    loader: Loader,
+    survivors: Survivors,
+    state: State,
+    broker: Broker,
+    phase: Phase,
+    /// Whether every watch is.
+    armed: bool,
+    started: SystemTime,
+    last_load: LastLoad,
+    /// Operators who wait.
+    waiting: Waiting,
+    /// The load that the service manager waits for.
+    told_reload: Option<u64>,
+    service: Service,
+    cache: Arc<CacheUse>,
+    events: Arc<Events>,
+    metrics: Arc<Metrics>,
+    options: Options,
+}
+
+impl Daemon {
+    async fn serve(
+        mut self,
+        mut runs: UnboundedReceiver<RunEvent>,
+        mut watcher: Watcher,
+        mut questions: Questions,
+    ) -> anyhow::Result<Ended> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upkeep = interval(Duration::from_secs(10));
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.loader.request();
+        while self.phase != Phase::Draining {
+            let timer = self.registry.next_timer();
+            tokio::select! {
+                report = self.source.reports.recv() => match report {
+                    Some(report) => self.on_source(report).await,
+                    None => self.restart_source().await,
+                },
+                Some(event) = runs.recv() => self.on_run(event),
+                () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
+                loaded = self.loader.loaded() => self.on_loaded(loaded),
+                run = self.survivors.ended() => self.on_survivor_ended(run),
+                () = watcher.changed() => drop(self.loader.request()),
+                Some(ask) = questions.recv() => self.on_ask(ask),
+                () = yield_now(), if self.waiting.has_survey() => self.survey_on(),
+                Ok(()) = self.source.link.changed() => self.on_link(),
+                () = self.service.watchdog() => drop(self.service.alive()),
+                _ = hangup.recv() => {
+                    info!("SIGHUP: loading the configuration again");
+                    if let Err(error) = self.log.reopen() {
+                        error!("{error}; the old one stays in use");
+                    }
+                    self.reload();
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = upkeep.tick() => {
+                    let dropped = self.log.newly_dropped();
+                    if dropped > 0 {
+                        warn!(dropped, "lines of this log were dropped because nobody read them fast enough");
+                    }
+                    self.count_what_others_count();
+                    self.say_status();
+                }
+            }
+        }
+        let again = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        Ok(self.drain(&mut runs, &mut questions, again).await)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    async fn on_source(&mut self, report: SourceReport) {
+        match report {
+            SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
+            // Also after a node was read again for a run on request.
+            SourceReport::Armed if self.armed => {}
+            SourceReport::Armed => {
+                self.armed = true;
+                if self.phase == Phase::Starting {
+                    self.phase = Phase::Ready;
+                }
+                info!(watches = self.registry.len(), "all watches are armed");
+                self.happened_to_all(EventKind::Source, || "all watches are armed".to_owned());
+                if !self.service.was_ready() {
+                    self.tell_service(Service::ready);
+                }
+                self.say_status();
+                // What loading took for a while would otherwise stay with the process for good.
+                tokio::task::spawn_blocking(release_free_memory);
+            }
+        }
+    }
+
+    async fn on_observation(&mut self, id: WatchId, observation: Observation) {
+        let (version, stat, bytes) = (observation.version, observation.stat, observation.stdin.len());
+        let mut effects = self.step(id, Input::Observed(observation));
+        let is_change = is_change(&effects);
+        let answer = Answer::of(&effects);
+        let starts = effects.iter().any(|effect| matches!(effect, Effect::Start(_)));
+        if starts {
+            // The launch goes out before a line about it costs time.
+            self.carry_out(id, std::mem::take(&mut effects));
+            yield_now().await;
+        }
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.facts.seen = Some(Seen::new(version, stat, SystemTime::now()));
+        }
+        if let Some(entry) = self.registry.get(id).filter(|_| is_change) {
+            self.metrics.changes.inc();
+            let (watch, exists) = (&entry.watch, version != Version::Absent);
+            let stat = stat.unwrap_or_default();
+            info!(
+                watch = &*watch.name,
+                znode = watch.znode.as_str(),
+                exists,
+                version = stat.version,
+                mzxid = stat.mzxid,
+                bytes,
+                "change seen"
+            );
+            self.happened(EventKind::Changed, id, None, || {
+                let what = if exists { "changed" } else { "was deleted" };
+                format!("{} {what}", watch.znode)
+            });
+        }
+        self.carry_out(id, effects);
+        self.answer_runs(id, &answer);
+    }
+
+    fn on_timers(&mut self) {
+        for id in self.registry.take_due(self.now()) {
+            self.advance(id, Input::Timer);
+        }
+    }
+
+    fn on_run(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Started { run, pid } => {
+                if let Some(watch) = self.broker.watch_of(run) {
+                    self.state.started(runs::command(run, watch));
+                } else if let Some(running) = self.runs.get_mut(&run) {
+                    self.state.started(running.process_started(run, pid));
+                    let watch = &running.watch.name;
+                    let event = running.event.map(tracing::field::display);
+                    info!(watch = &**watch, run_id = %run, event, pid, "run started");
+                    self.metrics.started.inc();
+                    let (id, facts) = (running.id, running.facts(run));
+                    self.happened(EventKind::Started, id, Some(facts), || match event {
+                        Some(event) => format!("run started ({event})"),
+                        None => "run started".to_owned(),
+                    });
+                }
+            }
+            RunEvent::Asked {
+                asker,
+                question,
+                answer,
+            } => {
+                let run = self.ids.allot();
+                self.broker
+                    .asked(asker, question, answer, run, &self.launches, &self.source.znodes);
+            }
+            RunEvent::Ended { run, mut report } => {
+                if self.broker.ended(run, &mut report) {
+                    self.state.forget(run);
+                    return;
+                }
+                self.broker.parent_ended(run, &self.launches);
+                self.on_ended(run, report);
+            }
+            RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
+        }
+    }
+
+    fn on_ended(&mut self, run: RunId, report: Report) {
+        let Some(mut running) = self.runs.remove(&run) else {
+            return;
+        };
+        log_end(&running.watch, run, &report);
+        let ending = Ending::from(&report.outcome);
+        let (id, success) = (running.id, report.outcome.is_success());
+        if success && let Some(handled) = running.handled(run) {
+            self.state.handled(&running.watch, handled);
+            if let Some(entry) = self.registry.get_mut(id)
+                && entry.watch.looks_at_same(&running.watch)
+            {
+                entry.machine.succeeded(handled.position.fingerprint());
+                entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
+            }
+        }
+        let outcome = Outcome::code(Some(&report.outcome));
+        self.metrics
+            .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
+        let facts = running.end_facts(run, &report);
+        let said = Outcome::words(Some(&report.outcome));
+        let behind = self.registry.get(id).and_then(|entry| entry.machine.behind());
+        self.state.ended(running.ended(run, report));
+        self.advance(id, Input::Exited { run, ending });
+        if let Some(since) = behind.filter(|_| success) {
+            self.metrics.lag.observe(self.now().saturating_sub(since).as_secs_f64());
+        }
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.facts.last_run = Some((success, SystemTime::now()));
+        }
+        self.happened(EventKind::Ended, id, Some(facts), || format!("run ended: {said}"));
+        self.registry.forget_if_finished(id);
+    }
+
+    fn advance(&mut self, id: WatchId, input: Input) {
+        let effects = self.step(id, input);
+        self.carry_out(id, effects);
+        self.admit();
+    }
+
+    /// Starts what waited for a place that there is now.
+    fn admit(&mut self) {
+        while let Some(id) = self.admission.admit() {
+            let effects = self.step(id, Input::Admitted);
+            self.carry_out(id, effects);
+        }
+    }
+
+    fn step(&mut self, id: WatchId, input: Input) -> Vec<Effect> {
+        let now = self.now();
+        let mut effects = Vec::new();
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry
+                .machine
+                .step(now, input, &mut self.ids, &mut self.admission, &mut effects);
+        }
+        effects
+    }
+
+    fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
+        for effect in effects {
+            let Some(entry) = self.registry.get(id) else { return };
+            let watch = &entry.watch;
+            match effect {
+                Effect::Start(start) => {
+                    self.runs.insert(start.run, Running::new(id, watch, &start));
+                    self.launches.launch(invocation(watch, start));
+                }
+                Effect::Notify { run, signal } => match Signal::try_from(signal) {
+                    Ok(signal) => {
+                        info!(watch = &*watch.name, run_id = %run, %signal, "telling the running action of a newer update");
+                        self.launches.control(run, Control::Notify(signal));
+                    }
+                    Err(_) => error!(watch = &*watch.name, signal, "no such signal"),
+                },
+                Effect::Terminate { run } => {
+                    info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
+                    if !self.survivors.terminate(run) {
+                        self.launches.control(run, Control::Terminate(Reason::Superseded));
+                    }
+                }
+                Effect::ArmTimer { at } => self.registry.set_timer(id, Some(at)),
+                Effect::DisarmTimer => self.registry.set_timer(id, None),
+                Effect::Park { run } => {
+                    warn!(watch = &*watch.name, run_id = %run,
+                        "watch parked: its action failed and on_failure is STOP; resume it, change its file or send SIGHUP to go on");
+                    let why = format!("run {run} failed and on_failure is STOP");
+                    let (definition, at) = (definition(watch), SystemTime::now());
+                    self.state.parked(watch, Some(Parked { definition, why, at }));
+                    self.metrics.parked.inc();
+                    self.happened(EventKind::Held, id, None, || {
+                        "watch parked: a run failed and on_failure is STOP".to_owned()
+                    });
+                }
+                Effect::Record(decision) => {
+                    log_decision(entry, decision);
+                    let kind = match decision {
+                        Decision::Resumed => {
+                            self.state.parked(watch, None);
+                            self.state.paused(watch, entry.machine.is_paused());
+                            EventKind::Held
+                        }
+                        Decision::Paused => {
+                            self.state.paused(watch, true);
+                            EventKind::Held
+                        }
+                        Decision::Retries { .. } => {
+                            self.metrics.retries.inc();
+                            EventKind::Decided
+                        }
+                        _ => EventKind::Decided,
+                    };
+                    self.happened(kind, id, None, || decision.to_string());
+                }
+            }
+        }
+    }
+
+    fn tell_source(&self, change: Change) {
+        // The source may have ended; it is told everything when it is started anew.
+        let _ = self.source.changes.send(change);
+    }
+
+    fn on_survivor_ended(&mut self, run: RunId) {
+        self.state.vanished(run);
+        let Some(running) = self.runs.remove(&run) else { return };
+        let facts = running.vanished(run);
+        let Running { id, watch, .. } = running;
+        self.metrics.runs.with_label_values(&[Outcome::code(None)]).inc();
+        info!(watch = &*watch.name, run_id = %run, "the run of the last daemon has ended; how, nobody knows");
+        let ending = Ending::Failed(Cause::Terminated);
+        self.advance(id, Input::Exited { run, ending });
+        self.happened(EventKind::Ended, id, Some(facts), || {
+            "run ended; how, nobody knows".to_owned()
+        });
+        self.registry.forget_if_finished(id);
+    }
+
+    /// A source ends only by a defect. What is watched must not depend on that.
+    async fn restart_source(&mut self) {
+        error!("the source ended unexpectedly; starting it anew");
+        tokio::time::sleep(SOURCE_RESTART).await;
+        match self.options.source.spawn() {
+            Ok(source) => {
+                self.source = source;
+                self.armed = false;
+                let everything = self.registry.everything();
+                self.tell_source(everything);
+            }
+            Err(error) => error!("{error:#}"),
+        }
+    }
+}

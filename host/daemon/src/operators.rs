@@ -1,0 +1,330 @@
+//! What operators ask of the daemon, answered by the loop between its other work.
+//!
+//! An answer is facts that are cheap to copy. All watches at once are looked at in portions, so that a change that comes meanwhile does
+//! not wait for the last of 10,000.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Daemon;
+use super::watches::Entry;
+use twitcher_control::Happening;
+use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus};
+use twitcher_control::daemon_requests::{Ask, Done, Order, Refused, Written};
+use twitcher_control::facts::{Overview, Watched};
+use twitcher_launch::Control;
+use twitcher_model::{EventKind, Moment, Phase, RunFacts, RunId, RunMode, WatchId, timestamp};
+use twitcher_scheduler::{Decision, Effect, Ignored, Input, State};
+use twitcher_source::Change;
+
+/// Watches that are looked at in one go: some tens of microseconds.
+const PORTION: usize = 128;
+
+/// All watches on their way to somebody who asked.
+#[derive(Debug)]
+pub(super) struct Survey {
+    left: std::vec::IntoIter<WatchId>,
+    seen: Vec<Watched>,
+    reply: oneshot::Sender<Vec<Watched>>,
+}
+
+/// What operators wait for.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// One after the other.
+    surveys: VecDeque<Survey>,
+    /// Runs on request, until the node has been read.
+    runs: Vec<(WatchId, oneshot::Sender<Result<Done, Refused>>)>,
+    /// Loads of the configuration, by their number.
+    loads: Vec<(u64, oneshot::Sender<Reloaded>)>,
+}
+
+impl Waiting {
+    /// Whether there are watches to be looked at.
+    pub(super) fn has_survey(&self) -> bool {
+        !self.surveys.is_empty()
+    }
+
+    /// Answers those who wait for a load up to this one.
+    pub(super) fn loaded(&mut self, number: u64, reloaded: &Reloaded) {
+        for (_, reply) in self.loads.extract_if(.., |(wanted, _)| *wanted <= number) {
+            let _ = reply.send(reloaded.clone());
+        }
+    }
+}
+
+impl Daemon {
+    pub(super) fn on_ask(&mut self, ask: Ask) {
+        // Whoever asked may have gone in the meantime.
+        match ask {
+            Ask::Alive(reply) => drop(reply.send(())),
+            Ask::Overview(reply) => {
+                self.count_what_others_count();
+                drop(reply.send(self.overview()));
+            }
+            Ask::Survey(reply) => {
+                let left: Vec<_> = self.registry.ids().collect();
+                self.waiting.surveys.push_back(Survey {
+                    seen: Vec::with_capacity(left.len()),
+                    left: left.into_iter(),
+                    reply,
+                });
+            }
+            Ask::Watch(name, reply) => {
+                let id = self.registry.id(&name);
+                drop(reply.send(id.and_then(|id| self.watched(id))));
+            }
+            Ask::Running(reply) => {
+                let running = self.runs.iter().map(|(run, running)| running.facts(*run));
+                drop(reply.send(running.collect()));
+            }
+            Ask::Output(run, reply) => self.show_output(run, reply),
+            Ask::Order(name, order, reply) => self.order(&name, order, reply),
+            Ask::Reload(reply) => {
+                info!("an operator asks for the configuration to be loaded again");
+                let number = self.reload();
+                self.waiting.loads.push((number, reply));
+            }
+            Ask::Drain(reply) => {
+                self.phase = Phase::Draining;
+                drop(reply.send(self.overview()));
+            }
+        }
+    }
+
+    /// Looks at the next watches that somebody wants to know of.
+    pub(super) fn survey_on(&mut self) {
+        let Some(mut survey) = self.waiting.surveys.pop_front() else {
+            return;
+        };
+        let moment = self.moment();
+        let some: Vec<_> = survey.left.by_ref().take(PORTION).collect();
+        survey
+            .seen
+            .extend(some.into_iter().filter_map(|id| self.look(id, moment)));
+        if survey.left.as_slice().is_empty() || survey.reply.is_closed() {
+            let _ = survey.reply.send(survey.seen);
+        } else {
+            self.waiting.surveys.push_front(survey);
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// A watch as it is now.
+    pub(super) fn watched(&self, id: WatchId) -> Option<Watched> {
+        self.look(id, self.moment())
+    }
+
+    fn look(&self, id: WatchId, moment: Moment) -> Option<Watched> {
+        let Entry {
+            watch, machine, facts, ..
+        } = self.registry.get(id)?;
+        let standing = machine.standing(moment.now);
+        let parked = (standing.state == State::Parked)
+            .then(|| self.state.known(watch)?.parked)
+            .flatten()
+            .map(|parked| parked.why);
+        Some(Watched {
+            watch: watch.clone(),
+            standing,
+            clock: moment,
+            seen: facts.seen,
+            handled: facts.handled,
+            running: machine.running().collect(),
+            last_run: facts.last_run,
+            parked,
+        })
+    }
+
+    pub(super) fn overview(&self) -> Overview {
+        let link = self.source.link.borrow().clone();
+        let (kind, target) = self.options.source.name();
+        Overview {
+            started: self.started,
+            phase: self.phase,
+            source: SourceStatus {
+                kind: kind.to_owned(),
+                target,
+                connected: link.connected,
+                since: link.since.map(timestamp),
+                problem: link.problem,
+            },
+            armed: self.armed,
+            config: self.config_status(),
+            state_problem: self.state.trouble(),
+            running: self.runs.len(),
+            waiting: self.admission.waiting(),
+            max_running: self.options.max_running,
+        }
+    }
+
+    fn config_status(&self) -> ConfigStatus {
+        let paths = &self.options.config;
+        ConfigStatus {
+            paths: paths.iter().map(|path| path.display().to_string()).collect(),
+            loaded: self.last_load.at.map(timestamp),
+            errors: self.last_load.errors.clone(),
+            notes: self.last_load.notes.clone(),
+        }
+    }
+
+    /// Asks the task that follows a run.
+    fn show_output(&self, run: RunId, reply: oneshot::Sender<Option<Written>>) {
+        let (asked, written) = oneshot::channel();
+        self.launches.control(run, Control::Show(asked));
+        tokio::spawn(async move {
+            // It does not answer if there is no such run, or none any more.
+            let written = written.await.ok().map(|(tail, total)| Written { tail, total });
+            let _ = reply.send(written);
+        });
+    }
+
+    fn order(&mut self, name: &str, order: Order, reply: oneshot::Sender<Result<Done, Refused>>) {
+        let refused = match self.registry.id(name) {
+            None => Refused::Unknown,
+            Some(_) if self.phase == Phase::Draining => Refused::Draining,
+            Some(id) => match (order, self.refuses_run(id)) {
+                (Order::Run, Some(refused)) => refused,
+                (Order::Run, None) => return self.run_now(id, reply),
+                (Order::Pause, _) => {
+                    info!(watch = name, "an operator pauses the watch");
+                    self.advance(id, Input::Pause);
+                    return drop(reply.send(self.done(id, None)));
+                }
+                (Order::Resume, _) => {
+                    info!(watch = name, "an operator resumes the watch");
+                    self.advance(id, Input::Resume);
+                    return drop(reply.send(self.done(id, None)));
+                }
+            },
+        };
+        let _ = reply.send(Err(refused));
+    }
+
+    fn done(&self, id: WatchId, run: Option<RunId>) -> Result<Done, Refused> {
+        let watch = self.watched(id).ok_or(Refused::Retired)?;
+        Ok(Done { run, watch })
+    }
+
+    /// Why a run on request need not even be tried.
+    fn refuses_run(&self, id: WatchId) -> Option<Refused> {
+        let entry = self.registry.get(id)?;
+        match entry.machine.state() {
+            State::Retired => Some(Refused::Retired),
+            State::Paused => Some(Refused::Paused),
+            State::Parked => Some(Refused::Parked),
+            State::Running if entry.watch.policy.run_mode == RunMode::Discard => Some(Refused::Running),
+            _ => None,
+        }
+    }
+
+    /// The node is read afresh, by watching it anew: what comes back is what the run is for. It is answered then.
+    fn run_now(&mut self, id: WatchId, reply: oneshot::Sender<Result<Done, Refused>>) {
+        let Some(entry) = self.registry.get(id) else { return };
+        info!(watch = &*entry.watch.name, "an operator asks for a run");
+        let add = entry.subscription(id);
+        self.advance(id, Input::RunNow);
+        self.waiting.runs.push((id, reply));
+        self.tell_source(Change {
+            remove: vec![id],
+            add: vec![add],
+        });
+    }
+
+    /// The node of a watch was read: answers those who wait for that.
+    pub(super) fn answer_runs(&mut self, id: WatchId, effects: &Answer) {
+        if self.waiting.runs.iter().all(|(waits, _)| *waits != id) {
+            return;
+        }
+        let (mine, others) = std::mem::take(&mut self.waiting.runs)
+            .into_iter()
+            .partition(|(waits, _)| *waits == id);
+        self.waiting.runs = others;
+        let mine: Vec<(WatchId, oneshot::Sender<_>)> = mine;
+        for (_, reply) in mine {
+            let answer = match *effects {
+                Answer::Started(run) => self.done(id, Some(run)),
+                Answer::Waits => self.done(id, None),
+                Answer::Refused(refused) => Err(refused),
+            };
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Something happened to a watch, or to a run of it.
+    pub(super) fn happened(
+        &self,
+        kind: EventKind,
+        id: WatchId,
+        run: Option<RunFacts>,
+        message: impl FnOnce() -> String,
+    ) {
+        self.events.happened(|| Happening {
+            kind,
+            message: message(),
+            watch: self.watched(id),
+            run,
+        });
+    }
+
+    /// Something happened that is about no watch.
+    pub(super) fn happened_to_all(&self, kind: EventKind, message: impl FnOnce() -> String) {
+        self.events.happened(|| Happening {
+            kind,
+            message: message(),
+            watch: None,
+            run: None,
+        });
+    }
+
+    /// Loads the configuration, and wants parked watches back, also those whose files are as they were. Gives the load's number.
+    pub(super) fn reload(&mut self) -> u64 {
+        if let Err(error) = self.service.reloading() {
+            warn!(%error, "cannot tell the service manager");
+        }
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.advance(id, Input::Unpark);
+        }
+        let number = self.loader.request();
+        self.told_reload = Some(number);
+        number
+    }
+}
+
+/// What became of a run on request.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    Started(RunId),
+    Waits,
+    Refused(Refused),
+}
+
+impl Answer {
+    /// Reads it from what the machine answered to the observation.
+    pub(super) fn of(effects: &[Effect]) -> Self {
+        let found = effects.iter().find_map(|effect| match effect {
+            Effect::Start(start) => Some(Answer::Started(start.run)),
+            Effect::Record(Decision::Waits { .. }) => Some(Answer::Waits),
+            Effect::Record(Decision::Ignored(why)) => Some(Answer::Refused(match why {
+                Ignored::Absent | Ignored::Deleted => Refused::Absent,
+                Ignored::Empty => Refused::Empty,
+                Ignored::Running => Refused::Running,
+                Ignored::Retired => Refused::Retired,
+                // Only loads are ignored for these, and the run that was asked for takes the load's place.
+                Ignored::NotOnLoad | Ignored::Unchanged => return None,
+            })),
+            _ => None,
+        });
+        found.unwrap_or(Answer::Waits)
+    }
+}

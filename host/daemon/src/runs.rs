@@ -1,0 +1,214 @@
+//! What the daemon knows of the runs that it launches, and what of it is remembered when they end.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+use twitcher_actions::environment;
+use twitcher_launch::{Found, Invocation, Report};
+use twitcher_model::{Event, Observation, Position, RunEnd, RunFacts, RunId, Stat, Watch, WatchId};
+use twitcher_scheduler::Start;
+use twitcher_state::{self as state, Ended, Handled};
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Running {
+    /// Which watch it belongs to.
+    pub id: WatchId,
+    /// The watch as it was when the run was decided on.
+    pub watch: Arc<Watch>,
+    /// Why it runs; none for one that was found.
+    pub event: Option<Event>,
+    attempt: u32,
+    started: SystemTime,
+    /// Its main process, once there is one.
+    pid: Option<i32>,
+    state: RunsFor,
+}
+
+/// The state that a run is for.
+#[derive(Debug)]
+enum RunsFor {
+    /// As it was observed: the data is only read once the run has started.
+    Observed(Observation),
+    /// In the form that is remembered.
+    Known(Position, Option<Stat>),
+    /// A found run's. Nobody will learn whether it succeeded.
+    Found,
+}
+
+impl Running {
+    /// One that is about to be launched.
+    pub fn new(id: WatchId, watch: &Arc<Watch>, start: &Start) -> Self {
+        Self {
+            id,
+            watch: Arc::clone(watch),
+            event: Some(start.event),
+            attempt: start.attempt,
+            started: SystemTime::now(),
+            pid: None,
+            state: RunsFor::Observed(start.observation.clone()),
+        }
+    }
+
+    /// One of the last daemon.
+    pub fn found(id: WatchId, watch: &Arc<Watch>, found: &Found) -> Self {
+        let now = SystemTime::now();
+        Self {
+            id,
+            watch: Arc::clone(watch),
+            event: None,
+            attempt: 1,
+            started: now.checked_sub(found.process.age()).unwrap_or(now),
+            pid: Some(found.process.pid()),
+            state: RunsFor::Found,
+        }
+    }
+
+    /// What is told of it while it goes on.
+    pub fn facts(&self, run: RunId) -> RunFacts {
+        RunFacts {
+            run,
+            watch: Arc::clone(&self.watch.name),
+            event: self.event,
+            attempt: self.attempt,
+            started: self.started,
+            pid: self.pid,
+            end: None,
+        }
+    }
+
+    /// What is told of it now that it has ended.
+    pub fn end_facts(&self, run: RunId, report: &Report) -> RunFacts {
+        RunFacts {
+            end: Some(RunEnd {
+                outcome: Some(report.outcome.clone()),
+                at: SystemTime::now(),
+                elapsed: report.elapsed,
+                max_rss_kib: report.max_rss_kib,
+                output_bytes: report.output_bytes as u64,
+            }),
+            ..self.facts(run)
+        }
+    }
+
+    /// What is told of it when nobody knows how it ended.
+    pub fn vanished(&self, run: RunId) -> RunFacts {
+        let at = SystemTime::now();
+        RunFacts {
+            end: Some(RunEnd {
+                outcome: None,
+                at,
+                elapsed: at.duration_since(self.started).unwrap_or_default(),
+                max_rss_kib: 0,
+                output_bytes: 0,
+            }),
+            ..self.facts(run)
+        }
+    }
+
+    /// Its process exists: there is time now to look at the data, which the process has by itself.
+    pub fn process_started(&mut self, run: RunId, pid: i32) -> state::Running {
+        self.started = SystemTime::now();
+        self.pid = Some(pid);
+        self.remember_position();
+        state::Running {
+            run,
+            watch: Arc::clone(&self.watch.name),
+            started: self.started,
+            attempt: self.attempt,
+            event: self.event,
+        }
+    }
+
+    fn remember_position(&mut self) {
+        if let RunsFor::Observed(observation) = &self.state {
+            self.state = RunsFor::Known(Position::of(observation), observation.stat);
+        }
+    }
+
+    /// What is handled now that it has succeeded.
+    pub fn handled(&mut self, run: RunId) -> Option<Handled> {
+        self.remember_position();
+        match self.state {
+            RunsFor::Known(position, stat) => Some(Handled {
+                position,
+                stat,
+                run,
+                at: SystemTime::now(),
+            }),
+            RunsFor::Observed(_) | RunsFor::Found => None,
+        }
+    }
+
+    /// What becomes history.
+    pub fn ended(&self, run: RunId, report: Report) -> Ended {
+        Ended {
+            run,
+            watch: Arc::clone(&self.watch.name),
+            event: self.event,
+            attempt: self.attempt,
+            outcome: Some(report.outcome),
+            started: self.started,
+            ended: SystemTime::now(),
+            elapsed: report.elapsed,
+            max_rss_kib: report.max_rss_kib,
+            output_bytes: report.output_bytes as u64,
+            output_tail: report.output_tail,
+        }
+    }
+}
+
+/// A command that runs for a component.
+pub fn command(run: RunId, watch: &Arc<str>) -> state::Running {
+    state::Running {
+        run,
+        watch: Arc::clone(watch),
+        started: SystemTime::now(),
+        attempt: 1,
+        event: None,
+    }
+}
+
+/// A run of the last daemon, where nothing else is known of it.
+pub fn alive(found: &Found) -> state::Running {
+    let now = SystemTime::now();
+    state::Running {
+        run: found.run,
+        watch: found.watch.as_str().into(),
+        started: now.checked_sub(found.process.age()).unwrap_or(now),
+        attempt: 1,
+        event: None,
+    }
+}
+
+/// What is launched for a start.
+pub fn invocation(watch: &Watch, start: Start) -> Invocation {
+    Invocation {
+        run: start.run,
+        watch: watch.name.clone(),
+        task: environment::task(watch, &start),
+        env: environment::environment(watch, &start),
+        process: Arc::clone(&watch.process),
+        version: Some(start.observation.version),
+        stdin: start.observation.stdin,
+        capture: false,
+    }
+}
+
+/// Tells one definition of a watch from another, also for the next daemon: all of it but where it stands.
+pub fn definition(watch: &Watch) -> u64 {
+    let all = (
+        watch.znode.as_str(),
+        watch.watch_type,
+        &watch.action,
+        &*watch.description,
+        &*watch.policy,
+        &*watch.process,
+    );
+    // These types have no value that cannot be written as JSON.
+    let text = serde_json::to_vec(&all).unwrap_or_default();
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}

@@ -1,0 +1,93 @@
+//! The end of a daemon: nothing starts any more, and what runs gets its time.
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use super::{Daemon, Ended, GOODBYE, LAST_GRACE};
+use twitcher_control::daemon_requests::Questions;
+use twitcher_launch::{Control, RunEvent};
+use twitcher_model::{EventKind, Phase};
+use twitcher_sandbox::channel::Reason;
+use twitcher_scheduler::Input;
+use twitcher_source::Source;
+
+impl Daemon {
+    /// Starts nothing more and lets what runs end.
+    pub(super) async fn drain(
+        mut self,
+        runs: &mut UnboundedReceiver<RunEvent>,
+        questions: &mut Questions,
+        again: impl Future<Output = ()>,
+    ) -> Ended {
+        let timeout = self.options.drain_timeout;
+        self.phase = Phase::Draining;
+        self.tell_service(|service| service.stopping());
+        self.say_status();
+        info!(
+            running = self.runs.len(),
+            drain_timeout = timeout.as_secs_f64(),
+            "stopping"
+        );
+        let count = self.runs.len();
+        self.happened_to_all(EventKind::Draining, || format!("stopping; {count} running"));
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.advance(id, Input::Retire);
+        }
+        // Ends the source's tasks and closes its session.
+        let znodes = self.source.znodes.clone();
+        self.source = Source::ended();
+        // Components that still run may use znodes to their end.
+        self.source.znodes = znodes;
+        let mut deadline = Instant::now() + timeout;
+        let mut ended = Ended::Drained;
+        tokio::pin!(again);
+        while !self.runs.is_empty() || !self.broker.is_idle() {
+            let asked = tokio::select! {
+                Some(event) = runs.recv() => {
+                    self.on_run(event);
+                    continue;
+                }
+                run = self.survivors.ended() => {
+                    self.on_survivor_ended(run);
+                    continue;
+                }
+                Some(ask) = questions.recv() => {
+                    self.on_ask(ask);
+                    continue;
+                }
+                () = yield_now(), if self.waiting.has_survey() => {
+                    self.survey_on();
+                    continue;
+                }
+                () = self.service.watchdog() => {
+                    drop(self.service.alive());
+                    continue;
+                }
+                () = sleep_until(deadline) => false,
+                () = &mut again, if ended == Ended::Drained => true,
+            };
+            if ended == Ended::Terminated {
+                error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
+                break;
+            }
+            let why = if asked { "asked again to stop" } else { "drain timeout" };
+            warn!(running = self.runs.len(), "{why}: terminating what still runs");
+            ended = Ended::Terminated;
+            let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
+            deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
+            for run in self.runs.keys() {
+                if !self.survivors.terminate(*run) {
+                    self.launches.control(*run, Control::Terminate(Reason::Shutdown));
+                }
+            }
+        }
+        // Lets the source close its session; else the server would keep it until it expires.
+        tokio::time::sleep(GOODBYE).await;
+        self.state.close();
+        info!("stopped");
+        ended
+    }
+}

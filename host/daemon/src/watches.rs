@@ -1,0 +1,238 @@
+//! The watches now in force, each with its machine, and what a new configuration changes. Pure: no clock, no I/O.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use twitcher_model::{Seen, Watch, WatchId};
+use twitcher_scheduler::{Input, Machine};
+use twitcher_source::{Change, Subscription};
+
+/// A watch with its machine.
+#[derive(Debug)]
+pub struct Entry {
+    pub watch: Arc<Watch>,
+    pub machine: Machine,
+    /// What was last heard of it.
+    pub facts: Facts,
+    timer: Option<Duration>,
+    /// Removed from the configuration; here until its runs have ended.
+    retired: bool,
+}
+
+/// What operators want to know of a watch, and nothing depends on.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The newest state that was read.
+    pub seen: Option<Seen>,
+    /// The state that was last succeeded for.
+    pub handled: Option<Seen>,
+    /// Whether the last run that ended succeeded, and when that was.
+    pub last_run: Option<(bool, SystemTime)>,
+}
+
+impl Entry {
+    /// What the source is told to watch.
+    pub fn subscription(&self, id: WatchId) -> Subscription {
+        subscription(id, &self.watch)
+    }
+}
+
+/// All watches, by id and by name.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Boxed, because a map has room to spare.
+    entries: HashMap<WatchId, Box<Entry>>,
+    names: HashMap<Arc<str>, WatchId>,
+    /// Removed watches that still run: should one come back, its runs are its own to wait for.
+    leaving: HashMap<Arc<str>, WatchId>,
+    timers: BTreeSet<(Duration, WatchId)>,
+    last_id: u32,
+}
+
+/// What a new configuration asks for.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Watches that are new. What is known of them comes before their inputs.
+    pub added: Vec<WatchId>,
+    /// What the machines are told.
+    pub inputs: Vec<(WatchId, Input)>,
+    /// What the source is told.
+    pub change: Change,
+    summary: Summary,
+}
+
+/// How many watches a new configuration touched.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    pub added: usize,
+    pub changed: usize,
+    pub removed: usize,
+    pub unchanged: usize,
+}
+
+impl Plan {
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+}
+
+impl Registry {
+    pub fn get(&self, id: WatchId) -> Option<&Entry> {
+        self.entries.get(&id).map(Box::as_ref)
+    }
+
+    pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// The watch of this name; one that was removed as long as it runs.
+    pub fn id(&self, name: &str) -> Option<WatchId> {
+        self.names.get(name).or_else(|| self.leaving.get(name)).copied()
+    }
+
+    /// Number of watches in the configuration.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether the configuration has a watch of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = WatchId> {
+        self.entries.keys().copied()
+    }
+
+    /// Takes over the watches of a new configuration. A watch is known by its name; one that means the same is left alone.
+    pub fn plan(&mut self, watches: Vec<Arc<Watch>>) -> Plan {
+        let mut plan = Plan::default();
+        let mut gone = std::mem::take(&mut self.names);
+        for watch in watches {
+            let known = gone.remove(&watch.name).or_else(|| self.leaving.remove(&watch.name));
+            let id = known.unwrap_or_else(|| self.allot());
+            self.names.insert(watch.name.clone(), id);
+            match self.entries.get_mut(&id) {
+                None => {
+                    plan.summary.added += 1;
+                    plan.added.push(id);
+                    plan.change.add.push(subscription(id, &watch));
+                    let machine = Machine::new(id, Arc::clone(&watch.policy));
+                    self.entries.insert(
+                        id,
+                        Box::new(Entry {
+                            watch,
+                            machine,
+                            facts: Facts::default(),
+                            timer: None,
+                            retired: false,
+                        }),
+                    );
+                }
+                Some(entry) if !entry.retired && entry.watch.same_as(&watch) => {
+                    plan.summary.unchanged += 1;
+                    entry.watch = watch;
+                }
+                Some(entry) => {
+                    let same_node = entry.watch.looks_at_same(&watch);
+                    if !same_node {
+                        entry.facts = Facts::default();
+                    }
+                    if std::mem::take(&mut entry.retired) {
+                        plan.summary.added += 1;
+                    } else {
+                        plan.summary.changed += 1;
+                        plan.change.remove.push(id);
+                    }
+                    plan.change.add.push(subscription(id, &watch));
+                    plan.inputs.push((
+                        id,
+                        Input::Reload {
+                            policy: Arc::clone(&watch.policy),
+                            same_node,
+                        },
+                    ));
+                    entry.watch = watch;
+                }
+            }
+        }
+        for (name, id) in gone {
+            self.leaving.insert(name, id);
+            plan.summary.removed += 1;
+            plan.change.remove.push(id);
+            plan.inputs.push((id, Input::Retire));
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.retired = true;
+            }
+        }
+        plan
+    }
+
+    /// What a source must be told that knows nothing.
+    pub fn everything(&self) -> Change {
+        let live = self.entries.iter().filter(|(_, entry)| !entry.retired);
+        Change {
+            remove: Vec::new(),
+            add: live.map(|(id, entry)| subscription(*id, &entry.watch)).collect(),
+        }
+    }
+
+    /// Drops a watch that was removed, once its runs have ended.
+    pub fn forget_if_finished(&mut self, id: WatchId) {
+        if self
+            .entries
+            .get(&id)
+            .is_some_and(|entry| entry.retired && entry.machine.is_finished())
+        {
+            self.set_timer(id, None);
+            if let Some(entry) = self.entries.remove(&id) {
+                self.leaving.remove(&entry.watch.name);
+            }
+        }
+    }
+
+    /// Sets a watch's one timer.
+    pub fn set_timer(&mut self, id: WatchId, at: Option<Duration>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(old) = std::mem::replace(&mut entry.timer, at) {
+            self.timers.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, id));
+        }
+    }
+
+    /// When the first timer is due.
+    pub fn next_timer(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the timers that are due.
+    pub fn take_due(&mut self, now: Duration) -> Vec<WatchId> {
+        let due: Vec<_> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
+        for id in &due {
+            self.set_timer(*id, None);
+        }
+        due
+    }
+
+    fn allot(&mut self) -> WatchId {
+        self.last_id += 1;
+        WatchId(self.last_id)
+    }
+}
+
+fn subscription(watch: WatchId, of: &Watch) -> Subscription {
+    Subscription {
+        watch,
+        name: of.name.clone(),
+        znode: of.znode.clone(),
+        watch_type: of.watch_type,
+    }
+}

@@ -1,0 +1,6 @@
+//! Changes of files and directories, told once they have settled: for the tree source and for the configuration.
+//!
+//! It must not know what is in the files, nor who asks.
+
+pub mod events;
+pub mod settling;

@@ -1,0 +1,255 @@
+//! The daemon's end of a component's channel: what the component says, and what it is told.
+//!
+//! The other end is hostile. Whoever says what cannot be understood, or asks while an answer is due, is no longer listened to.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::daemon_side::polled::{forget_readiness, polled};
+use twitcher_sandbox::channel::{Ended, Frames, FromAction, Timing, ToAction, frame};
+
+/// Most bytes that wait to be read by the component: more than any one answer.
+const OUTGOING_MAX: usize = 16 << 20;
+
+/// A channel to a running component.
+pub struct Talk {
+    socket: AsyncFd<OwnedFd>,
+    incoming: Frames,
+    outgoing: VecDeque<u8>,
+    /// A question was asked and is not answered.
+    asked: bool,
+    ended: Option<(Ended, Timing)>,
+    closed: bool,
+}
+
+/// The two ends of a new channel: ours, and the component's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((ours, theirs))
+}
+
+impl Talk {
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            socket: polled(socket, Interest::READABLE | Interest::WRITABLE)?,
+            incoming: Frames::default(),
+            outgoing: VecDeque::new(),
+            asked: false,
+            ended: None,
+            closed: false,
+        })
+    }
+
+    /// Returns when there is something to read, or room for what waits to be written.
+    pub async fn ready(&self) {
+        if self.closed {
+            return std::future::pending().await;
+        }
+        let writable = async {
+            match self.outgoing.is_empty() {
+                true => std::future::pending().await,
+                false => drop(self.socket.writable().await),
+            }
+        };
+        tokio::select! {
+            _ = self.socket.readable() => {}
+            () = writable => {}
+        }
+    }
+
+    /// Reads what is there, within bounds, and hands each message over; a question, at most one at a time.
+    pub fn read(&mut self, mut handle: impl FnMut(FromAction)) {
+        let mut buffer = [0; 16 * 1024];
+        for _ in 0..16 {
+            if self.closed {
+                return;
+            }
+            match recv(self.socket.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(0) => self.closed = true,
+                Ok(length) => {
+                    self.incoming.push(&buffer[..length]);
+                    self.take(&mut handle);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return forget_readiness(&self.socket, Interest::READABLE),
+                Err(_) => self.closed = true,
+            }
+        }
+    }
+
+    fn take(&mut self, handle: &mut impl FnMut(FromAction)) {
+        loop {
+            match self.incoming.take() {
+                Ok(None) => return,
+                Ok(Some(FromAction::Ended(ended, timing))) if self.ended.is_none() => {
+                    self.ended = Some((ended, timing))
+                }
+                Ok(Some(message @ (FromAction::Log { .. } | FromAction::Denied(_)))) => handle(message),
+                Ok(Some(question @ (FromAction::Command { .. } | FromAction::Znode(_)))) if !self.asked => {
+                    self.asked = true;
+                    handle(question);
+                }
+                Ok(Some(_)) | Err(_) => return self.close(),
+            }
+        }
+    }
+
+    /// Tells the component something.
+    pub fn tell(&mut self, message: &ToAction) {
+        if !matches!(message, ToAction::Cancel(_)) {
+            self.asked = false;
+        }
+        match frame(message) {
+            Ok(bytes) if self.outgoing.len() + bytes.len() <= OUTGOING_MAX => self.outgoing.extend(bytes),
+            Ok(_) | Err(_) => self.close(),
+        }
+        self.write();
+    }
+
+    /// Writes what the socket takes.
+    pub fn write(&mut self) {
+        while !self.outgoing.is_empty() && !self.closed {
+            let (bytes, _) = self.outgoing.as_slices();
+            match send(self.socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => drop(self.outgoing.drain(..sent)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return forget_readiness(&self.socket, Interest::WRITABLE),
+                Err(_) => {
+                    self.outgoing.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends the conversation at both ends: the component would else wait for ever for an answer that does not come.
+    fn close(&mut self) {
+        self.closed = true;
+        self.outgoing.clear();
+        // Fails only if the other end has gone.
+        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether what it says is no longer listened to.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// How the component said that its call ended, and what it took.
+    pub fn take_ended(&mut self) -> Option<(Ended, Timing)> {
+        self.ended.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use twitcher_model::Failure;
+    use twitcher_sandbox::channel::{CommandError, CommandOutput, Denied, FRAME_MAX, Reason, ZnodeRequest};
+
+    /// Ours, and the socket of a process that may say what it likes.
+    fn conversation() -> (Talk, UnixStream) {
+        let (ours, theirs) = pair().unwrap();
+        (Talk::new(ours).unwrap(), theirs.into())
+    }
+
+    fn question() -> FromAction {
+        FromAction::Znode(ZnodeRequest::Get { path: "/a".into() })
+    }
+
+    fn says(theirs: &mut UnixStream, message: &FromAction) {
+        theirs.write_all(&frame(message).unwrap()).unwrap();
+    }
+
+    /// What was heard, once all that was said has been read.
+    fn heard(talk: &mut Talk) -> Vec<FromAction> {
+        let mut heard = Vec::new();
+        talk.read(|message| heard.push(message));
+        heard
+    }
+
+    /// Nobody waits for an answer that does not come: the other end learns that it is alone.
+    fn is_over(talk: &mut Talk, theirs: &mut UnixStream) {
+        assert!(talk.is_closed());
+        theirs.read_to_end(&mut Vec::new()).unwrap();
+        assert!(theirs.write_all(&frame(&question()).unwrap()).is_err());
+        assert_eq!(heard(talk), []);
+    }
+
+    #[tokio::test]
+    async fn nonsense_ends_the_conversation_and_what_came_before_counts() {
+        for nonsense in [&[0xff; 8][..], &[1, 0, 0, 0, 200], &[0, 0, 0, 0]] {
+            let (mut talk, mut theirs) = conversation();
+            let first = FromAction::Denied(Denied::Name("a".into()));
+            says(&mut theirs, &first);
+            theirs.write_all(nonsense).unwrap();
+            assert_eq!(heard(&mut talk), [first]);
+            is_over(&mut talk, &mut theirs);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_question_before_the_answer_to_the_first_is_not_heard() {
+        let (mut talk, mut theirs) = conversation();
+        says(&mut theirs, &question());
+        assert_eq!(heard(&mut talk), [question()]);
+        talk.tell(&ToAction::Cancel(Reason::Timeout));
+        says(&mut theirs, &question());
+        assert_eq!(heard(&mut talk), [], "a word to stop is no answer");
+        is_over(&mut talk, &mut theirs);
+    }
+
+    #[tokio::test]
+    async fn it_ends_once() {
+        let (mut talk, mut theirs) = conversation();
+        let timing = Timing::default();
+        says(
+            &mut theirs,
+            &FromAction::Ended(Ended::Failed(Failure::Permanent, "no".into()), timing),
+        );
+        says(&mut theirs, &FromAction::Ended(Ended::Success, timing));
+        assert_eq!(heard(&mut talk), []);
+        is_over(&mut talk, &mut theirs);
+        let ended = talk.take_ended().unwrap().0;
+        assert_eq!(ended, Ended::Failed(Failure::Permanent, "no".into()));
+    }
+
+    #[tokio::test]
+    async fn one_that_asks_and_never_reads_is_given_up() {
+        let (mut talk, mut theirs) = conversation();
+        let answer = CommandOutput {
+            code: Some(0),
+            signal: None,
+            stdout: vec![0; 1 << 20],
+            stderr: Vec::new(),
+            truncated: false,
+        };
+        for _ in 0..=OUTGOING_MAX >> 20 {
+            assert!(!talk.is_closed());
+            says(&mut theirs, &question());
+            assert_eq!(heard(&mut talk), [question()]);
+            talk.tell(&ToAction::Command(Ok(answer.clone())));
+        }
+        is_over(&mut talk, &mut theirs);
+    }
+
+    #[tokio::test]
+    async fn an_answer_too_large_for_the_channel_ends_it() {
+        let (mut talk, mut theirs) = conversation();
+        says(&mut theirs, &question());
+        heard(&mut talk);
+        talk.tell(&ToAction::Command(Err(CommandError::Failed("x".repeat(FRAME_MAX)))));
+        is_over(&mut talk, &mut theirs);
+    }
+}

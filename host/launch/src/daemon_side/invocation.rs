@@ -1,0 +1,158 @@
+//! What is run, what can be done to it meanwhile, and what is told of it afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::sys::signal::Signal;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::protocol::Task;
+use twitcher_model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
+use twitcher_sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Identifies the run.
+    pub run: RunId,
+    /// Name of the watch, for the log.
+    pub watch: Arc<str>,
+    /// The program or function.
+    pub task: Task,
+    /// The whole environment; `TWITCHER_RUN_ID` is added.
+    pub env: Vec<(String, String)>,
+    /// How the process is set up and how long it may take.
+    pub process: Arc<ProcessSettings>,
+    /// What the action gets on stdin, unless its settings say otherwise.
+    pub stdin: Bytes,
+    /// The state of the node that it is for. The next daemon is told, should it find the run.
+    pub version: Option<Version>,
+    /// Whether the report is to have its output, up to [`CAPTURED`] bytes a stream; it is not logged then.
+    pub capture: bool,
+}
+
+/// Most of a captured stream, in bytes.
+pub const CAPTURED: usize = 1 << 20;
+
+/// What a captured run wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Captured {
+    /// To stdout.
+    pub stdout: Vec<u8>,
+    /// To stderr.
+    pub stderr: Vec<u8>,
+    /// Whether there was more.
+    pub truncated: bool,
+}
+
+impl Captured {
+    pub(crate) fn push(&mut self, stream: &str, bytes: &[u8]) {
+        let kept = if stream == "stdout" {
+            &mut self.stdout
+        } else {
+            &mut self.stderr
+        };
+        let room = CAPTURED - kept.len();
+        self.truncated |= bytes.len() > room;
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// What can be done to a run.
+#[derive(Debug)]
+pub enum Control {
+    /// Sends a signal to the main process. A component is told that it is superseded instead.
+    Notify(Signal),
+    /// Tells a component something.
+    Tell(ToAction),
+    /// SIGTERM to the process group, SIGKILL after the settings' `kill_after`. A component is asked first: SIGTERM comes after half of
+    /// that time, and interrupts it.
+    Terminate(Reason),
+    /// Asks for the last 64 KiB of what it has written, and how much that is in all, in bytes.
+    Show(oneshot::Sender<(Vec<u8>, usize)>),
+}
+
+/// What a component asks the daemon for.
+#[derive(Debug)]
+pub enum Question {
+    /// To run a command.
+    Command {
+        /// As the operator named it.
+        name: String,
+        /// Its own arguments.
+        args: Vec<String>,
+        /// What the command reads.
+        stdin: Vec<u8>,
+    },
+    /// To use a znode.
+    Znode(ZnodeRequest),
+}
+
+/// Who asks: a run of a component, with what the daemon launched it with.
+#[derive(Debug)]
+pub struct Asker {
+    /// The run.
+    pub run: RunId,
+    /// Name of its watch.
+    pub watch: Arc<str>,
+    /// Its component and grants.
+    pub action: Arc<WasmAction>,
+    /// How its process was set up.
+    pub process: Arc<ProcessSettings>,
+    /// The environment that a command gets.
+    pub env: Vec<(String, String)>,
+    /// Whether the log is to tell of a command: that counts as output of the run, of which there may be too much.
+    pub logged: bool,
+}
+
+/// The way back for an answer to a [`Question`]. Without effect once the run has ended.
+#[derive(Debug, Clone)]
+pub struct Answer(pub(crate) mpsc::UnboundedSender<Control>);
+
+impl Answer {
+    /// Gives it.
+    pub fn give(self, answer: ToAction) {
+        let _ = self.0.send(Control::Tell(answer));
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// From the process's first instant until it was waited for.
+    pub elapsed: Duration,
+    /// Largest resident set of the process or a child it waited for, in KiB.
+    pub max_rss_kib: u64,
+    /// User and system time of the process and the children it waited for.
+    pub cpu: Duration,
+    /// Page faults served without I/O, of the process and the children it waited for.
+    pub minor_faults: u64,
+    /// The last 64 KiB of what it wrote to stdout and stderr.
+    pub output_tail: Vec<u8>,
+    /// How much it wrote, in bytes.
+    pub output_bytes: usize,
+    /// What it wrote, if that was asked for.
+    pub captured: Option<Captured>,
+    /// What it took by its own account, if it was a component that got so far.
+    pub timing: Option<Timing>,
+}
+
+impl Report {
+    /// Of a run that never had a process.
+    pub(crate) fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            elapsed: Duration::ZERO,
+            max_rss_kib: 0,
+            cpu: Duration::ZERO,
+            minor_faults: 0,
+            output_tail: Vec::new(),
+            output_bytes: 0,
+            captured: None,
+            timing: None,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The daemon's side of launching: requests are queued and sent, processes supervised, their output read, and their end waited for.
+//!
+//! It must not know how a process is made: that is the launcher's.
+
+pub mod component_channel;
+pub mod invocation;
+pub mod launcher_process;
+mod liveness;
+mod output;
+mod output_stream;
+mod polled;
+pub mod queue;
+mod request;
+mod resolver;
+mod run;
+mod supervisor;
+mod survivor;

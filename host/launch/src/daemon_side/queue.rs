@@ -1,0 +1,99 @@
+//! The daemon's side of launching: what it can ask for, and what it is told.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::daemon_side::invocation::{Answer, Asker, Control, Invocation, Question, Report};
+use crate::daemon_side::launcher_process::{Launcher, Link};
+use crate::daemon_side::supervisor::Service;
+use twitcher_model::RunId;
+
+/// Why the launcher cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A system call failed.
+    #[error("cannot start the launcher: {step}: {source}")]
+    Start {
+        /// What was attempted.
+        step: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What happens to runs.
+#[derive(Debug)]
+pub enum RunEvent {
+    /// The process of a run exists.
+    Started {
+        /// The run.
+        run: RunId,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A component asks for something, and waits for the answer.
+    Asked {
+        /// Who asks.
+        asker: Asker,
+        /// What it asks for; untrusted.
+        question: Question,
+        /// To be given exactly once.
+        answer: Answer,
+    },
+    /// A run has ended: its process has been waited for, or could not be started.
+    Ended {
+        /// The run.
+        run: RunId,
+        /// How.
+        report: Report,
+    },
+    /// The launcher died and another took its place. Runs are not affected.
+    LauncherReplaced {
+        /// Its process id.
+        pid: u32,
+    },
+}
+
+/// Starts and stops runs. Dropping it lets the runs go on and ends the launcher.
+#[derive(Debug)]
+pub struct Launches {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// What the service is asked for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Launch(Invocation),
+    Control(RunId, Control),
+}
+
+impl Launches {
+    /// Takes a launcher into service, on the current tokio runtime. At most `max_running` runs have a process at once.
+    pub fn start(
+        launcher: Launcher,
+        max_running: usize,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<RunEvent>), LaunchError> {
+        let at = |step| move |source: io::Error| LaunchError::Start { step, source };
+        let (commands, commands_end) = mpsc::unbounded_channel();
+        let (events, events_end) = mpsc::unbounded_channel();
+        let null = std::fs::File::open("/dev/null").map_err(at("open /dev/null"))?.into();
+        let link = Link::new(launcher).map_err(at("watch the launcher"))?;
+        let service = Service::new(link, null, commands_end, events, max_running);
+        let children = signal(SignalKind::child()).map_err(at("listen for SIGCHLD"))?;
+        tokio::spawn(service.serve(children));
+        Ok((Self { commands }, events_end))
+    }
+
+    /// Starts a run. It is answered by [`RunEvent::Started`] and [`RunEvent::Ended`], or by the latter alone.
+    pub fn launch(&self, invocation: Invocation) {
+        // The service ends only with the runtime.
+        let _ = self.commands.send(Command::Launch(invocation));
+    }
+
+    /// Does something to a run. Without effect on one that has ended.
+    pub fn control(&self, run: RunId, control: Control) {
+        let _ = self.commands.send(Command::Control(run, control));
+    }
+}

@@ -1,0 +1,74 @@
+//! From an invocation to what the launcher is asked for, and from a failed step to words.
+
+use nix::errno::Errno;
+
+use crate::daemon_side::invocation::Invocation;
+use crate::journal::Entry;
+use crate::protocol::{Request, Step, Task};
+use twitcher_model::Outcome;
+use twitcher_process::RUN_ID_VARIABLE;
+use twitcher_sandbox::confine::process_limits;
+
+/// The request for an invocation.
+pub(crate) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool, journal: Option<Entry>) -> Request {
+    let settings = &invocation.process;
+    let identity = &settings.identity;
+    let mut env = invocation.env.clone();
+    env.push((RUN_ID_VARIABLE.to_owned(), invocation.run.to_string()));
+    Request {
+        seq,
+        task: invocation.task.clone(),
+        env,
+        uid: identity.uid,
+        gid: identity.gid,
+        groups: identity.groups.clone(),
+        cwd: settings.cwd.to_string_lossy().into_owned(),
+        umask: settings.umask,
+        limits: match &invocation.task {
+            Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
+            Task::Wasm(task) => process_limits(
+                &settings.limits,
+                settings.timeout,
+                settings.kill_after,
+                task.action.grants.memory,
+            ),
+        },
+        may_share_memory,
+        journal,
+    }
+}
+
+/// What a failed step means, in words.
+pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
+    let identity = &invocation.process.identity;
+    let step = match step {
+        Step::Decode => "read the request".to_owned(),
+        Step::Clone => "make a process".to_owned(),
+        Step::Signals => "reset the signals".to_owned(),
+        Step::Session => "make a session".to_owned(),
+        Step::Stdio => "place the standard streams".to_owned(),
+        Step::Limit(resource) => format!("set the limit {resource:?}").to_lowercase(),
+        Step::Groups => format!("set the groups of user {}", identity.user),
+        Step::Gid => format!("change to group {}", identity.gid.unwrap_or_default()),
+        Step::Uid => format!(
+            "change to user {} (uid {})",
+            identity.user,
+            identity.uid.unwrap_or_default()
+        ),
+        Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
+        Step::Descriptors => "close inherited descriptors".to_owned(),
+        Step::Load => match &invocation.task {
+            Task::Wasm(task) => format!("load the native code of {}", task.action.component),
+            Task::Exec(_) | Task::Function(_) => "load native code".to_owned(),
+        },
+        Step::Exec => match &invocation.task {
+            Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
+            Task::Function(_) => "run the function".to_owned(),
+            Task::Wasm(task) => format!("run {}", task.action.component),
+        },
+    };
+    Outcome::LaunchFailed {
+        step,
+        errno: errno as i32,
+    }
+}

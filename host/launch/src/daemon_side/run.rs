@@ -1,0 +1,504 @@
+//! One run of an action, from the moment its process exists until it has been waited for.
+//!
+//! A task a run: it logs what the process writes, passes signals on, and ends the process when its time is up. It must not know
+//! the launcher, nor why the action runs.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, trace, warn};
+
+use crate::daemon_side::component_channel::Talk;
+use crate::daemon_side::invocation::{Answer, Asker, Captured, Control, Invocation, Question, Report};
+use crate::daemon_side::output::{self, Logging, Output};
+use crate::daemon_side::output_stream::{Stream, log_line};
+use crate::daemon_side::polled::polled;
+use crate::daemon_side::queue::RunEvent;
+use crate::journal::Mark;
+use crate::protocol::Task;
+use twitcher_model::{Failure, Outcome};
+use twitcher_process::{Family, pidfd_signal};
+use twitcher_sandbox::channel::{CommandError, Ended, FromAction, Level, Reason, ToAction, ZnodeError};
+
+/// Why a run is ended before it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopReason {
+    /// Its timeout passed.
+    Timeout,
+    /// A newer update, or the daemon stops.
+    Requested(Reason),
+}
+
+impl StopReason {
+    fn told(self) -> Reason {
+        match self {
+            StopReason::Timeout => Reason::Timeout,
+            StopReason::Requested(reason) => reason,
+        }
+    }
+}
+
+/// How long the output of a run is left alone between two reads, once it is too much to be logged.
+const FLOOD_PAUSE: Duration = Duration::from_millis(2);
+
+/// How often a terminated run's leftovers are looked for.
+pub(crate) const FAMILY_POLL: Duration = Duration::from_millis(25);
+/// How long after SIGKILL a run's leftovers may take to vanish.
+pub(crate) const FAMILY_GRACE: Duration = Duration::from_secs(2);
+/// Most runs whose output is read after they have ended, because a process they left behind holds it open.
+pub(crate) const MAX_LINGERING: usize = 256;
+
+/// The daemon's ends of a process's streams, and of its channel if it is a component's.
+pub(crate) struct Ends {
+    pub(crate) output: [OwnedFd; 2],
+    pub(crate) channel: Option<OwnedFd>,
+}
+
+/// A started process.
+pub(crate) struct Run {
+    invocation: Invocation,
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+    streams: [Stream; 2],
+    output: Output,
+    control: mpsc::UnboundedReceiver<Control>,
+    talk: Option<Talk>,
+    events: mpsc::UnboundedSender<RunEvent>,
+    /// Weak, so that the run still notices when the daemon lets go of it.
+    answers: mpsc::WeakUnboundedSender<Control>,
+    started: Instant,
+    stopping: Option<Stopping>,
+    /// The output is a flood and is not read until then.
+    paused_until: Option<Instant>,
+    mark: Option<Mark>,
+}
+
+struct Stopping {
+    reason: StopReason,
+    /// A component is interrupted then, if it has not stopped by itself.
+    term_at: Option<Instant>,
+    kill_at: Instant,
+    killed: bool,
+}
+
+enum Wake {
+    Exited,
+    Stream(usize),
+    Talk,
+    Control(Option<Control>),
+    Deadline,
+    Resume,
+}
+
+impl Run {
+    pub(crate) fn new(
+        invocation: Invocation,
+        pid: Pid,
+        pidfd: OwnedFd,
+        ends: Ends,
+        (answers, control): (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
+        events: mpsc::UnboundedSender<RunEvent>,
+        mark: Option<Mark>,
+    ) -> io::Result<Self> {
+        let [stdout, stderr] = ends.output;
+        let mut output = Output::default();
+        output.captured = invocation.capture.then(Captured::default);
+        Ok(Self {
+            invocation,
+            pid,
+            pidfd: polled(pidfd, Interest::READABLE)?,
+            streams: [Stream::new("stdout", stdout)?, Stream::new("stderr", stderr)?],
+            output,
+            talk: ends.channel.map(Talk::new).transpose()?,
+            events,
+            answers: answers.downgrade(),
+            control,
+            started: Instant::now(),
+            stopping: None,
+            paused_until: None,
+            mark,
+        })
+    }
+
+    /// Follows the process until it has ended and been waited for; gives the invocation back.
+    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, Report) {
+        loop {
+            match self.wake().await {
+                Wake::Exited => break,
+                Wake::Stream(index) => {
+                    self.log_stream(index);
+                    // A flood is always ready: without this, its task would be the only one to make progress.
+                    yield_now().await;
+                    self.slow_down_flood();
+                }
+                Wake::Talk => {
+                    self.listen();
+                    yield_now().await;
+                    self.slow_down_flood();
+                }
+                Wake::Control(Some(Control::Notify(signal))) => match &mut self.talk {
+                    Some(talk) => talk.tell(&ToAction::Cancel(Reason::Superseded)),
+                    None => drop(pidfd_signal(self.pidfd.as_fd(), signal)),
+                },
+                Wake::Control(Some(Control::Tell(answer))) => {
+                    if let Some(why) = denial(&answer) {
+                        self.log_denied(why);
+                    }
+                    if let Some(talk) = &mut self.talk {
+                        talk.tell(&answer);
+                    }
+                }
+                Wake::Control(Some(Control::Show(reply))) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send((self.output.tail(), self.output.total()));
+                }
+                Wake::Control(Some(Control::Terminate(reason))) => self.stop(StopReason::Requested(reason)).await,
+                Wake::Resume => self.paused_until = None,
+                // The daemon has let go of this run; it goes on by itself.
+                Wake::Control(None) => {}
+                Wake::Deadline => match &mut self.stopping {
+                    None => self.stop(StopReason::Timeout).await,
+                    Some(stopping) => {
+                        let signal = match stopping.term_at.take() {
+                            Some(_) => Signal::SIGTERM,
+                            None => Signal::SIGKILL,
+                        };
+                        stopping.killed = signal == Signal::SIGKILL;
+                        self.signal_family(signal).await;
+                    }
+                },
+            }
+        }
+        if self.stopping.is_some() {
+            self.end_family().await;
+            if let Some(mark) = &self.mark {
+                mark.set(false);
+            }
+        }
+        let (status, usage) = wait4(self.pid);
+        for index in 0..self.streams.len() {
+            self.log_stream(index);
+        }
+        // What it said last is there after its end like its output.
+        self.listen();
+        self.let_streams_linger(lingering);
+        let ended = self.talk.as_mut().and_then(Talk::take_ended);
+        let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
+        let outcome = self.outcome(status, ended);
+        let captured = self.output.captured.take();
+        let report = Report {
+            outcome,
+            captured,
+            timing,
+            elapsed: self.started.elapsed(),
+            max_rss_kib: usage.ru_maxrss.max(0) as u64,
+            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+            minor_faults: usage.ru_minflt.max(0) as u64,
+            output_bytes: self.output.total(),
+            output_tail: self.output.into_tail(),
+        };
+        (self.invocation, report)
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let deadline = match &self.stopping {
+            Some(stopping) if stopping.killed => None,
+            Some(stopping) => Some(stopping.term_at.unwrap_or(stopping.kill_at)),
+            None => self
+                .invocation
+                .process
+                .timeout
+                .and_then(|timeout| self.started.checked_add(timeout)),
+        };
+        let [stdout, stderr] = &self.streams;
+        let talk = async {
+            match &self.talk {
+                Some(talk) => talk.ready().await,
+                None => std::future::pending().await,
+            }
+        };
+        let reading = self.paused_until.is_none();
+        let connected = !self.control.is_closed() || !self.control.is_empty();
+        tokio::select! {
+            _ = self.pidfd.readable() => Wake::Exited,
+            () = stdout.readable(), if stdout.pipe.is_some() && reading => Wake::Stream(0),
+            () = stderr.readable(), if stderr.pipe.is_some() && reading => Wake::Stream(1),
+            () = talk, if reading => Wake::Talk,
+            () = sleep_until(self.paused_until.unwrap_or(self.started)), if !reading => Wake::Resume,
+            control = self.control.recv(), if connected => Wake::Control(control),
+            () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
+        }
+    }
+
+    async fn stop(&mut self, reason: StopReason) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if let Some(mark) = &self.mark {
+            mark.set(true);
+        }
+        let (now, kill_after) = (Instant::now(), self.invocation.process.kill_after);
+        // A component is asked; a signal would be its end.
+        let term_at = self.talk.as_mut().map(|talk| {
+            talk.tell(&ToAction::Cancel(reason.told()));
+            now + kill_after / 2
+        });
+        self.stopping = Some(Stopping {
+            reason,
+            term_at,
+            kill_at: now + kill_after,
+            killed: false,
+        });
+        if term_at.is_none() {
+            self.signal_family(Signal::SIGTERM).await;
+        }
+    }
+
+    /// Output beyond what is logged is of little worth: it is read in bursts, so that the writer waits for the daemon rather than
+    /// other watches for the writer.
+    fn slow_down_flood(&mut self) {
+        if !self.output.is_flood() {
+            return;
+        }
+        self.paused_until = Some(Instant::now() + FLOOD_PAUSE);
+        for stream in &mut self.streams {
+            stream.widen();
+        }
+    }
+
+    fn family(&self) -> Family {
+        Family {
+            leader: self.pid,
+            run: self.invocation.run.to_string(),
+        }
+    }
+
+    async fn signal_family(&self, signal: Signal) {
+        // The group is signalled at once; those that left it must first be found, and reading /proc takes its time.
+        let family = self.family();
+        family.signal_group(signal);
+        if spawn_blocking(move || family.signal_strays(signal)).await.is_err() {
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "could not look for processes that left the group");
+        }
+    }
+
+    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. Until it is waited for, the
+    /// main process keeps the group's id from being given away.
+    async fn end_family(&mut self) {
+        let Some(Stopping {
+            kill_at, mut killed, ..
+        }) = self.stopping
+        else {
+            return;
+        };
+        loop {
+            for index in 0..self.streams.len() {
+                self.log_stream(index);
+            }
+            let family = self.family();
+            if !spawn_blocking(move || family.others_alive()).await.unwrap_or(false) {
+                return;
+            }
+            let now = Instant::now();
+            if now >= kill_at && !killed {
+                killed = true;
+                self.signal_family(Signal::SIGKILL).await;
+            } else if now >= kill_at + FAMILY_GRACE {
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "processes of the run survive SIGKILL");
+                return;
+            }
+            sleep_until(now + FAMILY_POLL).await;
+        }
+    }
+
+    /// Takes in what a component says.
+    fn listen(&mut self) {
+        let Some(mut talk) = self.talk.take() else { return };
+        talk.write();
+        talk.read(|message| self.heard(message));
+        if talk.is_closed() && self.stopping.is_none() {
+            // It may be on its way out. If it is not, it broke the rules, and nobody will answer it.
+            trace!(run_id = %self.invocation.run, "the component's channel is closed");
+        }
+        self.talk = Some(talk);
+    }
+
+    fn heard(&mut self, message: FromAction) {
+        let question = match message {
+            FromAction::Log { level, message, fields } => return self.log_record(level, &message, fields),
+            FromAction::Denied(denied) => {
+                return self.log_denied(&match denied.words() {
+                    (what, Some(add)) => format!("{what}; to allow it, add {add}"),
+                    (what, None) => format!("{what}; nothing allows it"),
+                });
+            }
+            FromAction::Command { name, args, stdin } => Question::Command { name, args, stdin },
+            FromAction::Znode(request) => Question::Znode(request),
+            FromAction::Ended(..) => return,
+        };
+        let logged = match &question {
+            // It is told of twice: when it starts, and when it has ended.
+            Question::Command { name, .. } => self.may_log(name) && self.may_log(name),
+            Question::Znode(_) => false,
+        };
+        // Without a daemon to ask there is no answer; the run's timeout ends it.
+        let run = &self.invocation;
+        if let (Some(answers), Task::Wasm(task)) = (self.answers.upgrade(), &run.task) {
+            let _ = self.events.send(RunEvent::Asked {
+                asker: Asker {
+                    run: run.run,
+                    watch: Arc::clone(&run.watch),
+                    action: Arc::clone(&task.action),
+                    process: Arc::clone(&run.process),
+                    env: run.env.clone(),
+                    logged,
+                },
+                question,
+                answer: Answer(answers),
+            });
+        }
+    }
+
+    /// Whether a line may be logged. Should it be the first that may not, that is said.
+    fn may_log(&mut self, line: &str) -> bool {
+        match self.output.log(line.as_bytes()) {
+            Logging::On => true,
+            Logging::EndsHere => {
+                output::log_end(&self.invocation);
+                false
+            }
+            Logging::Off => false,
+        }
+    }
+
+    fn log_record(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = [message, &*fields.join(" ")].join(if fields.is_empty() { "" } else { " " });
+        if !self.may_log(&text) {
+            return;
+        }
+        let text = output::printable(text.as_bytes());
+        let (watch, run_id) = (&*self.invocation.watch, self.invocation.run);
+        match level {
+            Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Debug => debug!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Info => info!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Warn => warn!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Error => error!(target: "twitcher::action", watch, %run_id, "{text}"),
+        }
+    }
+
+    /// Something that is not granted.
+    fn log_denied(&mut self, what: &str) {
+        let line = format!("denied: {what}");
+        if self.may_log(&line) {
+            let line = output::printable(line.as_bytes());
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
+        }
+    }
+
+    /// How it ended: what the kernel says of the process, and what the component says of itself.
+    fn outcome(&mut self, status: i32, ended: Option<Ended>) -> Outcome {
+        if let Some(Ended::Failed(_, message)) = &ended {
+            // Where a component trapped is worth many lines.
+            for line in message.lines().skip(1) {
+                log_line(line.as_bytes(), "trap", &mut self.output, &self.invocation);
+            }
+        }
+        match (self.stopping.as_ref().map(|stopping| stopping.reason), outcome(status)) {
+            (Some(StopReason::Timeout), _) => Outcome::TimedOut,
+            (Some(StopReason::Requested(_)), _) => Outcome::Terminated,
+            (None, exited @ Outcome::Exited(_)) if self.talk.is_some() => said(ended, exited),
+            (None, exited) => exited,
+        }
+    }
+
+    fn log_stream(&mut self, index: usize) {
+        self.streams[index].log(&mut self.output, &self.invocation);
+    }
+
+    /// A process that the action left behind may still write: reading on keeps it from dying of SIGPIPE.
+    fn let_streams_linger(&mut self, lingering: &Arc<Semaphore>) {
+        for stream in &mut self.streams {
+            if stream.pipe.is_none() {
+                continue;
+            }
+            let Ok(permit) = lingering.clone().try_acquire_owned() else {
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, stream = stream.name,
+                    "too many runs left processes behind that hold their output open; closing this one");
+                continue;
+            };
+            let label = Invocation {
+                stdin: Bytes::new(),
+                env: Vec::new(),
+                ..self.invocation.clone()
+            };
+            tokio::spawn(stream.take().linger(label, permit));
+        }
+    }
+}
+
+/// Why an answer denies what was asked for.
+fn denial(answer: &ToAction) -> Option<&str> {
+    match answer {
+        ToAction::Command(Err(CommandError::Denied(why))) | ToAction::Znode(Err(ZnodeError::Denied(why))) => Some(why),
+        _ => None,
+    }
+}
+
+/// What a component says of its end, if it had one of its own.
+fn said(ended: Option<Ended>, exited: Outcome) -> Outcome {
+    match ended {
+        Some(Ended::Success) => exited,
+        Some(Ended::Code(code)) => Outcome::Exited(i32::from(code)),
+        Some(Ended::Failed(failure, message)) => Outcome::Failed {
+            failure,
+            message: output::printable(message.lines().next().unwrap_or_default().as_bytes()),
+        },
+        Some(Ended::NotCalled { step, errno }) => Outcome::LaunchFailed { step, errno },
+        // Not even a success is one if nobody says so.
+        None => Outcome::Failed {
+            failure: Failure::Trap,
+            message: "its process ended without a word".to_owned(),
+        },
+    }
+}
+
+fn outcome(status: i32) -> Outcome {
+    if libc::WIFSIGNALED(status) {
+        return Outcome::Signaled {
+            signal: libc::WTERMSIG(status),
+            core: libc::WCOREDUMP(status),
+        };
+    }
+    Outcome::Exited(libc::WEXITSTATUS(status))
+}
+
+/// Waits for a process that has ended.
+fn wait4(pid: Pid) -> (i32, libc::rusage) {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to live variables of the right types; an rusage of zeros is valid should the call not fill it.
+    #[allow(unsafe_code)]
+    let usage = unsafe {
+        while libc::wait4(pid.as_raw(), &mut status, 0, usage.as_mut_ptr()) == -1 && Errno::last() == Errno::EINTR {}
+        usage.assume_init()
+    };
+    (status, usage)
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.max(0) as u64) + Duration::from_micros(time.tv_usec.max(0) as u64)
+}

@@ -1,0 +1,494 @@
+//! The task that owns all launches: it sends requests, follows the processes, reaps orphans, and replaces a launcher that dies.
+//!
+//! It must not know when or why an action runs.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getsid, pipe2};
+use tokio::io::Interest;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::daemon_side::component_channel;
+use crate::daemon_side::invocation::{Control, Invocation, Report};
+use crate::daemon_side::launcher_process::{Link, Sending};
+use crate::daemon_side::liveness::Patience;
+use crate::daemon_side::polled::forget_readiness;
+use crate::daemon_side::queue::{Command, RunEvent};
+use crate::daemon_side::request::{launch_failed, request};
+use crate::daemon_side::resolver::Lookups;
+use crate::daemon_side::run::{Ends, MAX_LINGERING, Run};
+use crate::journal::{Entry, Slots};
+use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
+use twitcher_ipc::memfd;
+use twitcher_model::{Outcome, RunId};
+use twitcher_process::pidfd_open;
+use twitcher_sandbox::channel::Reason;
+
+/// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
+const MAX_IN_FLIGHT: usize = 32;
+/// How long the first attempt to replace a launcher waits; doubled each time one dies within a minute, up to 64 times as long.
+const RESPAWN_DELAY: Duration = Duration::from_millis(50);
+/// How many launchers may die with a request unanswered before it is given up.
+const MAX_DEATHS: u32 = 5;
+
+/// A run that has no process yet.
+struct Pending {
+    invocation: Invocation,
+    /// How many launchers died with it unanswered.
+    deaths: u32,
+}
+
+/// A request that the launcher has, or had when it died.
+struct InFlight {
+    pending: Pending,
+    ends: Ends,
+    /// It is to be terminated as soon as it has started.
+    terminate: Option<Reason>,
+}
+
+struct Reaped {
+    seq: u64,
+    pid: Pid,
+    invocation: Invocation,
+    report: Report,
+}
+
+/// See the module's documentation.
+pub(crate) struct Service {
+    link: Link,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<RunEvent>,
+    reaped: mpsc::UnboundedSender<Reaped>,
+    reaped_end: mpsc::UnboundedReceiver<Reaped>,
+    lookups: Lookups,
+    slots: Slots,
+    waiting: VecDeque<Pending>,
+    in_flight: HashMap<u64, InFlight>,
+    failed: HashMap<u64, (Step, Errno)>,
+    running: HashMap<RunId, mpsc::UnboundedSender<Control>>,
+    pids: HashSet<Pid>,
+    next_seq: u64,
+    max_running: usize,
+    lingering: Arc<Semaphore>,
+    null: OwnedFd,
+    saturated: bool,
+    patience: Patience,
+}
+
+impl Service {
+    pub(crate) fn new(
+        link: Link,
+        null: OwnedFd,
+        commands: mpsc::UnboundedReceiver<Command>,
+        events: mpsc::UnboundedSender<RunEvent>,
+        max_running: usize,
+    ) -> Self {
+        let (reaped, reaped_end) = mpsc::unbounded_channel();
+        Self {
+            slots: Slots::new(link.launcher.journal.as_deref()),
+            link,
+            commands,
+            events,
+            reaped,
+            reaped_end,
+            lookups: Lookups::new(),
+            waiting: VecDeque::new(),
+            in_flight: HashMap::new(),
+            failed: HashMap::new(),
+            running: HashMap::new(),
+            pids: HashSet::new(),
+            next_seq: 1,
+            max_running,
+            lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
+            null,
+            saturated: false,
+            patience: Patience::default(),
+        }
+    }
+
+    pub(crate) async fn serve(mut self, mut children: tokio::signal::unix::Signal) {
+        // SIGCHLD is only a hint: signals coalesce, and an orphan may have to wait until it is certain that it is one.
+        let mut sweep = interval(Duration::from_secs(30));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.flush();
+            let silence_ends = self.patience.ends();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Launch(invocation)) => {
+                        let ready = self.lookups.keep(invocation);
+                        self.wait(ready);
+                    }
+                    Some(Command::Control(run, control)) => self.control(run, control),
+                    None => return,
+                },
+                ready = self.lookups.ready() => self.wait(ready),
+                Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
+                _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
+                _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
+                _ = self.link.pidfd.readable() => self.replace_launcher().await,
+                () = sleep_until(silence_ends.unwrap_or(self.link.since)), if silence_ends.is_some() => self.give_up_launcher(),
+                _ = children.recv() => self.reap_orphans(),
+                _ = sweep.tick() => self.reap_orphans(),
+            }
+        }
+    }
+
+    /// Puts runs in the queue for the launcher.
+    fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
+        let pending = |invocation| Pending { invocation, deaths: 0 };
+        self.waiting.extend(ready.into_iter().map(pending));
+    }
+
+    /// Sends what can be sent.
+    fn flush(&mut self) {
+        while self.link.sending == Sending::Ready && self.in_flight.len() < MAX_IN_FLIGHT && self.has_room() {
+            let Some(pending) = self.waiting.pop_front() else {
+                return;
+            };
+            self.send(pending);
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let room = self.running.len() + self.in_flight.len() < self.max_running;
+        if !room && !self.waiting.is_empty() && !self.saturated {
+            warn!(
+                running = self.running.len(),
+                "as many actions run as the limit of open files allows; further ones wait"
+            );
+        }
+        self.saturated = !room;
+        room
+    }
+
+    fn send(&mut self, pending: Pending) {
+        match self.try_send(&pending.invocation) {
+            Ok((seq, ends)) => {
+                self.in_flight.insert(
+                    seq,
+                    InFlight {
+                        pending,
+                        ends,
+                        terminate: None,
+                    },
+                );
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.link.sending = Sending::Full;
+                forget_readiness(&self.link.socket, Interest::WRITABLE);
+                self.slots.leave(pending.invocation.run);
+                self.waiting.push_front(pending);
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+                self.link.sending = Sending::Broken;
+                self.slots.leave(pending.invocation.run);
+                self.waiting.push_front(pending);
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let outcome = Outcome::LaunchFailed {
+                    step: "prepare the launch".to_owned(),
+                    errno,
+                };
+                self.end(pending.invocation.run, Report::of(outcome));
+            }
+        }
+    }
+
+    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends)> {
+        let entry = self.entry(invocation);
+        let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
+        let data;
+        let stdin = if invocation.process.pipe_stdin && !invocation.stdin.is_empty() {
+            data = memfd::sealed(c"twitcher-stdin", &invocation.stdin)?;
+            data.as_fd()
+        } else {
+            self.null.as_fd()
+        };
+        let seq = self.next_seq;
+        let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
+        // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
+        let now = Instant::now();
+        let may_share = self.in_flight.is_empty() && self.patience.may_share(now);
+        let request = request(seq, invocation, may_share, entry);
+        let channel = match &invocation.task {
+            Task::Exec(_) | Task::Function(_) => {
+                send_request(self.link.fd(), &request, &stdio)?;
+                None
+            }
+            Task::Wasm(task) => {
+                let native = File::open(&task.action.component.native)?;
+                let (ours, theirs) = component_channel::pair()?;
+                let [stdin, stdout, stderr] = stdio;
+                send_request(
+                    self.link.fd(),
+                    &request,
+                    &[stdin, stdout, stderr, native.as_fd(), theirs.as_fd()],
+                )?;
+                Some(ours)
+            }
+        };
+        if may_share {
+            self.patience.shared(now);
+        }
+        self.next_seq += 1;
+        let output = [stdout, stderr];
+        Ok((seq, Ends { output, channel }))
+    }
+
+    /// Where the process is to write itself down.
+    fn entry(&mut self, invocation: &Invocation) -> Option<Entry> {
+        let journal = self.link.launcher.journal.as_deref()?;
+        let (run, version) = (invocation.run, invocation.version);
+        match self.slots.enter(journal, run, &invocation.watch, version) {
+            Ok(entry) => entry,
+            Err(error) => {
+                warn!(%error, "no room in the journal of runs; should this daemon be killed, the next one may miss a run that has just started");
+                None
+            }
+        }
+    }
+
+    fn control(&mut self, run: RunId, control: Control) {
+        if let Some(to) = self.running.get(&run) {
+            // A run that has just ended hears no more.
+            let _ = to.send(control);
+        } else if let Control::Terminate(reason) = control {
+            if let Some(launch) = self
+                .in_flight
+                .values_mut()
+                .find(|launch| launch.pending.invocation.run == run)
+            {
+                launch.terminate = Some(reason);
+            } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
+                self.waiting.remove(at);
+                self.end(run, Report::of(Outcome::Terminated));
+            } else if self.lookups.remove(run) {
+                self.end(run, Report::of(Outcome::Terminated));
+            }
+        }
+    }
+
+    fn read_replies(&mut self) {
+        loop {
+            match self.link.reply() {
+                Ok(Some(Reply::Started { seq, pid })) => self.on_started(seq, Pid::from_raw(pid)),
+                Ok(Some(Reply::Failed { seq, step, errno })) => self.on_failed(seq, step, Errno::from_raw(errno)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The end of the stream. A launcher that lives on without it is of no use; its pidfd says when it is gone.
+                Ok(None) | Err(_) => {
+                    self.link.closed = true;
+                    let _ = self.link.launcher.child.kill();
+                    return;
+                }
+            }
+            self.patience.answered(Instant::now(), !self.in_flight.is_empty());
+        }
+    }
+
+    /// The launcher has not answered for long: it waits for a process that cannot execute its program, which goes on by itself.
+    fn give_up_launcher(&mut self) {
+        // It may be this task that was held up.
+        self.read_replies();
+        let now = Instant::now();
+        if self.patience.ends().is_some_and(|end| now >= end) {
+            warn!(
+                unanswered = self.in_flight.len(),
+                "the launcher is held up, by a program that takes long to be loaded; replacing it"
+            );
+            self.patience.lose(now);
+            let _ = self.link.launcher.child.kill();
+        }
+    }
+
+    fn on_started(&mut self, seq: u64, pid: Pid) {
+        let Some(InFlight {
+            pending: Pending { invocation, .. },
+            ends,
+            terminate,
+        }) = self.in_flight.remove(&seq)
+        else {
+            error!(seq, "the launcher answered a request that was not made");
+            return;
+        };
+        let run = invocation.run;
+        let (to, control) = mpsc::unbounded_channel();
+        if let Some(reason) = terminate {
+            let _ = to.send(Control::Terminate(reason));
+        }
+        // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
+        let journal = self.link.launcher.journal.as_deref();
+        let mark = journal.and_then(|journal| self.slots.mark(journal, run));
+        let (control, events) = ((to.clone(), control), self.events.clone());
+        let started = pidfd_open(pid)
+            .map_err(io::Error::from)
+            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, control, events, mark));
+        let process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                error!(run_id = %run, %pid, %error, "cannot follow the process of a run; killing it");
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                self.end(
+                    run,
+                    Report::of(Outcome::LaunchFailed {
+                        step: "follow the process".to_owned(),
+                        errno,
+                    }),
+                );
+                return;
+            }
+        };
+        self.running.insert(run, to);
+        self.pids.insert(pid);
+        let _ = self.events.send(RunEvent::Started { run, pid: pid.as_raw() });
+        let (reaped, lingering) = (self.reaped.clone(), self.lingering.clone());
+        tokio::spawn(async move {
+            let (invocation, report) = process.supervise(&lingering).await;
+            let _ = reaped.send(Reaped {
+                seq,
+                pid,
+                invocation,
+                report,
+            });
+        });
+    }
+
+    fn on_failed(&mut self, seq: u64, step: Step, errno: Errno) {
+        match self.in_flight.remove(&seq) {
+            // It never became a process.
+            Some(InFlight {
+                pending: Pending { invocation, .. },
+                ..
+            }) => {
+                self.end(invocation.run, Report::of(launch_failed(&invocation, step, errno)));
+            }
+            None => {
+                self.failed.insert(seq, (step, errno));
+            }
+        }
+    }
+
+    fn on_reaped(&mut self, reaped: Reaped) {
+        let Reaped {
+            seq,
+            pid,
+            invocation,
+            mut report,
+        } = reaped;
+        self.running.remove(&invocation.run);
+        self.pids.remove(&pid);
+        if report.outcome == Outcome::Exited(SETUP_FAILED) {
+            self.read_replies();
+        }
+        if let Some((step, errno)) = self.failed.remove(&seq) {
+            report.outcome = launch_failed(&invocation, step, errno);
+        }
+        self.end(invocation.run, report);
+        self.reap_orphans();
+    }
+
+    fn end(&mut self, run: RunId, report: Report) {
+        self.slots.leave(run);
+        let _ = self.events.send(RunEvent::Ended { run, report });
+    }
+
+    /// Waits for processes that actions left behind and that ended since: the daemon is their reaper. A process is taken for such an
+    /// orphan only when it cannot be anything else: not of the daemon's own session, as its helpers are, not a run's main process,
+    /// and not perhaps one whose start has not been heard of yet.
+    fn reap_orphans(&mut self) {
+        let our_session = getsid(None).ok();
+        let launcher = Pid::from_raw(self.link.launcher.pid() as i32);
+        while self.in_flight.is_empty() {
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) = waitid(Id::All, peek) else {
+                return;
+            };
+            if pid == launcher || self.pids.contains(&pid) || getsid(Some(pid)).ok() == our_session {
+                return;
+            }
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+    }
+
+    /// The launcher died. Runs in flight are the daemon's own children and go on; requests that no process has answered for are
+    /// sent to the next launcher.
+    async fn replace_launcher(&mut self) {
+        let status = self.link.launcher.child.wait();
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        error!(%status, running = self.running.len(), "the launcher died; starting another");
+        // Its children may still speak: those that have done so count, the others will find that they cannot, and end.
+        if let Err(error) = self.link.hang_up() {
+            error!(%error, "cannot hang up on the children of the former launcher");
+        }
+        self.read_replies();
+        self.patience.renew();
+        let deaths = if self.link.since.elapsed() < Duration::from_secs(60) {
+            self.link.deaths + 1
+        } else {
+            0
+        };
+        let mut unanswered: Vec<_> = self.in_flight.drain().collect();
+        unanswered.sort_by_key(|(seq, _)| *seq);
+        for (_, launch) in &unanswered {
+            self.slots.abandon(launch.pending.invocation.run);
+        }
+        let mut delay = RESPAWN_DELAY * (1 << deaths.min(6));
+        loop {
+            if deaths > 0 {
+                sleep_until(Instant::now() + delay).await;
+            }
+            let launcher = &self.link.launcher;
+            match launcher.again().and_then(Link::new) {
+                Ok(link) => {
+                    self.link = Link { deaths, ..link };
+                    break;
+                }
+                Err(error) => {
+                    error!(%error, "cannot start the launcher; trying again");
+                    sleep_until(Instant::now() + delay).await;
+                    delay = (delay * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+        let pid = self.link.launcher.pid();
+        info!(pid, sent_again = unanswered.len(), "launcher started");
+        let _ = self.events.send(RunEvent::LauncherReplaced { pid });
+        for (
+            _,
+            InFlight {
+                pending: Pending { invocation, deaths },
+                terminate,
+                ..
+            },
+        ) in unanswered.into_iter().rev()
+        {
+            if terminate.is_some() {
+                self.end(invocation.run, Report::of(Outcome::Terminated));
+            } else if deaths + 1 >= MAX_DEATHS {
+                // Perhaps it is this very request that no launcher survives.
+                self.end(
+                    invocation.run,
+                    Report::of(launch_failed(&invocation, Step::Clone, Errno::EIO)),
+                );
+            } else {
+                self.waiting.push_front(Pending {
+                    invocation,
+                    deaths: deaths + 1,
+                });
+            }
+        }
+    }
+}

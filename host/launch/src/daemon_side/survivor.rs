@@ -1,0 +1,110 @@
+//! Runs of a daemon that was killed: processes that are nobody's children here, but must be waited for all the same.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::daemon_side::polled::polled;
+use crate::daemon_side::run::{FAMILY_GRACE, FAMILY_POLL};
+use crate::journal::Found;
+use twitcher_process::{Family, pidfd_open, since_boot};
+
+impl Found {
+    /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
+    /// says so, or at once if its daemon was already about to; what is left is killed `kill_after` later.
+    pub async fn ended(
+        &self,
+        limit: Option<Duration>,
+        kill_after: Duration,
+        terminate: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
+        let process = &self.process;
+        let pidfd = match pidfd_open(Pid::from_raw(process.pid())) {
+            // Looked at again: until the pidfd was open, the id could have been given to another.
+            Ok(pidfd) if process.exists() => pidfd,
+            Ok(_) | Err(Errno::ESRCH) => {
+                if self.is_ending {
+                    self.end_rest(Instant::now() + kill_after).await;
+                }
+                return Ok(());
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        let pidfd = polled(pidfd, Interest::READABLE)?;
+        let left = limit.map(|limit| (process.seen() + limit).saturating_sub(since_boot()));
+        let told = async {
+            if !self.is_ending && terminate.await.is_err() {
+                // Nobody will say it any more.
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            ended = pidfd.readable() => drop(ended?),
+            () = told => return self.terminate(&pidfd, kill_after).await,
+            () = sleep(left.unwrap_or_default()), if left.is_some() => return self.terminate(&pidfd, kill_after).await,
+        }
+        if self.is_ending {
+            self.end_rest(Instant::now() + kill_after).await;
+        }
+        Ok(())
+    }
+
+    async fn terminate(&self, pidfd: &AsyncFd<OwnedFd>, kill_after: Duration) -> io::Result<()> {
+        self.mark.set(true);
+        let kill_at = Instant::now() + kill_after;
+        self.signal(Signal::SIGTERM).await;
+        tokio::select! {
+            ended = pidfd.readable() => drop(ended?),
+            () = sleep_until(kill_at) => {
+                self.signal(Signal::SIGKILL).await;
+                drop(pidfd.readable().await?);
+            }
+        }
+        self.end_rest(kill_at).await;
+        Ok(())
+    }
+
+    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. They are known by their environment
+    /// alone: whoever waited for the main process has made its id, and that of its group, free for others.
+    async fn end_rest(&self, kill_at: Instant) {
+        loop {
+            let now = Instant::now();
+            let (kill, family) = (now >= kill_at, self.family());
+            // A thread that panics has found nobody.
+            let left = spawn_blocking(move || family.marked(kill.then_some(Signal::SIGKILL))).await;
+            if left.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
+                break;
+            }
+            sleep(FAMILY_POLL).await;
+        }
+        self.mark.set(false);
+    }
+
+    /// Whether there are processes of the run, apart from its main process. Reads all of /proc.
+    pub(crate) fn has_left_something(&self) -> bool {
+        self.process.is_of_this_boot() && self.family().marked(None) > 0
+    }
+
+    fn family(&self) -> Family {
+        Family {
+            leader: Pid::from_raw(self.process.pid()),
+            run: self.run.to_string(),
+        }
+    }
+
+    async fn signal(&self, signal: Signal) {
+        let family = self.family();
+        family.signal_group(signal);
+        // A thread that panics has found nobody.
+        let _ = spawn_blocking(move || family.signal_strays(signal)).await;
+    }
+}

@@ -1,0 +1,453 @@
+//! The journal of running processes: a file in which each process of an action writes itself down before it becomes the action.
+//!
+//! What a daemon writes down after it has heard of a process would miss those that start while it is being killed. So the process does
+//! it, as its very first act, with one `pwrite` of a fixed size at a place that the daemon chose; only then does it say that it has
+//! started. No fsync: what `kill -9` of any process leaves behind is in the page cache, and after a crash of the machine nothing runs.
+//!
+//! Nothing is erased when a run ends. A record is believed if it is of this boot and its process exists and is not younger than
+//! the record: a process that was given the id later has started later. A run that is being terminated is marked in its record before
+//! its first signal: should its daemon be killed meanwhile, the next one ends what is left of it, whether or not the main process is.
+//!
+//! The file is also the lock of the state directory. Its open file is shared with the launcher, and by each process until it has
+//! said that it started. So the next daemon gets it when nobody is left who might still start a run for this one, and then every run
+//! that was started is in the file. It must not know what a watch is: a name is a text.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::libc;
+use serde::{Deserialize, Serialize};
+
+use twitcher_model::{RunId, Version};
+use twitcher_process::{BootId, ProcessName, is_alive, since_boot};
+
+/// Size of the header and of each record, in bytes.
+const SLOT: usize = 512;
+/// Where a record's name begins.
+const NAME: usize = 64;
+/// Where a record says that its run is being terminated; not part of what the checksum covers.
+const ENDING: usize = SLOT - 1;
+/// Room for so many records is reserved at a time, so that a full disk is noticed here and not by a process that starts.
+const CHUNK: u32 = 256;
+/// Most records of a file; it is read as a whole.
+const MOST: u32 = 64 * 1024;
+/// What a file begins with.
+const MAGIC: &str = "twitcher runs 1\n";
+/// How long a living daemon that holds the lock may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long after its daemon a launcher may take to be gone.
+const LAUNCHER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another daemon uses the directory.
+    #[error("another twitcher runs (pid {pid}) and uses the state directory {}", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The other daemon's process id.
+        pid: i32,
+    },
+    /// The daemon that used the directory is gone, but what it had started is not.
+    #[error("the launcher of the last twitcher{} still uses the state directory {}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), dir.display())]
+    Lingering {
+        /// The directory.
+        dir: PathBuf,
+        /// The last daemon's process id.
+        pid: Option<i32>,
+    },
+    /// The directory or the file in it cannot be used.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl JournalError {
+    /// Whether the directory is fine but somebody else's.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, JournalError::InUse { .. } | JournalError::Lingering { .. })
+    }
+}
+
+/// A run of a former daemon that still goes on.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The run.
+    pub run: RunId,
+    /// What it was started for; the name of its watch.
+    pub watch: String,
+    /// The state of the node that it is for, where that was known.
+    pub version: Option<Version>,
+    /// Its main process; of a run that was being terminated it may have ended already.
+    pub process: ProcessName,
+    /// Its daemon was killed while it terminated the run.
+    pub is_ending: bool,
+    /// Where it is said that the run is being terminated.
+    pub(crate) mark: Mark,
+}
+
+/// The place of a run's record that says whether it is being terminated.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    file: Arc<File>,
+    slot: u32,
+}
+
+impl Mark {
+    /// To be said before the run's first signal, and taken back when nothing of it is left.
+    pub(crate) fn set(&self, is_ending: bool) {
+        // What cannot be said is missed only should the daemon be killed in the seconds to come.
+        let _ = self
+            .file
+            .write_all_at(&[u8::from(is_ending)], offset(self.slot) + ENDING as u64);
+    }
+}
+
+fn offset(slot: u32) -> u64 {
+    (u64::from(slot) + 1) * SLOT as u64
+}
+
+/// The daemon's end.
+#[derive(Debug)]
+pub struct Journal {
+    /// Locked. Not unlocked when this is dropped: the launcher may have it, too.
+    file: Arc<File>,
+    writable: bool,
+    slots: Vec<u32>,
+}
+
+/// Where and as what a process is to write itself down. Travels in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    slot: u32,
+    run: RunId,
+    watch: String,
+    version: Option<Version>,
+}
+
+impl Journal {
+    /// Locks the journal of a state directory, making both if need be (mode 0700), and finds the runs in it that still go on. Waits up
+    /// to ten seconds for the launcher of a daemon that was killed.
+    pub fn claim(dir: &Path) -> Result<(Self, Vec<Found>), JournalError> {
+        let path = dir.join("runs");
+        let at = |source| JournalError::Io {
+            path: path.clone(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| JournalError::Io {
+                path: dir.to_owned(),
+                source,
+            })?;
+        let open = |writable| {
+            let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+            OpenOptions::new()
+                .read(true)
+                .write(writable)
+                .create(writable)
+                .mode(0o600)
+                .custom_flags(flags.bits())
+                .open(&path)
+        };
+        // One that can only be read still is a lock, and tells what runs.
+        let (file, writable) = match open(true) {
+            Ok(file) => (file, true),
+            Err(error) => (open(false).map_err(|_| at(error))?, false),
+        };
+        if !file.metadata().map_err(at)?.is_file() {
+            return Err(at(io::ErrorKind::InvalidData.into()));
+        }
+        lock(&file, dir, &path)?;
+        let file = Arc::new(file);
+        let found = read(&file).map_err(at)?;
+        let mut journal = Self {
+            file,
+            writable,
+            slots: found.iter().map(|(slot, _)| *slot).collect(),
+        };
+        if found.is_empty() && writable {
+            journal.file.set_len(0).map_err(at)?;
+        }
+        journal.slots.sort_unstable();
+        // Should this fail, a second daemon is refused all the same, only without a name.
+        let _ = journal.sign();
+        Ok((journal, found.into_iter().map(|(_, found)| found).collect()))
+    }
+
+    /// Writes down which process holds the lock: this one. To be called again by a process that was forked.
+    pub fn sign(&self) -> io::Result<()> {
+        let mut header = [0; SLOT];
+        let text = format!("{MAGIC}pid {}\n", std::process::id());
+        header[..text.len()].copy_from_slice(text.as_bytes());
+        self.file.write_all_at(&header, 0)
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Takes the lock; waits for whoever has just died.
+fn lock(file: &File, dir: &Path, path: &Path) -> Result<(), JournalError> {
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => {
+                return Err(JournalError::Io {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+        let (pid, waited, dir) = (holder(file), begin.elapsed(), dir.to_owned());
+        match pid.filter(|pid| is_alive(*pid)) {
+            Some(pid) if waited >= PATIENCE => return Err(JournalError::InUse { dir, pid }),
+            None if waited >= LAUNCHER_PATIENCE => return Err(JournalError::Lingering { dir, pid }),
+            _ => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+fn holder(file: &File) -> Option<i32> {
+    let mut header = [0; SLOT];
+    file.read_exact_at(&mut header, 0).ok()?;
+    let text = std::str::from_utf8(&header).ok()?.strip_prefix(MAGIC)?;
+    text.lines().next()?.strip_prefix("pid ")?.parse().ok()
+}
+
+/// The records of which there are processes still, with their places.
+fn read(file: &Arc<File>) -> io::Result<Vec<(u32, Found)>> {
+    let mut bytes = Vec::new();
+    file.as_ref().take(offset(MOST)).read_to_end(&mut bytes)?;
+    let records = bytes.chunks_exact(SLOT).skip(1).zip(0u32..);
+    let records = records.filter_map(|(record, slot)| {
+        let file = Arc::clone(file);
+        Some((slot, decode(record, Mark { file, slot })?))
+    });
+    let runs = |found: &Found| found.process.exists() || (found.is_ending && found.has_left_something());
+    Ok(records.filter(|(_, found)| runs(found)).collect())
+}
+
+/// Which places are free. Bookkeeping of the daemon; nothing here is written while runs come and go.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    free: Vec<u32>,
+    next: u32,
+    reserved: u32,
+    of: std::collections::HashMap<RunId, u32>,
+    refused: bool,
+}
+
+impl Slots {
+    /// The places of a journal, but those of runs that were found.
+    pub(crate) fn new(journal: Option<&Journal>) -> Self {
+        let taken = journal.map_or(&[][..], |journal| &journal.slots);
+        let next = taken.last().map_or(0, |last| last + 1);
+        Self {
+            free: (0..next).filter(|slot| taken.binary_search(slot).is_err()).collect(),
+            next,
+            reserved: next,
+            ..Self::default()
+        }
+    }
+
+    /// The entry for a run that is about to be started; none if there is no room. Returns why once.
+    pub(crate) fn enter(
+        &mut self,
+        journal: &Journal,
+        run: RunId,
+        watch: &str,
+        version: Option<Version>,
+    ) -> Result<Option<Entry>, io::Error> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                if let Err(error) = self.reserve(journal) {
+                    return if std::mem::replace(&mut self.refused, true) {
+                        Ok(None)
+                    } else {
+                        Err(error)
+                    };
+                }
+                self.refused = false;
+                self.next += 1;
+                self.next - 1
+            }
+        };
+        self.of.insert(run, slot);
+        let watch = watch.to_owned();
+        Ok(Some(Entry {
+            slot,
+            run,
+            watch,
+            version,
+        }))
+    }
+
+    fn reserve(&mut self, journal: &Journal) -> io::Result<()> {
+        if self.next < self.reserved {
+            return Ok(());
+        }
+        if !journal.writable {
+            return Err(Errno::EROFS.into());
+        }
+        if self.next >= MOST {
+            return Err(Errno::EFBIG.into());
+        }
+        let (from, length) = (offset(self.reserved), u64::from(CHUNK) * SLOT as u64);
+        match fallocate(
+            &*journal.file,
+            FallocateFlags::empty(),
+            from.cast_signed(),
+            length.cast_signed(),
+        ) {
+            // Some file systems cannot reserve. There a process may find the disk full.
+            Ok(()) | Err(Errno::EOPNOTSUPP) => self.reserved += CHUNK,
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
+
+    /// Where it is said that a run is being terminated; none if it has no place.
+    pub(crate) fn mark(&self, journal: &Journal, run: RunId) -> Option<Mark> {
+        self.of.get(&run).map(|slot| Mark {
+            file: Arc::clone(&journal.file),
+            slot: *slot,
+        })
+    }
+
+    /// The run's place is free: its process has been waited for, or there never was one.
+    pub(crate) fn leave(&mut self, run: RunId) {
+        self.free.extend(self.of.remove(&run));
+    }
+
+    /// The launcher died with the run's request. A process that it had cloned may write to the place at any time from now on, and then
+    /// end: it must not be given away again. At most a few kilobytes for each launcher, until the next daemon.
+    pub(crate) fn abandon(&mut self, run: RunId) {
+        self.of.remove(&run);
+    }
+}
+
+/// The launcher's end: the file, and which boot this is.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    file: OwnedFd,
+    boot: BootId,
+}
+
+/// A record that lacks only what its process alone knows. Made before the process, which then need not allocate.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    bytes: [u8; SLOT],
+    used: usize,
+    offset: i64,
+}
+
+impl Pen {
+    pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
+        let boot = BootId::of_this()?;
+        Ok(Self { file, boot })
+    }
+
+    /// The record for an entry. A name that is too long is cut, which keeps its run from being found; no watch has such a name.
+    pub(crate) fn draft(&self, entry: &Entry) -> Draft {
+        let name = entry.watch.as_bytes();
+        let name = &name[..name.len().min(ENDING - NAME)];
+        let (kind, a, b) = entry.version.map_or((u8::MAX, 0, 0), |version| version.parts());
+        let mut bytes = [0; SLOT];
+        bytes[12] = kind;
+        bytes[14..16].copy_from_slice(&(name.len() as u16).to_le_bytes());
+        bytes[16..24].copy_from_slice(&entry.run.0.to_le_bytes());
+        bytes[32..48].copy_from_slice(&self.boot.0);
+        bytes[48..56].copy_from_slice(&a.to_le_bytes());
+        bytes[56..64].copy_from_slice(&b.to_le_bytes());
+        bytes[NAME..NAME + name.len()].copy_from_slice(name);
+        Draft {
+            bytes,
+            used: NAME + name.len(),
+            offset: offset(entry.slot).cast_signed(),
+        }
+    }
+
+    /// Writes down the calling process. Two system calls, no allocation.
+    pub(crate) fn write(&self, draft: &Draft) -> nix::Result<()> {
+        let mut bytes = draft.bytes;
+        bytes[8..12].copy_from_slice(&nix::unistd::getpid().as_raw().to_le_bytes());
+        bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
+        let sum = checksum(&bytes[8..draft.used]);
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        // SAFETY: the buffer is alive and as long as it is said to be.
+        #[allow(unsafe_code)]
+        let written = unsafe { libc::pwrite(self.file.as_raw_fd(), bytes.as_ptr().cast(), SLOT, draft.offset) };
+        match Errno::result(written)? {
+            written if written == SLOT as isize => Ok(()),
+            _ => Err(Errno::ENOSPC),
+        }
+    }
+
+    /// Lets go of the file, and with it of the lock, in a process that has started. Loading the program may take it long, and the next
+    /// daemon need not wait for that.
+    pub(crate) fn put_down(&self) {
+        // SAFETY: the descriptor is the calling process's own: it does not share the table with the launcher, to whom `self` belongs,
+        // and it does not use `self` again.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::close(self.file.as_raw_fd());
+        }
+    }
+}
+
+fn decode(bytes: &[u8], mark: Mark) -> Option<Found> {
+    let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..at + 8)?.first_chunk()?));
+    let length = usize::from(u16::from_le_bytes(*bytes.get(14..16)?.first_chunk()?));
+    if u64_at(0)? != checksum(bytes.get(8..NAME + length)?) {
+        return None;
+    }
+    let version = match bytes[12] {
+        u8::MAX => None,
+        kind => Some(Version::from_parts(
+            kind,
+            u64_at(48)?.cast_signed(),
+            u64_at(56)?.cast_signed(),
+        )?),
+    };
+    Some(Found {
+        run: RunId(u64_at(16)?),
+        watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
+        version,
+        process: ProcessName::new(
+            i32::from_le_bytes(*bytes.get(8..12)?.first_chunk()?),
+            Duration::from_nanos(u64_at(24)?),
+            BootId(*bytes.get(32..48)?.first_chunk()?),
+        ),
+        is_ending: *bytes.get(ENDING)? != 0,
+        mark,
+    })
+}
+
+/// FNV-1a. Not against forgery, which needs root; an empty or half-written record must not look like one.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+use std::process::Command;
+
+const VERSION: Option<Version> = Some(Version::Data { czxid: 3, mzxid: -4 });
+
+fn pen(journal: &Journal) -> Pen {
+    Pen::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()
+}
+
+/// Writes this process down as a run.
+fn write(journal: &Journal, slots: &mut Slots, run: u64, watch: &str) -> Entry {
+    let entry = slots.enter(journal, RunId(run), watch, VERSION).unwrap().unwrap();
+    let pen = pen(journal);
+    pen.write(&pen.draft(&entry)).unwrap();
+    entry
+}
+
+fn runs(found: &[Found]) -> Vec<(u64, &str)> {
+    let mut runs: Vec<_> = found.iter().map(|found| (found.run.0, &*found.watch)).collect();
+    runs.sort_unstable();
+    runs
+}
+
+#[test]
+fn the_next_daemon_finds_what_still_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    assert!(found.is_empty());
+    let mut slots = Slots::new(Some(&journal));
+    write(&journal, &mut slots, 7, "one");
+    let long = "x".repeat(255);
+    write(&journal, &mut slots, 8, &long);
+    // One whose process is gone: its record was written by another process than the one that is there now.
+    let entry = write(&journal, &mut slots, 9, "ended");
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let mut draft = pen(&journal).draft(&entry).bytes;
+    draft[8..12].copy_from_slice(&pid.to_le_bytes());
+    let sum = checksum(&draft[8..NAME + 5]);
+    draft[..8].copy_from_slice(&sum.to_le_bytes());
+    let file = Arc::clone(&journal.file);
+    assert!(decode(&draft, Mark { file, slot: 2 }).is_some());
+    journal.file.write_all_at(&draft, 3 * SLOT as u64).unwrap();
+    drop(journal);
+
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(runs(&found), [(7, "one"), (8, &*long)]);
+    assert_eq!(found[0].version, VERSION);
+    assert_eq!(found[0].process.pid(), std::process::id() as i32);
+    // They are still there for the daemon after this, and their places are not given to others.
+    let mut slots = Slots::new(Some(&journal));
+    write(&journal, &mut slots, 10, "new");
+    drop((journal, found));
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(runs(&found), [(7, "one"), (8, &*long), (10, "new")]);
+    drop(journal);
+}
+
+#[test]
+fn what_is_no_record_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    let mut slots = Slots::new(Some(&journal));
+    write(&journal, &mut slots, 1, "one");
+    drop(journal);
+    let path = dir.path().join("runs");
+    let good = std::fs::read(&path).unwrap();
+    let found = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let (journal, found) = Journal::claim(dir.path()).unwrap();
+        drop(journal);
+        found.len()
+    };
+    assert_eq!(found(&good), 1);
+    assert_eq!(found(&[0xff; 5 * SLOT]), 0);
+    assert_eq!(found(&[]), 0);
+    assert_eq!(found(&good[..2 * SLOT - 1]), 0, "cut short");
+    for at in SLOT..SLOT + NAME + 3 {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        assert_eq!(found(&bytes), 0, "byte {at} flipped");
+    }
+}
+
+#[test]
+fn a_place_is_used_again_but_not_after_its_launcher_died() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    let mut slots = Slots::new(Some(&journal));
+    let enter = |slots: &mut Slots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
+    assert_eq!([enter(&mut slots, 1), enter(&mut slots, 2)], [0, 1]);
+    slots.leave(RunId(1));
+    assert_eq!(enter(&mut slots, 3), 0);
+    slots.abandon(RunId(3));
+    slots.leave(RunId(3));
+    assert_eq!(enter(&mut slots, 4), 2);
+    for run in 5..CHUNK as u64 * 2 {
+        enter(&mut slots, run);
+    }
+    let length = journal.file.metadata().unwrap().len();
+    assert_eq!(length, (2 * u64::from(CHUNK) + 1) * SLOT as u64, "room is reserved");
+}
+
+#[test]
+fn a_second_daemon_is_told_which_the_first_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = Journal::claim(dir.path()).unwrap();
+    first.sign().unwrap();
+    let error = Journal::claim(dir.path()).unwrap_err();
+    assert!(error.is_in_use());
+    assert!(
+        error.to_string().contains(&format!("(pid {})", std::process::id())),
+        "{error}"
+    );
+}
+
+/// As it is between the death of a daemon and that of its launcher.
+#[test]
+fn the_lock_is_held_by_whoever_has_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = Journal::claim(dir.path()).unwrap();
+    let launcher = pen(&first);
+    // A daemon that is gone: no process has so large an id.
+    let header = format!("{MAGIC}pid {}\n{}", i32::MAX, "\0".repeat(SLOT));
+    first.file.write_all_at(&header.as_bytes()[..SLOT], 0).unwrap();
+    drop(first);
+    let path = dir.path().to_owned();
+    let begin = Instant::now();
+    let next = std::thread::spawn(move || Journal::claim(&path).map(drop));
+    while begin.elapsed() < Duration::from_millis(1500) {
+        assert!(!next.is_finished(), "did not wait for the launcher");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(launcher);
+    next.join().unwrap().unwrap();
+}

@@ -1,0 +1,33 @@
+//! Starting, supervising and reaping the processes of actions.
+//!
+//! ```text
+//! daemon                                launcher (one thread)          action
+//!   Launches ── Request + 3 fds ──────▶ clone(CLONE_PARENT) ─────────▶ Reply::Started ── the ordered steps ── exec
+//!      ▲                                                                 │
+//!      └───────────── Reply::Started, Reply::Failed ◀────────────────────┘
+//! ```
+//!
+//! The daemon has threads, and may be large: it must not fork. The launcher is a small process with one thread, so what it
+//! clones may run any code, and cloning it is cheap. `CLONE_PARENT` makes actions the daemon's children: the daemon waits for
+//! them itself, with their resource usage, and loses nothing when the launcher dies.
+//!
+//! It is the child itself that says [`protocol::Reply::Started`], as its first act, on the launcher's socket, and a child that cannot say
+//! it ends. So once the daemon has closed that socket to further messages, a request without an answer is not carried out any more:
+//! it is sent to the next launcher and nothing runs twice.
+//!
+//! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
+//!
+//! This module must not know what a watch is, when it runs, or where its data came from.
+
+mod allocator;
+mod daemon_side;
+mod journal;
+mod launcher;
+pub mod protocol;
+
+pub use allocator::release_free_memory;
+pub use daemon_side::invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Question, Report};
+pub use daemon_side::launcher_process::Launcher;
+pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
+pub use journal::{Found, Journal, JournalError};
+pub use launcher::{Bodies, main as launcher_main};

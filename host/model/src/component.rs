@@ -1,0 +1,248 @@
+//! What a component action is: the code, and everything that it is granted.
+//!
+//! This module must not know how a grant is written, nor how it is enforced.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ZnodePath;
+
+/// What compiling a component yields.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The native code.
+    pub native: Vec<u8>,
+    /// How it is entered.
+    pub entry: Entry,
+    /// Whether it exports `check`.
+    pub checked: bool,
+}
+
+/// Largest component, in bytes.
+pub const WASM_MAX: usize = 64 << 20;
+/// Largest native code of a component, in bytes.
+pub const NATIVE_MAX: usize = 1 << 30;
+
+/// A component, with everything that it is granted. What is not granted, it cannot reach.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WasmAction {
+    /// What runs.
+    pub component: Component,
+    /// What it may do.
+    pub grants: Grants,
+}
+
+/// A component that was compiled for this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Component {
+    /// The file it came from.
+    pub file: Arc<Path>,
+    /// The bundle that the file is of; none if the configuration names the component itself.
+    pub bundle: Option<Arc<Bundle>>,
+    /// SHA-256 of that file: another content is another component.
+    pub digest: Digest,
+    /// How it is entered.
+    pub entry: Entry,
+    /// The native code, where only the daemon can write: in its cache, or in the store of bundles.
+    pub native: Arc<Path>,
+    /// What keeps the native code where it is.
+    #[serde(skip)]
+    pub keep: Keep,
+}
+
+impl Component {
+    /// What it is called: the name of its bundle, or that of its file.
+    pub fn name(&self) -> Cow<'_, str> {
+        match &self.bundle {
+            Some(bundle) => Cow::Borrowed(&bundle.name),
+            None => self.file.file_stem().unwrap_or_default().to_string_lossy(),
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    /// Which one it is: `render 1.2.0` of a bundle, else its file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.bundle {
+            Some(bundle) => write!(f, "{} {}", bundle.name, bundle.version),
+            None => self.file.display().fmt(f),
+        }
+    }
+}
+
+/// A version of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bundle {
+    /// How the configuration refers to it, such as `render` or `render@1.2`, or a path.
+    pub reference: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its manifest.
+    pub digest: Digest,
+    /// How far it is trusted, in words.
+    pub standing: String,
+}
+
+/// Something that lasts as long as whoever has this, or a clone of it. It makes no difference to what a thing is, and does not travel
+/// to other processes.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Keep {
+    /// Keeps this.
+    pub fn new(what: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(what)))
+    }
+}
+
+impl PartialEq for Keep {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Keep {}
+
+impl Hash for Keep {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keep").field(&self.0.is_some()).finish()
+    }
+}
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a component is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Entry {
+    /// It exports `twitcher:action/handler`.
+    Handler,
+    /// It exports `wasi:cli/run`: its exit code is the outcome.
+    Command,
+}
+
+/// What a component may do, as the operator wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Grants {
+    /// What `twitcher:action/config` gives, by key.
+    pub config: Vec<(String, String)>,
+    /// Its arguments, after the name of the program.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Directories that it sees.
+    pub dirs: Vec<DirGrant>,
+    /// Addresses that it may connect to, `host:port`.
+    pub net: Vec<HostPort>,
+    /// Origins that it may send HTTP requests to.
+    pub http: Vec<HttpOrigin>,
+    /// Commands that it may have run, by the name it knows them by.
+    pub commands: Vec<CommandGrant>,
+    /// Parts of the tree of znodes that it may use.
+    pub znodes: Vec<ZnodeGrant>,
+    /// Most memory of its own, in bytes. Default 64 MiB.
+    pub memory: u64,
+}
+
+/// A directory that a component sees.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DirGrant {
+    /// Where the component finds it: an absolute path.
+    pub guest: String,
+    /// What it is on this host.
+    pub host: Arc<Path>,
+    /// Whether it may be changed.
+    pub writable: bool,
+}
+
+/// A host, by name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The origin of a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HttpOrigin {
+    /// Whether the scheme is `https`, not `http`.
+    pub tls: bool,
+    /// Where the server is; the port is the scheme's default where none was given.
+    pub at: HostPort,
+}
+
+impl fmt::Display for HttpOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, default) = if self.tls { ("https", 443) } else { ("http", 80) };
+        let text = self.at.to_string();
+        let shown = text
+            .strip_suffix(&format!(":{default}"))
+            .filter(|_| self.at.port == default);
+        write!(f, "{scheme}://{}", shown.unwrap_or(&text))
+    }
+}
+
+/// A command that a component may have run, as the watch's user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CommandGrant {
+    /// What the component calls it.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Whether the component's own arguments are appended; else it may give none. Written as a last argument `*`.
+    pub arguments: bool,
+}
+
+/// A part of the tree of znodes that a component may use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ZnodeGrant {
+    /// The node; without [`ZnodeGrant::below`], this one alone.
+    pub path: ZnodePath,
+    /// Whether everything below it is meant too. Written as `/path/**`.
+    pub below: bool,
+    /// Whether it may be set and created. Written as `rw`; else `r`.
+    pub writable: bool,
+}
+
+impl ZnodeGrant {
+    /// Whether the grant is about this node.
+    pub fn covers(&self, path: &ZnodePath) -> bool {
+        *path == self.path || self.below && path.is_within(&self.path)
+    }
+}

@@ -1,0 +1,33 @@
+//! Plain types that every room shares: what a watch is, what was observed, how a run ended, what a component is granted.
+//!
+//! It must not know how any of it comes about: no I/O, no clock, no async, and no other crate of the workspace.
+
+mod component;
+mod facts;
+mod failure;
+pub mod grant_syntax;
+mod grants;
+mod id;
+mod observation;
+mod outcome;
+mod path;
+mod position;
+mod process;
+pub mod sanitize;
+mod target;
+mod watch;
+
+pub use component::{
+    Bundle, CommandGrant, Compiled, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, Keep, NATIVE_MAX,
+    WASM_MAX, WasmAction, ZnodeGrant,
+};
+pub use facts::{EventKind, Moment, Phase, RunEnd, RunFacts, Seen, timestamp};
+pub use failure::{OnFailure, Retry};
+pub use id::{RunId, RunIdError, WatchId};
+pub use observation::{ChangeFacts, Event, Observation, Stat, Version};
+pub use outcome::{Failure, Outcome};
+pub use path::{ZnodePath, ZnodePathError};
+pub use position::{Fingerprint, Position};
+pub use process::{Identity, Limit, ProcessSettings, Resource};
+pub use target::{Target, UnknownTarget};
+pub use watch::{Action, FunctionAction, Origin, Policy, Program, RunMode, RunOnLoad, Watch, WatchType};

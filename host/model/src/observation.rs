@@ -1,0 +1,141 @@
+//! What state a node is in, and what is told of a change.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{RunId, WatchType, ZnodePath};
+
+/// What tells one state of a watched node from another. Compared for equality only: after a server lost its data, or a node was
+/// re-created, the newer state can have the smaller numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Version {
+    /// The node does not exist.
+    Absent,
+    /// The node's data, by the transactions that created the node and last set its data.
+    Data {
+        /// Transaction that created the node.
+        czxid: i64,
+        /// Transaction that last set its data.
+        mzxid: i64,
+    },
+    /// The node's children, by the transactions that created the node and last changed its children.
+    Children {
+        /// Transaction that created the node.
+        czxid: i64,
+        /// Transaction that last added or removed a child.
+        pzxid: i64,
+    },
+    /// A subtree, by a digest over every node's path, creation and modification.
+    Tree {
+        /// The digest.
+        digest: u64,
+    },
+}
+
+/// The facts of a node's stat that an action may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stat {
+    /// Transaction that created the node.
+    pub czxid: i64,
+    /// Transaction that last set its data.
+    pub mzxid: i64,
+    /// Number of times the data was set since the node was created.
+    pub version: i32,
+}
+
+/// The state of a watched node, as a source has just read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Tells this state from others.
+    pub version: Version,
+    /// The node's stat; none while it is absent.
+    pub stat: Option<Stat>,
+    /// What an action gets on stdin: the data; sorted child names, one a line; or the paths in a subtree that changed since the last
+    /// observation of this watch, sorted, one a line.
+    pub stdin: Bytes,
+}
+
+impl Observation {
+    /// The state of a node that does not exist.
+    pub fn absent() -> Self {
+        Self {
+            version: Version::Absent,
+            stat: None,
+            stdin: Bytes::new(),
+        }
+    }
+
+    /// Whether the node exists.
+    pub fn exists(&self) -> bool {
+        self.version != Version::Absent
+    }
+}
+
+/// Why a run happens; `TWITCHER_EVENT` of the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The watch was loaded and the node exists.
+    Load,
+    /// The node came into being.
+    Created,
+    /// The node's data was set.
+    Data,
+    /// A child was added or removed.
+    Children,
+    /// Something in the subtree changed.
+    Tree,
+    /// The node went away.
+    Deleted,
+    /// An operator asked for a run.
+    Manual,
+    /// The run for this state failed.
+    Retry,
+}
+
+impl Event {
+    /// The name that actions and logs get.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Event::Load => "load",
+            Event::Created => "created",
+            Event::Data => "data",
+            Event::Children => "children",
+            Event::Tree => "tree",
+            Event::Deleted => "deleted",
+            Event::Manual => "manual",
+            Event::Retry => "retry",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a component is told of the change that it runs for, besides the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeFacts {
+    /// The run.
+    pub run: RunId,
+    /// Name of the watch.
+    pub watch: Arc<str>,
+    /// The watched node.
+    pub path: ZnodePath,
+    /// What of it is watched: tells what the data is.
+    pub watch_type: WatchType,
+    /// Why it runs.
+    pub event: Event,
+    /// The node's stat; none while it is absent.
+    pub stat: Option<Stat>,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Time until the run is ended; none is for ever.
+    pub timeout: Option<Duration>,
+}

@@ -1,0 +1,142 @@
+//! Which process is meant: an id that was given at a time of a boot, because ids are given again.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::param::clock_ticks_per_second;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Names one boot of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootId(pub [u8; 16]);
+
+impl BootId {
+    /// Of the boot that this is.
+    pub fn of_this() -> io::Result<Self> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let number = u128::from_str_radix(&digits, 16).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// Names a process for good: the one that had this id at that time of that boot. A process id alone is given to others after a while,
+/// and again after a reboot; but a process that was given it later has started later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessName {
+    pid: i32,
+    seen: Duration,
+    boot: BootId,
+}
+
+impl ProcessName {
+    /// The process that had the id `pid` when the boot was so long ago.
+    pub fn new(pid: i32, seen: Duration, boot: BootId) -> Self {
+        Self { pid, seen, boot }
+    }
+
+    /// The process that has the id now.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        Ok(Self::now(pid, BootId::of_this()?))
+    }
+
+    /// The process that has the id now, in a boot that is known.
+    pub fn now(pid: i32, boot: BootId) -> Self {
+        Self::new(pid, since_boot(), boot)
+    }
+
+    /// How long ago it was known to have the id, in this boot.
+    pub fn age(&self) -> Duration {
+        since_boot().saturating_sub(self.seen)
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// When it is known to have had it, since the boot.
+    pub fn seen(&self) -> Duration {
+        self.seen
+    }
+
+    /// The boot.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Whether it is of the boot that this is.
+    pub fn is_of_this_boot(&self) -> bool {
+        BootId::of_this().is_ok_and(|boot| boot == self.boot)
+    }
+
+    /// Whether that very process still runs.
+    pub fn exists(&self) -> bool {
+        self.is_of_this_boot() && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
+    }
+}
+
+/// Whether a process with this id runs.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| !stat.ended)
+}
+
+/// The time since the boot, suspended or not: what the kernel counts the start of processes in.
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+struct Stat {
+    ended: bool,
+    /// Since the boot; less than a clock tick too early.
+    started: Duration,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may itself hold any of them: what follows the last one is safe.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let ticks: u64 = fields.nth(18)?.parse().ok()?;
+    let per_second = clock_ticks_per_second();
+    let seconds = ticks.checked_div(per_second)?;
+    let rest = (ticks % per_second) * 1_000_000_000 / per_second;
+    Some(Stat {
+        ended,
+        started: Duration::new(seconds, rest as u32),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_process_is_recognised() {
+        let name = ProcessName::of(std::process::id() as i32).unwrap();
+        assert!(name.exists());
+        // Whoever had the id before this process was there was another one; so was whoever had it before the machine was booted.
+        let started = stat(name.pid).unwrap().started;
+        assert!(ProcessName { seen: started, ..name }.exists());
+        let earlier = started - Duration::from_millis(1);
+        assert!(!ProcessName { seen: earlier, ..name }.exists());
+        let boot = BootId([7; 16]);
+        assert!(!ProcessName { boot, ..name }.exists());
+    }
+
+    #[test]
+    fn one_that_has_ended_but_was_not_waited_for_does_not_run() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let name = ProcessName::of(child.id() as i32).unwrap();
+        assert!(name.exists());
+        child.kill().unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while name.exists() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! What a registry's challenge is answered with: a password, or a token that is fetched with it.
+
+use std::fmt;
+
+use docker_credential::DockerCredential;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use http_auth::{ChallengeRef, parse_challenges};
+use reqwest::Url;
+use reqwest::blocking::{Client, RequestBuilder};
+use serde::Deserialize;
+
+use super::address::Remote;
+use super::client::{bounded, said};
+use super::credentials::Credentials;
+use super::error::Problem;
+
+/// Largest answer with a token, in bytes.
+const TOKEN_MAX: u64 = 256 << 10;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Pull,
+    Push,
+}
+
+impl Access {
+    fn scope(self, remote: &Remote) -> String {
+        let actions = match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+        };
+        format!("repository:{}:{actions}", remote.repository)
+    }
+}
+
+/// What goes with each request to the registry. It shows nothing of itself.
+pub(super) enum Authorization {
+    Password(String, String),
+    Token(String),
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorization")
+    }
+}
+
+impl Authorization {
+    pub fn apply(&self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::Password(user, password) => request.basic_auth(user, Some(password)),
+            Self::Token(token) => request.bearer_auth(token),
+        }
+    }
+}
+
+/// Answers the challenges of a registry that answered 401. None if it wants what is not there.
+pub(super) fn answer(
+    http: &Client,
+    remote: &Remote,
+    access: Access,
+    challenges: &HeaderMap,
+    credentials: &Credentials,
+    secure: bool,
+) -> Result<Option<Authorization>, Problem> {
+    let headers = challenges.get_all(WWW_AUTHENTICATE).iter();
+    let headers: Vec<&str> = headers.filter_map(|header| header.to_str().ok()).collect();
+    let parsed = headers
+        .iter()
+        .filter_map(|header| parse_challenges(header).ok())
+        .flatten();
+    let parsed: Vec<ChallengeRef<'_>> = parsed.collect();
+    let of = |scheme: &str| {
+        parsed
+            .iter()
+            .find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
+    };
+    if let Some(challenge) = of("Bearer") {
+        return token(http, remote, access, challenge, credentials, secure).map(Some);
+    }
+    Ok(match (of("Basic"), &credentials.found) {
+        (Some(_), Some(DockerCredential::UsernamePassword(user, password))) => {
+            Some(Authorization::Password(user.clone(), password.clone()))
+        }
+        _ => None,
+    })
+}
+
+/// Fetches a token from where the challenge says.
+fn token(
+    http: &Client,
+    remote: &Remote,
+    access: Access,
+    challenge: &ChallengeRef<'_>,
+    credentials: &Credentials,
+    secure: bool,
+) -> Result<Authorization, Problem> {
+    let what = "a token";
+    let malformed = |why: &str| Problem::Malformed {
+        what: what.to_owned(),
+        why: why.to_owned(),
+    };
+    let parameter = |name: &str| {
+        let mut parameters = challenge.params.iter();
+        let found = parameters.find(|(there, _)| there.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.to_unescaped())
+    };
+    let realm = parameter("realm").and_then(|realm| Url::parse(&realm).ok());
+    let mut realm = realm.ok_or_else(|| malformed("it does not say where to get one"))?;
+    // The credentials go there.
+    match realm.scheme() {
+        "https" => {}
+        "http" if !secure => {}
+        _ => {
+            return Err(malformed(
+                "it comes from where there is no TLS, and the password would have to go there",
+            ));
+        }
+    }
+    let scope = access.scope(remote);
+    let mut query = vec![("scope", scope)];
+    query.extend(parameter("service").map(|service| ("service", service)));
+    let request = match &credentials.found {
+        Some(DockerCredential::IdentityToken(token)) => {
+            let fixed = [
+                ("grant_type", "refresh_token"),
+                ("client_id", "twitcher"),
+                ("refresh_token", token),
+            ];
+            query.extend(fixed.map(|(name, value)| (name, value.to_owned())));
+            // A query is written as a form is.
+            let mut form = realm.clone();
+            form.query_pairs_mut().clear().extend_pairs(&query);
+            let form = form.query().unwrap_or_default().to_owned();
+            let request = http
+                .post(realm)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            request.body(form)
+        }
+        found => {
+            realm.query_pairs_mut().extend_pairs(&query);
+            let request = http.get(realm);
+            match found {
+                Some(DockerCredential::UsernamePassword(user, password)) => request.basic_auth(user, Some(password)),
+                _ => request,
+            }
+        }
+    };
+    let response = request.send().map_err(|error| Problem::unreachable(&error))?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+            return Err(Problem::Denied {
+                said: said(response),
+                credentials: credentials.advice(),
+            });
+        }
+        _ => {
+            return Err(Problem::Status {
+                what: what.to_owned(),
+                said: said(response),
+            });
+        }
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    let bytes = bounded(response, what, TOKEN_MAX)?;
+    // The error of the parser could have the token in it.
+    let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| malformed("it is not the JSON of one"))?;
+    let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
+    let token = token.ok_or_else(|| malformed("there is none in it"))?;
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(Authorization::Token(token)),
+        false => Err(malformed("it cannot be one")),
+    }
+}

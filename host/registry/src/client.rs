@@ -1,0 +1,476 @@
+//! Speaks to one repository of a registry, by OCI's distribution specification. What comes back is bounded, and has the digest that
+//! was asked for.
+//!
+//! This module must not know what is in a bundle.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
+use reqwest::Url;
+use reqwest::blocking::{self, Body, RequestBuilder, Response};
+use reqwest::redirect::{Attempt, Policy};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::address::{Remote, Selector};
+use super::auth::{self, Access, Authorization};
+use super::credentials::Credentials;
+use super::documents::{Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, Index, named, parse_named};
+use super::error::{Problem, printable};
+use super::progress::{Counted, Progress};
+use twitcher_bundle::{FileFacts, digest};
+use twitcher_model::Digest;
+
+/// Largest manifest or index, in bytes: what the specification wants every registry to take.
+pub(super) const DOCUMENT_MAX: u64 = 4 << 20;
+/// Most of what a registry says of an error that is read, in bytes.
+const SAID_MAX: u64 = 64 << 10;
+/// How long a connection may take, and how long a registry may be silent.
+const CONNECT: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a document may take altogether.
+const DOCUMENT_TIME: Duration = Duration::from_secs(120);
+/// Slowest upload, in bytes a second.
+const UPLOAD_RATE: u64 = 32 << 10;
+const REDIRECTS_MAX: usize = 5;
+/// Most pages of a list of referrers.
+const PAGES_MAX: usize = 16;
+
+/// One repository, and what is to be done there.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: blocking::Client,
+    remote: Remote,
+    access: Access,
+    /// `https://HOST/v2/REPOSITORY/`
+    base: Url,
+    authorization: Option<Authorization>,
+}
+
+/// A manifest as it came.
+pub(super) struct Document {
+    pub bytes: Vec<u8>,
+    pub digest: Digest,
+}
+
+impl Client {
+    /// Connects to nothing yet.
+    pub fn new(remote: &Remote, access: Access, plain_http: bool) -> Result<Self, Problem> {
+        // As Docker does: nobody listens in on this machine's loopback, and nobody has a certificate for it.
+        let scheme = match plain_http || remote.is_loopback() {
+            true => "http",
+            false => "https",
+        };
+        let base = format!("{scheme}://{}/v2/{}/", remote.address(), remote.repository);
+        let malformed = |why: String| Problem::Malformed {
+            what: "its address".to_owned(),
+            why,
+        };
+        let base = Url::parse(&base).map_err(|error| malformed(error.to_string()))?;
+        let mut builder = blocking::Client::builder()
+            .user_agent(concat!("twitcher/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .timeout(SILENCE)
+            .referer(false)
+            .redirect(Policy::custom(redirect));
+        if remote.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        Ok(Self {
+            http: builder.build().map_err(|error| Problem::unreachable(&error))?,
+            remote: remote.clone(),
+            access,
+            base,
+            authorization: None,
+        })
+    }
+
+    /// A manifest or index, by tag or digest. None if there is none.
+    pub fn document(&mut self, which: &Selector, what: &str) -> Result<Option<Document>, Problem> {
+        let url = self.url(&format!("manifests/{which}"), what)?;
+        let accept = format!("{IMAGE_MANIFEST}, {IMAGE_INDEX}");
+        let response = self.send(Method::GET, &url, |request| request.header(ACCEPT, &accept))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(unexpected(response, what)),
+        }
+        let bytes = bounded(response, what, DOCUMENT_MAX)?;
+        let found = digest(&bytes);
+        match which {
+            Selector::Digest(expected) if *expected != found => Err(Problem::Digest {
+                what: what.to_owned(),
+                found,
+                expected: *expected,
+            }),
+            _ => Ok(Some(Document { bytes, digest: found })),
+        }
+    }
+
+    /// Puts a manifest or index. True if the registry has taken note of its subject.
+    pub fn put_document(
+        &mut self,
+        which: &Selector,
+        media_type: &str,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<bool, Problem> {
+        let url = self.url(&format!("manifests/{which}"), what)?;
+        let put = |request: RequestBuilder| request.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
+        let response = self.send(Method::PUT, &url, put)?;
+        if response.status() != StatusCode::CREATED {
+            return Err(unexpected(response, what));
+        }
+        let stored = response.headers().get("docker-content-digest");
+        let stored = stored.and_then(|stored| parse_named(stored.to_str().ok()?));
+        let expected = digest(bytes);
+        match stored {
+            Some(found) if found != expected => Err(Problem::Digest {
+                what: what.to_owned(),
+                found,
+                expected,
+            }),
+            _ => Ok(response.headers().contains_key("oci-subject")),
+        }
+    }
+
+    /// What refers to a manifest and is of this type, by the API or by tag; what else is in the list is for the caller to leave out.
+    pub fn referrers(&mut self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, Problem> {
+        let what = "list of referrers";
+        let mut url = self.url(&format!("referrers/{}", named(subject)), what)?;
+        url.query_pairs_mut().append_pair("artifactType", artifact_type);
+        let mut all = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let response = self.send(Method::GET, &url, |request| request.header(ACCEPT, IMAGE_INDEX))?;
+            match response.status() {
+                StatusCode::OK => {}
+                // The specification's way to say that there is no such API.
+                StatusCode::NOT_FOUND => return self.referrers_by_tag(subject),
+                _ => return Err(unexpected(response, what)),
+            }
+            let next = next_page(response.headers(), &url);
+            let bytes = bounded(response, what, DOCUMENT_MAX)?;
+            all.extend(parse::<Index>(&bytes, what)?.manifests);
+            match next {
+                Some(next) if next.origin() == self.base.origin() => url = next,
+                _ => break,
+            }
+        }
+        Ok(all)
+    }
+
+    fn referrers_by_tag(&mut self, subject: Digest) -> Result<Vec<Descriptor>, Problem> {
+        let what = "index of referrers";
+        match self.document(&referrers_tag(subject), what)? {
+            Some(document) => Ok(parse::<Index>(&document.bytes, what)?.manifests),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// A blob, to be read. It is what it should be only once [`Blob::finish`] says so.
+    pub fn blob(&mut self, facts: FileFacts, what: &str) -> Result<Blob, Problem> {
+        let url = self.url(&format!("blobs/{}", named(facts.sha256)), what)?;
+        let response = self.send(Method::GET, &url, |request| request)?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Err(Problem::NotFound(what.to_owned())),
+            _ => return Err(unexpected(response, what)),
+        }
+        if length(response.headers()).is_some_and(|length| length > facts.size) {
+            return Err(Problem::TooLarge {
+                what: what.to_owned(),
+                most: facts.size,
+            });
+        }
+        Ok(Blob {
+            response,
+            what: what.to_owned(),
+            size: facts.size,
+            left: facts.size,
+            expected: facts.sha256,
+            hasher: Sha256::new(),
+            progress: Progress::new(what, facts.size),
+            problem: None,
+        })
+    }
+
+    /// A blob as a whole.
+    pub fn small_blob(&mut self, facts: FileFacts, what: &str) -> Result<Vec<u8>, Problem> {
+        let mut blob = self.blob(facts, what)?;
+        let mut bytes = Vec::new();
+        let read = Read::by_ref(&mut blob).take(facts.size).read_to_end(&mut bytes);
+        blob.finish()?;
+        read?;
+        Ok(bytes)
+    }
+
+    /// Puts a blob, unless it is there. `open` gives its content from the start; true if it was needed.
+    pub fn put_blob<R: Read + Send + 'static>(
+        &mut self,
+        facts: FileFacts,
+        what: &str,
+        open: impl Fn() -> R,
+    ) -> Result<bool, Problem> {
+        let url = self.url(&format!("blobs/{}", named(facts.sha256)), what)?;
+        let there = self.send(Method::HEAD, &url, |request| request)?;
+        match there.status() {
+            StatusCode::OK => return Ok(false),
+            StatusCode::NOT_FOUND => {}
+            _ => return Err(unexpected(there, what)),
+        }
+        let url = self.url("blobs/uploads/", what)?;
+        let begun = self.send(Method::POST, &url, |request| request.body(""))?;
+        if begun.status() != StatusCode::ACCEPTED {
+            return Err(unexpected(begun, what));
+        }
+        let mut to = self.location(&url, begun.headers(), what)?;
+        to.query_pairs_mut().append_pair("digest", &named(facts.sha256));
+        let time = SILENCE + Duration::from_secs(facts.size / UPLOAD_RATE);
+        let put = |request: RequestBuilder| {
+            let (reader, progress) = (open(), Progress::new(what, facts.size));
+            let body = Body::sized(Counted { reader, progress }, facts.size);
+            request
+                .header(CONTENT_TYPE, "application/octet-stream")
+                .timeout(time)
+                .body(body)
+        };
+        let response = self.send(Method::PUT, &to, put)?;
+        match response.status() {
+            StatusCode::CREATED => Ok(true),
+            _ => Err(unexpected(response, what)),
+        }
+    }
+
+    /// Where an upload is to go. It can be elsewhere, but not where others can read along.
+    fn location(&self, url: &Url, headers: &HeaderMap, what: &str) -> Result<Url, Problem> {
+        let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.and_then(|location| url.join(location).ok());
+        let good = |location: &Url| location.scheme() == "https" || location.scheme() == self.base.scheme();
+        location.filter(good).ok_or_else(|| Problem::Malformed {
+            what: what.to_owned(),
+            why: "it does not say where to upload to".to_owned(),
+        })
+    }
+
+    fn url(&self, path: &str, what: &str) -> Result<Url, Problem> {
+        self.base.join(path).map_err(|error| Problem::Malformed {
+            what: what.to_owned(),
+            why: error.to_string(),
+        })
+    }
+
+    /// Makes a request, and makes it again with authorization if the registry wants that. Nobody else gets the authorization.
+    fn send(
+        &mut self,
+        method: Method,
+        url: &Url,
+        fill: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Problem> {
+        let ours = url.origin() == self.base.origin();
+        let attempt = |authorization: Option<&Authorization>| {
+            let request = fill(self.http.request(method.clone(), url.clone()));
+            let request = match authorization {
+                Some(authorization) if ours => authorization.apply(request),
+                _ => request,
+            };
+            request.send().map_err(|error| Problem::unreachable(&error))
+        };
+        let response = attempt(self.authorization.as_ref())?;
+        if response.status() != StatusCode::UNAUTHORIZED || !ours {
+            return self.allowed(response, None);
+        }
+        let credentials = Credentials::of(&self.remote)?;
+        let secure = self.base.scheme() == "https";
+        let headers = response.headers();
+        let answer = auth::answer(&self.http, &self.remote, self.access, headers, &credentials, secure)?;
+        let Some(authorization) = answer else {
+            return self.allowed(response, Some(&credentials));
+        };
+        let response = attempt(Some(&authorization))?;
+        self.authorization = Some(authorization);
+        self.allowed(response, Some(&credentials))
+    }
+
+    fn allowed(&self, response: Response, credentials: Option<&Credentials>) -> Result<Response, Problem> {
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let advice = match credentials {
+                    Some(credentials) => credentials.advice(),
+                    None => Credentials::of(&self.remote)?.advice(),
+                };
+                Err(Problem::Denied {
+                    said: said(response),
+                    credentials: advice,
+                })
+            }
+            _ => Ok(response),
+        }
+    }
+}
+
+/// Where the referrers of a manifest are listed in a registry that has no API for it.
+pub(super) fn referrers_tag(subject: Digest) -> Selector {
+    Selector::Tag(named(subject).replace(':', "-"))
+}
+
+fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let secure = |url: &Url| url.scheme() == "https";
+    if attempt.previous().len() > REDIRECTS_MAX {
+        return attempt.error("it redirects without end");
+    }
+    match attempt.previous().last().is_some_and(secure) && !secure(attempt.url()) {
+        true => attempt.error("it redirects to where there is no TLS"),
+        false => attempt.follow(),
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    parameters.contains("next").then(|| url.join(target).ok())?
+}
+
+/// Reads a document that is not larger than that.
+pub(super) fn bounded(mut response: Response, what: &str, most: u64) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::TooLarge {
+        what: what.to_owned(),
+        most,
+    };
+    if length(response.headers()).is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let deadline = Instant::now() + DOCUMENT_TIME;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 16 << 10];
+    loop {
+        let length = response.read(&mut chunk).map_err(|error| broken(&error))?;
+        if length == 0 {
+            return Ok(bytes);
+        }
+        if bytes.len() as u64 + length as u64 > most {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk[..length]);
+        if Instant::now() > deadline {
+            return Err(Problem::Unreachable {
+                why: format!("{what} takes longer than {} s", DOCUMENT_TIME.as_secs()),
+                hint: "",
+            });
+        }
+    }
+}
+
+/// Reads JSON; what does not fit is the registry's fault.
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::Malformed {
+        what: what.to_owned(),
+        why: printable(&error.to_string()),
+    })
+}
+
+fn unexpected(response: Response, what: &str) -> Problem {
+    Problem::Status {
+        what: what.to_owned(),
+        said: said(response),
+    }
+}
+
+/// The status of an answer, and what it says of it.
+pub(super) fn said(response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Said {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let status = response.status().to_string();
+    // That it cannot be read must not hide the status.
+    let bytes = bounded(response, "", SAID_MAX).unwrap_or_default();
+    let errors = serde_json::from_slice::<Said>(&bytes).map(|said| said.errors);
+    let texts: Vec<String> = errors
+        .unwrap_or_default()
+        .iter()
+        .map(|one| format!("{}: {}", one.code, one.message))
+        .collect();
+    match texts.is_empty() {
+        true => status,
+        false => format!("{status} ({})", printable(&texts.join(", "))),
+    }
+}
+
+/// The connection broke while something was read.
+fn broken(error: &io::Error) -> Problem {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    inner.map_or_else(
+        || Problem::Unreachable {
+            why: printable(&error.to_string()),
+            hint: "",
+        },
+        Problem::unreachable,
+    )
+}
+
+/// A blob that is being read.
+pub(super) struct Blob {
+    response: Response,
+    what: String,
+    size: u64,
+    left: u64,
+    expected: Digest,
+    hasher: Sha256,
+    progress: Progress,
+    /// Why reading failed, where an I/O error would say less.
+    problem: Option<Problem>,
+}
+
+impl Read for Blob {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = self.response.read(&mut buffer[..most]).inspect_err(|error| {
+            self.problem = Some(broken(error));
+        })?;
+        self.hasher.update(&buffer[..length]);
+        self.progress.add(length);
+        self.left -= length as u64;
+        Ok(length)
+    }
+}
+
+impl Blob {
+    /// Whether it was read to its end, and is the one that was asked for.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let what = self.what;
+        if self.left > 0 {
+            return Err(Problem::CutOff {
+                what,
+                missing: self.left,
+            });
+        }
+        if self.response.read(&mut [0]).map_err(|error| broken(&error))? > 0 {
+            return Err(Problem::TooLarge { what, most: self.size });
+        }
+        let found = Digest(self.hasher.finalize().into());
+        match found == self.expected {
+            true => Ok(()),
+            false => Err(Problem::Digest {
+                what,
+                found,
+                expected: self.expected,
+            }),
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! What a running component and the daemon say to each other: frames on a stream socket of their own.
+//!
+//! The process of a component may be taken over by the component: to the daemon, every byte from it is hostile. The daemon holds
+//! the grants itself and checks what is asked against them; nothing said here widens them.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use twitcher_model::{Failure, Stat, ZnodePath};
+
+/// Largest frame, in bytes: the data of a znode, or the output of a command, with room for the rest.
+pub const FRAME_MAX: usize = 4 << 20;
+/// Longest message of a log line or of a failure, in bytes; what is longer is cut.
+pub const TEXT_MAX: usize = 8 << 10;
+/// Most fields of a log line.
+pub const FIELDS_MAX: usize = 32;
+
+/// From the component's process to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromAction {
+    /// A line for the log.
+    Log {
+        /// Its level.
+        level: Level,
+        /// What it says.
+        message: String,
+        /// More about it.
+        fields: Vec<(String, String)>,
+    },
+    /// The component tried what it is not granted.
+    Denied(Denied),
+    /// Runs a command; answered by [`ToAction::Command`].
+    Command {
+        /// As the operator named it.
+        name: String,
+        /// To be appended to the operator's.
+        args: Vec<String>,
+        /// What it reads.
+        stdin: Vec<u8>,
+    },
+    /// Uses a znode; answered by [`ToAction::Znode`].
+    Znode(ZnodeRequest),
+    /// How the call ended, and what it took. Nothing follows but the end of the process.
+    Ended(Ended, Timing),
+}
+
+/// What a call took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// Until the component could be called: opening its grants, and making an instance.
+    pub instantiate: Duration,
+    /// The call itself.
+    pub call: Duration,
+}
+
+/// The level of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the levels of every log")]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// What a component tried without being granted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denied {
+    /// To connect to an address, `host:port`.
+    Net(String),
+    /// To send a request to an origin.
+    Http(String),
+    /// To resolve a name.
+    Name(String),
+    /// To make a TCP socket, while nothing of the network is granted.
+    Socket,
+    /// To make a UDP socket. Nothing allows it.
+    Datagrams,
+    /// To bind a socket to an address of its own choice, or listen there. Nothing allows it.
+    Listen(String),
+}
+
+impl Denied {
+    /// What was tried, and what in the configuration would allow it, if anything.
+    pub fn words(&self) -> (String, Option<String>) {
+        match self {
+            Denied::Net(address) => (
+                format!("connecting to {address}"),
+                Some(format!("net = [{address:?}] to its Wasm(...)")),
+            ),
+            Denied::Http(origin) => (
+                format!("a request to {origin}"),
+                Some(format!("http = [{origin:?}] to its Wasm(...)")),
+            ),
+            Denied::Name(name) => (
+                format!("resolving {name}"),
+                Some(format!("net = [{:?}] to its Wasm(...)", format!("{name}:PORT"))),
+            ),
+            Denied::Socket => (
+                "making a TCP socket".to_owned(),
+                Some("net = [\"HOST:PORT\"] to its Wasm(...)".to_owned()),
+            ),
+            Denied::Datagrams => ("making a UDP socket".to_owned(), None),
+            Denied::Listen(address) => (format!("listening on {address}"), None),
+        }
+    }
+}
+
+/// An operation on a znode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the package twitcher:action")]
+pub enum ZnodeRequest {
+    Get {
+        path: String,
+    },
+    Children {
+        path: String,
+    },
+    Set {
+        path: String,
+        data: Vec<u8>,
+        expect_version: Option<i32>,
+    },
+    Create {
+        path: String,
+        data: Vec<u8>,
+    },
+}
+
+impl ZnodeRequest {
+    /// The node it is about, as the component wrote it.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Get { path } | Self::Children { path } | Self::Set { path, .. } | Self::Create { path, .. } => path,
+        }
+    }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Create { .. })
+    }
+
+    /// The node it is about, if that is a path.
+    pub fn znode(&self) -> Option<ZnodePath> {
+        ZnodePath::new(self.path()).ok()
+    }
+}
+
+/// How the call of a component ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// It did its work.
+    Success,
+    /// A program's exit code.
+    Code(u8),
+    /// It says that it failed, or WebAssembly ended it.
+    Failed(Failure, String),
+    /// It was never called.
+    NotCalled {
+        /// What was attempted, for example `open directory /srv/out`.
+        step: String,
+        /// Why it failed.
+        errno: i32,
+    },
+}
+
+/// From the daemon to the component's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToAction {
+    /// It is to stop soon.
+    Cancel(Reason),
+    /// What became of a command.
+    Command(Result<CommandOutput, CommandError>),
+    /// What became of an operation on a znode.
+    Znode(Result<ZnodeReply, ZnodeError>),
+}
+
+/// Why a component is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// There is newer state.
+    Superseded,
+    /// Its time is up.
+    Timeout,
+    /// The daemon stops.
+    Shutdown,
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandOutput {
+    /// Exit code; none if it died by a signal.
+    pub code: Option<i32>,
+    /// The signal it died by.
+    pub signal: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// Whether it wrote more than is kept.
+    pub truncated: bool,
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommandError {
+    /// It is not granted; says what to add to the configuration.
+    Denied(String),
+    /// It could not be started.
+    Failed(String),
+    /// Its time was up.
+    TimedOut,
+    /// The run it belongs to is being ended.
+    Cancelled,
+}
+
+/// What an operation on a znode gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ZnodeReply {
+    /// Of a get.
+    Data(Vec<u8>, Stat),
+    /// Of children.
+    Children(Vec<String>),
+    /// Of a set.
+    Set(Stat),
+    /// Of a create.
+    Created,
+}
+
+/// Why an operation on a znode did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the package twitcher:action")]
+pub enum ZnodeError {
+    NoNode,
+    NodeExists,
+    BadVersion,
+    Denied(String),
+    TooLarge,
+    SessionLost,
+    UnknownOutcome,
+    Failed(String),
+}
+
+/// A message as a frame: its length in four bytes, little-endian, and its encoding. Fails with `EMSGSIZE` if it is too large.
+pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut frame = postcard::to_extend(message, vec![0; 4]).map_err(|_| Errno::EMSGSIZE)?;
+    let length = frame.len() - 4;
+    if length > FRAME_MAX {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(frame)
+}
+
+/// Frames as their bytes come in.
+#[derive(Debug, Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Frames {
+    /// Takes bytes in.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.used);
+        self.used = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole message. `EBADMSG` for one that is too large or does not decode: then nothing that follows can be trusted.
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let rest = &self.bytes[self.used..];
+        let Some((head, rest)) = rest.split_first_chunk() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length > FRAME_MAX {
+            return Err(Errno::EBADMSG.into());
+        }
+        let Some(body) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let message = postcard::from_bytes(body).map_err(|_| Errno::EBADMSG)?;
+        self.used += 4 + length;
+        Ok(Some(message))
+    }
+}
+
+/// The component's end, for what needs no answer. Without a socket nobody listens.
+#[derive(Debug, Clone)]
+pub struct Speaker(Option<Arc<OwnedFd>>);
+
+impl Speaker {
+    /// Says something. An error means that the daemon has gone, or takes this process for an impostor.
+    pub fn say(&self, message: &FromAction) -> io::Result<()> {
+        let Some(socket) = &self.0 else {
+            return Ok(());
+        };
+        let frame = frame(message)?;
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            match send(socket.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The component's end. It blocks: the process has nothing else to do while it waits.
+#[derive(Debug)]
+pub struct Channel {
+    speaker: Speaker,
+    frames: Frames,
+    cancelled: Option<Reason>,
+}
+
+impl Channel {
+    /// Over a stream socket. Without one nobody listens, and nothing that needs an answer is granted.
+    pub fn new(socket: Option<OwnedFd>) -> Self {
+        Self {
+            speaker: Speaker(socket.map(Arc::new)),
+            frames: Frames::default(),
+            cancelled: None,
+        }
+    }
+
+    /// The half of it that can be shared.
+    pub fn speaker(&self) -> Speaker {
+        self.speaker.clone()
+    }
+
+    /// Says something. An error means that the daemon has gone, or takes this process for an impostor.
+    pub fn say(&self, message: &FromAction) -> io::Result<()> {
+        self.speaker.say(message)
+    }
+
+    /// Says something and waits for the answer. A word to stop may come first; it is kept.
+    pub fn ask(&mut self, message: &FromAction) -> io::Result<ToAction> {
+        if self.speaker.0.is_none() {
+            let why = || "nothing but the configuration is at hand while it is checked".to_owned();
+            return Ok(match message {
+                FromAction::Znode(_) => ToAction::Znode(Err(ZnodeError::Denied(why()))),
+                _ => ToAction::Command(Err(CommandError::Denied(why()))),
+            });
+        }
+        self.say(message)?;
+        loop {
+            while let Some(message) = self.frames.take()? {
+                match message {
+                    ToAction::Cancel(reason) => self.cancelled = Some(reason),
+                    answer => return Ok(answer),
+                }
+            }
+            if !self.receive(MsgFlags::empty())? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Whether the component is to stop. Does not wait.
+    pub fn cancelled(&mut self) -> Option<Reason> {
+        while let Ok(true) = self.receive(MsgFlags::MSG_DONTWAIT) {}
+        while let Ok(Some(message)) = self.frames.take() {
+            if let ToAction::Cancel(reason) = message {
+                self.cancelled = Some(reason);
+            }
+        }
+        self.cancelled
+    }
+
+    /// Whether anything came.
+    fn receive(&mut self, flags: MsgFlags) -> io::Result<bool> {
+        let Some(socket) = &self.speaker.0 else {
+            return Ok(false);
+        };
+        let mut buffer = [0; 4096];
+        loop {
+            match recv(socket.as_raw_fd(), &mut buffer, flags) {
+                Ok(0) | Err(Errno::EAGAIN) => return Ok(false),
+                Ok(length) => {
+                    self.frames.push(&buffer[..length]);
+                    return Ok(true);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// A text of at most `max` bytes, cut between characters.
+pub fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn frames_arrive_whole_however_they_are_cut() {
+        let messages = [
+            ToAction::Cancel(Reason::Timeout),
+            ToAction::Znode(Ok(ZnodeReply::Data(vec![7; 1 << 20], Stat::default()))),
+            ToAction::Command(Err(CommandError::Denied("no".into()))),
+        ];
+        let bytes: Vec<u8> = messages.iter().flat_map(|m| frame(m).unwrap()).collect();
+        for size in [1, 3, 4096, bytes.len()] {
+            let mut frames = Frames::default();
+            let mut got = Vec::new();
+            for chunk in bytes.chunks(if size == 1 { 1000 } else { size }) {
+                frames.push(chunk);
+                while let Some(message) = frames.take::<ToAction>().unwrap() {
+                    got.push(message);
+                }
+            }
+            assert_eq!(got, messages);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_lies_about_its_size_is_refused() {
+        let mut frames = Frames::default();
+        frames.push(&u32::MAX.to_le_bytes());
+        assert!(frames.take::<FromAction>().is_err());
+        let mut frames = Frames::default();
+        frames.push(&[1, 0, 0, 0, 200]);
+        assert!(frames.take::<FromAction>().is_err());
+        assert!(
+            frame(&FromAction::Command {
+                name: String::new(),
+                args: vec![],
+                stdin: vec![0; FRAME_MAX]
+            })
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_word_to_stop_that_comes_before_an_answer_is_kept() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut channel = Channel::new(Some(ours.into()));
+        assert_eq!(channel.cancelled(), None);
+        let mut daemon = Frames::default();
+        let said = [
+            ToAction::Cancel(Reason::Superseded),
+            ToAction::Znode(Err(ZnodeError::NoNode)),
+        ];
+        for message in &said {
+            io::Write::write_all(&mut &theirs, &frame(message).unwrap()).unwrap();
+        }
+        let question = FromAction::Znode(ZnodeRequest::Get { path: "/a".into() });
+        assert_eq!(channel.ask(&question).unwrap(), said[1]);
+        assert_eq!(channel.cancelled(), Some(Reason::Superseded));
+        let mut bytes = [0; 100];
+        let length = (&theirs).read(&mut bytes).unwrap();
+        daemon.push(&bytes[..length]);
+        assert_eq!(daemon.take::<FromAction>().unwrap(), Some(question));
+        drop(theirs);
+        assert!(channel.ask(&FromAction::Denied(Denied::Name("a".into()))).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! A component judges its own configuration, when the configuration is loaded.
+//!
+//! It runs in the helper process, where nothing is at hand but what the component is configured with.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use super::channel::{Channel, Ended, cut};
+use super::host::{Host, Stdio};
+use super::native_code::{self, LoadError};
+use super::network::Reach;
+use super::{INTERFACE, engine};
+use twitcher_model::{
+    ChangeFacts, Component, Digest, Entry, Event, Grants, Keep, RunId, WasmAction, WatchType, ZnodePath,
+};
+
+/// Most complaints, and the longest, in bytes.
+const COMPLAINTS: usize = 100;
+const COMPLAINT_MAX: usize = 1000;
+
+/// Why a component's check gives no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It does not load.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// A system call failed.
+    #[error("cannot prepare its check: {0}")]
+    Prepare(#[from] io::Error),
+    /// It trapped, or has no such function.
+    #[error("its check broke off: {0}")]
+    Broken(String),
+}
+
+/// The verdict of the component's `validate`.
+pub fn validate(native: &[u8], grants: Grants) -> Result<Result<(), Vec<String>>, CheckError> {
+    // Where it trapped is for `plugin run` to show.
+    let broken = |error: wasmtime::Error| CheckError::Broken(cut(error.root_cause().to_string(), COMPLAINT_MAX));
+    let engine = engine::running().map_err(LoadError::Engine)?;
+    let pre = native_code::load_copy(&engine, native)?;
+    let host = match host(grants)? {
+        Ok(host) => host,
+        Err(ended) => return Err(CheckError::Broken(format!("{ended:?}"))),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut store = Store::new(&engine, host);
+    store.limiter(|host| &mut host.limits);
+    store.set_epoch_deadline(1);
+    let verdict = runtime.block_on(async {
+        let instance = pre.instantiate_async(&mut store).await?;
+        let validate = function(&mut store, &instance)?;
+        let (verdict,) = validate.call_async(&mut store, ()).await?;
+        Ok(verdict)
+    });
+    Ok(verdict.map_err(broken)?.map_err(|complaints: Vec<String>| {
+        let short = |complaint| cut(complaint, COMPLAINT_MAX);
+        complaints.into_iter().take(COMPLAINTS).map(short).collect()
+    }))
+}
+
+type Validate = wasmtime::component::TypedFunc<(), (Result<(), Vec<String>>,)>;
+
+fn function(store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Validate> {
+    let interface = format!("twitcher:action/check@{INTERFACE}");
+    let missing = || wasmtime::format_err!("it exports no function validate in {interface}");
+    let interface_at = instance
+        .get_export_index(&mut *store, None, &interface)
+        .ok_or_else(missing)?;
+    let function = instance
+        .get_export_index(&mut *store, Some(&interface_at), "validate")
+        .ok_or_else(missing)?;
+    instance.get_typed_func(store, function)
+}
+
+/// Only the configuration is granted.
+fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let stdio = Stdio {
+        stdin: null()?,
+        stdout: null()?,
+        stderr: null()?,
+    };
+    let action = WasmAction {
+        component: Component {
+            file: Arc::from(Path::new("")),
+            bundle: None,
+            digest: Digest([0; 32]),
+            entry: Entry::Handler,
+            native: Arc::from(Path::new("")),
+            keep: Keep::default(),
+        },
+        grants: Grants {
+            config: grants.config,
+            memory: grants.memory,
+            ..Grants::default()
+        },
+    };
+    let change = ChangeFacts {
+        run: RunId(0),
+        watch: Arc::from(""),
+        path: ZnodePath::root(),
+        watch_type: WatchType::Data,
+        event: Event::Load,
+        stat: None,
+        attempt: 1,
+        timeout: None,
+    };
+    Ok(Host::new(
+        &Arc::new(action),
+        &change,
+        &Reach::default(),
+        Channel::new(None),
+        stdio,
+    ))
+}

@@ -1,0 +1,244 @@
+//! What belongs to one call of a component: its view of WASI, its limits, its channel.
+//!
+//! It must not know how the process was set up; that there is one of its own is what lets everything here block.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, ResourceLimiter};
+use wasmtime_wasi::cli::{InputFile, OutputFile};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::channel::{Channel, Ended};
+use super::file_streams;
+use super::host_imports::Action;
+use super::network::{self, Net, Reach};
+use twitcher_model::{ChangeFacts, Grants, WasmAction};
+
+/// Most elements in all tables of a component together: a large program has some ten thousand functions.
+const TABLE_ELEMENTS: usize = 1_000_000;
+/// Most core instances, tables and memories of a component, each.
+const PARTS: usize = 1_000;
+/// Most resources that a component holds at a time: streams, files, timers, requests. They are the host's memory, which its own limit
+/// does not count.
+const RESOURCES: usize = 10_000;
+/// Longest data that is handed to a component, in bytes.
+const DATA_MAX: u64 = 64 << 20;
+
+/// What the functions that a component imports work on.
+pub struct Host {
+    pub(super) action: Arc<WasmAction>,
+    pub(super) change: ChangeFacts,
+    pub(super) channel: Channel,
+    pub(super) started: Instant,
+    pub(super) data: Bytes,
+    pub(super) limits: Limits,
+    pub(super) table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(super) net: Net,
+}
+
+/// The standard streams of the process.
+pub struct Stdio {
+    /// Descriptor 0: the data.
+    pub stdin: File,
+    /// Descriptor 1.
+    pub stdout: File,
+    /// Descriptor 2.
+    pub stderr: File,
+}
+
+impl Host {
+    /// Opens what is granted, with the rights of the process as it is now.
+    pub fn new(
+        action: &Arc<WasmAction>,
+        change: &ChangeFacts,
+        reach: &Reach,
+        channel: Channel,
+        stdio: Stdio,
+    ) -> Result<Self, Ended> {
+        let grants = &action.grants;
+        let data = read_all(&stdio.stdin).map_err(|error| not_called("read the data".to_owned(), &error))?;
+        let name = action.component.name();
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdin(InputFile::new(stdio.stdin))
+            .stdout(OutputFile::new(stdio.stdout))
+            .stderr(OutputFile::new(stdio.stderr))
+            .envs(&grants.env)
+            .arg(name)
+            .args(&grants.args)
+            // There is nothing else to do in this process meanwhile, and a thread would cost more than most calls.
+            .allow_blocking_current_thread(true);
+        for dir in &grants.dirs {
+            let perms = if dir.writable {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
+            wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| {
+                let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+                not_called(
+                    format!("open directory {}", dir.host.display()),
+                    &io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO)),
+                )
+            })?;
+        }
+        let started = Instant::now();
+        let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
+        let net = Net::new(grants, reach, channel.speaker(), ends);
+        net.configure(&mut wasi);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        Ok(Self {
+            limits: Limits::new(grants.memory),
+            action: Arc::clone(action),
+            change: change.clone(),
+            channel,
+            started,
+            data,
+            table,
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            net,
+        })
+    }
+
+    pub(super) fn grants(&self) -> &Grants {
+        &self.action.grants
+    }
+
+    /// The data as lines; in a children or tree watch, each is a name or a path.
+    pub(super) fn lines(&self) -> Vec<String> {
+        String::from_utf8_lossy(&self.data).lines().map(str::to_owned).collect()
+    }
+}
+
+/// What it means that something failed before the call.
+pub(super) fn not_called(step: String, error: &io::Error) -> Ended {
+    Ended::NotCalled {
+        step,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+/// Without moving the offset: a program reads the same from its stdin.
+fn read_all(file: &File) -> io::Result<Bytes> {
+    let size = file.metadata()?.len();
+    if size > DATA_MAX {
+        return Err(Errno::EFBIG.into());
+    }
+    let mut bytes = vec![0; size as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
+/// A linker with everything that components may import.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    file_streams::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    network::replace_in(&mut linker)?;
+    Action::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    Ok(linker)
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.net,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// What a component may take of the machine. The limits of wasmtime are for each memory; these are for all of them together.
+#[derive(Debug)]
+pub struct Limits {
+    memory_left: usize,
+    elements_left: usize,
+    /// Whether memory was refused.
+    pub(super) out_of_memory: bool,
+}
+
+impl Limits {
+    fn new(memory: u64) -> Self {
+        Self {
+            memory_left: usize::try_from(memory).unwrap_or(usize::MAX),
+            elements_left: TABLE_ELEMENTS,
+            out_of_memory: false,
+        }
+    }
+}
+
+/// Takes what growing from `current` to `desired` needs.
+fn take(left: &mut usize, current: usize, desired: usize) -> bool {
+    match left.checked_sub(desired.saturating_sub(current)) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = maximum.is_none_or(|most| desired <= most) && take(&mut self.memory_left, current, desired);
+        self.out_of_memory |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(maximum.is_none_or(|most| desired <= most) && take(&mut self.elements_left, current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        PARTS
+    }
+
+    fn tables(&self) -> usize {
+        PARTS
+    }
+
+    fn memories(&self) -> usize {
+        PARTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_share_one_limit() {
+        let mut limits = Limits::new(100);
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(limits.memory_growing(0, 40, None).unwrap());
+        assert!(!limits.out_of_memory);
+        assert!(!limits.memory_growing(60, 61, None).unwrap());
+        assert!(limits.out_of_memory);
+        let mut limits = Limits::new(u64::MAX);
+        assert!(!limits.memory_growing(0, 11, Some(10)).unwrap());
+        assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        assert!(!limits.table_growing(0, 1, None).unwrap());
+    }
+}

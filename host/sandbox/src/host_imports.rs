@@ -1,0 +1,245 @@
+//! `twitcher:action` as the host implements it: what a component may import.
+//!
+//! It must not decide what is granted: commands and znodes are asked of the daemon, which does.
+
+use wasmtime::component::bindgen;
+
+use super::channel::{
+    self, CommandError, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeReply, ZnodeRequest, cut,
+};
+use super::host::Host;
+use twitcher_model::{self as model, WatchType};
+
+bindgen!({
+    path: "../../wit",
+    world: "action",
+    exports: { default: async },
+    imports: { default: trappable },
+});
+
+use self::twitcher::action::types::{EventKind, Stat};
+use self::twitcher::action::{cancel, commands, config, context, log, types, znodes};
+
+impl From<model::Stat> for Stat {
+    fn from(stat: model::Stat) -> Self {
+        Self {
+            czxid: stat.czxid,
+            mzxid: stat.mzxid,
+            version: stat.version,
+        }
+    }
+}
+
+impl From<model::Event> for EventKind {
+    fn from(event: model::Event) -> Self {
+        match event {
+            model::Event::Load => Self::Load,
+            model::Event::Created => Self::Created,
+            model::Event::Data => Self::Data,
+            model::Event::Children => Self::Children,
+            model::Event::Tree => Self::Tree,
+            model::Event::Deleted => Self::Deleted,
+            model::Event::Manual => Self::Manual,
+            model::Event::Retry => Self::Retry,
+        }
+    }
+}
+
+impl types::Host for Host {}
+
+impl context::Host for Host {
+    fn path(&mut self) -> wasmtime::Result<String> {
+        Ok(self.change.path.as_str().to_owned())
+    }
+
+    fn event(&mut self) -> wasmtime::Result<EventKind> {
+        Ok(self.change.event.into())
+    }
+
+    fn node_stat(&mut self) -> wasmtime::Result<Option<Stat>> {
+        Ok(self.change.stat.map(Stat::from))
+    }
+
+    fn children(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
+        Ok((self.change.watch_type == WatchType::Children).then(|| self.lines()))
+    }
+
+    fn changed_paths(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
+        Ok((self.change.watch_type == WatchType::Tree).then(|| self.lines()))
+    }
+
+    fn attempt(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.change.attempt)
+    }
+
+    fn run_id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.change.run.to_string())
+    }
+
+    fn watch_name(&mut self) -> wasmtime::Result<String> {
+        Ok(self.change.watch.to_string())
+    }
+
+    fn deadline_ms(&mut self) -> wasmtime::Result<Option<u64>> {
+        let left = |timeout: std::time::Duration| timeout.saturating_sub(self.started.elapsed()).as_millis();
+        Ok(self
+            .change
+            .timeout
+            .map(left)
+            .map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+}
+
+impl config::Host for Host {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        let found = self.grants().config.iter().find(|(name, _)| *name == key);
+        Ok(found.map(|(_, value)| value.clone()))
+    }
+
+    fn all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let mut all = self.grants().config.clone();
+        all.sort();
+        Ok(all)
+    }
+}
+
+impl log::Host for Host {
+    fn log(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        let short = |(name, value)| (cut(name, 256), cut(value, TEXT_MAX));
+        let message = FromAction::Log {
+            level,
+            message: cut(message, TEXT_MAX),
+            fields: fields.into_iter().take(FIELDS_MAX).map(short).collect(),
+        };
+        Ok(self.channel.say(&message)?)
+    }
+}
+
+impl cancel::Host for Host {
+    fn requested(&mut self) -> wasmtime::Result<Option<cancel::Reason>> {
+        Ok(self.channel.cancelled().map(|reason| match reason {
+            Reason::Superseded => cancel::Reason::Superseded,
+            Reason::Timeout => cancel::Reason::Timeout,
+            Reason::Shutdown => cancel::Reason::Shutdown,
+        }))
+    }
+}
+
+/// What a daemon that answers another question than was asked has done.
+fn nonsense() -> wasmtime::Error {
+    wasmtime::format_err!("the daemon gave an answer to another question")
+}
+
+impl commands::Host for Host {
+    fn run(
+        &mut self,
+        name: String,
+        args: Vec<String>,
+        stdin: Vec<u8>,
+    ) -> wasmtime::Result<Result<commands::Output, commands::Error>> {
+        let question = FromAction::Command { name, args, stdin };
+        if channel::frame(&question).is_err() {
+            return Ok(Err(commands::Error::Failed(
+                "arguments and stdin are larger than 4 MiB".to_owned(),
+            )));
+        }
+        let ToAction::Command(answer) = self.channel.ask(&question)? else {
+            return Err(nonsense());
+        };
+        Ok(match answer {
+            Ok(output) => Ok(commands::Output {
+                code: output.code,
+                signal: output.signal,
+                stdout: output.stdout,
+                stderr: output.stderr,
+                truncated: output.truncated,
+            }),
+            Err(CommandError::Denied(why)) => Err(commands::Error::Denied(why)),
+            Err(CommandError::Failed(why)) => Err(commands::Error::Failed(why)),
+            Err(CommandError::TimedOut) => Err(commands::Error::TimedOut),
+            Err(CommandError::Cancelled) => Err(commands::Error::Cancelled),
+        })
+    }
+}
+
+impl Host {
+    fn znode(&mut self, request: ZnodeRequest) -> wasmtime::Result<Result<ZnodeReply, znodes::Error>> {
+        let question = FromAction::Znode(request);
+        if channel::frame(&question).is_err() {
+            return Ok(Err(znodes::Error::TooLarge));
+        }
+        match self.channel.ask(&question)? {
+            ToAction::Znode(answer) => Ok(answer.map_err(znodes::Error::from)),
+            _ => Err(nonsense()),
+        }
+    }
+}
+
+impl From<channel::ZnodeError> for znodes::Error {
+    fn from(error: channel::ZnodeError) -> Self {
+        use channel::ZnodeError;
+        match error {
+            ZnodeError::NoNode => Self::NoNode,
+            ZnodeError::NodeExists => Self::NodeExists,
+            ZnodeError::BadVersion => Self::BadVersion,
+            ZnodeError::Denied(why) => Self::Denied(why),
+            ZnodeError::TooLarge => Self::TooLarge,
+            ZnodeError::SessionLost => Self::SessionLost,
+            ZnodeError::UnknownOutcome => Self::UnknownOutcome,
+            ZnodeError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl znodes::Host for Host {
+    fn get(&mut self, path: String) -> wasmtime::Result<Result<znodes::Node, znodes::Error>> {
+        match self.znode(ZnodeRequest::Get { path })? {
+            Ok(ZnodeReply::Data(data, stat)) => Ok(Ok(znodes::Node {
+                data,
+                stat: stat.into(),
+            })),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn set(
+        &mut self,
+        path: String,
+        data: Vec<u8>,
+        expect_version: Option<i32>,
+    ) -> wasmtime::Result<Result<Stat, znodes::Error>> {
+        match self.znode(ZnodeRequest::Set {
+            path,
+            data,
+            expect_version,
+        })? {
+            Ok(ZnodeReply::Set(stat)) => Ok(Ok(stat.into())),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn create(&mut self, path: String, data: Vec<u8>) -> wasmtime::Result<Result<(), znodes::Error>> {
+        match self.znode(ZnodeRequest::Create { path, data })? {
+            Ok(ZnodeReply::Created) => Ok(Ok(())),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn children(&mut self, path: String) -> wasmtime::Result<Result<Vec<String>, znodes::Error>> {
+        match self.znode(ZnodeRequest::Children { path })? {
+            Ok(ZnodeReply::Children(names)) => Ok(Ok(names)),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}

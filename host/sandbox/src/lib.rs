@@ -1,0 +1,32 @@
+//! Running components: compiling them for this machine, and calling them in a process that can reach nothing but its grants.
+//!
+//! ```text
+//! daemon ── components ──▶ helper (no rights) : wasm → native code, kept in a cache
+//! launcher ─ loaded ─ maps the native code once, ready to be instantiated
+//!    └─clone─▶ action ─ run ─ calls the component ◀── channel ──▶ daemon: log, cancel, commands, znodes, outcome
+//! ```
+//!
+//! It must not know where observations come from, nor how a watch is written: it is handed a [`twitcher_model::WasmAction`].
+
+mod call;
+pub mod channel;
+pub mod code_cache;
+pub mod compile;
+pub mod compile_helper;
+mod config_check;
+pub mod confine;
+mod engine;
+mod file_streams;
+mod host;
+mod host_imports;
+mod native_code;
+mod network;
+
+pub use call::run;
+pub use engine::{PROFILE, WASMTIME, settings};
+pub use host::Stdio;
+pub use native_code::{LoadError, Loaded, Ready};
+pub use network::{Reach, names};
+
+/// The package `twitcher:action` as this version of the host speaks it.
+pub const INTERFACE: &str = "1.0.0";

@@ -1,0 +1,103 @@
+//! What the machine makes of the end of a run: nothing, a retry, or what `on_failure` says in the end.
+
+use std::time::Duration;
+
+use super::{Machine, Run, Update};
+use crate::ending::{Cause, Ending};
+use crate::gate::Gate;
+use crate::retrying::{NotRetried, Verdict, verdict};
+use crate::{Decision, Dropped, Effect, RunIds};
+use twitcher_model::{Event, OnFailure, RunMode};
+
+impl Machine {
+    pub(super) fn exited(&mut self, now: Duration, run: Run, ending: Ending, ids: &RunIds, effects: &mut Vec<Effect>) {
+        let cause = match ending {
+            Ending::Failed(cause) => cause,
+            Ending::Superseded if self.waiting.is_empty() && !run.outdated => Cause::NothingNewer,
+            Ending::Superseded | Ending::Succeeded => return,
+        };
+        if run.terminated || run.former || self.retired {
+            return;
+        }
+        let chance = ids.chance(run.id);
+        let verdict = match &self.policy.retry {
+            Some(retry) => verdict(retry, cause, run.attempt, chance),
+            None => Verdict::Never(NotRetried::NotConfigured),
+        };
+        let why = match verdict {
+            Verdict::Retry { number, after } => match self.supersedes_retry(&run) {
+                None => return self.retry(now, run, cause, (number, after), effects),
+                Some(why) => {
+                    effects.push(Effect::Record(Decision::NotRetried { cause, why }));
+                    // What it was to handle is left to the newer update.
+                    if let (Some(kept), Some(update)) = (run.kept, self.waiting.back_mut()) {
+                        update.take_over(kept.version, &kept.stdin);
+                    }
+                    return;
+                }
+            },
+            Verdict::Never(why) => why,
+        };
+        // Whoever did not ask for retries is not told each time that there is none.
+        if self.policy.retry.is_some() || matches!(cause, Cause::AsksForRetry { .. } | Cause::NothingNewer) {
+            effects.push(Effect::Record(Decision::NotRetried { cause, why }));
+        }
+        // Without retries it stays a matter of taste: it did not fail, and it did not succeed.
+        let harmless = cause == Cause::NothingNewer && self.policy.retry.is_none();
+        if self.policy.on_failure == OnFailure::Stop && !harmless && !std::mem::replace(&mut self.parked, true) {
+            effects.push(Effect::Park { run: run.id });
+        }
+    }
+
+    /// What makes the retry of a run pointless, if anything does.
+    fn supersedes_retry(&self, run: &Run) -> Option<NotRetried> {
+        if run.outdated {
+            Some(NotRetried::Deleted)
+        } else if self.policy.run_mode != RunMode::Parallel && !self.waiting.is_empty() {
+            Some(NotRetried::Superseded)
+        } else {
+            None
+        }
+    }
+
+    /// Makes the update of a failed run wait again.
+    fn retry(
+        &mut self,
+        now: Duration,
+        run: Run,
+        cause: Cause,
+        (number, after): (u32, Duration),
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(observation), Some(retry)) = (run.kept, &self.policy.retry) else {
+            return;
+        };
+        effects.push(Effect::Record(Decision::Retries {
+            number,
+            of: retry.times,
+            after,
+            cause,
+        }));
+        self.waiting.push_back(Update {
+            event: Event::Retry,
+            attempt: run.attempt.saturating_add(1),
+            since: run.since,
+            gate: Gate::at(now, now.saturating_add(after)),
+            observation,
+        });
+        self.supersede(effects);
+    }
+
+    /// The node went away: nothing that came before is to be run for once more.
+    pub(super) fn withdraw_retries(&mut self, effects: &mut Vec<Effect>) {
+        self.running.iter_mut().for_each(|run| run.outdated = true);
+        self.drop_retries(Dropped::Gone, effects);
+    }
+
+    pub(super) fn drop_retries(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
+        let before = self.waiting.len();
+        self.waiting.retain(|update| !update.is_retry());
+        let event = Event::Retry;
+        effects.extend((self.waiting.len()..before).map(|_| Effect::Record(Decision::Dropped { event, why })));
+    }
+}

@@ -1,0 +1,155 @@
+//! What the machine makes of a state of the node: nothing, or an update that waits.
+
+use std::time::Duration;
+
+use super::{Handled, Machine, Update};
+use crate::gate::Gate;
+use crate::{Decision, Dropped, Effect, Ignored};
+use twitcher_model::{Event, Observation, Position, RunMode, RunOnLoad, Version};
+
+impl Machine {
+    /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
+    pub(super) fn observe(
+        &mut self,
+        now: Duration,
+        observation: Observation,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(Event, bool)> {
+        let ignore = |effects: &mut Vec<Effect>, why| effects.push(Effect::Record(Decision::Ignored(why)));
+        if self.retired {
+            ignore(effects, Ignored::Retired);
+            return None;
+        }
+        let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
+        let manual = std::mem::take(&mut self.asked) && !load;
+        let before = self.seen.replace(observation.version);
+        let known = before == Some(observation.version);
+        if known && !load && !manual {
+            return None;
+        }
+        self.empty = self.policy.refuse_empty && is_empty(&observation);
+        if !observation.exists() {
+            self.handled = Handled::Absent;
+            if (before.is_none() && !load && !(manual && self.policy.on_delete)) || (known && !self.policy.on_delete) {
+                ignore(effects, Ignored::Absent);
+                return None;
+            }
+            if !self.policy.on_delete {
+                ignore(effects, Ignored::Deleted);
+            }
+            self.withdraw_retries(effects);
+            if !self.policy.on_delete {
+                if let Some(update) = self.take_replaceable(now) {
+                    let (event, why) = (update.event, Dropped::Deleted);
+                    effects.push(Effect::Record(Decision::Dropped { event, why }));
+                }
+                self.catch_up();
+                return None;
+            }
+        } else if before.is_none() && !load && !manual {
+            self.handled = Handled::of(&observation);
+            let why = match self.policy.run_on_load {
+                RunOnLoad::IfChanged => Ignored::Unchanged,
+                RunOnLoad::Always | RunOnLoad::Never => Ignored::NotOnLoad,
+            };
+            ignore(effects, why);
+            return None;
+        } else if self.empty {
+            ignore(effects, Ignored::Empty);
+            return None;
+        }
+        if self.policy.run_mode == RunMode::Discard && !load && !self.running.is_empty() && self.waiting.is_empty() {
+            self.handled = Handled::of(&observation);
+            ignore(effects, Ignored::Running);
+            return None;
+        }
+        let event = if load && observation.exists() {
+            Event::Load
+        } else if manual && (known || observation.exists()) {
+            Event::Manual
+        } else {
+            self.event(before, &observation)
+        };
+        if load || !known {
+            self.behind.get_or_insert(now);
+        }
+        self.notify(effects);
+        Some((event, self.hold(now, load, event, observation, effects)))
+    }
+
+    /// Whether the state found at load is run for. That a node is absent is news only if its presence was the last that was handled.
+    fn runs_at_load(&self, observation: &Observation) -> bool {
+        let is_new = || self.done != Some(Position::of(observation).fingerprint());
+        match (self.policy.run_on_load, observation.exists()) {
+            (RunOnLoad::Never, _) => false,
+            (RunOnLoad::Always, true) => true,
+            (RunOnLoad::IfChanged, true) => is_new(),
+            (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {
+                self.policy.on_delete && self.done.is_some() && is_new()
+            }
+        }
+    }
+
+    /// What happened to the node since it was last handled.
+    fn event(&self, before: Option<Version>, observation: &Observation) -> Event {
+        match (observation.version, self.handled) {
+            (Version::Absent, _) => Event::Deleted,
+            (_, Handled::Nothing) => Event::Load,
+            (_, Handled::Absent) => Event::Created,
+            // Where a re-created node has the czxid of the former, having seen it absent is the only sign.
+            _ if before == Some(Version::Absent) => Event::Created,
+            (_, handled) if handled != Handled::of(observation) => Event::Created,
+            (Version::Data { .. }, _) => Event::Data,
+            (Version::Children { .. }, _) => Event::Children,
+            (Version::Tree { .. }, _) => Event::Tree,
+        }
+    }
+
+    fn notify(&self, effects: &mut Vec<Effect>) {
+        if let (RunMode::Queue, Some(signal)) = (self.policy.run_mode, self.policy.notify_signal) {
+            let runs = self.running.iter().filter(|run| !run.former);
+            effects.extend(runs.map(|run| Effect::Notify { run: run.id, signal }));
+        }
+    }
+
+    /// Makes an update wait. Returns whether it replaced another.
+    fn hold(
+        &mut self,
+        now: Duration,
+        load: bool,
+        event: Event,
+        observation: Observation,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let older = self.take_replaceable(now);
+        // The time of a retry says nothing about when a change may start.
+        let gate = older.as_ref().filter(|older| !older.is_retry()).map(|older| older.gate);
+        let mut update = Update {
+            event,
+            attempt: 1,
+            since: older.as_ref().map_or(now, |older| older.since),
+            gate: match event {
+                Event::Manual => Gate::at(now, now),
+                _ => Gate::new(now, &self.policy, load, gate),
+            },
+            observation,
+        };
+        if let Some(older) = &older {
+            update.take_over(older.observation.version, &older.observation.stdin);
+        }
+        if older.as_ref().is_some_and(Update::is_retry) {
+            let (event, why) = (Event::Retry, Dropped::Newer);
+            effects.push(Effect::Record(Decision::Dropped { event, why }));
+        }
+        self.waiting.push_back(update);
+        older.is_some_and(|older| !older.is_retry())
+    }
+}
+
+/// Whether the node exists but has nothing in it yet.
+fn is_empty(observation: &Observation) -> bool {
+    match observation.version {
+        Version::Data { .. } | Version::Children { .. } => observation.stdin.is_empty(),
+        Version::Absent | Version::Tree { .. } => false,
+    }
+}

@@ -1,0 +1,48 @@
+//! What a machine is doing and why, for those who ask. Looks only.
+
+use std::time::Duration;
+
+use super::Machine;
+use crate::{State, Wait};
+
+/// What a watch is doing, and what its newest update waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// In one word.
+    pub state: State,
+    /// What the newest update waits for, if one waits.
+    pub wait: Option<Wait>,
+    /// When an update that waits may start at the earliest, if a time is what it waits for. On the clock of [`Machine::step`].
+    pub next: Option<Duration>,
+    /// Since when there is a state that no run has succeeded for, though one is to.
+    pub behind: Option<Duration>,
+    /// The node is being read: for the first time, or after a reload.
+    pub loading: bool,
+    /// The node is being read because an operator wants a run.
+    pub asked: bool,
+    /// The node is empty, and `refuse_empty` says that this is not ready.
+    pub empty: bool,
+}
+
+impl Machine {
+    /// What the watch is doing at `now`.
+    pub fn standing(&self, now: Duration) -> Standing {
+        let state = self.state();
+        Standing {
+            state,
+            wait: (!self.waiting.is_empty()).then(|| self.newest_waits_for(now)),
+            next: self
+                .next_start()
+                .filter(|at| *at > now && self.running.len() < self.places()),
+            behind: self.behind,
+            loading: self.loading,
+            asked: self.asked,
+            empty: self.empty,
+        }
+    }
+
+    /// Since when there is a state that no run has succeeded for, though one is to. On the clock of [`Machine::step`].
+    pub fn behind(&self) -> Option<Duration> {
+        self.behind
+    }
+}

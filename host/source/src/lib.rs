@@ -1,0 +1,80 @@
+//! Where observations come from: a ZooKeeper ensemble or a local directory tree.
+//!
+//! A source is told which znodes are watched and says what state they are in; and it reads and writes single znodes on request. It
+//! must not know what is done about it: no
+//! actions, no run modes, no configuration files.
+
+mod connection;
+pub mod tree;
+mod znodes;
+pub mod zookeeper;
+
+use tokio::sync::{mpsc, watch};
+
+pub use self::connection::Link;
+pub use self::znodes::{Denial, Refusal, ZnodeError, Znodes};
+use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
+
+/// A znode to be watched for one watch of the configuration. Several may name the same znode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The watch that wants it; unique among the live subscriptions of a source.
+    pub watch: WatchId,
+    /// Name of the watch, for the log.
+    pub name: std::sync::Arc<str>,
+    /// The znode.
+    pub znode: ZnodePath,
+    /// What of it.
+    pub watch_type: WatchType,
+}
+
+/// What a source is told. Changes travel in batches, so that a source can choose one strategy for the whole set.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Watches that are gone. Applied first.
+    pub remove: Vec<WatchId>,
+    /// Watches to observe from now on. Each is answered by an observation of the present state as soon as there is one. A watch
+    /// that is removed and added in one change is read afresh.
+    pub add: Vec<Subscription>,
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Report {
+    /// A watched node was read. Sent once after each subscription, and whenever the state differs from the last one sent for the
+    /// watch (the scheduler compares again: sending an equal state is allowed, losing a state that lasts is not).
+    Observed(WatchId, Observation),
+    /// Every watch subscribed so far has been reported at least once and is armed. Sent at the first time after each change.
+    Armed,
+}
+
+/// The ends by which the daemon talks with a source. Dropping it ends the source's tasks; what serves requests for single znodes
+/// ends with the last clone of [`Source::znodes`].
+#[derive(Debug)]
+pub struct Source {
+    /// Tells the source what to watch; unbounded because the daemon must never wait for a source.
+    pub changes: mpsc::UnboundedSender<Change>,
+    /// What the source says; bounded: a source that is not listened to waits, and reads the state anew when it can go on.
+    pub reports: mpsc::Receiver<Report>,
+    /// Reads and writes single znodes.
+    pub znodes: Znodes,
+    /// Whether it is connected.
+    pub link: watch::Receiver<Link>,
+}
+
+impl Source {
+    /// A source that has nothing to say any more.
+    pub fn ended() -> Self {
+        Self {
+            changes: mpsc::unbounded_channel().0,
+            reports: mpsc::channel(1).1,
+            znodes: Znodes::ended(),
+            link: watch::Sender::new(Link {
+                connected: false,
+                since: None,
+                problem: None,
+            })
+            .subscribe(),
+        }
+    }
+}

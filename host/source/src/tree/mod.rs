@@ -1,0 +1,191 @@
+//! A local directory tree as a source: the embedded default for trying out, tests without a server and single machines.
+//!
+//! `DIR/a/b` is znode `/a/b`. A file's bytes are its data; a directory's entries are its children, and its data is empty.
+//!
+//! - **Names** that begin with `.` or end with `~` are no znodes, nor are names that are not UTF-8 or that ZooKeeper would
+//!   refuse, nor FIFOs, sockets and devices.
+//! - **Versions.** `mzxid` is derived from the time of modification and the contents: it is the same after a restart, and
+//!   differs when either does. `touch` is a change, as setting the same data is in ZooKeeper. `version` is the
+//!   lower bits of `mzxid`, so that a file can be set on the condition that it is still what it was. `czxid` is 0: a file that an
+//!   editor replaces is the same node with other data, not another node. A directory has 0 for all of them.
+//! - **Half-written files.** A change is looked at when its path has been quiet for [`Options::quiet`]; a file that is being
+//!   written, when it is closed (or after [`Options::writing`]).
+//! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
+//!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
+//! - **Requests** replace a file as a whole, with the owner and permissions it had, and make new ones; they make no directories, and
+//!   no children of a file.
+//! - **The directory itself** may be absent, come later, and be replaced.
+//! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
+//!   and a sweep every [`Options::sweep`] finds what was missed all the same.
+
+mod node;
+mod requests;
+mod subtree;
+mod view;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::{error, info};
+
+pub(super) use self::requests::Files;
+use self::view::View;
+use super::{Change, Link, Report, Source, Znodes};
+use twitcher_files::directory_watch::events::{self as fs_events, Batch, FsEvents};
+use twitcher_files::directory_watch::settling::Patience;
+use twitcher_model::WatchId;
+
+/// Reports that wait for the daemon. Few, because each may carry 1 MiB.
+const REPORTS: usize = 64;
+
+/// A directory that stands for a tree of znodes, and how long its changes are held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The directory. It need not exist.
+    pub root: PathBuf,
+    /// A path is looked at when nothing happened to it for so long, or 5 times as long if things keep happening. Default 20 ms.
+    pub quiet: Duration,
+    /// A file that is written and not closed is looked at after so long all the same. Default 5 s.
+    pub writing: Duration,
+    /// Time between two sweeps over all watched nodes. Default 60 s.
+    pub sweep: Duration,
+}
+
+impl Options {
+    /// The defaults for a directory.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            quiet: Duration::from_millis(20),
+            writing: Duration::from_secs(5),
+            sweep: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Starts watching. To be called within a tokio runtime; reading the directory happens on its threads for blocking work.
+///
+/// # Errors
+/// If inotify cannot be set up, or a relative root cannot be made absolute.
+pub fn spawn(options: Options) -> io::Result<Source> {
+    let root = std::path::absolute(&options.root)?;
+    let patience = Patience {
+        quiet: options.quiet,
+        busy: options.quiet.saturating_mul(5),
+        writing: options.writing,
+    };
+    let below = root.clone();
+    let wanted =
+        move |path: &std::path::Path, touch| (path.starts_with(&below) || below.starts_with(path)).then_some(touch);
+    let (watcher, events) = fs_events::open(patience, wanted).map_err(|error| match error.kind {
+        notify::ErrorKind::Io(error) => error,
+        _ => io::Error::other(error),
+    })?;
+    info!(directory = %root.display(), "watching directory");
+    let (changes, changes_in) = mpsc::unbounded_channel();
+    let (reports_out, reports) = mpsc::channel(REPORTS);
+    let task = Task {
+        changes: changes_in,
+        reports: reports_out,
+        events,
+        todo: VecDeque::new(),
+        arming: None,
+    };
+    let znodes = Znodes::tree(Files::new(root.clone()));
+    tokio::spawn(task.run(View::new(root, watcher), options.sweep.max(Duration::from_millis(1))));
+    Ok(Source {
+        changes,
+        reports,
+        znodes,
+        link: watch::Sender::new(Link::always()).subscribe(),
+    })
+}
+
+struct Task {
+    changes: mpsc::UnboundedReceiver<Change>,
+    reports: mpsc::Sender<Report>,
+    events: FsEvents,
+    /// Watches to be read.
+    todo: VecDeque<WatchId>,
+    /// How many of `todo`, from the front, must be read until every watch subscribed so far is armed.
+    arming: Option<usize>,
+}
+
+enum Wake {
+    Change(Change),
+    Batch(Batch),
+    Sweep,
+}
+
+impl Task {
+    /// Runs until the daemon drops its end.
+    async fn run(mut self, mut view: View, sweep: Duration) {
+        let mut sweeps = interval_at(Instant::now() + sweep, sweep);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // While there is something to read, only what is there already is taken in between.
+            let wake = if self.todo.is_empty() {
+                tokio::select! {
+                    change = self.changes.recv() => match change {
+                        Some(change) => Some(Wake::Change(change)),
+                        None => return,
+                    },
+                    batch = self.events.settled() => Some(Wake::Batch(batch)),
+                    _ = sweeps.tick() => Some(Wake::Sweep),
+                }
+            } else {
+                match self.changes.try_recv() {
+                    Ok(change) => Some(Wake::Change(change)),
+                    Err(mpsc::error::TryRecvError::Empty) => None,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+            };
+            let writing = self.events.being_written();
+            let mut todo = std::mem::take(&mut self.todo);
+            let arms = matches!(wake, Some(Wake::Change(_)));
+            let read = spawn_blocking(move || {
+                match wake {
+                    Some(Wake::Change(change)) => todo.extend(view.change(change)),
+                    Some(Wake::Batch(batch)) => todo.extend(view.affected(&batch)),
+                    Some(Wake::Sweep) => todo.extend(view.all()),
+                    None => {}
+                }
+                let all = todo.len();
+                let new = view.read(&mut todo, &writing);
+                (view, all, todo, new)
+            });
+            let all;
+            let new;
+            (view, all, self.todo, new) = match read.await {
+                Ok(read) => read,
+                Err(error) => {
+                    error!(%error, "reading the directory failed: it is watched no longer");
+                    return;
+                }
+            };
+            if arms {
+                self.arming = Some(all);
+            }
+            for (watch, observation) in new {
+                if self.reports.send(Report::Observed(watch, observation)).await.is_err() {
+                    return;
+                }
+            }
+            if let Some(left) = self.arming.take() {
+                match left.saturating_sub(all - self.todo.len()) {
+                    0 => {
+                        if self.reports.send(Report::Armed).await.is_err() {
+                            return;
+                        }
+                    }
+                    left => self.arming = Some(left),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Single znodes read and written on request, beside what is watched: what a sandboxed component asks the daemon for.
+//!
+//! The rules that hold for every source are here: how many requests are under way, what a failure is called, and what its caller
+//! may conclude. It must not know who asks, nor what they were granted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::tree::Files;
+use super::zookeeper::Requests;
+use twitcher_model::{Stat, ZnodePath};
+
+/// Requests under way at once. Each may hold a megabyte; more wait.
+const PLACES: usize = 64;
+
+/// Time that a request waits for others to end.
+const QUEUE: Duration = Duration::from_secs(10);
+
+/// Why a request failed.
+///
+/// What a writer needs to know is which of them leave the znode as it was: all but [`ZnodeError::UnknownOutcome`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ZnodeError {
+    /// The znode is not there; for a creation, its parent.
+    #[error("znode {0} does not exist")]
+    NoNode(ZnodePath),
+    /// There is something to be created that is there already.
+    #[error("znode {0} exists already")]
+    NodeExists(ZnodePath),
+    /// It has another version than the expected one.
+    #[error("znode {0} has another version than expected: it was set in the meantime")]
+    BadVersion(ZnodePath),
+    /// Its data, or the names of its children, are more than is passed on, or than a server takes.
+    #[error("znode {znode}: data, or names of children, of more than {most} bytes are not passed on")]
+    TooLarge {
+        /// The znode.
+        znode: ZnodePath,
+        /// Most bytes.
+        most: usize,
+    },
+    /// The daemon itself may not do it.
+    #[error("znode {znode}: {why}")]
+    Denied {
+        /// The znode.
+        znode: ZnodePath,
+        /// Who says so.
+        why: Denial,
+    },
+    /// There was no session with the servers for so long that the request was given up. It was not carried out.
+    #[error("znode {0}: no session with ZooKeeper; the request was not carried out")]
+    SessionLost(ZnodePath),
+    /// A write was on its way when the connection broke or the answer stayed out. It may have been carried out, or still be.
+    #[error("znode {0}: the connection broke before the answer came; the write may have been carried out or not")]
+    UnknownOutcome(ZnodePath),
+    /// It cannot be done, for another reason. It was not carried out.
+    #[error("znode {znode}: {why}")]
+    Failed {
+        /// The znode.
+        znode: ZnodePath,
+        /// The reason.
+        why: Refusal,
+    },
+}
+
+/// Who says that the daemon may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The znode's access control list.
+    #[error("its access control list does not permit this to the daemon's session")]
+    Acl,
+    /// The permissions of the files that stand for znodes.
+    #[error("the file system does not permit it: {0}")]
+    Permission(Errno),
+    /// A link in the directory that stands for the tree of znodes.
+    #[error("a symbolic link on the way is absolute or leads out of the root directory")]
+    Outside,
+}
+
+/// Why a request can not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The server, or the library that talks with it, says so.
+    #[error("{0}")]
+    ZooKeeper(zookeeper_client::Error),
+    /// A directory's data is always empty.
+    #[error("it is a directory, which has no data of its own")]
+    Directory,
+    /// A file cannot have children.
+    #[error("its parent is a file, which cannot have children")]
+    BelowFile,
+    /// A link is not replaced by a file.
+    #[error("it is a symbolic link: only what it leads to can be set")]
+    Link,
+    /// A name that the directory does not show as a znode.
+    #[error("a name that begins with \".\" or ends with \"~\" is no znode in a directory tree")]
+    HiddenName,
+    /// A system call failed.
+    #[error("cannot {step}: {errno}")]
+    Io {
+        /// What was attempted.
+        step: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+}
+
+/// Reads and writes single znodes. Cheap to clone; all clones share the [bound](Znodes::get) on what is under way.
+///
+/// It goes on working when the [`Source`](super::Source) it came from is dropped, so that actions can end in order while the daemon
+/// stops; what it needs goes away with its last clone. A call that is dropped may still be carried out.
+#[derive(Debug, Clone)]
+pub struct Znodes {
+    places: Arc<Semaphore>,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    ZooKeeper(Requests),
+    Tree(Files),
+    Ended,
+}
+
+impl Znodes {
+    pub(super) fn zookeeper(requests: Requests) -> Self {
+        Self::by(Way::ZooKeeper(requests))
+    }
+
+    pub(super) fn tree(files: Files) -> Self {
+        Self::by(Way::Tree(files))
+    }
+
+    /// Answers everything with [`ZnodeError::SessionLost`].
+    pub fn ended() -> Self {
+        Self::by(Way::Ended)
+    }
+
+    fn by(way: Way) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(PLACES)),
+            way,
+        }
+    }
+
+    /// A znode's data and stat, never older than what the source had reported when the call was made.
+    ///
+    /// This and the other calls wait while 64 requests are under way, and as long as there is no session, until their patience is
+    /// at an end (10 s each, by default).
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::NodeExists`], [`ZnodeError::BadVersion`] and [`ZnodeError::UnknownOutcome`]. A read is made again when
+    /// the connection breaks, as long as its time lasts.
+    pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
+        let _place = self.place(path).await?;
+        match &self.way {
+            Way::ZooKeeper(requests) => requests.get(path).await,
+            Way::Tree(files) => files.get(path).await,
+            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// The sorted names of a znode's children.
+    ///
+    /// # Errors
+    /// As for [`Znodes::get`].
+    pub async fn children(&self, path: &ZnodePath) -> Result<Vec<String>, ZnodeError> {
+        let _place = self.place(path).await?;
+        match &self.way {
+            Way::ZooKeeper(requests) => requests.children(path).await,
+            Way::Tree(files) => files.children(path).await,
+            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// Sets a znode's data, if it has the expected version or none is expected, and returns its new stat. Never made twice.
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::NodeExists`].
+    pub async fn set(&self, path: &ZnodePath, data: Bytes, expect_version: Option<i32>) -> Result<Stat, ZnodeError> {
+        // To ZooKeeper -1 means any version, but who expects a version wants it checked.
+        if expect_version == Some(-1) {
+            return Err(ZnodeError::BadVersion(path.clone()));
+        }
+        let _place = self.place(path).await?;
+        match &self.way {
+            Way::ZooKeeper(requests) => requests.set(path, &data, expect_version).await,
+            Way::Tree(files) => files.set(path, data, expect_version).await,
+            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// Creates a persistent znode below one that exists. Never made twice.
+    ///
+    /// In ZooKeeper it belongs to the daemon's credentials alone, if it has any (`auth`, SASL), else to everybody: without
+    /// credentials there is nobody to keep it for. In a directory it is a file with mode 0644, as the umask permits.
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::BadVersion`].
+    pub async fn create(&self, path: &ZnodePath, data: Bytes) -> Result<(), ZnodeError> {
+        if path.parent().is_none() {
+            return Err(ZnodeError::NodeExists(path.clone()));
+        }
+        let _place = self.place(path).await?;
+        match &self.way {
+            Way::ZooKeeper(requests) => requests.create(path, &data).await,
+            Way::Tree(files) => files.create(path, data).await,
+            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    async fn place(&self, path: &ZnodePath) -> Result<OwnedSemaphorePermit, ZnodeError> {
+        match timeout(QUEUE, self.places.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            // Nothing was sent. The semaphore is never closed.
+            _ => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the tasks of one source have in common: the options, the ledger, and the way out for reports.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::connect::Outage;
+use super::ledger::{Handle, Ledger};
+use super::options::Options;
+use super::unreadable::Troubles;
+use crate::Report;
+use twitcher_model::{Observation, Version};
+
+/// Reports that may wait for the consumer.
+const REPORTS: usize = 1024;
+
+/// Data of this many bytes and more only goes out when the consumer has taken everything else: a thousand reports of a megabyte
+/// each must not pile up, and what is not yet read from the server can still be overtaken by something newer.
+const LARGE: usize = 16 * 1024;
+
+/// Nobody listens any more.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// One source's common ground.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub options: Arc<Options>,
+    /// Woken when the last unsettled watch settles.
+    pub settled: Notify,
+    /// Woken when the strategy must be chosen again.
+    pub replan: Notify,
+    pub outage: Arc<Outage>,
+    pub troubles: Troubles,
+    ledger: Mutex<Ledger>,
+    reports: mpsc::Sender<Report>,
+    one_by_one: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(options: Options) -> (Arc<Self>, mpsc::Receiver<Report>) {
+        let (reports, receiver) = mpsc::channel(REPORTS);
+        let shared = Self {
+            options: Arc::new(options),
+            settled: Notify::new(),
+            replan: Notify::new(),
+            outage: Arc::default(),
+            troubles: Troubles::default(),
+            ledger: Mutex::default(),
+            reports,
+            one_by_one: AtomicBool::new(false),
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    /// The ledger. Never held over an await.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a watch its state, if that is news, and notes that it is armed.
+    pub async fn tell(&self, handle: Handle, observation: Observation) -> Result<(), Closed> {
+        if self.ledger().wants(handle, &observation.version) {
+            let places = if observation.stdin.len() < LARGE { 1 } else { REPORTS };
+            let mut places = self.reports.reserve_many(places).await.map_err(|_| Closed)?;
+            // The assignment may have ended while we waited.
+            let still_ours = self.ledger().tell(handle, observation.version);
+            if let Some(place) = places.next().filter(|_| still_ours) {
+                place.send(Report::Observed(handle.watch, observation));
+            }
+        }
+        self.settle(handle);
+        Ok(())
+    }
+
+    /// Notes that a watch is armed and knows what there is to know.
+    pub fn settle(&self, handle: Handle) {
+        let Some(settled) = self.ledger().settle(handle) else {
+            return;
+        };
+        if let Some(armed) = settled.first {
+            let (watch, znode) = (&*armed.name, armed.znode.as_str());
+            match armed.told {
+                Some(Version::Absent) => info!(watch, znode, "watch armed, znode absent"),
+                Some(version) => info!(watch, znode, version = %Shown(version), "watch armed"),
+                None => {}
+            }
+        }
+        if settled.last {
+            self.settled.notify_one();
+        }
+    }
+
+    /// Says that every watch is armed.
+    pub async fn say_armed(&self) -> Result<(), Closed> {
+        self.reports.send(Report::Armed).await.map_err(|_| Closed)
+    }
+
+    /// Ends when nobody listens any more.
+    pub async fn closed(&self) {
+        self.reports.closed().await;
+    }
+
+    /// Whether the consumer is behind: then what the ledger says was told lags what was read.
+    pub fn congested(&self) -> bool {
+        self.reports.capacity() == 0
+    }
+
+    /// Gives up recursive watches: the server has none.
+    pub fn watch_one_by_one(&self) {
+        if !self.one_by_one.swap(true, Ordering::Relaxed) {
+            warn!("the server has no recursive watches (ZooKeeper 3.6 and later do): watching znodes one by one");
+            self.replan.notify_one();
+        }
+    }
+
+    /// Whether recursive watches were given up.
+    pub fn one_by_one(&self) -> bool {
+        self.one_by_one.load(Ordering::Relaxed)
+    }
+}
+
+/// A version for the log.
+struct Shown(Version);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Version::Absent => f.write_str("absent"),
+            Version::Data { mzxid, .. } => write!(f, "{mzxid:#x}"),
+            Version::Children { pzxid, .. } => write!(f, "{pzxid:#x}"),
+            Version::Tree { digest } => write!(f, "{digest:016x}"),
+        }
+    }
+}

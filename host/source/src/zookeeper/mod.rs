@@ -1,0 +1,66 @@
+//! Observations from a ZooKeeper ensemble, without losing any.
+//!
+//! ```text
+//!  Change ──▶ hub ── plan: which znodes share a recursive watch, which are watched one by one
+//!              │
+//!              ├──▶ recursive worker ── one session ── nodes, trees
+//!              ├──▶ one-shot worker  ── one session ── a task a znode
+//!              │         …                    every worker: connect, read, audit
+//!  Report ◀────┴── shared: ledger of what every watch was told
+//!
+//!  Znodes ──▶ requests ──▶ one session more, while there are requests
+//! ```
+//!
+//! Level-triggered: an event only says what to look at, and whatever is in doubt is read again, above all after a reconnect. The
+//! ledger decides whether what was read is news. A watch is always set before the state is read, so what the read misses is
+//! announced. A sweep compares everything once in a while, in case an event is lost after all.
+//!
+//! What `zookeeper-client` and the server do not do is worked around here, each with a test of its own in `tests/zookeeper/`.
+//!
+//! This module must not know what the observations are for.
+
+mod connect;
+mod context;
+mod coordinator;
+mod counters;
+mod ledger;
+mod nodes;
+mod one_shot;
+mod options;
+mod plan;
+mod reads;
+mod recursive;
+mod request_session;
+mod requests;
+mod subtree;
+mod subtrees;
+mod sweep;
+mod unreadable;
+mod worker;
+
+use tokio::sync::mpsc;
+
+pub use self::counters::Stats;
+pub use self::options::{Auth, AuthError, Options, SaslDigest, Servers, ServersError, Tls, TlsError};
+pub(super) use self::requests::Requests;
+use super::{Source, Znodes};
+
+/// Starts a source. Must be called in a tokio runtime; its tasks run there, take turns often, and end when the source is dropped,
+/// closing their sessions.
+///
+/// It never fails and never gives up: whatever is wrong with the ensemble, the network or a znode is logged, at first at once, and
+/// tried again. A znode that cannot be read (no permission, too large) is not reported until it can, and does not hold up
+/// [`Report::Armed`](super::Report::Armed).
+pub fn spawn(options: Options) -> Source {
+    let (shared, reports) = context::Shared::new(options);
+    let link = shared.options.stats.lines.link();
+    let (changes, receiver) = mpsc::unbounded_channel();
+    let znodes = Znodes::zookeeper(Requests::start(&shared));
+    tokio::spawn(coordinator::run(shared, receiver));
+    Source {
+        changes,
+        reports,
+        znodes,
+        link,
+    }
+}

@@ -1,0 +1,371 @@
+//! The single znodes under a recursive watch: which of them must be read, and reading them many at a time.
+//!
+//! It must not know how it is learnt that a znode changed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use zookeeper_client::Client;
+
+use super::context::Shared;
+use super::ledger::Handle;
+use super::plan::ancestors;
+use super::reads::{self, Failure, GUESS, LARGE, PIPELINE, SMALL};
+use super::sweep::Checked;
+use super::worker::Stop;
+use twitcher_model::{Observation, WatchType};
+
+/// Connections a large znode may lose us, one after the other, before it is left alone for a while.
+const STRIKES: u8 = 3;
+
+/// Lists of children asked for at once: each may be long.
+const LISTS: usize = 8;
+
+#[derive(Debug)]
+struct Node {
+    subs: Vec<(WatchType, Handle)>,
+    /// Bytes of data when last read, or what it is taken to have: only a guess of how many there are now.
+    size: u32,
+    /// Waits in the queue.
+    queued: bool,
+    /// Maybe nothing happened: looking at the stat first may save reading much data.
+    doubt: bool,
+    /// The last attempt failed: perhaps because the reply was larger than expected.
+    careful: bool,
+}
+
+/// Znodes watched for their data or their children.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    nodes: HashMap<Arc<str>, Node>,
+    queue: VecDeque<Arc<str>>,
+    large: VecDeque<Arc<str>>,
+    /// How many connections each has lost us. From [`STRIKES`] on it is left alone, until forgiven.
+    strikes: HashMap<Arc<str>, u8>,
+}
+
+impl Nodes {
+    pub fn add(&mut self, path: &Arc<str>, kind: WatchType, handle: Handle) {
+        let fresh = || Node {
+            subs: Vec::with_capacity(1),
+            size: GUESS as u32,
+            queued: false,
+            doubt: true,
+            careful: false,
+        };
+        self.nodes
+            .entry(path.clone())
+            .or_insert_with(fresh)
+            .subs
+            .push((kind, handle));
+        self.mark(path, true);
+    }
+
+    pub fn remove(&mut self, shared: &Shared, path: &Arc<str>, kind: WatchType, handle: Handle) {
+        let Some(node) = self.nodes.get_mut(path) else {
+            return;
+        };
+        node.subs.retain(|(_, sub)| *sub != handle);
+        if !node.subs.iter().any(|(other, _)| *other == kind) {
+            shared.troubles.forget(path, kind);
+        }
+        if node.subs.is_empty() {
+            self.nodes.remove(path);
+            self.strikes.remove(path);
+        }
+    }
+
+    /// Has a znode read. `doubt` unless its data is known to have changed.
+    pub fn mark(&mut self, path: &str, doubt: bool) {
+        let Some((path, _)) = self.nodes.get_key_value(path) else {
+            return;
+        };
+        let path = path.clone();
+        if let Some(node) = self.nodes.get_mut(&path) {
+            node.doubt |= doubt;
+            if !std::mem::replace(&mut node.queued, true) {
+                self.queue.push_back(path);
+            }
+        }
+    }
+
+    /// An event about `path` arrived. A znode that comes or goes also changes its parent's children, and a recursive watch does
+    /// not say so separately.
+    pub fn event(&mut self, path: &str, came_or_went: bool) {
+        self.mark(path, came_or_went);
+        let parent = ancestors(path).next().filter(|_| came_or_went);
+        if let Some(parent) = parent
+            && self
+                .nodes
+                .get(parent)
+                .is_some_and(|node| node.wants(WatchType::Children))
+        {
+            self.mark(parent, true);
+        }
+    }
+
+    /// Has every znode read.
+    pub fn mark_all(&mut self) {
+        for (path, node) in &mut self.nodes {
+            node.doubt = true;
+            if !std::mem::replace(&mut node.queued, true) {
+                self.queue.push_back(path.clone());
+            }
+        }
+    }
+
+    /// Has a troubled znode tried again.
+    pub fn forgive(&mut self, path: &str) {
+        self.strikes.remove(path);
+        self.mark(path, true);
+    }
+
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.large.is_empty()
+    }
+
+    pub fn watches(&self) -> impl Iterator<Item = Checked> {
+        self.nodes.iter().flat_map(|(path, node)| {
+            let size = Some(node.size as usize);
+            let checked = move |(kind, handle): &(WatchType, Handle)| Checked {
+                path: path.clone(),
+                kind: *kind,
+                handle: *handle,
+                size,
+            };
+            node.subs.iter().map(checked)
+        })
+    }
+
+    /// Reads some of what must be read. What a lost connection interrupts is kept for the next time.
+    pub async fn work(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
+        if self.queue.is_empty() {
+            return self.work_large(shared, client).await;
+        }
+        let count = self.queue.len().min(PIPELINE);
+        let batch: Vec<Arc<str>> = self.queue.drain(..count).collect();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(PIPELINE);
+        }
+        for path in &batch {
+            if let Some(node) = self.nodes.get_mut(path) {
+                node.queued = false;
+            }
+        }
+        let done = self.read(shared, client, &batch).await;
+        if done.is_err() {
+            // Whatever of it was told already is not told again: the ledger knows.
+            for path in &batch {
+                self.mark(path, true);
+                if let Some(node) = self.nodes.get_mut(path) {
+                    node.careful = true;
+                }
+            }
+        }
+        done
+    }
+
+    async fn read(&mut self, shared: &Shared, client: &Client, batch: &[Arc<str>]) -> Result<(), Stop> {
+        let (survey, known): (Vec<_>, Vec<_>) = batch
+            .iter()
+            .filter_map(|path| self.nodes.get(path).map(|node| (path, node)))
+            .partition(|(_, node)| node.needs_survey());
+        let mut data: Vec<(Arc<str>, usize)> = known
+            .into_iter()
+            .map(|(path, node)| (path.clone(), node.size as usize))
+            .collect();
+        let survey: Vec<Arc<str>> = survey.into_iter().map(|(path, _)| path.clone()).collect();
+        let mut lists = Vec::new();
+        self.survey(shared, client, &survey, &mut data, &mut lists).await?;
+
+        while !data.is_empty() {
+            let count = reads::batch(data.iter().map(|(_, size)| *size));
+            let paths: Vec<Arc<str>> = data.drain(..count).map(|(path, _)| path).collect();
+            let replies = reads::many(client, &paths).await?;
+            for (path, reply) in paths.iter().zip(replies) {
+                self.take_data(shared, path, reply).await?;
+            }
+        }
+        for chunk in lists.chunks(LISTS) {
+            let sent: Vec<_> = chunk.iter().map(|path| reads::children(client, path)).collect();
+            for (path, reply) in chunk.iter().zip(sent) {
+                match reply.await {
+                    Ok(Some((names, stat))) => {
+                        let observation = reads::children_observation(names, &stat);
+                        self.tell(shared, path, WatchType::Children, observation).await?;
+                    }
+                    Ok(None) => {
+                        self.tell(shared, path, WatchType::Children, Observation::absent())
+                            .await?
+                    }
+                    Err(failure) => self.trouble(shared, path, WatchType::Children, failure.of_one()?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares stats with what was told: what is old news is not read.
+    async fn survey(
+        &mut self,
+        shared: &Shared,
+        client: &Client,
+        paths: &[Arc<str>],
+        data: &mut Vec<(Arc<str>, usize)>,
+        lists: &mut Vec<Arc<str>>,
+    ) -> Result<(), Stop> {
+        let stats = reads::stats(client, paths).await?;
+        for (path, stat) in paths.iter().zip(stats) {
+            let Some(node) = self.nodes.get_mut(path) else {
+                continue;
+            };
+            (node.doubt, node.careful) = (false, false);
+            let Some(stat) = stat else {
+                node.size = 0;
+                self.tell(shared, path, WatchType::Data, Observation::absent()).await?;
+                self.tell(shared, path, WatchType::Children, Observation::absent())
+                    .await?;
+                continue;
+            };
+            node.size = u32::try_from(stat.data_length).unwrap_or(0);
+            if node.news(shared, WatchType::Data, &reads::data_version(&stat)) {
+                match reads::check_data(&stat, shared.options.max_data) {
+                    Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
+                    Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
+                    Ok(()) if resting(&self.strikes, path) => {
+                        node.handles(WatchType::Data).for_each(|handle| shared.settle(handle))
+                    }
+                    Ok(()) if self.large.contains(path) => {}
+                    Ok(()) => self.large.push_back(path.clone()),
+                }
+            }
+            let Some(node) = self.nodes.get_mut(path) else {
+                continue;
+            };
+            if node.news(shared, WatchType::Children, &reads::children_version(&stat)) {
+                match reads::check_children(&stat) {
+                    Err(failure) => self.trouble(shared, path, WatchType::Children, failure),
+                    Ok(()) => lists.push(path.clone()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one large znode, alone.
+    async fn work_large(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
+        let Some(path) = self.large.pop_front() else {
+            return Ok(());
+        };
+        match reads::data(client, &path).await {
+            Err(Failure::Connection(error)) => {
+                *self.strikes.entry(path.clone()).or_default() += 1;
+                if resting(&self.strikes, &path) {
+                    self.trouble(shared, &path, WatchType::Data, Failure::Connection(error.clone()));
+                } else {
+                    self.mark(&path, true);
+                }
+                Err(Stop::Interrupted(Failure::Connection(error)))
+            }
+            reply => {
+                self.strikes.remove(&path);
+                self.take_data(shared, &path, reply).await
+            }
+        }
+    }
+
+    async fn take_data(
+        &mut self,
+        shared: &Shared,
+        path: &Arc<str>,
+        reply: reads::Reply<Option<(Vec<u8>, zookeeper_client::Stat)>>,
+    ) -> Result<(), Stop> {
+        match reply {
+            Ok(Some((data, stat))) => {
+                if let Some(node) = self.nodes.get_mut(path) {
+                    node.size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                    node.doubt = false;
+                }
+                // It may have grown since its stat was read.
+                match reads::check_data(&stat, shared.options.max_data) {
+                    Ok(()) => {
+                        self.tell(shared, path, WatchType::Data, reads::data_observation(data, &stat))
+                            .await?
+                    }
+                    Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
+                }
+            }
+            Ok(None) => self.tell(shared, path, WatchType::Data, Observation::absent()).await?,
+            Err(failure) => self.trouble(shared, path, WatchType::Data, failure.of_one()?),
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        shared: &Shared,
+        path: &Arc<str>,
+        kind: WatchType,
+        observation: Observation,
+    ) -> Result<(), Stop> {
+        let Some(node) = self.nodes.get(path).filter(|node| node.wants(kind)) else {
+            return Ok(());
+        };
+        shared.troubles.over(path, kind);
+        for handle in node.handles(kind) {
+            shared.tell(handle, observation.clone()).await?;
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, shared: &Shared, path: &Arc<str>, kind: WatchType, failure: Failure) {
+        let Some(node) = self.nodes.get(path).filter(|node| node.wants(kind)) else {
+            return;
+        };
+        shared.troubles.note(
+            path,
+            kind,
+            &failure,
+            Some(node.size as usize),
+            shared.options.retry_interval,
+        );
+        node.handles(kind).for_each(|handle| shared.settle(handle));
+    }
+}
+
+fn resting(strikes: &HashMap<Arc<str>, u8>, path: &str) -> bool {
+    strikes.get(path).is_some_and(|strikes| *strikes >= STRIKES)
+}
+
+impl Node {
+    fn wants(&self, kind: WatchType) -> bool {
+        self.subs.iter().any(|(sub, _)| *sub == kind)
+    }
+
+    fn handles(&self, kind: WatchType) -> impl Iterator<Item = Handle> {
+        self.subs
+            .iter()
+            .filter(move |(sub, _)| *sub == kind)
+            .map(|(_, handle)| *handle)
+    }
+
+    /// Whether its stat is looked at before anything is read. Small data is read at once: many reads fit in one request, whereas
+    /// every stat is a request of its own.
+    fn needs_survey(&self) -> bool {
+        let size = self.size as usize;
+        self.wants(WatchType::Children) || self.careful || size > LARGE || (self.doubt && size > SMALL)
+    }
+
+    /// Whether a watch of this kind was told something else; those that were not are settled.
+    fn news(&self, shared: &Shared, kind: WatchType, version: &twitcher_model::Version) -> bool {
+        let mut news = false;
+        for handle in self.handles(kind) {
+            if shared.ledger().wants(handle, version) {
+                news = true;
+            } else {
+                shared.settle(handle);
+            }
+        }
+        news
+    }
+}

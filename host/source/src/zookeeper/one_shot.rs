@@ -1,0 +1,387 @@
+//! A worker that watches each znode by itself, with the one-shot watches that every server has.
+//!
+//! One task a znode: read and watch in one round trip, wait, again. The crate sets one-shot watches again after a reconnect and
+//! the server tells what they missed; only the end of the session needs care.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
+
+use super::connect::{Backoff, Dialer, note_end, note_state};
+use super::context::{Closed, Shared};
+use super::ledger::Handle;
+use super::reads::{self, Failure, LARGE, Reply};
+use super::subtree::Subtree;
+use super::sweep::{Checked, Sweep, due};
+use super::worker::{Command, Commands, Stop};
+use twitcher_model::{Observation, WatchType};
+
+/// Longest pause of a znode after a request that failed though the session lives.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Connections a large znode may lose us, one after the other, before it is left alone for a while.
+const STRIKES: u32 = 3;
+
+/// Znodes of one session that are read at once.
+const READERS: usize = 256;
+
+type Key = (Arc<str>, WatchType);
+
+#[derive(Debug, Default)]
+struct Watched {
+    subs: Vec<Handle>,
+    task: Option<Tending>,
+}
+
+#[derive(Debug)]
+struct Tending(JoinHandle<()>);
+
+impl Drop for Tending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    shared: Arc<Shared>,
+    watched: HashMap<Key, Watched>,
+    /// Bounds how many znodes are read at once.
+    places: Arc<Semaphore>,
+    /// Woken by who finds that the session is over.
+    broken: Arc<Notify>,
+}
+
+/// Watches what it is told to until nobody tells it any more.
+pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
+    let mut dialer = Dialer::new(&shared);
+    let mut worker = Worker {
+        shared,
+        watched: HashMap::new(),
+        places: Arc::new(Semaphore::new(READERS)),
+        broken: Arc::default(),
+    };
+    loop {
+        let client = {
+            let mut dial = std::pin::pin!(dialer.dial());
+            loop {
+                tokio::select! {
+                    client = &mut dial => break client,
+                    command = commands.recv() => match command {
+                        Some(command) => worker.apply(command, None),
+                        None => return,
+                    },
+                }
+            }
+        };
+        worker.broken = Arc::default();
+        worker.start_all(&client);
+        let stop = worker.serve(&client, &mut commands).await;
+        worker.watched.values_mut().for_each(|watched| watched.task = None);
+        if matches!(stop, Stop::Closed) {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    fn apply(&mut self, command: Command, client: Option<&Client>) {
+        match command {
+            Command::Add(targets) => {
+                for target in targets {
+                    let key = (target.path, target.kind);
+                    self.watched.entry(key.clone()).or_default().subs.push(target.handle);
+                    if let Some(client) = client {
+                        self.start(&key, client);
+                    }
+                }
+            }
+            Command::Remove(targets) => {
+                for target in targets {
+                    let key = (target.path, target.kind);
+                    let Some(watched) = self.watched.get_mut(&key) else {
+                        continue;
+                    };
+                    watched.subs.retain(|sub| *sub != target.handle);
+                    if watched.subs.is_empty() {
+                        self.watched.remove(&key);
+                        self.shared.troubles.forget(&key.0, key.1);
+                    } else if let Some(client) = client {
+                        self.start(&key, client);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_all(&mut self, client: &Client) {
+        let keys: Vec<Key> = self.watched.keys().cloned().collect();
+        keys.iter().for_each(|key| self.start(key, client));
+    }
+
+    /// Starts tending a znode; anew if it is tended already.
+    fn start(&mut self, key: &Key, client: &Client) {
+        if let Some(watched) = self.watched.get_mut(key) {
+            let tender = Tender {
+                shared: self.shared.clone(),
+                client: client.clone(),
+                path: key.0.clone(),
+                kind: key.1,
+                subs: watched.subs.clone(),
+                places: self.places.clone(),
+                broken: self.broken.clone(),
+                size: None,
+            };
+            watched.task = Some(Tending(tokio::spawn(tender.run())));
+        }
+    }
+
+    /// Uses one session until it ends.
+    async fn serve(&mut self, client: &Client, commands: &mut Commands) -> Stop {
+        let mut states = client.state_watcher();
+        let mut sweep = Sweep::new(&self.shared);
+        loop {
+            tokio::select! {
+                biased;
+                state = states.changed() => {
+                    if note_state(&self.shared.options.stats, client, state) {
+                        return Stop::Session;
+                    }
+                    if state == SessionState::SyncConnected {
+                        // The watches should have survived; make sure of it soon.
+                        sweep.due = Some(Instant::now());
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.apply(command, Some(client)),
+                    None => return Stop::Closed,
+                },
+                () = due(sweep.due), if sweep.running.is_none() => {
+                    let checked = |(key, watched): (&Key, &Watched)| {
+                        let (path, kind) = key.clone();
+                        let checked =
+                            move |handle: &Handle| Checked { path: path.clone(), kind, handle: *handle, size: None };
+                        watched.subs.iter().map(checked).collect::<Vec<_>>()
+                    };
+                    let polled = |(key, _): &(&Key, &Watched)| key.1 != WatchType::Tree;
+                    let watches = self.watched.iter().filter(polled).flat_map(checked).collect();
+                    sweep.start(&self.shared, client, watches);
+                }
+                () = self.broken.notified() => {
+                    note_end(&self.shared.options.stats, client);
+                    return Stop::Session;
+                }
+                found = sweep.found() => {
+                    match sweep.ended(&self.shared, found) {
+                        Ok(deaf) => deaf.into_iter().for_each(|watch| self.start(&(watch.path, watch.kind), client)),
+                        Err(stop) => {
+                            note_end(&self.shared.options.stats, client);
+                            return stop;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tends one znode in one session.
+struct Tender {
+    shared: Arc<Shared>,
+    client: Client,
+    path: Arc<str>,
+    kind: WatchType,
+    subs: Vec<Handle>,
+    places: Arc<Semaphore>,
+    broken: Arc<Notify>,
+    /// Bytes of data when last seen, if known.
+    size: Option<usize>,
+}
+
+/// The state of a znode, and what will tell that it changed.
+type Armed = (Reply<Observation>, OneshotWatcher);
+
+impl Tender {
+    async fn run(mut self) {
+        // The worker ends when nobody listens; until then there is nothing a single znode could do about it.
+        let Err(Closed) = self.tend().await;
+    }
+
+    async fn tend(&mut self) -> Result<std::convert::Infallible, Closed> {
+        if self.kind == WatchType::Tree {
+            return self.poll_tree().await;
+        }
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        let mut strikes = 0;
+        loop {
+            // Held while there is data in hand: when the consumer is slow, what is not yet read stays on the server.
+            let place = self.places.clone().acquire_owned().await.map_err(|_| Closed)?;
+            let reply = match self.kind {
+                WatchType::Children => self.children().await,
+                _ => self.data().await,
+            };
+            let told = match &reply {
+                Ok((Ok(observation), _)) => self.tell(observation).await,
+                _ => Ok(()),
+            };
+            drop(place);
+            told?;
+            match reply {
+                Ok((Ok(_), watcher)) => {
+                    strikes = 0;
+                    backoff.reset();
+                    self.wait(watcher).await;
+                }
+                // The connection broke between the stat and the data.
+                Ok((Err(Failure::Connection(error)), _)) if self.size.is_some_and(|size| size > LARGE) => {
+                    strikes += 1;
+                    if strikes >= STRIKES {
+                        self.trouble(&Failure::Connection(error));
+                        sleep(self.shared.options.retry_interval).await;
+                    } else {
+                        sleep(backoff.next()).await;
+                    }
+                }
+                Ok((Err(Failure::Connection(_)), _)) => sleep(backoff.next()).await,
+                Ok((Err(Failure::Session(_)), _)) | Err(Failure::Session(_)) => return self.end().await,
+                Ok((Err(failure), watcher)) => {
+                    self.trouble(&failure);
+                    // A change of permissions has no event.
+                    let retry = sleep(self.shared.options.retry_interval);
+                    tokio::select! {
+                        () = retry => {}
+                        () = self.wait(watcher) => {}
+                    }
+                }
+                Err(failure @ Failure::Connection(_)) => {
+                    debug!(znode = &*self.path, %failure, "interrupted");
+                    sleep(backoff.next()).await;
+                }
+                Err(failure) => {
+                    self.trouble(&failure);
+                    sleep(self.shared.options.retry_interval).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the watch. Dropping a watch removes it from the server, so this is only ever raced with a reason to set it anew.
+    async fn wait(&self, watcher: OneshotWatcher) {
+        let event = watcher.changed().await;
+        if event.event_type == EventType::Session {
+            self.end().await
+        }
+    }
+
+    /// The session is over: the worker starts a new one, with a new task in place of this.
+    async fn end<T>(&self) -> T {
+        self.broken.notify_one();
+        std::future::pending().await
+    }
+
+    async fn data(&mut self) -> Reply<Armed> {
+        match self.size {
+            // It was there and small: one request, which fails and sets no watch if it is not there any more.
+            Some(size) if size <= LARGE => match self.client.get_and_watch_data(&self.path).await {
+                Ok((data, stat, watcher)) => {
+                    self.size = Some(data.len());
+                    Ok((self.sized(data, &stat), watcher))
+                }
+                Err(Error::NoNode | Error::NoAuth) => self.stat_and_data().await,
+                Err(error) => Err(error.into()),
+            },
+            _ => self.stat_and_data().await,
+        }
+    }
+
+    /// Stat first, with the watch, and the data with it: one round trip, also for a znode that does not exist or may not be read.
+    /// Only of a znode that was large is the size looked at before the data is asked for.
+    async fn stat_and_data(&mut self) -> Reply<Armed> {
+        let careful = self.size.is_some_and(|size| size > LARGE);
+        let (client, path) = (&self.client, &*self.path);
+        let stat = client.check_and_watch_stat(path);
+        let data = (!careful).then(|| reads::data(client, path));
+        let (stat, watcher) = stat.await?;
+        self.size = stat.map(|stat| usize::try_from(stat.data_length).unwrap_or(0));
+        if let Some(Err(failure)) = stat.map(|stat| reads::check_data(&stat, self.shared.options.max_data)) {
+            return Ok((Err(failure), watcher));
+        }
+        let data = match (data, stat) {
+            (Some(data), _) => data.await,
+            (None, Some(_)) => reads::data(client, path).await,
+            (None, None) => Ok(None),
+        };
+        let observation = match data {
+            Ok(Some((data, stat))) => self.sized(data, &stat),
+            Ok(None) => Ok(Observation::absent()),
+            Err(failure) => Err(failure),
+        };
+        Ok((observation, watcher))
+    }
+
+    fn sized(&self, data: Vec<u8>, stat: &Stat) -> Reply<Observation> {
+        reads::check_data(stat, self.shared.options.max_data).map(|()| reads::data_observation(data, stat))
+    }
+
+    async fn children(&mut self) -> Reply<Armed> {
+        let stat = self.client.check_stat(&self.path).await?;
+        if let Some(failure) = stat.and_then(|stat| reads::check_children(&stat).err()) {
+            let (_, watcher) = self.client.check_and_watch_stat(&self.path).await?;
+            return Ok((Err(failure), watcher));
+        }
+        match self.client.get_and_watch_children(&self.path).await {
+            Ok((names, stat, watcher)) => Ok((Ok(reads::children_observation(names, &stat)), watcher)),
+            Err(Error::NoNode) => match self.client.check_and_watch_stat(&self.path).await? {
+                (None, watcher) => Ok((Ok(Observation::absent()), watcher)),
+                // It came into being in between.
+                (Some(_), _) => Err(Failure::Connection(Error::RuntimeInconsistent)),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A server without recursive watches: the subtree is read again and again.
+    async fn poll_tree(&mut self) -> Result<std::convert::Infallible, Closed> {
+        let mut subtree = Subtree::default();
+        loop {
+            match reads::subtree(&self.client, &self.path).await {
+                Ok(listing) => {
+                    subtree.set_all(&listing.marks);
+                    subtree.set_root(listing.root);
+                    self.shared.troubles.over(&self.path, self.kind);
+                    for handle in &self.subs {
+                        let all = self.shared.ledger().is_new(*handle);
+                        self.shared.tell(*handle, subtree.observation(all)).await?;
+                    }
+                    subtree.told();
+                }
+                Err(Failure::Session(_)) => return self.end().await,
+                Err(Failure::Connection(_)) => {}
+                Err(failure) => self.trouble(&failure),
+            }
+            sleep(self.shared.options.tree_poll_interval).await;
+        }
+    }
+
+    async fn tell(&self, observation: &Observation) -> Result<(), Closed> {
+        self.shared.troubles.over(&self.path, self.kind);
+        for handle in &self.subs {
+            self.shared.tell(*handle, observation.clone()).await?;
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, failure: &Failure) {
+        let retry = self.shared.options.retry_interval;
+        self.shared
+            .troubles
+            .note(&self.path, self.kind, failure, self.size, retry);
+        self.subs.iter().for_each(|handle| self.shared.settle(*handle));
+    }
+}

@@ -1,0 +1,351 @@
+//! Reads: how requests are sent, how large replies are kept away, and what their failures mean.
+//!
+//! It must not know who wants the answer, nor decide when to ask again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zookeeper_client::{Client, Error, MultiReadResult};
+
+use super::subtree::Mark;
+use twitcher_model::{Observation, Stat, Version};
+
+/// Requests in flight at once. Enough to hide the round trip, few enough that a new event is looked at in between.
+pub(super) const PIPELINE: usize = 250;
+
+/// Most znodes in one multi-read: so many may have grown to the largest size since they were last seen.
+const MULTI_COUNT: usize = 250;
+
+/// What a znode is taken to weigh of which nothing is known.
+pub(super) const GUESS: usize = 8 * 1024;
+
+/// Up to this size a znode is simply read when in doubt; a larger one is only read when its stat is news.
+pub(super) const SMALL: usize = 8 * 1024;
+
+/// Most data bytes of one multi-read. Well below the megabyte that is the default of `jute.maxbuffer`.
+const MULTI_BYTES: usize = 512 * 1024;
+
+/// From this size on a znode is read alone: should the read be what loses the connection, no other znode suffers.
+pub(super) const LARGE: usize = 128 * 1024;
+
+/// Most children of a znode whose names are read: more is a reply of many megabytes.
+pub(super) const MAX_CHILDREN: usize = 200_000;
+
+/// Most znodes of a watched subtree.
+pub(super) const MAX_TREE: usize = 500_000;
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// We may not read this znode.
+    #[error("not permitted")]
+    Denied,
+    /// The znode has more data or children than is sensible.
+    #[error("{0}")]
+    TooLarge(Excess),
+    /// The server cannot do what was asked.
+    #[error("the server does not implement the request")]
+    Unimplemented,
+    /// Something about this znode that will be no better the next moment.
+    #[error("{0}")]
+    Znode(Error),
+    /// The connection was lost, or something just as passing.
+    #[error("{0}")]
+    Connection(Error),
+    /// The session is over.
+    #[error("{0}")]
+    Session(Error),
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    #[error("it has {0} bytes, more than are taken as an update")]
+    Data(usize),
+    #[error("it has {0} children, more than can be read at once")]
+    Children(usize),
+    #[error("the subtree has more than {MAX_TREE} znodes")]
+    Tree,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoAuth => Failure::Denied,
+            Error::Unimplemented => Failure::Unimplemented,
+            Error::SessionExpired | Error::SessionMoved | Error::AuthFailed | Error::ClientClosed | Error::NoHosts => {
+                Failure::Session(error)
+            }
+            // What the crate says when its own session task is gone.
+            Error::UnexpectedError(_) => Failure::Session(error),
+            Error::BadArguments(_) | Error::MarshallingError | Error::UnmarshalError { .. } | Error::QuotaExceeded => {
+                Failure::Znode(error)
+            }
+            // Everything else passes: a request that was in flight when the connection broke fails with ConnectionLoss, but also
+            // with a custom error ("no response from connection"), a timeout, or an error code of a server that shuts down.
+            _ => Failure::Connection(error),
+        }
+    }
+}
+
+pub(super) type Reply<T> = Result<T, Failure>;
+type ZkStat = zookeeper_client::Stat;
+
+pub(super) fn stat_of(stat: &ZkStat) -> Stat {
+    Stat {
+        czxid: stat.czxid,
+        mzxid: stat.mzxid,
+        version: stat.version,
+    }
+}
+
+pub(super) fn mark_of(stat: &ZkStat) -> Mark {
+    Mark {
+        czxid: stat.czxid,
+        mzxid: stat.mzxid,
+    }
+}
+
+pub(super) fn data_version(stat: &ZkStat) -> Version {
+    Version::Data {
+        czxid: stat.czxid,
+        mzxid: stat.mzxid,
+    }
+}
+
+pub(super) fn children_version(stat: &ZkStat) -> Version {
+    Version::Children {
+        czxid: stat.czxid,
+        pzxid: stat.pzxid,
+    }
+}
+
+pub(super) fn data_observation(data: Vec<u8>, stat: &ZkStat) -> Observation {
+    Observation {
+        version: data_version(stat),
+        stat: Some(stat_of(stat)),
+        stdin: data.into(),
+    }
+}
+
+pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Observation {
+    names.sort_unstable();
+    let mut lines = String::with_capacity(names.iter().map(|name| name.len() + 1).sum());
+    for name in &names {
+        lines.push_str(name);
+        lines.push('\n');
+    }
+    Observation {
+        version: children_version(stat),
+        stat: Some(stat_of(stat)),
+        stdin: Bytes::from(lines),
+    }
+}
+
+pub(super) fn check_data(stat: &ZkStat, max: usize) -> Reply<()> {
+    match usize::try_from(stat.data_length).unwrap_or(0) {
+        length if length > max => Err(Failure::TooLarge(Excess::Data(length))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_children(stat: &ZkStat) -> Reply<()> {
+    match usize::try_from(stat.num_children).unwrap_or(0) {
+        count if count > MAX_CHILDREN => Err(Failure::TooLarge(Excess::Children(count))),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the server we talk to catch up with its leader, so that a new session never reads something older than an earlier one
+/// did on another server.
+pub(super) async fn catch_up(client: &Client) -> Reply<()> {
+    Ok(client.sync("/").await?)
+}
+
+/// Stats of many znodes, all asked before the first answer is awaited; none for one that does not exist. Needs no permission on
+/// the znodes, and every reply is small.
+pub(super) async fn stats(client: &Client, paths: &[Arc<str>]) -> Reply<Vec<Option<ZkStat>>> {
+    let mut stats = Vec::with_capacity(paths.len());
+    for chunk in paths.chunks(PIPELINE) {
+        let sent: Vec<_> = chunk.iter().map(|path| client.check_stat(path)).collect();
+        for reply in sent {
+            stats.push(match reply.await.map_err(Failure::from) {
+                // The path cannot exist on any server.
+                Err(Failure::Znode(_)) => None,
+                reply => reply?,
+            });
+        }
+    }
+    Ok(stats)
+}
+
+/// Data and stat of one znode; none if it does not exist. The request is sent by the call, not by the await.
+pub(super) fn data(client: &Client, path: &str) -> impl Future<Output = Reply<Option<(Vec<u8>, ZkStat)>>> + use<> {
+    let sent = client.get_data(path);
+    async move { optional(sent.await) }
+}
+
+/// Child names and stat of one znode; none if it does not exist. The request is sent by the call, not by the await.
+pub(super) fn children(
+    client: &Client,
+    path: &str,
+) -> impl Future<Output = Reply<Option<(Vec<String>, ZkStat)>>> + use<> {
+    let sent = client.get_children(path);
+    async move { optional(sent.await) }
+}
+
+fn optional<T>(reply: Result<T, Error>) -> Reply<Option<T>> {
+    match reply {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::NoNode) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many of the first of these known sizes one multi-read may carry. Never none.
+pub(super) fn batch(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = sizes.take(MULTI_COUNT).take_while(|size| {
+        bytes += size;
+        bytes <= MULTI_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Data of several znodes in one round trip, each with its own outcome.
+pub(super) async fn many(client: &Client, paths: &[Arc<str>]) -> Reply<Vec<Reply<Option<(Vec<u8>, ZkStat)>>>> {
+    if let [path] = paths {
+        return match data(client, path).await {
+            Err(failure @ (Failure::Connection(_) | Failure::Session(_))) => Err(failure),
+            reply => Ok(vec![reply]),
+        };
+    }
+    let mut reader = client.new_multi_reader();
+    for path in paths {
+        reader.add_get_data(path)?;
+    }
+    let replies = match reader.commit().await.map_err(Failure::from) {
+        Err(Failure::Unimplemented) => return Ok(one_by_one(client, paths).await),
+        replies => replies?,
+    };
+    let replies = replies.into_iter().map(|reply| match reply {
+        MultiReadResult::Data { data, stat } => Ok(Some((data, stat))),
+        MultiReadResult::Error { err } => optional(Err(err)),
+        // Children, which nobody asked for.
+        _ => Err(Failure::Znode(Error::MarshallingError)),
+    });
+    Ok(replies.collect())
+}
+
+async fn one_by_one(client: &Client, paths: &[Arc<str>]) -> Vec<Reply<Option<(Vec<u8>, ZkStat)>>> {
+    let sent: Vec<_> = paths.iter().map(|path| data(client, path)).collect();
+    let mut replies = Vec::with_capacity(sent.len());
+    for reply in sent {
+        replies.push(reply.await);
+    }
+    replies
+}
+
+/// A whole subtree: every znode's mark, the root's stat, and the znodes whose children we may not see.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub marks: BTreeMap<Box<str>, Mark>,
+    pub root: Option<Stat>,
+    pub denied: Vec<Arc<str>>,
+}
+
+/// Reads a whole subtree, level by level.
+pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
+    let mut listing = Listing::default();
+    let mut level: Vec<Arc<str>> = vec![root.into()];
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for chunk in level.chunks(PIPELINE) {
+            let sent: Vec<_> = chunk.iter().map(|path| children(client, path)).collect();
+            for (path, reply) in chunk.iter().zip(sent) {
+                let stat = match reply.await {
+                    Ok(Some((names, stat))) => {
+                        check_children(&stat)?;
+                        next.extend(names.iter().map(|name| below(path, name)));
+                        Some(stat)
+                    }
+                    Ok(None) => None,
+                    // That it exists may be seen without permission.
+                    Err(Failure::Denied) => {
+                        listing.denied.push(path.clone());
+                        client.check_stat(path).await?
+                    }
+                    Err(failure) => return Err(failure),
+                };
+                let Some(stat) = stat else { continue };
+                listing.marks.insert((&**path).into(), mark_of(&stat));
+                if &**path == root {
+                    listing.root = Some(stat_of(&stat));
+                }
+            }
+            if listing.marks.len() + next.len() > MAX_TREE {
+                return Err(Failure::TooLarge(Excess::Tree));
+            }
+        }
+        level = next;
+    }
+    Ok(listing)
+}
+
+pub(super) fn below(parent: &str, name: &str) -> Arc<str> {
+    if parent == "/" {
+        format!("/{name}").into()
+    } else {
+        format!("{parent}/{name}").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_known_to_last_is_tried_again() {
+        for error in [
+            Error::ConnectionLoss,
+            Error::Timeout,
+            Error::Throttled,
+            Error::UnexpectedErrorCode(-1),
+        ] {
+            assert!(matches!(Failure::from(error), Failure::Connection(_)));
+        }
+        assert_eq!(Failure::from(Error::NoAuth), Failure::Denied);
+        assert!(matches!(Failure::from(Error::SessionExpired), Failure::Session(_)));
+        assert!(matches!(Failure::from(Error::AuthFailed), Failure::Session(_)));
+    }
+
+    #[test]
+    fn batches_are_capped_by_bytes_and_by_count() {
+        assert_eq!(batch([10; 2000].into_iter()), MULTI_COUNT);
+        assert_eq!(batch([GUESS; 2000].into_iter()), 64);
+        assert_eq!(batch([LARGE; 10].into_iter()), 4);
+        assert_eq!(batch([MULTI_BYTES * 2].into_iter()), 1);
+    }
+
+    #[test]
+    fn children_are_sorted_lines() {
+        let stat = ZkStat {
+            czxid: 1,
+            mzxid: 2,
+            pzxid: 3,
+            ctime: 0,
+            mtime: 0,
+            version: 4,
+            cversion: 5,
+            aversion: 0,
+            ephemeral_owner: 0,
+            data_length: 0,
+            num_children: 2,
+        };
+        let observation = children_observation(vec!["b".into(), "a".into()], &stat);
+        assert_eq!(&*observation.stdin, b"a\nb\n");
+        assert_eq!(observation.version, Version::Children { czxid: 1, pzxid: 3 });
+        assert_eq!(children_observation(Vec::new(), &stat).stdin.len(), 0);
+    }
+}

@@ -1,0 +1,361 @@
+//! A worker that watches many znodes through a few recursive watches.
+//!
+//! Its session has no other watch: a one-shot watch on a path that a recursive watch covers would kill the latter
+//! (ZOOKEEPER-4466).
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
+
+use super::connect::{Backoff, Dialer, note_end, note_state};
+use super::context::Shared;
+use super::nodes::Nodes;
+use super::reads::{self, Failure, PIPELINE, Reply};
+use super::subtrees::{Listed, Trees};
+use super::sweep::{Checked, Sweep, due};
+use super::worker::{Command, Commands, Stop, Target};
+use twitcher_model::WatchType;
+
+/// Longest pause after a request that failed though the session lives.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Paths that events named since they were last looked at, and whether the znode came or went. Takes no more room than the znodes
+/// under the watches, however long nobody looks.
+#[derive(Debug, Default)]
+struct Inbox {
+    paths: Mutex<HashMap<String, bool>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn put(&self, path: String, came_or_went: bool) {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        *paths.entry(path).or_default() |= came_or_went;
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> HashMap<String, bool> {
+        std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A place for a recursive watch.
+#[derive(Debug, Default)]
+struct Root {
+    /// How many watches it serves.
+    users: usize,
+    /// Whether the watch is set in the present connection.
+    armed: bool,
+    /// Passes its events on; ends with the watch.
+    relay: Option<Relay>,
+}
+
+#[derive(Debug)]
+struct Relay(AbortHandle);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    shared: Arc<Shared>,
+    roots: HashMap<Arc<str>, Root>,
+    nodes: Nodes,
+    trees: Trees,
+    inbox: Arc<Inbox>,
+    backoff: Backoff,
+    /// No work before this.
+    pause: Option<Instant>,
+}
+
+/// Watches what it is told to until nobody tells it any more.
+pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
+    let mut dialer = Dialer::new(&shared);
+    let mut worker = Worker {
+        shared,
+        roots: HashMap::new(),
+        nodes: Nodes::default(),
+        trees: Trees::default(),
+        inbox: Arc::default(),
+        backoff: Backoff::up_to(LONGEST_PAUSE),
+        pause: None,
+    };
+    loop {
+        let client = {
+            let mut dial = std::pin::pin!(dialer.dial());
+            loop {
+                tokio::select! {
+                    client = &mut dial => break client,
+                    command = commands.recv() => match command {
+                        Some(command) => worker.apply(command),
+                        None => return,
+                    },
+                }
+            }
+        };
+        match worker.serve(&client, &mut commands).await {
+            Stop::Closed => return,
+            Stop::Session | Stop::Interrupted(_) => {}
+        }
+    }
+}
+
+enum Wake {
+    State(SessionState),
+    Command(Option<Command>),
+    Work,
+    Retry,
+    Sweep,
+    Swept(Reply<Vec<Checked>>),
+    Listed(Listed),
+}
+
+impl Worker {
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Add(targets) => targets.into_iter().for_each(|target| self.add(target)),
+            Command::Remove(targets) => targets.into_iter().for_each(|target| self.remove(target)),
+        }
+    }
+
+    fn add(
+        &mut self,
+        Target {
+            path,
+            kind,
+            root,
+            handle,
+        }: Target,
+    ) {
+        if let Some(root) = root {
+            self.roots.entry(root).or_default().users += 1;
+        }
+        match kind {
+            WatchType::Tree => self.trees.add(&path, handle),
+            kind => self.nodes.add(&path, kind, handle),
+        }
+    }
+
+    fn remove(
+        &mut self,
+        Target {
+            path,
+            kind,
+            root,
+            handle,
+        }: Target,
+    ) {
+        // A root without users goes when the next ones are armed: it may get new users in the same breath.
+        if let Some(root) = root.and_then(|root| self.roots.get_mut(&root)) {
+            root.users = root.users.saturating_sub(1);
+        }
+        match kind {
+            WatchType::Tree => self.trees.remove(&self.shared, &path, handle),
+            kind => self.nodes.remove(&self.shared, &path, kind, handle),
+        }
+    }
+
+    /// Uses one session until it ends.
+    async fn serve(&mut self, client: &Client, commands: &mut Commands) -> Stop {
+        let mut states = client.state_watcher();
+        let mut sweep = Sweep::new(&self.shared);
+        let mut retry = Instant::now() + self.shared.options.retry_interval;
+        self.doubt_everything();
+        loop {
+            let ready_for_work = self.pause.is_none() && self.has_work();
+            let wake = tokio::select! {
+                biased;
+                state = states.changed() => Wake::State(state),
+                command = commands.recv() => Wake::Command(command),
+                () = ready(()), if ready_for_work => Wake::Work,
+                () = self.inbox.arrived.notified() => Wake::Work,
+                () = due(self.pause) => { self.pause = None; Wake::Work }
+                () = sleep_until(retry) => Wake::Retry,
+                () = due(sweep.due), if sweep.running.is_none() => Wake::Sweep,
+                found = sweep.found() => Wake::Swept(found),
+                Some(listed) = self.trees.listed() => Wake::Listed(listed),
+            };
+            match wake {
+                Wake::State(SessionState::SyncConnected) => {
+                    note_state(&self.shared.options.stats, client, SessionState::SyncConnected);
+                    // The crate does not set recursive watches again after a reconnect, and the server does not tell what they
+                    // missed.
+                    self.doubt_everything();
+                }
+                Wake::State(state) => {
+                    if note_state(&self.shared.options.stats, client, state) {
+                        return Stop::Session;
+                    }
+                }
+                Wake::Command(None) => return Stop::Closed,
+                Wake::Command(Some(command)) => self.apply(command),
+                Wake::Work => {}
+                Wake::Listed(listed) => {
+                    let taken = self.trees.take(&self.shared, listed).await;
+                    if let Err(stop) = self.went(client, taken) {
+                        return stop;
+                    }
+                }
+                Wake::Retry => {
+                    retry = Instant::now() + self.shared.options.retry_interval;
+                    for (path, kind) in self.shared.troubles.all() {
+                        match kind {
+                            WatchType::Tree => self.trees.mark(&path),
+                            _ => self.nodes.forgive(&path),
+                        }
+                    }
+                }
+                Wake::Sweep => {
+                    let watches = self.nodes.watches().chain(self.trees.watches()).collect();
+                    sweep.start(&self.shared, client, watches);
+                }
+                Wake::Swept(found) => match sweep.ended(&self.shared, found) {
+                    Ok(deaf) => self.heal(&deaf),
+                    Err(stop) => {
+                        note_end(&self.shared.options.stats, client);
+                        return stop;
+                    }
+                },
+            }
+            if self.pause.is_none() {
+                let worked = self.work(client).await;
+                if let Err(stop) = self.went(client, worked) {
+                    return stop;
+                }
+            }
+        }
+    }
+
+    /// Makes of an interruption a pause, and of everything worse the end of this session.
+    fn went(&mut self, client: &Client, result: Result<(), Stop>) -> Result<(), Stop> {
+        match result {
+            Err(Stop::Interrupted(failure)) => {
+                debug!(%failure, "interrupted");
+                self.pause = Some(Instant::now() + self.backoff.next());
+                Ok(())
+            }
+            Err(Stop::Session) => {
+                note_end(&self.shared.options.stats, client);
+                Err(Stop::Session)
+            }
+            result => result,
+        }
+    }
+
+    fn doubt_everything(&mut self) {
+        self.inbox.take();
+        self.roots.values_mut().for_each(|root| root.armed = false);
+        self.nodes.mark_all();
+        self.trees.mark_all();
+    }
+
+    fn has_work(&self) -> bool {
+        self.nodes.has_work() || self.trees.has_work() || self.roots.values().any(Root::needs_work)
+    }
+
+    /// One small step, so that events and commands are looked at in between.
+    async fn work(&mut self, client: &Client) -> Result<(), Stop> {
+        if self.shared.one_by_one() {
+            // What is still here is about to be taken away.
+            self.pause = Some(Instant::now() + self.backoff.next());
+            return Ok(());
+        }
+        self.arm(client).await?;
+        for (path, came_or_went) in self.inbox.take() {
+            self.nodes.event(&path, came_or_went);
+            self.trees.event(&path);
+        }
+        if self.nodes.has_work() {
+            self.nodes.work(&self.shared, client).await?;
+        }
+        if self.trees.has_work() {
+            self.trees.work(&self.shared, client).await?;
+        }
+        self.backoff.reset();
+        Ok(())
+    }
+
+    /// Sets the watches that are not set, before anything is read: then whatever the read misses is announced.
+    async fn arm(&mut self, client: &Client) -> Result<(), Stop> {
+        if !self.roots.values().any(Root::needs_work) {
+            return Ok(());
+        }
+        self.roots.retain(|_, root| root.users > 0);
+        let unarmed: Vec<Arc<str>> = self
+            .roots
+            .iter()
+            .filter(|(_, root)| !root.armed)
+            .map(|(path, _)| path.clone())
+            .collect();
+        if unarmed.is_empty() {
+            return Ok(());
+        }
+        // The server may lag behind the one that another session read from.
+        reads::catch_up(client).await?;
+        for chunk in unarmed.chunks(PIPELINE) {
+            let sent: Vec<_> = chunk
+                .iter()
+                .map(|path| client.watch(path, AddWatchMode::PersistentRecursive))
+                .collect();
+            for (path, reply) in chunk.iter().zip(sent) {
+                let watcher = match reply.await.map_err(Failure::from) {
+                    Err(Failure::Unimplemented) => {
+                        self.shared.watch_one_by_one();
+                        return Ok(());
+                    }
+                    reply => reply?,
+                };
+                if let Some(root) = self.roots.get_mut(path) {
+                    // The old relay, if any, goes after the new watch is there: dropping the only watch would remove it from the
+                    // server.
+                    root.relay = Some(relay(watcher, self.inbox.clone()));
+                    root.armed = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn heal(&mut self, deaf: &[Checked]) {
+        for Checked { path, kind, .. } in deaf {
+            self.roots.values_mut().for_each(|root| root.armed = false);
+            match kind {
+                WatchType::Tree => self.trees.mark(path),
+                _ => self.nodes.mark(path, true),
+            }
+        }
+    }
+}
+
+impl Root {
+    fn needs_work(&self) -> bool {
+        !self.armed || self.users == 0
+    }
+}
+
+/// Moves events from the watch to the inbox as they come.
+fn relay(mut watcher: PersistentWatcher, inbox: Arc<Inbox>) -> Relay {
+    let task = tokio::spawn(async move {
+        loop {
+            let event = watcher.changed().await;
+            match event.event_type {
+                EventType::NodeCreated | EventType::NodeDeleted => inbox.put(event.path, true),
+                EventType::NodeDataChanged | EventType::NodeChildrenChanged => inbox.put(event.path, false),
+                // The crate panics when asked for more after the last event.
+                EventType::Session if event.session_state.is_terminated() => return,
+                EventType::Session => {}
+            }
+        }
+    });
+    Relay(task.abort_handle())
+}

@@ -1,0 +1,145 @@
+//! The session for requests: opened by the first one, kept for as long as there are more, closed when there are none for a while.
+//!
+//! It is one of its own. An answer of a megabyte, or a server that ends the connection over a request it thinks too large, then
+//! holds up no watch. It must not know what is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::debug;
+use zookeeper_client::{Client, SessionState};
+
+use super::connect::{Dialer, note_end, note_state};
+use super::context::Shared;
+use super::counters::Stats;
+
+/// A session is closed when there was no request for so many times the patience of one; a request takes twice that at most.
+const IDLE: u32 = 6;
+
+/// A session, as those that use it see it.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub client: Client,
+    broken: Arc<Notify>,
+}
+
+impl Live {
+    /// To be called by who finds that the session is over: the crate does not always say so by itself.
+    pub fn give_up(&self) {
+        self.broken.notify_one();
+    }
+}
+
+/// There was no session in time.
+#[derive(Debug)]
+pub(super) struct NoSession;
+
+/// Where the session is to be had. It is closed when the last clone of this is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Sessions {
+    wanted: Arc<Notify>,
+    current: watch::Receiver<Option<Live>>,
+}
+
+impl Sessions {
+    pub fn start(shared: &Shared) -> Self {
+        let wanted = Arc::new(Notify::new());
+        let (sender, current) = watch::channel(None);
+        let keeper = Keeper {
+            wanted: wanted.clone(),
+            current: sender,
+            stats: shared.options.stats.clone(),
+            idle: shared.options.patience.saturating_mul(IDLE),
+        };
+        tokio::spawn(keeper.run(Dialer::aside(shared)));
+        Self { wanted, current }
+    }
+
+    /// A session that is connected.
+    pub async fn connected(&self, deadline: Instant) -> Result<Live, NoSession> {
+        self.wanted.notify_one();
+        let mut current = self.current.clone();
+        let is_connected = |live: &Option<Live>| {
+            live.as_ref()
+                .is_some_and(|live| live.client.state() == SessionState::SyncConnected)
+        };
+        match timeout_at(deadline, current.wait_for(is_connected)).await {
+            Ok(Ok(live)) => live.clone().ok_or(NoSession),
+            _ => Err(NoSession),
+        }
+    }
+}
+
+struct Keeper {
+    wanted: Arc<Notify>,
+    current: watch::Sender<Option<Live>>,
+    stats: Arc<Stats>,
+    idle: Duration,
+}
+
+enum End {
+    /// No requests for a while.
+    Idle,
+    /// The session is over.
+    Session,
+    /// Nobody can ask any more.
+    Closed,
+}
+
+impl Keeper {
+    async fn run(self, mut dialer: Dialer) {
+        let mut idle = true;
+        loop {
+            if idle {
+                tokio::select! {
+                    () = self.wanted.notified() => {}
+                    () = self.current.closed() => return,
+                }
+            }
+            let client = tokio::select! {
+                client = dialer.dial() => client,
+                () = self.current.closed() => return,
+            };
+            let end = self.keep(client).await;
+            // Whoever has a request under way has the client too: the session is closed after that.
+            self.current.send_replace(None);
+            match end {
+                End::Idle => debug!("no requests for znodes: closing their session"),
+                End::Session => {}
+                End::Closed => return,
+            }
+            idle = matches!(end, End::Idle);
+        }
+    }
+
+    /// Offers a session until it is over or not wanted any more.
+    async fn keep(&self, client: Client) -> End {
+        let mut states = client.state_watcher();
+        let live = Live {
+            client,
+            broken: Arc::default(),
+        };
+        self.current.send_replace(Some(live.clone()));
+        let mut idle = Instant::now() + self.idle;
+        loop {
+            tokio::select! {
+                state = states.changed() => {
+                    if note_state(&self.stats, &live.client, state) {
+                        return End::Session;
+                    }
+                    // Wakes who waits, to look at the state.
+                    self.current.send_replace(Some(live.clone()));
+                }
+                () = live.broken.notified() => {
+                    note_end(&self.stats, &live.client);
+                    return End::Session;
+                }
+                () = self.wanted.notified() => idle = Instant::now() + self.idle,
+                () = sleep_until(idle) => return End::Idle,
+                () = self.current.closed() => return End::Closed,
+            }
+        }
+    }
+}

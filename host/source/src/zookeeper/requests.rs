@@ -1,0 +1,253 @@
+//! Requests for single znodes: which are made again, and what their failures let the caller conclude.
+//!
+//! A read is made again on every passing failure. A write is sent at most once, and only to a session that is connected when it is
+//! handed over: the crate would keep it until a reconnect, with no way to take it back. What then comes back is certain in two
+//! cases: the server answered, or the session ended — the crate fails what it had not sent with the reason of that end, and a
+//! server that answers so has refused this request and, for they are answered in order, all that followed. What was in flight when a
+//! connection broke fails with ConnectionLoss or a custom error, whether it was written to the socket or not: nobody knows.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::debug;
+use zookeeper_client::{Acls, Client, CreateMode, Error};
+
+use super::connect::Backoff;
+use super::context::Shared;
+use super::reads::{self, Failure, Reply};
+use super::request_session::Sessions;
+use crate::{Denial, Refusal, ZnodeError};
+use twitcher_model::{Stat, ZnodePath};
+
+/// Longest pause before a read is made again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a request has besides path and data, generously: header, lengths, version, access control list.
+const OVERHEAD: usize = 1024;
+
+/// Requests by way of a session of the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests {
+    sessions: Sessions,
+    patience: Duration,
+    max_data: usize,
+    /// Length of the chroot, which is sent with every path.
+    prefix: usize,
+    /// Whether the session is somebody, for the znodes that it creates.
+    credentials: bool,
+}
+
+impl Requests {
+    pub(super) fn start(shared: &Shared) -> Self {
+        let options = &shared.options;
+        Self {
+            sessions: Sessions::start(shared),
+            patience: options.patience,
+            max_data: options.max_data,
+            prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
+            credentials: options.sasl.is_some() || !options.auth.is_empty(),
+        }
+    }
+
+    pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
+        self.read(path, async |client| {
+            if !self
+                .exists(client, path, |stat| reads::check_data(stat, self.max_data))
+                .await?
+            {
+                return Ok(None);
+            }
+            let Some((data, stat)) = reads::data(client, path.as_str()).await? else {
+                return Ok(None);
+            };
+            // It may have grown in between.
+            reads::check_data(&stat, self.max_data)?;
+            Ok(Some((data.into(), reads::stat_of(&stat))))
+        })
+        .await
+    }
+
+    pub async fn children(&self, path: &ZnodePath) -> Result<Vec<String>, ZnodeError> {
+        let names = self.read(path, async |client| {
+            if !self.exists(client, path, reads::check_children).await? {
+                return Ok(None);
+            }
+            Ok(reads::children(client, path.as_str()).await?.map(|(names, _)| names))
+        });
+        let mut names = names.await?;
+        if names.iter().map(|name| name.len() + 1).sum::<usize>() > self.max_data {
+            return Err(self.too_large(path));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub async fn set(&self, path: &ZnodePath, data: &[u8], expect_version: Option<i32>) -> Result<Stat, ZnodeError> {
+        self.check_size(path, data)?;
+        let stat = self.write(path, path, async |client| {
+            client.set_data(path.as_str(), data, expect_version).await
+        });
+        Ok(reads::stat_of(&stat.await?))
+    }
+
+    pub async fn create(&self, path: &ZnodePath, data: &[u8]) -> Result<(), ZnodeError> {
+        self.check_size(path, data)?;
+        let acls = match self.credentials {
+            true => Acls::creator_all(),
+            false => Acls::anyone_all(),
+        };
+        let options = CreateMode::Persistent.with_acls(acls);
+        let parent = path.parent();
+        let created = self.write(path, parent.as_ref().unwrap_or(path), async |client| {
+            client.create(path.as_str(), data, &options).await
+        });
+        created.await.map(drop)
+    }
+
+    /// Whether a znode exists and what is known of it passes `check`. The server first catches up with its leader: the change
+    /// that brought about this request may have been seen by way of another server.
+    async fn exists(
+        &self,
+        client: &Client,
+        path: &ZnodePath,
+        check: impl Fn(&zookeeper_client::Stat) -> Reply<()>,
+    ) -> Reply<bool> {
+        // Both are sent by the calls, in this order, before the first answer is awaited.
+        let (caught_up, stat) = (client.sync("/"), client.check_stat(path.as_str()));
+        caught_up.await?;
+        match stat.await? {
+            Some(stat) => check(&stat).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Reads until there is an answer, or no time is left.
+    async fn read<T>(&self, path: &ZnodePath, ask: impl AsyncFn(&Client) -> Reply<Option<T>>) -> Result<T, ZnodeError> {
+        let lost = || ZnodeError::SessionLost(path.clone());
+        let deadline = Instant::now() + self.patience;
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        loop {
+            let live = self.sessions.connected(deadline).await.map_err(|_| lost())?;
+            let failure = match timeout_at(deadline, ask(&live.client)).await.map_err(|_| lost())? {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => return Err(ZnodeError::NoNode(path.clone())),
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Denied => return Err(denied(path)),
+                Failure::TooLarge(_) => return Err(self.too_large(path)),
+                Failure::Unimplemented => return Err(failed(path, Error::Unimplemented)),
+                Failure::Znode(error) => return Err(failed(path, error)),
+                Failure::Session(_) => live.give_up(),
+                Failure::Connection(_) => {}
+            }
+            debug!(znode = %path, %failure, "asking again");
+            timeout_at(deadline, sleep(backoff.next())).await.map_err(|_| lost())?;
+        }
+    }
+
+    /// Sends a write, once. `needed` is the znode that does not exist if the server says that one doesn't.
+    async fn write<T>(
+        &self,
+        path: &ZnodePath,
+        needed: &ZnodePath,
+        send: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, ZnodeError> {
+        let live = match self.sessions.connected(Instant::now() + self.patience).await {
+            Ok(live) => live,
+            Err(_) => return Err(ZnodeError::SessionLost(path.clone())),
+        };
+        let Ok(answer) = timeout(self.patience, send(&live.client)).await else {
+            return Err(ZnodeError::UnknownOutcome(path.clone()));
+        };
+        answer.map_err(|error| {
+            debug!(znode = %path, %error, "a write failed");
+            if matches!(Failure::from(error.clone()), Failure::Session(_)) {
+                live.give_up();
+            }
+            match error {
+                Error::NoNode => ZnodeError::NoNode(needed.clone()),
+                error => write_error(path, error),
+            }
+        })
+    }
+
+    fn check_size(&self, path: &ZnodePath, data: &[u8]) -> Result<(), ZnodeError> {
+        // A server ends the connection over a larger request.
+        match OVERHEAD + self.prefix + path.as_str().len() + data.len() {
+            size if size > self.max_data => Err(self.too_large(path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self, path: &ZnodePath) -> ZnodeError {
+        ZnodeError::TooLarge {
+            znode: path.clone(),
+            most: self.max_data,
+        }
+    }
+}
+
+fn denied(path: &ZnodePath) -> ZnodeError {
+    ZnodeError::Denied {
+        znode: path.clone(),
+        why: Denial::Acl,
+    }
+}
+
+fn failed(path: &ZnodePath, error: Error) -> ZnodeError {
+    ZnodeError::Failed {
+        znode: path.clone(),
+        why: Refusal::ZooKeeper(error),
+    }
+}
+
+/// What a failed write means. Whatever is not known to be a refusal is uncertain.
+fn write_error(path: &ZnodePath, error: Error) -> ZnodeError {
+    let path = path.clone();
+    match error {
+        Error::NoNode => ZnodeError::NoNode(path),
+        Error::NodeExists => ZnodeError::NodeExists(path),
+        Error::BadVersion => ZnodeError::BadVersion(path),
+        Error::NoAuth => denied(&path),
+        Error::SessionExpired | Error::SessionMoved | Error::AuthFailed | Error::ClientClosed | Error::NoHosts => {
+            ZnodeError::SessionLost(path)
+        }
+        Error::BadArguments(_)
+        | Error::InvalidAcl
+        | Error::MarshallingError
+        | Error::NoChildrenForEphemerals
+        | Error::NotReadOnly
+        | Error::QuotaExceeded
+        | Error::Throttled
+        | Error::Unimplemented => failed(&path, error),
+        _ => ZnodeError::UnknownOutcome(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_uncertain_unless_it_is_known_to_be_refused() {
+        let path = ZnodePath::new("/a").unwrap();
+        let means = |error| write_error(&path, error);
+        for error in [
+            Error::ConnectionLoss,
+            Error::Timeout,
+            Error::UnexpectedErrorCode(-4),
+            Error::UnexpectedError("no response".into()),
+            Error::RuntimeInconsistent,
+        ] {
+            assert_eq!(means(error), ZnodeError::UnknownOutcome(path.clone()));
+        }
+        for error in [Error::SessionExpired, Error::ClientClosed, Error::AuthFailed] {
+            assert_eq!(means(error), ZnodeError::SessionLost(path.clone()));
+        }
+        assert_eq!(means(Error::BadVersion), ZnodeError::BadVersion(path.clone()));
+        assert_eq!(means(Error::NoAuth), denied(&path));
+        assert_eq!(means(Error::Throttled), failed(&path, Error::Throttled));
+    }
+}

@@ -1,0 +1,180 @@
+//! The sweep: compares what every watch was last told with what the server says, to find watches that went deaf.
+//!
+//! It reads and compares only; healing is for who owns the watch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, warn};
+use zookeeper_client::Client;
+
+use super::context::Shared;
+use super::ledger::Handle;
+use super::reads::{self, Failure, PIPELINE, Reply, SMALL};
+use super::subtree::Subtree;
+use super::worker::Stop;
+use twitcher_model::{Version, WatchType};
+
+/// Time for an event that is on its way, and the read it leads to. A difference that lasts longer was not announced.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A watch to check.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    pub path: Arc<str>,
+    pub kind: WatchType,
+    pub handle: Handle,
+    /// Bytes of data when last read, if known.
+    pub size: Option<usize>,
+}
+
+/// The sweep of one session: due from time to time, and then running beside everything else.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// When; none is never, unless somebody asks for one.
+    pub due: Option<Instant>,
+    pub running: Option<JoinHandle<Reply<Vec<Checked>>>>,
+}
+
+impl Sweep {
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            due: next_sweep(shared),
+            running: None,
+        }
+    }
+
+    pub fn start(&mut self, shared: &Arc<Shared>, client: &Client, watches: Vec<Checked>) {
+        let (shared, client) = (shared.clone(), client.clone());
+        self.running = Some(tokio::spawn(async move { deaf(&shared, &client, watches).await }));
+    }
+
+    /// What it found, once it ended. Safe to be dropped while waiting.
+    pub async fn found(&mut self) -> Reply<Vec<Checked>> {
+        match &mut self.running {
+            Some(task) => task.await.unwrap_or_else(|_| Ok(Vec::new())),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Logs and counts what it found, and hands it on. An error when it found that the session is over.
+    pub fn ended(&mut self, shared: &Shared, found: Reply<Vec<Checked>>) -> Result<Vec<Checked>, Stop> {
+        self.running = None;
+        self.due = next_sweep(shared);
+        let deaf = match found {
+            Ok(deaf) => deaf,
+            Err(Failure::Session(_)) => return Err(Stop::Session),
+            // Interrupted by a lost connection: what is in doubt is read again then anyway.
+            Err(_) => return Ok(Vec::new()),
+        };
+        let stats = &shared.options.stats;
+        stats.count_sweep();
+        for watch in &deaf {
+            stats.count_stuck();
+            let (name, znode) = (shared.ledger().name(watch.handle), &*watch.path);
+            warn!(
+                watch = name.as_deref(),
+                znode, "a change was not announced; setting the watch again"
+            );
+        }
+        debug!(
+            sweeps = stats.sweeps(),
+            stuck = stats.stuck(),
+            "compared what is known with the server"
+        );
+        Ok(deaf)
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        self.running.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn next_sweep(shared: &Shared) -> Option<Instant> {
+    let interval = shared.options.sweep_interval;
+    (!interval.is_zero()).then(|| Instant::now() + interval.mul_f64(0.9 + fastrand::f64() / 5.0))
+}
+
+/// Waits until something is due; for ever if it is not.
+pub(super) async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The watches that were not told what lasts.
+async fn deaf(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<Checked>> {
+    let suspects = differing(shared, client, watches).await?;
+    if suspects.is_empty() {
+        return Ok(Vec::new());
+    }
+    sleep(GRACE).await;
+    let (watches, versions): (Vec<_>, Vec<_>) = suspects.into_iter().unzip();
+    let before: HashMap<Handle, Version> = watches.iter().map(|watch| watch.handle).zip(versions).collect();
+    let mut lasting = differing(shared, client, watches).await?;
+    // A consumer that is behind makes the ledger lag: no proof of anything.
+    if shared.congested() {
+        lasting.clear();
+    }
+    lasting.retain(|(watch, version)| before.get(&watch.handle) == Some(version));
+    Ok(lasting.into_iter().map(|(watch, _)| watch).collect())
+}
+
+async fn differing(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<(Checked, Version)>> {
+    let mut differing = Vec::new();
+    let (trees, nodes): (Vec<_>, Vec<_>) = watches.into_iter().partition(|watch| watch.kind == WatchType::Tree);
+    // Small data is read, for many reads fit in one request; of everything else the stat.
+    let small = |watch: &Checked| watch.kind == WatchType::Data && watch.size.is_some_and(|size| size <= SMALL);
+    let (small, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(small);
+    let mut rest = &small[..];
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(reads::batch(rest.iter().map(|watch| watch.size.unwrap_or(0))));
+        rest = later;
+        let paths: Vec<_> = batch.iter().map(|watch| watch.path.clone()).collect();
+        for (watch, reply) in batch.iter().zip(reads::many(client, &paths).await?) {
+            if let Ok(found) = reply {
+                let version = found.map_or(Version::Absent, |(_, stat)| reads::data_version(&stat));
+                keep_different(shared, watch, version, &mut differing);
+            }
+        }
+    }
+    for chunk in others.chunks(PIPELINE) {
+        let paths: Vec<_> = chunk.iter().map(|watch| watch.path.clone()).collect();
+        let stats = reads::stats(client, &paths).await?;
+        for (watch, stat) in chunk.iter().zip(stats) {
+            let version = match (&stat, watch.kind) {
+                (None, _) => Version::Absent,
+                (Some(stat), WatchType::Children) => reads::children_version(stat),
+                (Some(stat), _) => reads::data_version(stat),
+            };
+            keep_different(shared, watch, version, &mut differing);
+        }
+    }
+    for watch in trees {
+        let listing = match reads::subtree(client, &watch.path).await {
+            Err(Failure::TooLarge(_)) => continue,
+            listing => listing?,
+        };
+        let mut subtree = Subtree::default();
+        subtree.set_all(&listing.marks);
+        subtree.set_root(listing.root);
+        keep_different(shared, &watch, subtree.version(), &mut differing);
+    }
+    Ok(differing)
+}
+
+fn keep_different(shared: &Shared, watch: &Checked, version: Version, differing: &mut Vec<(Checked, Version)>) {
+    let ledger = shared.ledger();
+    if ledger.wants(watch.handle, &version)
+        && !ledger.is_new(watch.handle)
+        && !shared.troubles.has(&watch.path, watch.kind)
+    {
+        differing.push((watch.clone(), version));
+    }
+}

@@ -1,0 +1,65 @@
+//! What the two kinds of workers have in common: a worker keeps one session and watches what it is told to.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::context::Closed;
+use super::ledger::Handle;
+use super::reads::Failure;
+use twitcher_model::WatchType;
+
+/// What a worker is told. When its channel closes it ends.
+#[derive(Debug)]
+pub(super) enum Command {
+    Add(Vec<Target>),
+    Remove(Vec<Target>),
+}
+
+pub(super) type Commands = mpsc::UnboundedReceiver<Command>;
+
+/// A znode to watch for one watch.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub path: Arc<str>,
+    pub kind: WatchType,
+    /// The znode with the recursive watch that covers it; none when it is watched by itself.
+    pub root: Option<Arc<str>>,
+    pub handle: Handle,
+}
+
+/// Why work stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nobody needs this worker any more.
+    Closed,
+    /// The session is over.
+    Session,
+    /// It failed on the way, mostly by a lost connection; what was to be done still is.
+    Interrupted(Failure),
+}
+
+impl From<Closed> for Stop {
+    fn from(_: Closed) -> Self {
+        Stop::Closed
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Session(_) => Stop::Session,
+            failure => Stop::Interrupted(failure),
+        }
+    }
+}
+
+impl Failure {
+    /// Splits what concerns one znode from what concerns everything.
+    pub fn of_one(self) -> Result<Failure, Stop> {
+        match self {
+            Failure::Connection(_) | Failure::Session(_) => Err(self.into()),
+            failure => Ok(failure),
+        }
+    }
+}

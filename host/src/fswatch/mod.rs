@@ -1,6 +1,0 @@
-//! Changes of files and directories, told once they have settled: for the tree source and for the configuration.
-//!
-//! It must not know what is in the files, nor who asks.
-
-pub(crate) mod events;
-pub(crate) mod settling;

@@ -1,0 +1,79 @@
+//! The state on real files: what survives, what is bounded, and what is done about a database that cannot be used.
+
+mod damage;
+mod kept;
+mod migration;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::*;
+use twitcher_model::{Action, Origin, Policy, ProcessSettings, Version};
+
+fn watch(name: &str) -> Watch {
+    Watch {
+        name: name.into(),
+        description: name.into(),
+        znode: ZnodePath::new(format!("/{name}")).unwrap(),
+        watch_type: WatchType::Data,
+        action: Action::Shell("true".into()),
+        policy: Arc::new(Policy::default()),
+        process: Arc::new(ProcessSettings::default()),
+        origin: Origin {
+            file: Path::new("a.twc").into(),
+            line: 1,
+            column: 1,
+        },
+    }
+}
+
+fn open(dir: &Path) -> (State, Option<RunId>) {
+    State::open(dir, Limits::default(), Vec::new())
+}
+
+fn handled(mzxid: i64) -> Handled {
+    Handled {
+        position: Position {
+            version: Version::Data { czxid: 1, mzxid },
+            digest: u64::MAX - 1,
+        },
+        stat: Some(Stat {
+            czxid: 1,
+            mzxid,
+            version: -3,
+        }),
+        run: RunId(5),
+        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+    }
+}
+
+fn ended(run: u64, watch: &str) -> Ended {
+    Ended {
+        run: RunId(run),
+        watch: watch.into(),
+        event: Some(Event::Data),
+        attempt: 2,
+        outcome: Some(Outcome::Exited(3)),
+        started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000),
+        ended: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_001_000),
+        elapsed: Duration::from_micros(1_000_001),
+        max_rss_kib: 2000,
+        output_bytes: 70_000,
+        output_tail: format!("output of {run}").into(),
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What the database in `dir` has of a watch.
+fn stored(dir: &Path, name: &str) -> Option<Handled> {
+    let (state, _) = open(dir);
+    state.known(&watch(name))?.handled
+}

@@ -1,0 +1,429 @@
+//! The command line. It must not do anything: types and texts only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use twitcher_observe::Format;
+
+mod bundle;
+mod operate;
+
+pub use bundle::{Bundle, BundleBuild, BundlePull, Bundles, Key, Requests, TrustedKeys};
+pub use operate::{Drain, Events, History, Logs, Operate, Resume, RunNow, Status, TimeStyle};
+
+/// Exit codes, as `--help` and the manual page give them.
+pub mod exit {
+    /// Everything went well; for `run`: stopped by a signal, every action had ended.
+    pub const SUCCESS: u8 = 0;
+    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused; a running
+    /// daemon does not do what it was told, or found errors.
+    pub const FAILURE: u8 = 1;
+    /// The command line cannot be understood.
+    pub const USAGE: u8 = 2;
+    /// `run` cannot start: the message says why.
+    pub const CANNOT_START: u8 = 3;
+    /// `run` stopped, but had to terminate actions that took longer than the drain timeout.
+    pub const TERMINATED_RUNS: u8 = 4;
+    /// A command on a running daemon reached none, or got no answer that makes sense.
+    pub const UNREACHABLE: u8 = 5;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
+  1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed;
+     a bundle is refused; a running daemon refuses (no such watch, for example); `reload` found errors;
+     what `run-now --wait` ran did not succeed; `drain --timeout` was not enough
+  2  the command line cannot be understood
+  3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
+  4  `run` stopped, but terminated actions that took longer than --drain-timeout
+  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense
+
+`twitcher help topics` lists pages about configuration, actions, guarantees, troubleshooting and more.";
+
+/// Runs an action when a znode in ZooKeeper changes
+#[derive(Debug, Parser)]
+#[command(name = "twitcher", version, after_help = EXIT_CODES, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch znodes and run actions, until SIGTERM or SIGINT
+    #[command(after_help = RUN_HELP, after_long_help = RUN_HELP)]
+    Run(Box<Run>),
+    /// Load configuration files and show the watches, or every error
+    Check(Check),
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    Operate(Operate),
+    /// Print the JSON Schema of .json configuration files
+    Schema,
+    /// Write, look at, try and measure plugins: actions that are WebAssembly components
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Build, sign, verify and install bundles: plugins as they are deployed
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Make keys that sign bundles, and say which are trusted
+    #[command(subcommand)]
+    Key(Key),
+    /// See it work: a few watches on a directory, a few changes, what ran
+    Demo {
+        /// The plugin `hello`, to be shown beside the others
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+    },
+    /// Show the help of a command, or a page about a topic; `twitcher help topics` lists those
+    Help {
+        /// The command, or the topic
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
+    },
+    /// Print a shell completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Directory to write to; it must exist
+        dir: PathBuf,
+    },
+    /// The process that starts actions; `run` starts it
+    #[command(hide = true)]
+    Launcher,
+    /// The process that evaluates .twc files; `run` and `check` start it
+    #[command(hide = true)]
+    Evaluate,
+    /// The process that compiles a component; `run` and `check` start it
+    #[command(hide = true)]
+    Compile,
+}
+
+/// What authors of plugins need.
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// Create a plugin in a new directory: a Rust crate that builds and has a test
+    New {
+        /// Name of the crate and of the directory, such as my-action
+        name: String,
+    },
+    /// Show what a component exports and imports, and the grants to paste into a configuration
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+    /// Run a component once, in the same sandbox as the daemon's; exit code 1 if it does not succeed
+    #[command(after_help = PLUGIN_RUN_HELP)]
+    Run(Box<PluginRun>),
+    /// Measure a component beside /bin/true
+    Bench {
+        /// How often each is run
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..100_000))]
+        rounds: u32,
+        /// What is run
+        #[command(flatten)]
+        run: Box<PluginRun>,
+    },
+}
+
+const PLUGIN_RUN_HELP: &str = "\
+Grants are given as in a configuration; without them the component reaches nothing.
+
+Examples:
+  twitcher plugin run hello.wasm --data '{\"a\":1}' --path /x
+  twitcher plugin run render.wasm --data-file app.json --config template=/t/app.conf \\
+      --dir /t=./templates:ro --dir /out=/tmp/out:rw --command 'reload=systemctl reload app'";
+
+/// A component to run, with what it is told and granted.
+#[derive(Debug, Args)]
+pub struct PluginRun {
+    /// The component
+    pub file: PathBuf,
+    /// The znode's data
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "data_file")]
+    pub data: String,
+    /// A file with the znode's data
+    #[arg(long, value_name = "FILE")]
+    pub data_file: Option<PathBuf>,
+    /// The znode's path
+    #[arg(long, value_name = "ZNODE", default_value = "/plugin/run")]
+    pub path: String,
+    /// Why it runs
+    #[arg(long, default_value = "data", value_parser = ["load", "created", "data", "deleted"])]
+    pub event: String,
+    /// A value of its configuration; can be repeated, as everything that follows
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub config: Vec<(String, String)>,
+    /// An argument
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub arg: Vec<String>,
+    /// A variable of its environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// A directory that it sees
+    #[arg(long, value_name = "GUEST=HOST[:rw]", value_parser = pair)]
+    pub dir: Vec<(String, String)>,
+    /// An address that it may connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    pub net: Vec<String>,
+    /// An origin that it may send requests to
+    #[arg(long, value_name = "ORIGIN")]
+    pub http: Vec<String>,
+    /// A command that it may have run; the line is split at spaces, without a shell
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = pair)]
+    pub command: Vec<(String, String)>,
+    /// A znode that it may use, `r` or `rw`; needs --tree
+    #[arg(long, value_name = "PATH=ACCESS", value_parser = pair, requires = "tree")]
+    pub znode: Vec<(String, String)>,
+    /// A directory that stands for the tree of znodes
+    #[arg(long, value_name = "DIR")]
+    pub tree: Option<PathBuf>,
+    /// Most memory of its own [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Seconds after which it is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub timeout: f64,
+    /// The user it runs as
+    #[arg(long, value_name = "USER")]
+    pub uid: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+const RUN_HELP: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: start nothing more, give running actions --drain-timeout, then terminate them;
+                   a second one terminates them at once
+  SIGHUP           load the configuration again, bring parked watches back, and open the log file anew
+
+Examples:
+  twitcher run --zk zk1:2181,zk2:2181,zk3:2181/fleet --config /etc/twitcher
+  twitcher run --tree ./tree --config ./watches        # no server: DIR/a/b is znode /a/b
+
+Exit codes: see `twitcher --help`.";
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").args(["zk", "tree"])))]
+pub struct Run {
+    /// ZooKeeper servers, and a chroot all paths are relative to [env: TWITCHER_ZK=, unless --tree is given]
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...[/CHROOT]",
+        alias = "zkservers",
+        help_heading = "Source"
+    )]
+    pub zk: Option<String>,
+    /// Watch a local directory instead: DIR/a/b is znode /a/b, a file's bytes are its data
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub tree: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub zookeeper: ZooKeeper,
+
+    /// Configuration file, or directory to read recursively (.twc and .json); may be repeated
+    #[arg(
+        long,
+        short = 'c',
+        value_name = "PATH",
+        default_value = "/etc/twitcher",
+        alias = "config_path",
+        help_heading = "Configuration"
+    )]
+    pub config: Vec<PathBuf>,
+    /// Directory for state that outlives the daemon: what was handled, which actions run, how runs ended. One daemon at a time uses it
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/twitcher",
+        help_heading = "Configuration"
+    )]
+    pub state_dir: PathBuf,
+    /// How many runs the history keeps
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), help_heading = "Configuration")]
+    pub history_runs: u64,
+    /// How many runs of one watch the history keeps
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), help_heading = "Configuration")]
+    pub history_runs_per_watch: u64,
+    /// How much space the history may take, output of actions included, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Configuration")]
+    pub history_size: u64,
+    /// Unix socket for operators: root, the daemon's own user, and members of the group twitcher
+    /// [default: /run/twitcher/control.sock, unless it cannot be had]
+    #[arg(long, value_name = "SOCKET", help_heading = "Control")]
+    pub control: Option<PathBuf>,
+    /// Also serve the status page, metrics and whatever else only looks on a TCP port, to everybody who can reach it; nothing can
+    /// be changed there. A host name given here is one by which browsers may ask for it
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Control")]
+    pub http: Option<String>,
+    /// How long running actions may take to end after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Configuration")]
+    pub drain_timeout: Duration,
+    /// Most actions that run at once, of all watches; more wait for their turn. Commands that plugins have run come on top
+    /// [default: as many as the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
+    pub max_running: Option<usize>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundles: Bundles,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: Log,
+
+    /// Go into the background once everything that can fail early has not
+    #[arg(long, help_heading = "Process")]
+    pub daemonize: bool,
+    /// Write the process id to FILE and keep it locked; refuse to start while another daemon has it locked
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub pidfile: Option<PathBuf>,
+}
+
+/// How to talk to ZooKeeper.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "ZooKeeper")]
+pub struct ZooKeeper {
+    /// Session timeout to ask for, in seconds; the server may bound it
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub zk_session_timeout: Duration,
+    /// About how often everything watched is compared with the servers, in seconds, in case a change was not announced; 0 does so
+    /// only after a reconnect
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds_or_never)]
+    pub resync: Duration,
+    /// Authenticate by the scheme digest: FILE holds USER:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub zk_digest_file: Option<PathBuf>,
+    /// Authenticate by SASL DIGEST-MD5: FILE holds USER:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub zk_sasl_file: Option<PathBuf>,
+    /// Encrypt the connection, trusting the system's certificate authorities or those of --zk-ca
+    #[arg(long)]
+    pub zk_tls: bool,
+    /// Certificate authorities to trust, PEM; implies --zk-tls
+    #[arg(long, value_name = "FILE")]
+    pub zk_ca: Option<PathBuf>,
+    /// Certificate to present, PEM; needs --zk-key, implies --zk-tls
+    #[arg(long, value_name = "FILE", requires = "zk_key")]
+    pub zk_cert: Option<PathBuf>,
+    /// Private key of --zk-cert, PEM
+    #[arg(long, value_name = "FILE", requires = "zk_cert")]
+    pub zk_key: Option<PathBuf>,
+}
+
+/// Where the log goes and how much of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub struct Log {
+    /// How a line looks
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// Append to FILE; opened anew on SIGHUP
+    #[arg(long, value_name = "FILE", conflicts_with = "log_to_stdout")]
+    pub logfile: Option<PathBuf>,
+    /// Log to standard output
+    #[arg(long = "log_to_stdout", alias = "log-to-stdout")]
+    pub log_to_stdout: bool,
+    /// Log more: why updates wait or are ignored, what the source does
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Log everything, also of libraries
+    #[arg(long, short)]
+    pub debug: bool,
+    /// For trying out: the same as --debug --log_to_stdout
+    #[arg(long)]
+    pub devel: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files or directories
+    #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
+    pub paths: Vec<PathBuf>,
+    /// Print one JSON object: watches, errors, notes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bundles: Bundles,
+}
+
+/// Seconds, whole or with a fraction: more than 0, at most a year.
+fn seconds(text: &str) -> Result<Duration, String> {
+    const YEAR: f64 = 365.0 * 24.0 * 3600.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a number of seconds, more than 0 and at most a year".to_owned()),
+    }
+}
+
+/// The same, or 0.
+fn seconds_or_never(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        _ => seconds(text).map_err(|error| format!("{error}; or 0")),
+    }
+}
+
+/// A number of things of which there must be at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number, at least 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_originals_flags_are_understood() {
+        let line =
+            "twitcher run --zkservers h:1 --config_path /c --log_to_stdout -v -d --pidfile /p --daemonize --devel";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(run.zk.as_deref(), Some("h:1"));
+        assert_eq!(run.config, [PathBuf::from("/c")]);
+        assert!(run.log.log_to_stdout && run.log.verbose && run.log.debug && run.log.devel && run.daemonize);
+    }
+
+    #[test]
+    fn some_numbers_can_be_zero_and_some_cannot() {
+        let parse = |more: &[&str]| Cli::try_parse_from([&["twitcher", "run", "--zk", "h:1"], more].concat());
+        for (refused, words) in [("--max-running=0", "at least 1"), ("--resync=-1", "or 0")] {
+            let error = parse(&[refused]).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let Command::Run(run) = parse(&["--resync", "0", "--max-running", "7"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!((run.zookeeper.resync, run.max_running), (Duration::ZERO, Some(7)));
+    }
+
+    #[test]
+    fn a_source_is_needed_and_only_one() {
+        assert!(Cli::try_parse_from(["twitcher", "run", "--tree", "/t", "--zk", "h:1"]).is_err());
+        assert!(Cli::try_parse_from(["twitcher", "run", "--zk", "h:1", "--zk-session-timeout", "-1"]).is_err());
+    }
+}

@@ -1,0 +1,391 @@
+//! The command `bundle`: from arguments to what is printed.
+
+mod build;
+mod cargo_metadata;
+mod registry;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use twitcher_bundle::trust::{self, Keys, Refusal, Standing, Trust, TrustError, TrustedKey};
+use twitcher_bundle::{
+    BuildError, InstallError, KeyError, MANIFEST, Manifest, PublicKey, ReadError, Reference, ReferenceError,
+    SIGNATURE_MAX, SecretKey, Signature, SignatureError, Store, StoreError, Switch, WriteError, open_bundle,
+    sign_again, stanza,
+};
+use twitcher_components::this_host;
+use twitcher_files::replace::replace;
+use twitcher_registry::OciError;
+
+use self::cargo_metadata::CargoError;
+use crate::args::{Bundle, TrustedKeys};
+
+/// Variable with the password of a secret key.
+const PASSWORD: &str = "TWITCHER_KEY_PASSWORD";
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Something of the bundle to be built is not said.
+    #[error("{what} is missing: {how}")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// How to say it.
+        how: String,
+    },
+    /// A flag has a value that cannot be.
+    #[error("--{flag} {value}: {why}")]
+    Flag {
+        /// Which.
+        flag: &'static str,
+        /// What it is.
+        value: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {error}", file.display())]
+    Io {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The crate says nothing of use.
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    /// It cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Trusted keys cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A bundle cannot be opened or is refused.
+    #[error(transparent)]
+    Open(#[from] InstallError),
+    /// A bundle is damaged, or a signature wrong.
+    #[error("{}: {error}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong.
+        error: ReadError,
+    },
+    /// It must not run.
+    #[error("{bundle}: {refusal}")]
+    Refused {
+        /// Which.
+        bundle: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A file is not a signature, or of something else.
+    #[error("{}: {error}", file.display())]
+    Signature {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong.
+        error: SignatureError,
+    },
+    /// The signed bundle cannot be written.
+    #[error("{}: {error}", file.display())]
+    Write {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: WriteError,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A registry does not do what it should.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// It is neither a file nor the name of a bundle.
+    #[error("{bundle} is not a file, and {error}")]
+    Reference {
+        /// What was given.
+        bundle: String,
+        /// Why it is no name.
+        error: ReferenceError,
+    },
+}
+
+/// Carries out a command; gives what is to be printed. Components are compiled with `program compile`.
+pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
+    match command {
+        Bundle::Build(arguments) => build::build(program, *arguments),
+        Bundle::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
+        Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
+        Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
+        Bundle::Install { file, store, trust } => install(&file, store, &trust),
+        Bundle::Push {
+            file,
+            remote,
+            plain_http,
+        } => registry::push(&file, &remote, plain_http),
+        Bundle::Pull(arguments) => registry::pull(*arguments),
+        Bundle::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
+        Bundle::List { store, trust } => list(&Store::at(store), &trust),
+        Bundle::Remove { bundle, store } => {
+            let removed = Store::at(store).remove(&bundle)?;
+            Ok(removed
+                .iter()
+                .map(|version| format!("removed {} {version}\n", bundle.name))
+                .collect())
+        }
+        Bundle::Gc { keep, store } => {
+            let removed = Store::at(store).gc(keep)?;
+            Ok(match removed.is_empty() {
+                true => "nothing to remove\n".to_owned(),
+                false => removed
+                    .iter()
+                    .map(|(name, version)| format!("removed {name} {version}\n"))
+                    .collect(),
+            })
+        }
+    }
+}
+
+fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<String, CommandError> {
+    let reader = open_bundle(file)?;
+    let signature = match (key, signature) {
+        (Some(key), _) => secret_key(key)?.sign(reader.manifest_bytes(), &trust::comment(reader.manifest()))?,
+        (None, signature) => {
+            let from = signature.unwrap_or(Path::new(""));
+            let failed = |error| CommandError::Io {
+                file: from.to_owned(),
+                error,
+            };
+            let mut bytes = Vec::new();
+            let opened = std::fs::File::open(from).map_err(failed)?;
+            io::Read::read_to_end(&mut io::Read::take(opened, SIGNATURE_MAX as u64 + 1), &mut bytes).map_err(failed)?;
+            Signature::parse(&bytes).map_err(|error| CommandError::Signature {
+                file: from.to_owned(),
+                error,
+            })?
+        }
+    };
+    let key = signature.key();
+    let name = format!("{} {}", reader.manifest().name, reader.manifest().version);
+    replace(file, 0o644, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| {
+        CommandError::Write {
+            file: file.to_owned(),
+            error,
+        }
+    })?;
+    Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
+}
+
+fn secret_key(file: &Path) -> Result<SecretKey, CommandError> {
+    Ok(SecretKey::read(file, || {
+        ask_password(file, false).map_err(|error| io::Error::other(error.to_string()))
+    })?)
+}
+
+pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, CommandError> {
+    if let Ok(password) = std::env::var(PASSWORD) {
+        return Ok(password);
+    }
+    let ask = || -> io::Result<String> {
+        let password = rpassword::prompt_password(format!("Password of {}: ", file.display()))?;
+        if new && rpassword::prompt_password("The same again: ")? != password {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the passwords differ"));
+        }
+        Ok(password)
+    };
+    ask().map_err(|error| {
+        CommandError::Key(KeyError::Io {
+            action: "ask for the password of",
+            file: file.to_owned(),
+            error,
+        })
+    })
+}
+
+impl TrustedKeys {
+    fn load(&self) -> Result<Trust, TrustError> {
+        Ok(Trust {
+            keys: Keys::load(&self.keys)?,
+            require_signed: self.require_signed,
+        })
+    }
+}
+
+fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeys) -> Result<String, CommandError> {
+    let trust = match key {
+        None => trusted.load()?,
+        Some(key) => Trust {
+            keys: Keys {
+                configured: true,
+                trusted: vec![TrustedKey {
+                    key: PublicKey::read(key)?,
+                    native: true,
+                    file: key.to_owned(),
+                }],
+                refused: Vec::new(),
+            },
+            require_signed: true,
+        },
+    };
+    let reader = open_bundle(file)?;
+    let standing = trust.judge(reader.manifest_bytes(), reader.signature());
+    let standing = standing.map_err(|refusal| CommandError::Refused {
+        bundle: file.display().to_string(),
+        refusal,
+    })?;
+    let signed = reader.signature().map(Signature::key);
+    let manifest = reader.check().map_err(|error| CommandError::Read {
+        file: file.to_owned(),
+        error,
+    })?;
+    let standing = match (standing, signed) {
+        (Standing::Unsigned, Some(key)) => format!("signed with the key {key}, which nobody here has judged"),
+        (Standing::Unsigned, None) => "not signed".to_owned(),
+        (Standing::Wasm(key) | Standing::Native(key), _) => format!("signed with the key {key}"),
+    };
+    Ok(format!("{} {} is whole, {standing}\n", manifest.name, manifest.version))
+}
+
+fn inspect(bundle: &str, store: PathBuf, trusted: &TrustedKeys) -> Result<String, CommandError> {
+    let path = Path::new(bundle);
+    let (manifest, bytes, signature) = if path.is_file() || bundle.contains('/') {
+        let reader = open_bundle(path)?;
+        let (bytes, signature) = (reader.manifest_bytes().to_owned(), reader.signature().cloned());
+        let manifest = reader.check().map_err(|error| CommandError::Read {
+            file: path.to_owned(),
+            error,
+        })?;
+        (manifest, bytes, signature)
+    } else {
+        let reference: Reference = bundle.parse().map_err(|error| CommandError::Reference {
+            bundle: bundle.to_owned(),
+            error,
+        })?;
+        let installed = Store::at(store).resolve(&reference)?;
+        (installed.manifest, installed.manifest_bytes, installed.signature)
+    };
+    let trust = trusted.load()?;
+    let mut text = format!("{} {}\n\n{MANIFEST}\n", manifest.name, manifest.version);
+    text.push_str(&String::from_utf8_lossy(&bytes));
+    let standing = trust.judge(&bytes, signature.as_ref());
+    let _ = writeln!(text, "\nsignature  {}", standing_text(&standing, signature.as_ref()));
+    let _ = writeln!(text, "native     {}", native_text(&manifest, &standing));
+    let _ = writeln!(
+        text,
+        "\nto paste (a run gets what is both requested by the bundle and granted here)\n"
+    );
+    text.push_str(&stanza(&manifest));
+    Ok(text)
+}
+
+fn standing_text(standing: &Result<Standing, Refusal>, signature: Option<&Signature>) -> String {
+    match (standing, signature) {
+        (Err(refusal), _) => format!("REFUSED: {refusal}"),
+        (Ok(Standing::Unsigned), None) => "none: the component may run, native code may not".to_owned(),
+        (Ok(Standing::Unsigned), Some(signature)) => format!(
+            "by the key {}, and no keys are trusted here: the component may run, native code may not",
+            signature.key()
+        ),
+        (Ok(Standing::Wasm(key)), _) => format!("by the key {key}, which may sign components"),
+        (Ok(Standing::Native(key)), _) => format!("by the key {key}, which may sign components and native code"),
+    }
+}
+
+fn native_text(manifest: &Manifest, standing: &Result<Standing, Refusal>) -> String {
+    match this_host().map(|host| host.choose(&manifest.native).map(|native| native.path())) {
+        Err(why) => why,
+        Ok(Err(miss)) => format!("compiled when it is loaded: {miss}"),
+        Ok(Ok(path)) if matches!(standing, Ok(Standing::Native(_))) => format!("runs here: {path}"),
+        Ok(Ok(path)) => format!("would run here, were it signed with a key that may sign native code: {path}"),
+    }
+}
+
+fn install(file: &Path, store: PathBuf, trusted: &TrustedKeys) -> Result<String, CommandError> {
+    let trust = trusted.load()?;
+    let done = Store::at(store).install(file, &trust)?;
+    let mut text = switched(&done.switch);
+    let standing = standing_text(&Ok(done.standing), done.installed.signature.as_ref());
+    let _ = writeln!(text, "signature  {standing}");
+    let _ = writeln!(
+        text,
+        "native     {}",
+        native_text(&done.installed.manifest, &Ok(done.standing))
+    );
+    Ok(text)
+}
+
+fn switched(switch: &Switch) -> String {
+    let Switch {
+        name,
+        from,
+        to: (version, digest),
+    } = switch;
+    match from {
+        None => format!("{name} {version} is installed\n"),
+        Some((_, before)) if before == digest => format!("{name} {version} was the current version already\n"),
+        Some((before, _)) if switch.is_downgrade() => {
+            format!("{name} {version} is the current version now: a DOWNGRADE from {before}\n")
+        }
+        Some((before, _)) if before == version => {
+            format!("{name} {version} is the current version now, in place of another bundle of the same version\n")
+        }
+        Some((before, _)) => format!("{name} {version} is the current version now; before, it was {before}\n"),
+    }
+}
+
+fn list(store: &Store, trusted: &TrustedKeys) -> Result<String, CommandError> {
+    let trust = trusted.load()?;
+    let listing = store.list()?;
+    let mut text = String::new();
+    for listed in &listing.versions {
+        let installed = &listed.installed;
+        let mut remarks = Vec::new();
+        if listed.current {
+            remarks.push("current".to_owned());
+        }
+        if listed.in_use {
+            remarks.push("in use".to_owned());
+        }
+        remarks.push(match (installed.judge(&trust), &installed.signature) {
+            (Err(refusal), _) => format!("REFUSED: {refusal}"),
+            (Ok(Standing::Unsigned), None) => "not signed".to_owned(),
+            (Ok(_), signature) => signature
+                .as_ref()
+                .map_or_else(String::new, |signature| format!("signed with {}", signature.key())),
+        });
+        let digest: String = installed.digest.to_string().chars().take(12).collect();
+        let _ = writeln!(
+            text,
+            "{:<24} {:<12} {digest} {:>10}  {}",
+            installed.name,
+            installed.version.to_string(),
+            ago(installed.installed),
+            remarks.join(", ")
+        );
+    }
+    for (path, why) in &listing.broken {
+        let _ = writeln!(text, "{}: BROKEN: {why}", path.display());
+    }
+    if text.is_empty() {
+        let _ = writeln!(text, "no bundle is installed in {}", store.dir().display());
+    }
+    Ok(text)
+}
+
+/// How long ago something was.
+fn ago(moment: SystemTime) -> String {
+    let seconds = moment.elapsed().unwrap_or_default().as_secs();
+    match seconds {
+        ..60 => "just now".to_owned(),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86400),
+    }
+}

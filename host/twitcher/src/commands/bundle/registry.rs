@@ -1,0 +1,82 @@
+//! `bundle push` and `bundle pull`.
+
+use std::path::{Path, PathBuf};
+
+use super::{CommandError, install, standing_text};
+use crate::args::BundlePull;
+use twitcher_files::replace::replace;
+use twitcher_registry::{self as registry, Offer, Pushed, Remote};
+
+/// Puts a bundle into a registry.
+pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<String, CommandError> {
+    let Pushed {
+        manifest,
+        digest,
+        sent,
+        present,
+    } = registry::push(file, remote, plain_http)?;
+    Ok(format!(
+        "{} {} is in the registry: {sent} files sent, {present} were there\n{remote}\n{}\n",
+        manifest.name,
+        manifest.version,
+        remote.at(digest)
+    ))
+}
+
+/// Gets a bundle from a registry, to a file or into the store.
+pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
+    let BundlePull {
+        remote,
+        out,
+        install: to_store,
+        store,
+        component,
+        plain_http,
+        trust,
+    } = arguments;
+    if component {
+        return pull_component(&remote, &out, plain_http);
+    }
+    let offer = Offer::of(&remote, plain_http)?;
+    let judged = trust.load()?.judge(offer.manifest_bytes(), offer.signature());
+    let standing = judged.map_err(|refusal| CommandError::Refused {
+        bundle: remote.to_string(),
+        refusal,
+    })?;
+    let standing = standing_text(&Ok(standing), offer.signature());
+    let pulled = offer.remote();
+    if to_store {
+        let dir = tempfile::tempdir().map_err(|error| CommandError::Io {
+            file: std::env::temp_dir(),
+            error,
+        })?;
+        let file = save(offer, &remote, dir.path())?;
+        return Ok(format!("{pulled}\n{}", install(&file, store, &trust)?));
+    }
+    make_dir(&out)?;
+    let file = save(offer, &remote, &out)?;
+    Ok(format!("{pulled}\n{}\nsignature  {standing}\n", file.display()))
+}
+
+/// Writes a bundle into a directory under its own name, whole or not at all.
+fn save(mut offer: Offer, remote: &Remote, dir: &Path) -> Result<PathBuf, CommandError> {
+    let file = dir.join(offer.manifest().file_name());
+    replace(&file, 0o644, |to| offer.write(to)).map_err(|problem| problem.at(remote))?;
+    Ok(file)
+}
+
+fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<String, CommandError> {
+    let name = remote.repository.rsplit('/').next().unwrap_or_default();
+    let file = out.join(format!("{name}.wasm"));
+    make_dir(out)?;
+    let pulled = replace(&file, 0o644, |to| registry::component(remote, plain_http, to));
+    let pulled = pulled.map_err(|problem| problem.at(remote))?;
+    Ok(format!("{pulled}\n{}\n", file.display()))
+}
+
+fn make_dir(dir: &Path) -> Result<(), CommandError> {
+    std::fs::create_dir_all(dir).map_err(|error| CommandError::Io {
+        file: dir.to_owned(),
+        error,
+    })
+}

@@ -1,0 +1,223 @@
+//! The daemon as a whole, and its watches.
+
+use std::fmt::Write;
+
+use crate::commands::operate::states;
+use crate::commands::operate::style::{Look, Tone, number};
+use crate::commands::operate::table::{Table, cut, fields, number as figures, together, whole};
+use twitcher_control::api::{Phase, STATES, Status, WatchState, WatchSummary};
+use twitcher_model::sanitize;
+
+use super::{MEDIUM, WIDE, is_at_least};
+
+/// Most errors of the configuration that are listed.
+const ERRORS_SHOWN: usize = 3;
+/// Most watches in trouble that are listed unless all are wanted, and of the others.
+const TROUBLED_SHOWN: usize = 100;
+const OTHERS_SHOWN: usize = 20;
+
+/// Which watches are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown<'a> {
+    /// Those in trouble, and a few.
+    Some,
+    /// All.
+    All,
+    /// All in these states.
+    In(&'a [WatchState]),
+}
+
+/// The daemon with its watches.
+pub(crate) fn status(status: &Status, watches: Vec<WatchSummary>, shown: Shown<'_>, look: &Look) -> String {
+    let mut text = head(status, &watches, look);
+    let (listed, left) = listed(watches, shown);
+    if !listed.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&listed, look));
+    } else if matches!(shown, Shown::In(_)) {
+        text.push_str("\nno watch is in such a state\n");
+    }
+    if left > 0 {
+        let others = number(left as u64, "more watch", "more watches");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\n{others}: see all with --all, or some with --state STATE");
+    }
+    text
+}
+
+fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
+    let version = look.paint(&format!("twitcher {}", sanitize::line(&status.version)), Tone::Strong);
+    let (phase, tone) = match status.phase {
+        Phase::Starting => ("starting: not every watch is armed yet", Tone::Odd),
+        Phase::Ready => ("ready", Tone::Good),
+        Phase::Draining => ("draining: it starts nothing more, and ends with what runs", Tone::Odd),
+    };
+    let mut text = format!(
+        "{version}, pid {}, started {}: {}\n",
+        status.pid,
+        look.ago(status.started),
+        look.paint(phase, tone),
+    );
+    let mut rows = vec![source(status, look), config(status, look)];
+    let refused = &status.config.errors;
+    for error in refused.iter().take(ERRORS_SHOWN) {
+        let first = error.lines().next().unwrap_or_default();
+        rows.push(("refused", sanitize::line(first), Some(Tone::Bad)));
+    }
+    if refused.len() > ERRORS_SHOWN {
+        let more = refused.len() - ERRORS_SHOWN;
+        rows.push((
+            "",
+            format!("and {more} more: see all with `twitcher check`"),
+            Some(Tone::Bad),
+        ));
+    }
+    let mut actions = format!("{} running of at most {}", status.running, status.max_running);
+    if status.waiting > 0 {
+        let _ = write!(actions, ", {} waiting for a place", status.waiting);
+    }
+    rows.push(("actions", actions, None));
+    if let Some(problem) = &status.state_problem {
+        let said = format!(
+            "{}; a restart would run again what was handled since",
+            sanitize::line(problem)
+        );
+        rows.push(("state", said, Some(Tone::Bad)));
+    }
+    if status.launcher_restarts > 0 {
+        let times = number(status.launcher_restarts, "time", "times");
+        let said = format!("the process that starts actions ended unexpectedly, {times}; the log says why");
+        rows.push(("launcher", said, Some(Tone::Odd)));
+    }
+    rows.push(("watches", counts(status, watches), None));
+    text.push_str(&fields(&rows, look));
+    text
+}
+
+fn source(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) {
+    let source = &status.source;
+    let mut said = format!("{} {}, ", sanitize::line(&source.kind), sanitize::line(&source.target));
+    said.push_str(if source.connected { "connected" } else { "not connected" });
+    if let Some(since) = source.since {
+        said.push(' ');
+        said.push_str(&look.since(since));
+    }
+    if let Some(problem) = &source.problem {
+        said.push_str(": ");
+        said.push_str(&sanitize::line(problem));
+    }
+    ("source", said, (!source.connected).then_some(Tone::Bad))
+}
+
+fn config(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) {
+    let config = &status.config;
+    let paths: Vec<String> = config.paths.iter().map(|path| sanitize::line(path)).collect();
+    let loaded = match config.loaded {
+        Some(at) => format!("loaded {}", look.ago(at)),
+        None => "not loaded yet".to_owned(),
+    };
+    let mut said = format!("{}, {loaded}", paths.join(", "));
+    if !config.notes.is_empty() {
+        let notes = number(config.notes.len() as u64, "note", "notes");
+        let _ = write!(said, ", with {notes} (`twitcher check`)");
+    }
+    ("config", said, None)
+}
+
+/// How many watches there are, and in which states.
+fn counts(status: &Status, watches: &[WatchSummary]) -> String {
+    let total: u64 = status.watches.iter().map(|count| count.count).sum();
+    let stuck = |state: WatchState| {
+        watches
+            .iter()
+            .filter(|watch| watch.state == state && states::is_stuck(watch))
+            .count() as u64
+    };
+    let all_stuck = stuck(WatchState::Armed) + stuck(WatchState::Absent);
+    let mut parts = Vec::new();
+    for (state, _, name) in STATES {
+        let count = status.watches.iter().find(|count| count.state == state);
+        let count = count.map_or(0, |count| count.count).saturating_sub(stuck(state));
+        if count > 0 {
+            parts.push(together(&format!("{count} {name}")));
+        }
+        if state == WatchState::Parked && all_stuck > 0 {
+            parts.push(together(&format!("{all_stuck} {}", states::FAILED)));
+        }
+    }
+    match parts.is_empty() {
+        true => total.to_string(),
+        false => format!("{total}: {}", parts.join(", ")),
+    }
+}
+
+/// The watches to list, in order, and how many are left out.
+fn listed(mut watches: Vec<WatchSummary>, shown: Shown<'_>) -> (Vec<WatchSummary>, usize) {
+    if let Shown::In(states) = shown {
+        watches.retain(|watch| states.contains(&watch.state));
+    }
+    states::sort(&mut watches);
+    if shown != Shown::Some {
+        return (watches, 0);
+    }
+    let all = watches.len();
+    let (mut troubled, mut others): (Vec<_>, Vec<_>) = watches.into_iter().partition(states::is_trouble);
+    troubled.truncate(TROUBLED_SHOWN);
+    others.truncate(OTHERS_SHOWN);
+    troubled.append(&mut others);
+    let left = all - troubled.len();
+    (troubled, left)
+}
+
+fn table(watches: &[WatchSummary], look: &Look) -> String {
+    let mut table = Table::new(&[
+        cut("WATCH", 16),
+        whole("STATE"),
+        figures("BEHIND"),
+        whole("LAST RUN"),
+        cut("ZNODE", 16),
+        cut("WHY", 16),
+    ]);
+    for watch in watches {
+        let tone = states::tone_of(watch);
+        let behind = watch
+            .behind_since
+            .map(|since| look.for_so_long(since))
+            .unwrap_or_default();
+        let (last, last_tone) = match &watch.last_run {
+            Some(run) if run.success => (format!("ok {}", look.ago(run.ended)), None),
+            Some(run) => (format!("failed {}", look.ago(run.ended)), Some(Tone::Bad)),
+            None => ("-".to_owned(), Some(Tone::Dull)),
+        };
+        let behind_tone = states::is_trouble(watch).then_some(tone);
+        let znode = match is_at_least(look, WIDE) {
+            true => sanitize::line(&watch.znode),
+            false => String::new(),
+        };
+        let why = match is_at_least(look, MEDIUM) {
+            true => why(watch, look),
+            false => String::new(),
+        };
+        table.row([
+            (sanitize::line(&watch.name), None),
+            (states::state(watch).to_owned(), Some(tone)),
+            (behind, behind_tone),
+            (last, last_tone),
+            (znode, None),
+            (why, None),
+        ]);
+    }
+    table.render(look)
+}
+
+/// Why it is not at rest, in a few words.
+fn why(watch: &WatchSummary, look: &Look) -> String {
+    let why = watch.why.as_deref().map(sanitize::line).unwrap_or_default();
+    match (watch.next_attempt, watch.state) {
+        // When is what matters, and the state says the rest.
+        (Some(at), WatchState::BackingOff) => format!("tried again {}", look.at(at)),
+        (Some(at), _) => format!("runs {}", look.at(at)),
+        (None, _) if why.is_empty() && states::is_stuck(watch) => "waits for the next change".to_owned(),
+        (None, _) => why,
+    }
+}

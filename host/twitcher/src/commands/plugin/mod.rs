@@ -1,0 +1,122 @@
+//! What authors of plugins use: making one, looking at a component, trying it, measuring it.
+//!
+//! It must not know the daemon: a trial goes through the same configuration, launcher and sandbox, without watching anything.
+
+mod bench;
+mod inspect;
+mod new;
+mod trial;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use twitcher_launch::Launcher;
+use twitcher_model::Watch;
+use twitcher_observe::{Destination, Format, Log, Verbosity};
+
+use self::bench::bench;
+use self::inspect::inspect;
+use self::new::create;
+use self::trial::{Trial, run, shown};
+use super::{THIS_PROGRAM, print};
+use crate::args::{self, exit};
+use crate::spinner::Spinner;
+
+/// Carries out a command.
+pub fn plugin(command: args::Plugin) -> Result<u8> {
+    match command {
+        args::Plugin::New { name } => {
+            let dir = create(Path::new(""), &name)?;
+            print(&format!(
+                "created {}; its README.md says how it is tested, built and tried\n",
+                dir.display()
+            ))
+        }
+        args::Plugin::Inspect { file } => print(&inspect(&file)?),
+        args::Plugin::Run(arguments) => {
+            let trial = trial(*arguments)?;
+            let (watch, launcher) = prepare(&trial)?;
+            // Held until the end: what is still on its way to the terminal is written then.
+            let log = Log::start(&Destination::Stderr, Format::Text, Verbosity::Verbose)?;
+            let report = locally(run(&trial, &watch, launcher))?;
+            drop(log);
+            print(&format!(
+                "{}\n{} in its process, {} KiB, {} page faults{}\n",
+                report.outcome,
+                shown(report.elapsed),
+                report.max_rss_kib,
+                report.minor_faults,
+                report.timing.map_or_else(String::new, |timing| format!(
+                    "; called after {}, for {}",
+                    shown(timing.instantiate),
+                    shown(timing.call)
+                )),
+            ))?;
+            Ok(if report.outcome.is_success() {
+                exit::SUCCESS
+            } else {
+                exit::FAILURE
+            })
+        }
+        args::Plugin::Bench { rounds, run } => {
+            let trial = trial(*run)?;
+            let (watch, launcher) = prepare(&trial)?;
+            let table = locally(bench(&trial, &watch, launcher, rounds as usize))?;
+            print(&format!("{table}\n"))
+        }
+    }
+}
+
+fn trial(arguments: args::PluginRun) -> Result<Trial> {
+    let data = match &arguments.data_file {
+        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => arguments.data.into_bytes(),
+    };
+    let event = serde_json::from_value(serde_json::Value::String(arguments.event))?;
+    Ok(Trial {
+        file: arguments.file,
+        path: arguments.path,
+        data,
+        event: Some(event),
+        config: arguments.config,
+        args: arguments.arg,
+        env: arguments.env,
+        dirs: absolute(arguments.dir)?,
+        net: arguments.net,
+        http: arguments.http,
+        commands: arguments.command,
+        znodes: arguments.znode,
+        memory: arguments.memory,
+        timeout: Some(arguments.timeout),
+        uid: arguments.uid,
+        tree: arguments.tree.map(std::path::absolute).transpose()?,
+    })
+}
+
+/// On a command line a directory may be relative to the current one; in a configuration it may not.
+fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
+    let absolute = |(guest, host): (String, String)| {
+        let path = std::path::absolute(&host)?;
+        Ok((guest, path.to_string_lossy().into_owned()))
+    };
+    dirs.into_iter().map(absolute).collect()
+}
+
+/// The launcher comes first: it is made before there are threads.
+fn prepare(trial: &Trial) -> Result<(Arc<Watch>, Launcher)> {
+    let launcher = Launcher::spawn(Path::new(THIS_PROGRAM), &["launcher"])?;
+    let spinner = Spinner::new(format!("compiling {}", trial.file.display()));
+    let watch = trial.watch(Path::new(THIS_PROGRAM))?;
+    drop(spinner);
+    Ok((watch, launcher))
+}
+
+/// Runs a future as the daemon's are run.
+fn locally<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(work))?)
+}

@@ -1,0 +1,289 @@
+//! One run of a component, as the daemon would run it, for its author to see.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use twitcher_actions::Broker;
+use twitcher_actions::environment;
+use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
+use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, Report, RunEvent};
+use twitcher_model::{Event, Grants, Observation, Stat, Version, Watch};
+use twitcher_sandbox::channel::Reason;
+use twitcher_sandbox::code_cache::Components;
+use twitcher_scheduler::{RunIds, Start};
+use twitcher_source::{Source, tree};
+
+/// What is tried.
+#[derive(Debug, Default)]
+pub struct Trial {
+    /// The component.
+    pub file: PathBuf,
+    /// The znode it is told of.
+    pub path: String,
+    /// The znode's data.
+    pub data: Vec<u8>,
+    /// Why it runs.
+    pub event: Option<Event>,
+    /// `Wasm(...)`'s `config`.
+    pub config: Vec<(String, String)>,
+    /// Its `args`.
+    pub args: Vec<String>,
+    /// Its `env`.
+    pub env: Vec<(String, String)>,
+    /// Its `dirs`.
+    pub dirs: Vec<(String, String)>,
+    /// Its `net`.
+    pub net: Vec<String>,
+    /// Its `http`.
+    pub http: Vec<String>,
+    /// Its `commands`; each is split at spaces.
+    pub commands: Vec<(String, String)>,
+    /// Its `znodes`.
+    pub znodes: Vec<(String, String)>,
+    /// Its `memory`.
+    pub memory: Option<String>,
+    /// The watch's `timeout`, in seconds.
+    pub timeout: Option<f64>,
+    /// The watch's `uid`.
+    pub uid: Option<String>,
+    /// A directory that stands for the tree of znodes.
+    pub tree: Option<PathBuf>,
+}
+
+/// Why a trial cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// A file or directory cannot be used.
+    #[error("cannot {step}: {error}")]
+    Io {
+        /// What was attempted.
+        step: &'static str,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// The component or a grant is refused, as it would be in a configuration.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no place for native code.
+    #[error("no place to keep native code: set HOME or XDG_CACHE_HOME to an absolute path")]
+    NoCache,
+    /// The launcher does not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The launcher ended.
+    #[error("the launcher ended before the run did")]
+    Lost,
+}
+
+impl Trial {
+    /// The watch that would run it. Compiles the component with `program compile`.
+    pub fn watch(&self, program: &Path) -> Result<Arc<Watch>, TrialError> {
+        let at = |step| move |error| TrialError::Io { step, error };
+        let dir = tempfile::tempdir().map_err(at("make a temporary directory"))?;
+        let file = dir.path().join("trial.json");
+        let text = serde_json::to_vec(&self.registration()?).unwrap_or_default();
+        std::fs::write(&file, text).map_err(at("write a temporary file"))?;
+        // The native code must outlive this: it is kept where it can be found again.
+        let components = Components::new(program.to_owned(), cache()?);
+        let resolve = move |file: &Path, grants: &Grants| {
+            let found = components.resolve(file, grants);
+            found.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        };
+        let mut config =
+            Config::new(vec![file], Evaluator::new(program.to_owned())).with_components(Resolver::of_files(resolve));
+        let reload = config.reload();
+        match reload.watches.first() {
+            Some(watch) => Ok(Arc::clone(watch)),
+            None => {
+                let words = |error: &ConfigError| match &error.hint {
+                    Some(hint) => format!("{} ({hint})", error.message),
+                    None => error.message.clone(),
+                };
+                Err(TrialError::Refused(
+                    reload.errors().map(words).collect::<Vec<_>>().join("\n"),
+                ))
+            }
+        }
+    }
+
+    /// As it would stand in a `.json` file: so that everything is checked as there.
+    fn registration(&self) -> Result<Value, TrialError> {
+        let file = std::path::absolute(&self.file).map_err(|error| TrialError::Io {
+            step: "find the component",
+            error,
+        })?;
+        let pairs = |pairs: &[(String, String)]| -> Value {
+            pairs
+                .iter()
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect::<Map<_, _>>()
+                .into()
+        };
+        let commands = self.commands.iter();
+        let commands: Map<_, _> = commands
+            .map(|(name, line)| (name.clone(), json!(line.split_whitespace().collect::<Vec<_>>())))
+            .collect();
+        let mut wasm = json!({
+            "component": file,
+            "config": pairs(&self.config),
+            "args": self.args,
+            "env": pairs(&self.env),
+            "dirs": pairs(&self.dirs),
+            "net": self.net,
+            "http": self.http,
+            "commands": commands,
+            "znodes": pairs(&self.znodes),
+        });
+        let mut watch = json!({"name": "trial", "znode": self.path});
+        if let (Some(memory), Some(wasm)) = (&self.memory, wasm.as_object_mut()) {
+            wasm.insert("memory".to_owned(), json!(memory));
+        }
+        if let Some(fields) = watch.as_object_mut() {
+            fields.insert("action".to_owned(), json!({"wasm": wasm}));
+            if let Some(timeout) = self.timeout {
+                fields.insert("timeout".to_owned(), json!(timeout));
+            }
+            if let Some(uid) = &self.uid {
+                fields.insert("uid".to_owned(), json!(uid));
+            }
+        }
+        Ok(json!([watch]))
+    }
+
+    /// The state that it runs for.
+    pub fn observation(&self) -> Observation {
+        let deleted = self.event == Some(Event::Deleted);
+        let (czxid, mzxid) = (1, 1);
+        match deleted {
+            true => Observation::absent(),
+            false => Observation {
+                version: Version::Data { czxid, mzxid },
+                stat: Some(Stat {
+                    czxid,
+                    mzxid,
+                    version: 0,
+                }),
+                stdin: Bytes::from(self.data.clone()),
+            },
+        }
+    }
+}
+
+/// Where an author's native code is kept: it makes the second trial fast.
+fn cache() -> Result<PathBuf, TrialError> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    match base.filter(|base| base.is_absolute()) {
+        Some(base) => Ok(base.join("twitcher/components")),
+        // Not below /tmp: whoever is first could leave native code there.
+        None => Err(TrialError::NoCache),
+    }
+}
+
+/// Runs that are made one after the other.
+pub(super) struct Bench {
+    launches: Launches,
+    events: UnboundedReceiver<RunEvent>,
+    broker: Broker,
+    source: Source,
+    ids: RunIds,
+}
+
+impl Bench {
+    pub(super) fn new(launcher: Launcher, tree: Option<&Path>) -> Result<Self, TrialError> {
+        let (launches, events) = Launches::start(launcher, 64)?;
+        let source = match tree {
+            Some(root) => tree::spawn(tree::Options::new(root.to_owned())).map_err(|error| TrialError::Io {
+                step: "watch the tree",
+                error,
+            })?,
+            None => Source::ended(),
+        };
+        Ok(Self {
+            launches,
+            events,
+            broker: Broker::default(),
+            source,
+            ids: RunIds::new(0),
+        })
+    }
+
+    /// Runs an action of a watch to its end.
+    pub(super) async fn run(
+        &mut self,
+        watch: &Arc<Watch>,
+        event: Event,
+        observation: Observation,
+    ) -> Result<Report, TrialError> {
+        let start = Start {
+            run: self.ids.allot(),
+            event,
+            attempt: 1,
+            observation,
+        };
+        let run = start.run;
+        self.launches.launch(Invocation {
+            run,
+            watch: Arc::clone(&watch.name),
+            task: environment::task(watch, &start),
+            env: environment::environment(watch, &start),
+            process: Arc::clone(&watch.process),
+            stdin: start.observation.stdin,
+            version: None,
+            capture: false,
+        });
+        let mut interrupted = false;
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => event.ok_or(TrialError::Lost)?,
+                _ = tokio::signal::ctrl_c(), if !interrupted => {
+                    interrupted = true;
+                    self.launches.control(run, Control::Terminate(Reason::Shutdown));
+                    continue;
+                }
+            };
+            match event {
+                RunEvent::Asked {
+                    asker,
+                    question,
+                    answer,
+                } => {
+                    let command = self.ids.allot();
+                    self.broker
+                        .asked(asker, question, answer, command, &self.launches, &self.source.znodes);
+                }
+                RunEvent::Ended { run: ended, mut report } => {
+                    let command = self.broker.ended(ended, &mut report);
+                    self.broker.parent_ended(ended, &self.launches);
+                    if !command && ended == run {
+                        return Ok(report);
+                    }
+                }
+                RunEvent::Started { .. } | RunEvent::LauncherReplaced { .. } => {}
+            }
+        }
+    }
+}
+
+/// Runs a component once. Must be called in a `LocalSet` on a current-thread runtime; what it writes and logs goes to the log.
+pub async fn run(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher) -> Result<Report, TrialError> {
+    let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
+    bench
+        .run(watch, trial.event.unwrap_or(Event::Data), trial.observation())
+        .await
+}
+
+/// A time as people read it.
+pub fn shown(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    match micros {
+        ..1e3 => format!("{micros:.0} us"),
+        ..1e6 => format!("{:.2} ms", micros / 1e3),
+        _ => format!("{:.2} s", micros / 1e6),
+    }
+}

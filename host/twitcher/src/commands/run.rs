@@ -1,0 +1,234 @@
+//! `twitcher run`: the order in which a daemon starts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use twitcher_control::listeners::{self, ListenError, Listeners};
+use twitcher_daemon::{self as daemon, Ended, Options, SourceOptions};
+use twitcher_files::pid_file::Pidfile;
+use twitcher_launch::{Journal, Launcher};
+use twitcher_observe::{Destination, Log, LogFile, Verbosity};
+use twitcher_source::{tree, zookeeper};
+use twitcher_state as state;
+
+use super::{THIS_PROGRAM, sources};
+use crate::args::{self, exit};
+
+/// Descriptors that the daemon needs for itself, and those of one run.
+const OWN_DESCRIPTORS: u64 = 512;
+const RUN_DESCRIPTORS: u64 = 4;
+/// Debian's bundle of certificate authorities.
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The start of a daemon. What can fail does so first, in the foreground; threads come last.
+pub fn run(arguments: args::Run) -> Result<u8> {
+    match start(arguments) {
+        Ok(Ended::Drained) => Ok(exit::SUCCESS),
+        Ok(Ended::Terminated) => Ok(exit::TERMINATED_RUNS),
+        Err(error) => {
+            eprintln!("twitcher: cannot start: {error:#}");
+            Ok(exit::CANNOT_START)
+        }
+    }
+}
+
+fn start(arguments: args::Run) -> Result<Ended> {
+    let source = source(&arguments)?;
+    for path in &arguments.config {
+        if let Err(error) = std::fs::metadata(path) {
+            bail!(
+                "configuration path {}: {error}; name another with --config",
+                path.display()
+            );
+        }
+    }
+    let places = Places::new(arguments.max_running)?;
+    let mut pidfile = arguments.pidfile.as_deref().map(Pidfile::lock).transpose()?;
+    // The paths stay valid when --daemonize changes the directory.
+    let config = arguments
+        .config
+        .iter()
+        .map(std::path::absolute)
+        .collect::<Result<Vec<PathBuf>, _>>()?;
+    let destination = destination(&arguments)?;
+    let state_dir = std::path::absolute(&arguments.state_dir)?;
+    let (journal, found) = match Journal::claim(&state_dir) {
+        Ok((journal, found)) => (Some(journal), Ok(found)),
+        Err(error) if error.is_in_use() => return Err(error.into()),
+        // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
+        Err(error) => (None, Err(error)),
+    };
+    let (mut listeners, no_control) = listeners(&arguments)?;
+    if arguments.daemonize {
+        nix::unistd::daemon(false, false).context("cannot go into the background")?;
+        listeners.moved();
+    }
+    if let Some(pidfile) = &mut pidfile {
+        pidfile.write()?;
+    }
+    if let Some(journal) = journal.as_ref().filter(|_| arguments.daemonize) {
+        // Without it a second daemon is refused all the same, only without the name of this one.
+        let _ = journal.sign();
+    }
+    // Before any thread, and before the limits are raised, which actions would inherit.
+    let launcher = Launcher::spawn_with(Path::new(THIS_PROGRAM), &["launcher"], journal)?;
+    raise_descriptor_limit()?;
+
+    let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
+    if let Some(error) = no_control {
+        tracing::warn!("no control interface: {error}");
+    }
+    // Events are looked for after every few tasks: with tokio's default of 61, tasks that are busy would delay them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(7)
+        .build()?;
+    let options = Options {
+        config,
+        program: THIS_PROGRAM.into(),
+        source,
+        state_dir,
+        history: state::Limits {
+            runs: arguments.history_runs,
+            runs_per_watch: arguments.history_runs_per_watch,
+            bytes: arguments.history_size << 20,
+        },
+        found,
+        sources: sources(&arguments.bundles)?,
+        listeners,
+        drain_timeout: arguments.drain_timeout,
+        max_running: places.actions,
+        max_processes: places.processes,
+    };
+    let local = tokio::task::LocalSet::new();
+    let ended = runtime.block_on(local.run_until(daemon::run(options, launcher, log)));
+    // A thread that still loads the configuration is not worth waiting for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+/// Where operators find the daemon. Who names no socket gets the usual one if it can be had; actions matter more than it does.
+fn listeners(arguments: &args::Run) -> Result<(Listeners, Option<ListenError>)> {
+    let mut listeners = Listeners::none();
+    if let Some(address) = &arguments.http {
+        listeners.add_http(address)?;
+    }
+    let trouble = match &arguments.control {
+        Some(path) => {
+            listeners.add_socket(&std::path::absolute(path)?)?;
+            None
+        }
+        None => listeners.add_socket(Path::new(listeners::SOCKET)).err(),
+    };
+    Ok((listeners, trouble))
+}
+
+fn source(arguments: &args::Run) -> Result<SourceOptions> {
+    if let Some(dir) = &arguments.tree {
+        let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
+        return Ok(SourceOptions::Tree(tree::Options::new(root)));
+    }
+    let servers = arguments.zk.clone().or_else(|| std::env::var("TWITCHER_ZK").ok());
+    let Some(servers) = servers else {
+        bail!("nothing to watch: give --zk HOST:PORT,... (or set TWITCHER_ZK), or --tree DIR");
+    };
+    let servers = servers.parse().with_context(|| format!("--zk {servers}"))?;
+    let given = &arguments.zookeeper;
+    let mut options = zookeeper::Options::new(servers);
+    options.session_timeout = given.zk_session_timeout;
+    options.sweep_interval = given.resync;
+    if let Some(file) = &given.zk_digest_file {
+        let (user, password) = credentials(file)?;
+        let credentials = format!("{user}:{password}").into_bytes();
+        options.auth.push(zookeeper::Auth {
+            scheme: "digest".to_owned(),
+            credentials,
+        });
+    }
+    if let Some(file) = &given.zk_sasl_file {
+        let (user, password) = credentials(file)?;
+        options.sasl = Some(zookeeper::SaslDigest { user, password });
+    }
+    if given.zk_tls || given.zk_ca.is_some() || given.zk_cert.is_some() {
+        let ca = given.zk_ca.clone().unwrap_or_else(|| SYSTEM_CA.into());
+        let tls = zookeeper::Tls {
+            ca,
+            identity: given.zk_cert.clone().zip(given.zk_key.clone()),
+        };
+        // Read again for each session; now only to refuse early what cannot work.
+        tls.load()?;
+        options.tls = Some(tls);
+    }
+    Ok(SourceOptions::ZooKeeper(Box::new(options)))
+}
+
+/// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
+fn credentials(file: &Path) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let pair = text.lines().next().and_then(|line| line.split_once(':'));
+    let (user, password) = pair.with_context(|| format!("{}:1: expected USER:PASSWORD", file.display()))?;
+    Ok((user.to_owned(), password.to_owned()))
+}
+
+fn destination(arguments: &args::Run) -> Result<Destination> {
+    let log = &arguments.log;
+    Ok(match &log.logfile {
+        Some(path) => {
+            let path = std::path::absolute(path)?;
+            // Fails here, where somebody sees it, rather than in the background.
+            LogFile::open(path.clone()).with_context(|| format!("cannot open the log file {}", path.display()))?;
+            Destination::File(path)
+        }
+        None if log.log_to_stdout || log.devel => Destination::Stdout,
+        None if arguments.daemonize => Destination::Syslog,
+        None => Destination::Stderr,
+    })
+}
+
+fn verbosity(log: &args::Log) -> Verbosity {
+    match (log.debug || log.devel, log.verbose) {
+        (true, _) => Verbosity::Debug,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    }
+}
+
+/// How much may run at once.
+struct Places {
+    actions: usize,
+    processes: usize,
+}
+
+impl Places {
+    /// As the limit of open files allows. Half of it is for commands: each component has at most one run for it at a time, so a
+    /// component never waits for a place that another one holds while it waits itself.
+    fn new(wanted: Option<usize>) -> Result<Self> {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let processes = usize::try_from(hard.saturating_sub(OWN_DESCRIPTORS) / RUN_DESCRIPTORS).unwrap_or(usize::MAX);
+        let most = processes / 2;
+        if most == 0 {
+            bail!(
+                "the limit of open files, {hard}, is too low: at least {} are needed",
+                OWN_DESCRIPTORS + 2 * RUN_DESCRIPTORS
+            );
+        }
+        match wanted {
+            Some(wanted) if wanted > most => bail!(
+                "--max-running {wanted} is too high: the limit of open files, {hard}, allows {most}; raise it (ulimit -Hn, \
+                 LimitNOFILE= of systemd), or ask for less"
+            ),
+            wanted => Ok(Self {
+                actions: wanted.unwrap_or(most),
+                processes,
+            }),
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one.
+fn raise_descriptor_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
+}

@@ -1,0 +1,83 @@
+//! Twitcher runs an action when a znode in ZooKeeper changes.
+//!
+//! It is made of crates, below `host/`. A wall between two of them is held by cargo: what a crate does not name here it cannot know.
+//!
+//! ```text
+//! twitcher ─▶ daemon     its parts wired together: one loop that decides
+//!    │          ├─▶ source       what state a znode is in: ZooKeeper, or a local directory
+//!    │          ├─▶ scheduler    when an action runs: a pure state machine for each watch
+//!    │          ├─▶ actions      what an action is given, and what is done on its behalf: commands, znodes
+//!    │          │     └─▶ launch       how it runs: a process, its streams, its end
+//!    │          │           ├─▶ sandbox      what runs in an action's process when it is a component
+//!    │          │           └─▶ process      which process is meant, and what belongs to it
+//!    │          ├─▶ config       .twc and .json files become watches
+//!    │          ├─▶ components   what a Wasm(…) name becomes: a file compiled, or a bundle
+//!    │          │     └─▶ bundle       what plugins are deployed as: packed, signed, kept
+//!    │          ├─▶ state        what the next daemon must know: handled states, parked watches, history
+//!    │          ├─▶ control      what operators see and do: HTTP on a Unix socket, and read-only on TCP
+//!    │          └─▶ observe      the log, and what is counted for Prometheus
+//!    └────────▶ registry    bundles in OCI registries
+//! ```
+//!
+//! All of them may use `model`, the plain types between them; `files` and `ipc` are what root and several processes need and the standard
+//! library has not; `interfaces` reads what a component imports. The whole graph, each crate with those that it uses:
+//!
+//! ```text
+//! twitcher    actions bundle components config control daemon files interfaces launch model observe registry sandbox scheduler source state
+//! registry    bundle interfaces model
+//! daemon      actions components config control launch model observe sandbox scheduler source state
+//! control     files model observe process scheduler state
+//! state       model
+//! observe     model
+//! components  bundle config files model sandbox
+//! config      files ipc model
+//! bundle      files model
+//! actions     launch model sandbox scheduler source
+//! source      files model
+//! files       -
+//! scheduler   model
+//! launch      ipc model process sandbox
+//! sandbox     interfaces ipc model
+//! interfaces  -
+//! process     -
+//! model       -
+//! ipc         -
+//! ```
+//!
+//! # Processes
+//!
+//! ```text
+//! twitcher run ──▶ daemon (one thread that decides, one that answers operators, a few that may block)
+//!    │ forked first, while there is one thread
+//!    └──────────▶ launcher (one thread, small) ──clone──▶ action (its own session; the daemon's child)
+//!    ├──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches
+//!    └──────────▶ compile  (no privileges, bounded) : turns a component into native code, and has it judge its configuration
+//! ```
+//!
+//! # Theory of operation
+//!
+//! What counts is the state of a znode now, not the events that led to it. A source wakes, reads and re-arms, and hands the
+//! scheduler an `Observation`; after any doubt (a lost connection, an expired session, an overflow) it reads everything
+//! again. The scheduler compares versions, so reading too often is harmless and reading too seldom cannot happen. Its effects are
+//! carried out by the daemon; the outcome of a run comes back as one more input.
+//!
+//! Nothing an action, a configuration file or a znode contains can stop the loop that decides: data travels to actions in memory
+//! files rather than pipes, output is read as it comes and bounded, configuration is evaluated in a process that can be killed.
+mod args;
+mod commands;
+mod spinner;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+
+fn main() -> ExitCode {
+    let code = commands::carry_out(Cli::parse().command);
+    code.unwrap_or_else(|error| {
+        eprintln!("twitcher: {error:#}");
+        args::exit::FAILURE
+    })
+    .into()
+}
