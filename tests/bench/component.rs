@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use twitcher_launch::Report;
+use twitcher_launch::RunReport;
 use twitcher_launch::protocol::{Task, WasmTask};
 use twitcher_model::{
-    ChangeFacts, Component, Event, Grants, Identity, ProcessSettings, RunId, Stat, WasmAction, WatchType, ZnodePath,
+    ChangeFacts, Component, Grants, Identity, ProcessSettings, RunId, Stat, Trigger, WasmAction, WatchType, ZnodePath,
 };
 use twitcher_sandbox::Reach;
-use twitcher_sandbox::code_cache::Components;
+use twitcher_sandbox::code_cache::CodeCache;
 
 use crate::launching::{Spawner, command_true};
 use crate::{Table, median, ms, ratio};
@@ -31,7 +31,7 @@ pub async fn measure(table: &mut Table) {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let components = Components::new(env!("CARGO_BIN_EXE_twitcher").into(), dir.path().join("cache"));
+    let components = CodeCache::new(env!("CARGO_BIN_EXE_twitcher").into(), dir.path().join("cache"));
     let size = fs::metadata(&file).unwrap().len() / 1024;
     let begin = Instant::now();
     let component = resolve(&components, &file);
@@ -98,7 +98,7 @@ pub async fn measure(table: &mut Table) {
     );
 }
 
-fn resolve(components: &Components, file: &Path) -> Component {
+fn resolve(components: &CodeCache, file: &Path) -> Component {
     let grants = Grants::default();
     components
         .resolve(file, &grants)
@@ -137,7 +137,7 @@ fn process() -> Arc<ProcessSettings> {
 }
 
 /// From the request until the process has been waited for and all that it said was read.
-async fn run(spawner: &mut Spawner, process: &Arc<ProcessSettings>, component: &Component) -> (Duration, Report) {
+async fn run(spawner: &mut Spawner, process: &Arc<ProcessSettings>, component: &Component) -> (Duration, RunReport) {
     let action = WasmAction {
         component: component.clone(),
         grants: Grants {
@@ -150,7 +150,7 @@ async fn run(spawner: &mut Spawner, process: &Arc<ProcessSettings>, component: &
         watch: "bench".into(),
         path: ZnodePath::root(),
         watch_type: WatchType::Data,
-        event: Event::Data,
+        event: Trigger::Data,
         stat: Some(Stat::default()),
         attempt: 1,
         timeout: None,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
-use twitcher_launch::{Invocation, Launcher, Launches, Report, RunEvent, protocol::Task};
+use twitcher_launch::{Invocation, Launcher, Launches, RunEvent, RunReport, protocol::Task};
 use twitcher_model::{Identity, ProcessSettings, RunId};
 
 use crate::{Table, median, ms, ratio};
@@ -99,7 +99,7 @@ impl Spawner {
         });
     }
 
-    pub async fn ended(&mut self) -> Report {
+    pub async fn ended(&mut self) -> RunReport {
         loop {
             if let Some(RunEvent::Ended { report, .. }) = self.events.recv().await {
                 return report;

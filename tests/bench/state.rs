@@ -10,9 +10,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use twitcher_launch::Journal;
 use twitcher_model::{
-    Action, Event, Origin, Policy, Position, ProcessSettings, RunId, Stat, Version, Watch, WatchType, ZnodePath,
+    Action, Origin, Policy, Position, ProcessSettings, RunId, Stat, Trigger, Version, Watch, WatchType, ZnodePath,
 };
-use twitcher_state::{Ended, Handled, History, Limits, Running, State};
+use twitcher_state::{EndedRun, Handled, History, HistoryLimits, StartedRun, StateStore};
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::peer::Peer;
@@ -87,12 +87,12 @@ fn daemon(tree: &Path, conf: &Path, state: &Path) -> Command {
 /// What `status` and `history` ask for, while a million runs are kept.
 fn history(table: &mut Table) {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = HistoryLimits {
         runs: 2 * HISTORY,
         runs_per_watch: 2 * HISTORY,
         bytes: u64::MAX,
     };
-    let (state, _) = State::open(dir.path(), limits, Vec::new());
+    let (state, _) = StateStore::open(dir.path(), limits, Vec::new());
     let begin = Instant::now();
     let mut kept = 0;
     for run in 1..=HISTORY {
@@ -131,16 +131,16 @@ fn history(table: &mut Table) {
     table.row("one run by its id", asked(&one), "");
     state.close();
     let begin = Instant::now();
-    let (state, _) = State::open(dir.path(), limits, Vec::new());
+    let (state, _) = StateStore::open(dir.path(), limits, Vec::new());
     table.row("opening it again", ms(begin.elapsed()), "");
     state.close();
 }
 
-fn ended(run: u64) -> Ended {
-    Ended {
+fn ended(run: u64) -> EndedRun {
+    EndedRun {
         run: RunId(run),
         watch: format!("watch-{}", run % 1000).into(),
-        event: Some(Event::Data),
+        event: Some(Trigger::Data),
         attempt: 1,
         outcome: Some(twitcher_model::Outcome::Exited(0)),
         started: SystemTime::now(),
@@ -169,7 +169,7 @@ fn recovery(table: &mut Table) {
          RegisterWatch('/node-%d' % i, Exec(command), name = 'watch-%d' % i, run_on_load = IF_CHANGED)\n"
     );
     fs::write(conf.join("a.twc"), text).unwrap();
-    let (state, _) = State::open(&state_dir, Limits::default(), Vec::new());
+    let (state, _) = StateStore::open(&state_dir, HistoryLimits::default(), Vec::new());
     for number in 0..WATCHES {
         state.handled(&watch(number), handled());
     }
@@ -191,14 +191,14 @@ fn recovery(table: &mut Table) {
     let opened = {
         let begin = Instant::now();
         let (journal, found) = Journal::claim(&state_dir).unwrap();
-        let alive = found.iter().map(|found| Running {
+        let alive = found.iter().map(|found| StartedRun {
             run: found.run,
             watch: found.watch.as_str().into(),
             started: SystemTime::now(),
             attempt: 1,
             event: None,
         });
-        let (state, _) = State::open(&state_dir, Limits::default(), alive.collect());
+        let (state, _) = StateStore::open(&state_dir, HistoryLimits::default(), alive.collect());
         let opened = begin.elapsed();
         state.close();
         drop(journal);

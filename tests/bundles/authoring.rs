@@ -3,9 +3,9 @@
 use std::fs;
 use std::fs::File;
 
-use twitcher_bundle::{Code, Reader, Standing, Trust, trust::Keys};
+use twitcher_bundle::{BundleReader, Code, SignatureStanding, Trust, trust::Keys};
 use twitcher_components::this_host;
-use twitcher_sandbox::Loaded;
+use twitcher_sandbox::LoadedCode;
 
 use super::Bench;
 use crate::support::guests::{guest, save};
@@ -26,7 +26,7 @@ fn a_bundle_holds_native_code_for_both_targets_and_ours_loads_here() {
         "{said}"
     );
     let file = bench.path("dist/hello-1.0.0.twb");
-    let manifest = Reader::open(File::open(&file).unwrap()).unwrap().check().unwrap();
+    let manifest = BundleReader::open(File::open(&file).unwrap()).unwrap().check().unwrap();
     assert_eq!(manifest.native.len(), 2);
 
     bench.ok("key trust k.pub --native --keys keys");
@@ -38,14 +38,14 @@ fn a_bundle_holds_native_code_for_both_targets_and_ours_loads_here() {
     let host = this_host().unwrap();
     let installed = bench.resolve("hello");
     let (standing, code) = installed.code(&trust, &host).unwrap();
-    assert!(matches!(standing, Standing::Native(_)));
+    assert!(matches!(standing, SignatureStanding::Native(_)));
     let Code::Native { path, .. } = code else {
         panic!("{code:?}")
     };
     assert!(path.to_string_lossy().contains(&host.target), "{path:?}");
     let entry = installed.manifest.world.entry();
     let file = File::open(&path).unwrap();
-    Loaded::default().get(installed.digest, entry, file.into()).unwrap();
+    LoadedCode::default().get(installed.digest, entry, file.into()).unwrap();
 
     // Wasmtime's own check is the last: code of the other machine would not load even if it were taken for ours.
     let other = manifest
@@ -54,7 +54,7 @@ fn a_bundle_holds_native_code_for_both_targets_and_ours_loads_here() {
         .find(|native| native.target != host.target)
         .unwrap();
     let foreign = File::open(installed.dir.join(other.path())).unwrap();
-    let error = Loaded::default()
+    let error = LoadedCode::default()
         .get(installed.digest, entry, foreign.into())
         .err()
         .unwrap();

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
-use twitcher_bundle::{FORMAT, FileFacts, Manifest, NativeFacts, Requested, Store, World, Writer};
+use twitcher_bundle::{FORMAT, FileFacts, Manifest, NativeFacts, Requests, Store, World, Writer};
 use twitcher_model::Digest;
 
 use super::{Bench, flip};
@@ -292,7 +292,7 @@ fn large_bundle(file: &Path, size: u64) {
         world: World::Action,
         sdk: None,
         config: vec![],
-        requests: Requested::default(),
+        requests: Requests::default(),
         component: FileFacts::of(wasm),
         native: vec![NativeFacts {
             target: "x86_64-linux".to_owned(),

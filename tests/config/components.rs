@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use twitcher_config::Resolver;
-use twitcher_model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
+use twitcher_model::{Action, Component, Digest, EntryPoint, Grants, Keep, WasmAction, Watch};
 
 use super::{Dir, outcome};
 
@@ -25,7 +25,7 @@ fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>> {
         file: file.into(),
         bundle: None,
         digest: Digest(digest),
-        entry: Entry::Handler,
+        entry: EntryPoint::Handler,
         native: Path::new("/cache/x").into(),
         keep: Keep::default(),
     })

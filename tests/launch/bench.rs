@@ -9,7 +9,7 @@ use bytes::Bytes;
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
-use twitcher_launch::{Invocation, Journal, Launcher, Launches, Report, RunEvent, protocol::Task};
+use twitcher_launch::{Invocation, Journal, Launcher, Launches, RunEvent, RunReport, protocol::Task};
 use twitcher_model::{Identity, Outcome, ProcessSettings, RunId};
 
 /// Longer than anything here takes unless it hangs.
@@ -87,7 +87,7 @@ impl Bench {
         }
     }
 
-    pub async fn ended(&mut self, run: RunId) -> Report {
+    pub async fn ended(&mut self, run: RunId) -> RunReport {
         loop {
             match timeout(PATIENCE, self.events.recv())
                 .await

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tracing::info;
 
 use twitcher_launch::protocol::Task;
-use twitcher_launch::{Answer, Asker, Control, Invocation, Launches, Question, Report};
+use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport};
 use twitcher_model::{Grants, Outcome, ProcessSettings, RunId, ZnodePath};
 use twitcher_sandbox::channel::{
-    CommandError, CommandOutput, Reason, ToAction, ZnodeError, ZnodeReply, ZnodeRequest, cut,
+    CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
 };
 use twitcher_source::{self as source, Znodes};
 
@@ -31,7 +31,7 @@ struct Waiting {
     logged: bool,
     name: String,
     watch: std::sync::Arc<str>,
-    answer: Answer,
+    answer: AnswerTo,
 }
 
 /// Answers the questions of components.
@@ -45,15 +45,17 @@ impl Broker {
     pub fn asked(
         &mut self,
         asker: Asker,
-        question: Question,
-        answer: Answer,
+        question: ComponentQuestion,
+        answer: AnswerTo,
         run: RunId,
         launches: &Launches,
         znodes: &Znodes,
     ) {
         match question {
-            Question::Command { name, args, stdin } => self.command(asker, name, args, stdin, answer, run, launches),
-            Question::Znode(request) => match znode(&asker.action.grants, &request) {
+            ComponentQuestion::Command { name, args, stdin } => {
+                self.command(asker, name, args, stdin, answer, run, launches)
+            }
+            ComponentQuestion::Znode(request) => match znode(&asker.action.grants, &request) {
                 Ok(path) => {
                     let znodes = znodes.clone();
                     tokio::task::spawn_local(async move {
@@ -73,13 +75,13 @@ impl Broker {
         name: String,
         args: Vec<String>,
         stdin: Vec<u8>,
-        answer: Answer,
+        answer: AnswerTo,
         run: RunId,
         launches: &Launches,
     ) {
         let argv = match command(&asker.action.grants, &name, args) {
             Ok(argv) => argv,
-            Err(why) => return answer.give(ToAction::Command(Err(CommandError::Denied(why)))),
+            Err(why) => return answer.give(ToAction::Command(Err(CommandFailure::Denied(why)))),
         };
         if asker.logged {
             info!(watch = &*asker.watch, run_id = %asker.run, command = name, "running a command for the component");
@@ -115,7 +117,7 @@ impl Broker {
     }
 
     /// Takes the end of a command; false for another run.
-    pub fn ended(&mut self, run: RunId, report: &mut Report) -> bool {
+    pub fn ended(&mut self, run: RunId, report: &mut RunReport) -> bool {
         let Some(waiting) = self.commands.remove(&run) else {
             return false;
         };
@@ -147,7 +149,7 @@ impl Broker {
     }
 }
 
-fn result(report: &mut Report) -> Result<CommandOutput, CommandError> {
+fn result(report: &mut RunReport) -> Result<CommandOutput, CommandFailure> {
     let captured = report.captured.take().unwrap_or_default();
     let output = |code, signal| CommandOutput {
         code,
@@ -159,10 +161,10 @@ fn result(report: &mut Report) -> Result<CommandOutput, CommandError> {
     match &report.outcome {
         Outcome::Exited(code) => Ok(output(Some(*code), None)),
         Outcome::Signaled { signal, .. } => Ok(output(None, Some(*signal))),
-        Outcome::TimedOut => Err(CommandError::TimedOut),
-        Outcome::Terminated => Err(CommandError::Cancelled),
+        Outcome::TimedOut => Err(CommandFailure::TimedOut),
+        Outcome::Terminated => Err(CommandFailure::Cancelled),
         failed @ (Outcome::LaunchFailed { .. } | Outcome::Failed { .. }) => {
-            Err(CommandError::Failed(failed.to_string()))
+            Err(CommandFailure::Failed(failed.to_string()))
         }
     }
 }
@@ -184,11 +186,13 @@ fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>
 }
 
 /// The node of a granted request, or why it is denied.
-fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeError> {
+fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeFailure> {
     if request.path().len() > PATH_MAX {
-        return Err(ZnodeError::Failed(format!("the path is longer than {PATH_MAX} bytes")));
+        return Err(ZnodeFailure::Failed(format!(
+            "the path is longer than {PATH_MAX} bytes"
+        )));
     }
-    let path = ZnodePath::new(request.path()).map_err(|error| ZnodeError::Failed(error.to_string()))?;
+    let path = ZnodePath::new(request.path()).map_err(|error| ZnodeFailure::Failed(error.to_string()))?;
     let mut covering = grants.znodes.iter().filter(|grant| grant.covers(&path)).peekable();
     let add = if request.writes() { "rw" } else { "r" };
     let what = if request.writes() { "changing" } else { "reading" };
@@ -196,12 +200,16 @@ fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeErro
         return Ok(path);
     }
     let add = format!("znodes = {{{:?}: {add:?}}} to its Wasm(...)", path.as_str());
-    Err(ZnodeError::Denied(format!(
+    Err(ZnodeFailure::Denied(format!(
         "{what} {path} is not granted; to allow it, add {add}"
     )))
 }
 
-async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> Result<ZnodeReply, source::ZnodeError> {
+async fn carry_out(
+    znodes: &Znodes,
+    path: ZnodePath,
+    request: ZnodeRequest,
+) -> Result<ZnodeReply, source::ZnodeError> {
     Ok(match request {
         ZnodeRequest::Get { .. } => {
             let (data, stat) = znodes.get(&path).await?;
@@ -218,17 +226,17 @@ async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> R
     })
 }
 
-fn words(error: &source::ZnodeError) -> ZnodeError {
+fn words(error: &source::ZnodeError) -> ZnodeFailure {
     use source::ZnodeError as Source;
     match error {
-        Source::NoNode(_) => ZnodeError::NoNode,
-        Source::NodeExists(_) => ZnodeError::NodeExists,
-        Source::BadVersion(_) => ZnodeError::BadVersion,
-        Source::TooLarge { .. } => ZnodeError::TooLarge,
-        Source::Denied { .. } => ZnodeError::Denied(error.to_string()),
-        Source::SessionLost(_) => ZnodeError::SessionLost,
-        Source::UnknownOutcome(_) => ZnodeError::UnknownOutcome,
-        Source::Failed { .. } => ZnodeError::Failed(error.to_string()),
+        Source::NoNode(_) => ZnodeFailure::NoNode,
+        Source::NodeExists(_) => ZnodeFailure::NodeExists,
+        Source::BadVersion(_) => ZnodeFailure::BadVersion,
+        Source::TooLarge { .. } => ZnodeFailure::TooLarge,
+        Source::Denied { .. } => ZnodeFailure::Denied(error.to_string()),
+        Source::SessionLost(_) => ZnodeFailure::SessionLost,
+        Source::UnknownOutcome(_) => ZnodeFailure::UnknownOutcome,
+        Source::Failed { .. } => ZnodeFailure::Failed(error.to_string()),
     }
 }
 
@@ -291,12 +299,12 @@ mod tests {
         assert!(set("/app/status").is_ok());
         for denied in [get("/application"), get("/"), set("/app"), set("/app/status/x")] {
             assert!(
-                matches!(&denied, Err(ZnodeError::Denied(why)) if why.contains("znodes = {")),
+                matches!(&denied, Err(ZnodeFailure::Denied(why)) if why.contains("znodes = {")),
                 "{denied:?}"
             );
         }
-        assert!(matches!(get("/app/../x"), Err(ZnodeError::Failed(_))));
+        assert!(matches!(get("/app/../x"), Err(ZnodeFailure::Failed(_))));
         let long = format!("/{}", "x".repeat(1 << 20));
-        assert!(matches!(get(&long), Err(ZnodeError::Failed(why)) if why.len() < 100));
+        assert!(matches!(get(&long), Err(ZnodeFailure::Failed(why)) if why.len() < 100));
     }
 }

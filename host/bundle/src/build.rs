@@ -10,7 +10,7 @@ use wasmparser::{Parser, Payload};
 
 use super::compatibility::EngineFacts;
 use super::manifest::{COMPONENT, FORMAT, FileFacts, Manifest, ManifestError, NativeFacts, World};
-use super::requests::Requested;
+use super::requests::Requests;
 use super::signature::{KeyError, SecretKey};
 use super::trust;
 use super::writer::{WriteError, pack};
@@ -76,7 +76,7 @@ pub struct Build {
     /// The machines to compile for.
     pub targets: BTreeSet<Target>,
     /// What the component needs to be granted.
-    pub requests: Requested,
+    pub requests: Requests,
     /// The keys of its configuration.
     pub config: Vec<String>,
 }

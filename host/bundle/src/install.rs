@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use super::installed::{Installed, InstalledError};
 use super::manifest::digest;
-use super::reader::{ReadError, Reader};
+use super::reader::{BundleReader, ReadError};
 use super::store::{DRAFT, Store, StoreError, Switch, failed, make_dir, open_hold};
-use super::trust::{Refusal, Standing, Trust};
+use super::trust::{SignatureStanding, Trust, TrustRefusal};
 use super::{MANIFEST, SIGNATURE};
 use twitcher_files::regular::{self, Links};
 use twitcher_files::replace::sync_dir;
@@ -44,7 +44,7 @@ pub enum InstallError {
         /// The file.
         file: PathBuf,
         /// Why.
-        refusal: Refusal,
+        refusal: TrustRefusal,
     },
     /// The copy in the store is not what was written.
     #[error("the copy in the store is not right: {0}")]
@@ -57,7 +57,7 @@ pub struct Installation {
     /// The version that is installed now.
     pub installed: Installed,
     /// How far it is trusted.
-    pub standing: Standing,
+    pub standing: SignatureStanding,
     /// What it replaces as the current version.
     pub switch: Switch,
 }
@@ -146,8 +146,8 @@ struct Draft {
 }
 
 /// Opens a bundle's file and reads what it says of itself.
-pub fn open_bundle(file: &Path) -> Result<Reader<File>, InstallError> {
-    Reader::open(open_file(file)?).map_err(|error| InstallError::Read {
+pub fn open_bundle(file: &Path) -> Result<BundleReader<File>, InstallError> {
+    BundleReader::open(open_file(file)?).map_err(|error| InstallError::Read {
         file: file.to_owned(),
         error,
     })
@@ -162,7 +162,7 @@ pub fn open_file(file: &Path) -> Result<File, InstallError> {
 }
 
 /// Writes all files to the disk. The names are those that the manifest gives: nothing in them leads elsewhere.
-fn unpack(reader: &mut Reader<File>, dir: &Path, file: &Path) -> Result<(), StoreError> {
+fn unpack(reader: &mut BundleReader<File>, dir: &Path, file: &Path) -> Result<(), StoreError> {
     let damaged = |error| InstallError::Read {
         file: file.to_owned(),
         error,

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::compatibility::{EngineFacts, Miss};
 use super::manifest::{COMPONENT, FileFacts, MANIFEST_MAX, Manifest, ManifestError, digest};
 use super::signature::{SIGNATURE_MAX, Signature, SignatureError};
-use super::trust::{Refusal, Standing, Trust};
+use super::trust::{SignatureStanding, Trust, TrustRefusal};
 use super::{MANIFEST, SIGNATURE, store};
 use twitcher_files::private;
 use twitcher_model::Digest;
@@ -42,7 +42,7 @@ pub enum InstalledError {
     Signature(#[from] SignatureError),
     /// It is not trusted.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] TrustRefusal),
     /// It was removed meanwhile.
     #[error("{} was removed", .0.display())]
     Gone(PathBuf),
@@ -132,18 +132,18 @@ impl Installed {
     }
 
     /// Whether it is trusted, by the keys that are trusted now.
-    pub fn judge(&self, trust: &Trust) -> Result<Standing, Refusal> {
+    pub fn judge(&self, trust: &Trust) -> Result<SignatureStanding, TrustRefusal> {
         trust.judge(&self.manifest_bytes, self.signature.as_ref())
     }
 
     /// What of it runs here, after everything was checked: first whether it is trusted, then whether the code is the signed one, and
     /// whether it fits. What does not fit is a miss; what is not right is an error.
-    pub fn code(&self, trust: &Trust, host: &EngineFacts) -> Result<(Standing, Code), InstalledError> {
+    pub fn code(&self, trust: &Trust, host: &EngineFacts) -> Result<(SignatureStanding, Code), InstalledError> {
         let standing = self.judge(trust)?;
         let chosen = match standing {
-            Standing::Native(_) => host.choose(&self.manifest.native),
-            Standing::Wasm(_) => Err(Miss::NotTrusted("the key that signed it has no right to native code")),
-            Standing::Unsigned => Err(Miss::NotTrusted(
+            SignatureStanding::Native(_) => host.choose(&self.manifest.native),
+            SignatureStanding::Wasm(_) => Err(Miss::NotTrusted("the key that signed it has no right to native code")),
+            SignatureStanding::Unsigned => Err(Miss::NotTrusted(
                 "native code runs only if it is signed with a trusted key",
             )),
         };

@@ -40,7 +40,7 @@
 //! | `world`     | `twitcher:action/action`, `twitcher:action/action-checked` or `wasi:cli/command`: what the component exports |
 //! | `sdk`       | optional: version of the SDK that the component says it was made with                                     |
 //! | `config`    | optional: the keys of its configuration, a list                                                           |
-//! | `requests`  | optional: what it needs to be granted, see [`Requested`]                                                  |
+//! | `requests`  | optional: what it needs to be granted, see [`Requests`]                                                  |
 //! | `component` | `{"size": BYTES, "sha256": "64 lower-case hexadecimal digits"}`, at most 64 MiB                            |
 //! | `native`    | optional: a list, at most 16, in the order of the paths; each with `size` (at most 1 GiB) and `sha256`, and the following |
 //!
@@ -95,14 +95,14 @@ pub use manifest::{
     COMPONENT, FORMAT, FileFacts, MANIFEST_MAX, Manifest, ManifestError, NativeFacts, Reference, ReferenceError,
     Versions, World, digest, parse_digest,
 };
-pub use reader::{ReadError, Reader};
-pub use requests::{Comparison, DirAccess, Requested, ZnodeAccess, compare};
+pub use reader::{BundleReader, ReadError};
+pub use requests::{Comparison, DirAccess, Requests, ZnodeAccess, compare};
 pub use signature::{
     KeyError, KeyId, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError, generate, public_file,
 };
 pub use store::{Listed, Listing, STORE, Store, StoreError, Switch};
 pub use suggested_grants::stanza;
-pub use trust::{Refusal, Standing, Trust};
+pub use trust::{SignatureStanding, Trust, TrustRefusal};
 pub use writer::{WriteError, Writer, pack, sign_again};
 
 /// How every bundle begins, and nothing else that is WebAssembly: the name of its first entry.

@@ -10,9 +10,9 @@ use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::requests::Requested;
+use super::requests::Requests;
 use twitcher_model::grant_syntax::check_name as check_grant_name;
-use twitcher_model::{Digest, Entry, NATIVE_MAX, WASM_MAX};
+use twitcher_model::{Digest, EntryPoint, NATIVE_MAX, WASM_MAX};
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -71,8 +71,8 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<String>,
     /// What it needs to be granted.
-    #[serde(default, skip_serializing_if = "Requested::is_empty")]
-    pub requests: Requested,
+    #[serde(default, skip_serializing_if = "Requests::is_empty")]
+    pub requests: Requests,
     /// `component.wasm`: the source of truth.
     pub component: FileFacts,
     /// Native code that was compiled from it, in ascending order of their paths.
@@ -154,19 +154,19 @@ pub enum World {
 
 impl World {
     /// The world of a component that was compiled.
-    pub fn of(entry: Entry, checked: bool) -> Self {
+    pub fn of(entry: EntryPoint, checked: bool) -> Self {
         match (entry, checked) {
-            (Entry::Handler, false) => Self::Action,
-            (Entry::Handler, true) => Self::ActionChecked,
-            (Entry::Command, _) => Self::Command,
+            (EntryPoint::Handler, false) => Self::Action,
+            (EntryPoint::Handler, true) => Self::ActionChecked,
+            (EntryPoint::Command, _) => Self::Command,
         }
     }
 
     /// How it is entered.
-    pub fn entry(self) -> Entry {
+    pub fn entry(self) -> EntryPoint {
         match self {
-            Self::Action | Self::ActionChecked => Entry::Handler,
-            Self::Command => Entry::Command,
+            Self::Action | Self::ActionChecked => EntryPoint::Handler,
+            Self::Command => EntryPoint::Command,
         }
     }
 

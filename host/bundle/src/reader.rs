@@ -1,6 +1,6 @@
 //! Reads a bundle as it comes, and believes nothing of it: each file is exactly what the manifest says, or there is an error.
 //!
-//! It is one pass with bounded memory, also over a pipe. Only what [`Reader::chunk`] has returned an empty chunk after is whole: what
+//! It is one pass with bounded memory, also over a pipe. Only what [`BundleReader::chunk`] has returned an empty chunk after is whole: what
 //! came before must not be used. Whether whoever signed the manifest is trusted is for [`super::trust`] to say.
 
 use std::io::{self, Read};
@@ -69,7 +69,7 @@ pub enum ReadError {
 
 /// A bundle that is being read.
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct BundleReader<R> {
     source: R,
     manifest: Manifest,
     manifest_bytes: Vec<u8>,
@@ -92,7 +92,7 @@ struct Current {
     hasher: Sha256,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> BundleReader<R> {
     /// Reads the manifest and the signature. `source` should not be buffered: it is read in large pieces.
     pub fn open(mut source: R) -> Result<Self, ReadError> {
         let first = block(&mut source, "its first header")?;

@@ -19,7 +19,7 @@ const ENTRIES_MAX: usize = 256;
 /// What a plugin needs to be granted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Requested {
+pub struct Requests {
     /// Whether it takes arguments.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub args: bool,
@@ -77,7 +77,7 @@ pub struct Comparison {
     pub not_requested: Vec<String>,
 }
 
-impl Requested {
+impl Requests {
     /// Whether nothing is requested.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -118,7 +118,7 @@ impl Requested {
 }
 
 /// Compares what a plugin requests with what it is granted.
-pub fn compare(requested: &Requested, granted: &Grants) -> Comparison {
+pub fn compare(requested: &Requests, granted: &Grants) -> Comparison {
     let mut comparison = Comparison {
         effective: Grants {
             config: granted.config.clone(),

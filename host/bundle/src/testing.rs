@@ -8,7 +8,7 @@ use semver::Version;
 
 use super::compatibility::EngineFacts;
 use super::manifest::{COMPONENT, FORMAT, FileFacts, Manifest, NativeFacts, World};
-use super::requests::Requested;
+use super::requests::Requests;
 use super::signature::{PublicKey, SecretKey, Signature, generate};
 use super::trust::{Keys, Trust, TrustedKey, comment};
 use super::writer::pack;
@@ -42,7 +42,7 @@ impl Sample {
             world: World::Action,
             sdk: None,
             config: vec![],
-            requests: Requested::default(),
+            requests: Requests::default(),
             component: FileFacts::of(&wasm),
             native: vec![],
         };

@@ -55,7 +55,7 @@ pub enum TrustError {
 
 /// A bundle that must not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TrustRefusal {
     /// It must be signed.
     #[error("it is not signed, and only signed bundles run here (--require-signed)")]
     Unsigned,
@@ -79,7 +79,7 @@ pub enum Refusal {
 
 /// How far a bundle is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum SignatureStanding {
     /// It is not signed, or there are no keys here to judge by: the component runs, native code does not.
     Unsigned,
     /// Signed with a key that has the right `wasm`: the component runs, native code does not.
@@ -88,7 +88,7 @@ pub enum Standing {
     Native(KeyId),
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for SignatureStanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str("not signed, or not judged"),
@@ -98,7 +98,7 @@ impl fmt::Display for Standing {
     }
 }
 
-impl Standing {
+impl SignatureStanding {
     /// The key that signed it and is trusted.
     pub fn key(&self) -> Option<KeyId> {
         match self {
@@ -213,35 +213,35 @@ pub struct Trust {
 
 impl Trust {
     /// How far a bundle is trusted, by its manifest as it was signed.
-    pub fn judge(&self, manifest: &[u8], signature: Option<&Signature>) -> Result<Standing, Refusal> {
+    pub fn judge(&self, manifest: &[u8], signature: Option<&Signature>) -> Result<SignatureStanding, TrustRefusal> {
         let Some(signature) = signature else {
             return match self.require_signed {
-                true => Err(Refusal::Unsigned),
-                false => Ok(Standing::Unsigned),
+                true => Err(TrustRefusal::Unsigned),
+                false => Ok(SignatureStanding::Unsigned),
             };
         };
         let id = signature.key();
         if !self.keys.configured && !self.require_signed {
             // As if the signature were not there: whoever could change the bundle could have left it out.
-            return Ok(Standing::Unsigned);
+            return Ok(SignatureStanding::Unsigned);
         }
         let mut wrong = None;
         let mut standing = None;
         // Ids are not unique: another key may have been given this one on purpose.
         for trusted in self.keys.with_id(id) {
             match signature.verify(&trusted.key, manifest) {
-                Ok(()) if trusted.native => return Ok(Standing::Native(id)),
-                Ok(()) => standing = Some(Standing::Wasm(id)),
+                Ok(()) if trusted.native => return Ok(SignatureStanding::Native(id)),
+                Ok(()) => standing = Some(SignatureStanding::Wasm(id)),
                 Err(error) => wrong = Some(error.to_string()),
             }
         }
         match (standing, wrong) {
             (Some(standing), _) => Ok(standing),
-            (None, Some(why)) => Err(Refusal::Wrong {
+            (None, Some(why)) => Err(TrustRefusal::Wrong {
                 why,
                 other: other(manifest, signature),
             }),
-            (None, None) => Err(Refusal::Untrusted {
+            (None, None) => Err(TrustRefusal::Untrusted {
                 key: id,
                 why: self.why_untrusted(),
             }),

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::archive::{self, BLOCK, END};
 use super::manifest::{FileFacts, Manifest};
-use super::reader::{ReadError, Reader};
+use super::reader::{BundleReader, ReadError};
 use super::signature::Signature;
 use super::{MANIFEST, SIGNATURE};
 
@@ -63,7 +63,7 @@ impl<W: Write> Writer<W> {
 
 /// Packs a bundle again with another signature, or none. Everything is checked on the way.
 pub fn sign_again<R: Read, W: Write>(
-    mut from: Reader<R>,
+    mut from: BundleReader<R>,
     signature: Option<&Signature>,
     to: W,
 ) -> Result<W, WriteError> {

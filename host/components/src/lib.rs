@@ -13,9 +13,9 @@ use twitcher_bundle::trust::Keys;
 use twitcher_bundle::{self as bundle, Code, Comparison, EngineFacts, Hold, Installed, Store, Trust};
 use twitcher_config::{Changes, Found, Resolver, Wanted, Watched};
 use twitcher_files::regular::{self, Links};
-use twitcher_model::{Bundle, Component, Grants, Keep, Target};
+use twitcher_model::{BundleIdentity, Component, Grants, Keep, Target};
 use twitcher_sandbox as sandbox;
-use twitcher_sandbox::code_cache::{CacheUse, Components, Native};
+use twitcher_sandbox::code_cache::{CacheUse, CodeCache, Native};
 
 /// Below the state directory: native code that was compiled here.
 const CACHE: &str = "components";
@@ -26,7 +26,7 @@ const UNPACKED_KEPT: usize = 2;
 
 /// Whose bundles run, and where they are.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub struct BundleLocations {
     /// The store of installed bundles.
     pub store: PathBuf,
     /// The directory of trusted keys.
@@ -36,18 +36,18 @@ pub struct Sources {
 }
 
 /// Finds components.
-pub struct Supply {
-    components: Components,
-    sources: Sources,
+pub struct ComponentFinder {
+    components: CodeCache,
+    sources: BundleLocations,
     unpacked: Store,
     host: Arc<OnceLock<Result<EngineFacts, String>>>,
 }
 
-impl Supply {
+impl ComponentFinder {
     /// Compiles with `program compile`, and keeps what it makes below `state_dir`.
-    pub fn new(program: PathBuf, state_dir: &Path, sources: Sources) -> Self {
+    pub fn new(program: PathBuf, state_dir: &Path, sources: BundleLocations) -> Self {
         Self {
-            components: Components::new(program, state_dir.join(CACHE)),
+            components: CodeCache::new(program, state_dir.join(CACHE)),
             sources,
             unpacked: Store::at(state_dir.join(UNPACKED)),
             host: Arc::default(),
@@ -171,7 +171,7 @@ impl Supply {
         ];
         Ok(Found {
             component: Component {
-                bundle: Some(Arc::new(Bundle {
+                bundle: Some(Arc::new(BundleIdentity {
                     reference: reference.to_owned(),
                     name: manifest.name.clone(),
                     version,

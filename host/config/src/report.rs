@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::ConfigError;
 use super::reload::Reload;
 use twitcher_model::sanitize;
-use twitcher_model::{Action, Bundle, Component, Entry as ComponentEntry, WasmAction, Watch, WatchType};
+use twitcher_model::{Action, BundleIdentity, Component, EntryPoint as ComponentEntry, WasmAction, Watch, WatchType};
 
 /// Most characters of an action in a table.
 const ACTION_SHOWN: usize = 40;
@@ -149,7 +149,7 @@ fn component(component: &Component) -> serde_json::Value {
     };
     let mut facts = json!({"sha256": component.digest.to_string(), "entry": entry});
     if let Some(bundle) = &component.bundle {
-        let Bundle {
+        let BundleIdentity {
             name,
             version,
             digest,

@@ -9,36 +9,38 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::unix::UCred;
 
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 
 /// What whoever is refused lacks.
 pub const GROUP_NEEDED: &str = "it is for root, the daemon's own user, and members of the group twitcher";
 
 /// The way in.
 #[derive(Debug, Clone)]
-pub enum Door {
+pub enum Access {
     /// The Unix socket: for operators.
     Socket,
     /// The TCP port, with its own names in lower case.
     Http(Vec<String>),
 }
 
-impl Door {
+impl Access {
     /// Whether a request may come in.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        let Door::Http(names) = self else { return Ok(()) };
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), RequestRefusal> {
+        let Access::Http(names) = self else { return Ok(()) };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let error = format!("{} is not possible here: this port only looks", request.method());
-            return Err(Refusal::method("GET, HEAD", error).help("use the Unix socket, as the commands of twitcher do"));
+            return Err(
+                RequestRefusal::method("GET, HEAD", error).help("use the Unix socket, as the commands of twitcher do")
+            );
         }
         let headers = request.headers();
         let host = host(request)?;
         if !is_ours(host_name(host), names) {
             let error = format!("this is not {host:?}");
             let help = "use an address, localhost, or the name given with --http";
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, error).help(help));
+            return Err(RequestRefusal::new(StatusCode::MISDIRECTED_REQUEST, error).help(help));
         }
-        let foreign = || Refusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused");
+        let foreign = || RequestRefusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused");
         if let Some(origin) = headers.get(header::ORIGIN)
             && origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) != Some(host)
         {
@@ -59,8 +61,8 @@ fn is_navigation(headers: &HeaderMap) -> bool {
 }
 
 /// The host that a request is for, with its port. A request line that has one of its own must agree.
-fn host<B>(request: &Request<B>) -> Result<&str, Refusal> {
-    let bad = |error| Refusal::new(StatusCode::BAD_REQUEST, error);
+fn host<B>(request: &Request<B>) -> Result<&str, RequestRefusal> {
+    let bad = |error| RequestRefusal::new(StatusCode::BAD_REQUEST, error);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(bad("there must be exactly one Host header"));
@@ -121,7 +123,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let door = Door::Http(vec!["box.example".to_owned()]);
+        let door = Access::Http(vec!["box.example".to_owned()]);
         match door.check(&request.body(()).unwrap()) {
             Ok(()) => 200,
             Err(refusal) => refusal.status().as_u16(),

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::api::Reloaded;
-use super::facts::{Overview, Watched};
+use super::facts::{Overview, WatchFacts};
 use twitcher_model::{RunFacts, RunId};
 
 /// Questions that may wait for the loop. It takes them one by one between its other work.
@@ -21,15 +21,15 @@ const LOADING: Duration = Duration::from_secs(600);
 
 /// A question. Without anybody who waits for the answer it is answered all the same.
 #[derive(Debug)]
-pub enum Ask {
+pub enum DaemonRequest {
     /// Whether the loop turns.
     Alive(oneshot::Sender<()>),
     /// The daemon as a whole.
     Overview(oneshot::Sender<Overview>),
     /// Every watch. The loop takes its time.
-    Survey(oneshot::Sender<Vec<Watched>>),
+    Snapshot(oneshot::Sender<Vec<WatchFacts>>),
     /// One watch, by its name; none if there is none.
-    Watch(String, oneshot::Sender<Option<Watched>>),
+    Watch(String, oneshot::Sender<Option<WatchFacts>>),
     /// The runs that go on, in any order.
     Running(oneshot::Sender<Vec<RunFacts>>),
     /// What a run that goes on has written; none if it does not go on.
@@ -59,7 +59,7 @@ pub struct Done {
     /// The run that started for it.
     pub run: Option<RunId>,
     /// The watch afterwards.
-    pub watch: Watched,
+    pub watch: WatchFacts,
 }
 
 /// It was not.
@@ -105,39 +105,41 @@ pub enum Unanswered {
 
 /// The server's end of the channel.
 #[derive(Debug, Clone)]
-pub struct Asks {
-    sender: mpsc::Sender<Ask>,
+pub struct DaemonRequests {
+    sender: mpsc::Sender<DaemonRequest>,
 }
 
 /// The loop's end.
-pub type Questions = mpsc::Receiver<Ask>;
+pub type RequestQueue = mpsc::Receiver<DaemonRequest>;
 
 /// A channel.
-pub fn channel() -> (Asks, Questions) {
+pub fn channel() -> (DaemonRequests, RequestQueue) {
     let (sender, questions) = mpsc::channel(QUEUE);
-    (Asks { sender }, questions)
+    (DaemonRequests { sender }, questions)
 }
 
-impl Asks {
+impl DaemonRequests {
     /// Asks, and waits for the answer.
-    pub async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Unanswered> {
+    pub async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> DaemonRequest) -> Result<T, Unanswered> {
         self.ask_within(PATIENCE, question).await
     }
 
     /// Whether the loop turns: whether it answers within a second.
     pub async fn is_alive(&self) -> bool {
-        self.ask_within(Duration::from_secs(1), Ask::Alive).await.is_ok()
+        self.ask_within(Duration::from_secs(1), DaemonRequest::Alive)
+            .await
+            .is_ok()
     }
 
     /// Has the configuration loaded.
     pub async fn reload(&self) -> Result<Reloaded, Unanswered> {
-        self.ask_within(LOADING, Ask::Reload).await
+        self.ask_within(LOADING, DaemonRequest::Reload).await
     }
 
     async fn ask_within<T>(
         &self,
         patience: Duration,
-        question: impl FnOnce(oneshot::Sender<T>) -> Ask,
+        question: impl FnOnce(oneshot::Sender<T>) -> DaemonRequest,
     ) -> Result<T, Unanswered> {
         let answer = async {
             let (reply, answer) = oneshot::channel();

@@ -20,8 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
 use super::api::{Event, EventKind};
-use super::facts::Watched;
-use super::refusal::Refusal;
+use super::facts::WatchFacts;
+use super::refusal::RequestRefusal;
 use super::routes::parameters;
 use super::server::closed;
 use super::view;
@@ -36,13 +36,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Something that happened, as the loop tells it.
 #[derive(Debug)]
-pub struct Happening {
+pub struct Occurrence {
     /// What.
     pub kind: EventKind,
     /// For people, on one line.
     pub message: String,
     /// The watch, where it is about one.
-    pub watch: Option<Watched>,
+    pub watch: Option<WatchFacts>,
     /// The run, where it is about one.
     pub run: Option<RunFacts>,
 }
@@ -51,7 +51,7 @@ pub struct Happening {
 struct Entry {
     seq: u64,
     at: SystemTime,
-    happening: Happening,
+    happening: Occurrence,
     /// As JSON, once somebody wanted it.
     json: OnceLock<String>,
 }
@@ -73,7 +73,7 @@ impl Entry {
     }
 
     fn is_about(&self, watch: &str) -> bool {
-        let Happening { watch: about, run, .. } = &self.happening;
+        let Occurrence { watch: about, run, .. } = &self.happening;
         let of_watch = about.as_ref().map(|about| &*about.watch.name);
         let name = of_watch.or(run.as_ref().map(|run| &*run.watch));
         // What is about none is about all.
@@ -92,13 +92,13 @@ struct Ring {
 
 /// The events of a daemon.
 #[derive(Debug)]
-pub struct Events {
+pub struct EventRing {
     ring: Mutex<Ring>,
     /// Number of the newest. Its receivers are the readers.
     newest: watch::Sender<u64>,
 }
 
-impl Default for Events {
+impl Default for EventRing {
     fn default() -> Self {
         Self {
             ring: Mutex::new(Ring {
@@ -111,9 +111,9 @@ impl Default for Events {
     }
 }
 
-impl Events {
+impl EventRing {
     /// Notes an event. What it is is only asked if anybody may read it.
-    pub fn happened(&self, what: impl FnOnce() -> Happening) {
+    pub fn happened(&self, what: impl FnOnce() -> Occurrence) {
         let read = self.newest.receiver_count() > 0;
         let mut ring = self.ring();
         ring.newest += 1;
@@ -138,10 +138,10 @@ impl Events {
     }
 
     /// A reader of what happens from now on, or since the event that was the last it had.
-    pub fn reader(self: &Arc<Self>, last: Option<u64>) -> Reader {
+    pub fn reader(self: &Arc<Self>, last: Option<u64>) -> EventReader {
         let newest = self.newest.subscribe();
         let next = last.unwrap_or_else(|| self.ring().newest).saturating_add(1);
-        Reader {
+        EventReader {
             events: Arc::clone(self),
             newest: Some(newest),
             next,
@@ -160,8 +160,8 @@ impl Events {
 
 /// A place in the ring.
 #[derive(Debug)]
-pub struct Reader {
-    events: Arc<Events>,
+pub struct EventReader {
+    events: Arc<EventRing>,
     newest: Option<watch::Receiver<u64>>,
     next: u64,
 }
@@ -174,7 +174,7 @@ enum Next {
     Nothing,
 }
 
-impl Reader {
+impl EventReader {
     fn look(&mut self) -> Next {
         let ring = self.events.ring();
         let oldest = ring.entries.front().map_or(ring.newest + 1, |entry| entry.seq);
@@ -201,7 +201,7 @@ impl Reader {
                 }
                 Next::Entry(_) => {}
                 Next::Lost(seq) => {
-                    let lost = Happening {
+                    let lost = Occurrence {
                         kind: EventKind::Lost,
                         message: "events were lost; read the state anew".to_owned(),
                         watch: None,
@@ -222,7 +222,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for EventReader {
     fn drop(&mut self) {
         // First itself, so that the last one knows that it is the last.
         self.newest = None;
@@ -245,22 +245,19 @@ pub(super) async fn serve(
     State(app): State<Arc<App>>,
     query: Result<Query<Which>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Refusal> {
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, RequestRefusal> {
     let Which { watch } = parameters(query)?;
     let last = match headers.get("last-event-id") {
         None => None,
-        Some(id) => Some(
-            id.to_str()
-                .ok()
-                .and_then(|id| id.parse().ok())
-                .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "Last-Event-ID is not the number of an event"))?,
-        ),
+        Some(id) => Some(id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
+            RequestRefusal::new(StatusCode::BAD_REQUEST, "Last-Event-ID is not the number of an event")
+        })?),
     };
     let place = app
         .streams
         .clone()
         .try_acquire_owned()
-        .map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already"))?;
+        .map_err(|_| RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already"))?;
     let reader = app.events.reader(last);
     let closing = app.closing.subscribe();
     let (sent, stream) = mpsc::channel(1);
@@ -270,7 +267,7 @@ pub(super) async fn serve(
 
 /// Sends events until the reader goes or the server closes. A reader that is slow to take them waits here, not in memory.
 async fn pump(
-    mut reader: Reader,
+    mut reader: EventReader,
     watch: Option<String>,
     mut closing: watch::Receiver<bool>,
     sent: mpsc::Sender<Result<Sent, Infallible>>,

@@ -34,7 +34,7 @@ pub struct Overview {
 
 /// A watch, as it was at a moment.
 #[derive(Debug, Clone)]
-pub struct Watched {
+pub struct WatchFacts {
     /// The watch as it is defined.
     pub watch: Arc<Watch>,
     /// What it is doing.

@@ -41,17 +41,17 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use api::{StateCount, Status};
-use daemon_requests::Asks;
+use daemon_requests::DaemonRequests;
 use facts::Overview;
-use runs::Past;
-use snapshot::Lookout;
+use runs::RunLookup;
+use snapshot::Snapshots;
 use twitcher_observe::metrics::Metrics;
 use twitcher_state::History;
 
-pub use events::{Events, Happening};
+pub use events::{EventRing, Occurrence};
 pub use openapi::document as openapi;
 pub use readiness::unready;
-pub use server::{Limits, Server};
+pub use server::{Server, ServerLimits};
 
 /// Who may follow the events at once.
 const STREAMS: usize = 32;
@@ -59,10 +59,10 @@ const STREAMS: usize = 32;
 /// What answers have to be made of.
 #[derive(Debug)]
 pub struct App {
-    asks: Asks,
-    lookout: Lookout,
-    past: Past,
-    events: Arc<Events>,
+    asks: DaemonRequests,
+    lookout: Snapshots,
+    past: RunLookup,
+    events: Arc<EventRing>,
     metrics: Arc<Metrics>,
     /// Places for those who follow the events.
     streams: Arc<Semaphore>,
@@ -72,10 +72,10 @@ pub struct App {
 
 impl App {
     /// Asks the loop, reads the history, follows the events, and shows the metrics.
-    pub fn new(asks: Asks, history: History, events: Arc<Events>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(asks: DaemonRequests, history: History, events: Arc<EventRing>, metrics: Arc<Metrics>) -> Self {
         Self {
-            lookout: Lookout::new(asks.clone()),
-            past: Past::new(asks.clone(), history),
+            lookout: Snapshots::new(asks.clone()),
+            past: RunLookup::new(asks.clone(), history),
             asks,
             events,
             metrics,

@@ -4,12 +4,12 @@ use std::time::UNIX_EPOCH;
 
 use super::facts::Overview;
 use super::readiness::unready;
-use super::snapshot::Survey;
+use super::snapshot::Snapshot;
 use twitcher_observe::metrics::Metrics;
 use twitcher_scheduler::Wait;
 
 /// The metrics as text.
-pub fn text(metrics: &Metrics, overview: &Overview, survey: &Survey) -> Vec<u8> {
+pub fn text(metrics: &Metrics, overview: &Overview, survey: &Snapshot) -> Vec<u8> {
     let since = |at: std::time::SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     metrics.start_time.set(since(overview.started));
     metrics.ready.set(i64::from(unready(overview).is_none()));

@@ -8,12 +8,12 @@ use axum::response::{Html, IntoResponse, Response};
 use ct_codecs::{Base64, Encoder as _};
 use sha2::{Digest as _, Sha256};
 
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 
 const PAGE: &str = include_str!("page/index.html");
 
 /// `/`.
-pub(super) async fn serve() -> Result<Response, Refusal> {
+pub(super) async fn serve() -> Result<Response, RequestRefusal> {
     Ok((headers(), Html(PAGE)).into_response())
 }
 

@@ -14,12 +14,12 @@ const SAVED: Duration = Duration::from_millis(250);
 
 /// The pace of one way in: those who hammer one do not slow the other.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimit {
     /// What has been spent is paid back by then.
     paid: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     /// With nothing spent.
     pub fn new() -> Self {
         Self {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_few_go_at_once_and_many_a_thousand_a_second() {
-        let pace = Pace::new();
+        let pace = RateLimit::new();
         let now = Instant::now();
         let turns: Vec<Duration> = (0..1250)
             .map(|_| pace.spend(now, REQUEST).saturating_duration_since(now))
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn large_answers_cost_more() {
-        let pace = Pace::new();
+        let pace = RateLimit::new();
         let now = Instant::now();
         (0..10).for_each(|_| pace.count(10 << 20));
         assert!(pace.spend(now, REQUEST) > now + Duration::from_secs(1));

@@ -10,14 +10,14 @@ use twitcher_state::HistoryError;
 
 /// An answer of status 4xx or 5xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestRefusal {
     status: StatusCode,
     problem: Problem,
     /// Methods that would be allowed.
     allow: Option<&'static str>,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// With a reason.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
         let error = error.into();
@@ -77,20 +77,20 @@ impl Refusal {
     }
 }
 
-impl From<Unanswered> for Refusal {
+impl From<Unanswered> for RequestRefusal {
     fn from(unanswered: Unanswered) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, unanswered.to_string())
     }
 }
 
-impl From<HistoryError> for Refusal {
+impl From<HistoryError> for RequestRefusal {
     fn from(error: HistoryError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             .help("the daemon's log says what is wrong with its state directory")
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for RequestRefusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.problem)).into_response();
         if let Some(allow) = self.allow {

@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::App;
 use super::api::{Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches};
-use super::daemon_requests::{Ask, Order};
+use super::daemon_requests::{DaemonRequest, Order};
 use super::events;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::{openapi, page, settings, view};
 use twitcher_model::{Outcome, RunId};
 use twitcher_state::RunQuery;
@@ -57,31 +57,32 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for (path, methods, route) in all() {
-        let refuse = move || async move { Refusal::method(methods, format!("{path} is for {methods}")) };
+        let refuse = move || async move { RequestRefusal::method(methods, format!("{path} is for {methods}")) };
         router = router.route(path, route.fallback(refuse));
     }
-    let unknown = || async { Refusal::new(StatusCode::NOT_FOUND, "no such path").help("see /v1/openapi.json") };
+    let unknown = || async { RequestRefusal::new(StatusCode::NOT_FOUND, "no such path").help("see /v1/openapi.json") };
     router.fallback(unknown).with_state(app)
 }
 
-type Answer<T> = Result<Json<T>, Refusal>;
+type Answer<T> = Result<Json<T>, RequestRefusal>;
 type Parameter = Result<Path<String>, PathRejection>;
 
 /// A part of the path.
-fn parameter(path: Parameter) -> Result<String, Refusal> {
-    let Path(text) = path.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+fn parameter(path: Parameter) -> Result<String, RequestRefusal> {
+    let Path(text) = path.map_err(|rejection| RequestRefusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     Ok(text)
 }
 
 /// The part behind the question mark.
-pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
-    let Query(query) = query.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, RequestRefusal> {
+    let Query(query) =
+        query.map_err(|rejection| RequestRefusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     Ok(query)
 }
 
 async fn status(State(app): State<Arc<App>>) -> Answer<Status> {
     let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(Ask::Overview).await?;
+    let overview = app.asks.ask(DaemonRequest::Overview).await?;
     Ok(Json(app.status(overview, survey.counts.clone())))
 }
 
@@ -96,7 +97,7 @@ struct WhichWatches {
 async fn watches(
     State(app): State<Arc<App>>,
     query: Result<Query<WhichWatches>, QueryRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RequestRefusal> {
     let which = parameters(query)?;
     let search = which.search.unwrap_or_default().to_lowercase();
     let survey = app.lookout.survey().await?;
@@ -116,8 +117,8 @@ async fn watches(
 
 async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {
     let name = parameter(name)?;
-    let watched = app.asks.ask(|reply| Ask::Watch(name.clone(), reply)).await?;
-    let watched = watched.ok_or_else(|| Refusal::no_watch(&name))?;
+    let watched = app.asks.ask(|reply| DaemonRequest::Watch(name.clone(), reply)).await?;
+    let watched = watched.ok_or_else(|| RequestRefusal::no_watch(&name))?;
     let limit = DETAIL_RUNS
         .saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX))
         .min(MOST_RUNS);
@@ -143,7 +144,7 @@ async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, Query
     let which = parameters(query)?;
     let limit = which.limit.unwrap_or(USUAL_RUNS);
     if !(1..=MOST_RUNS).contains(&limit) {
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             StatusCode::BAD_REQUEST,
             format!("limit is from 1 to {MOST_RUNS}"),
         ));
@@ -154,7 +155,7 @@ async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, Query
         .is_some_and(|outcome| !Outcome::ASKED_FOR.contains(&outcome))
     {
         let known = Outcome::ASKED_FOR.join(", ");
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             StatusCode::BAD_REQUEST,
             format!("outcome is one of {known}"),
         ));
@@ -174,9 +175,9 @@ async fn run(State(app): State<Arc<App>>, id: Parameter) -> Answer<RunDetail> {
     Ok(Json(app.past.run(id).await?))
 }
 
-fn run_id(text: &str) -> Result<RunId, Refusal> {
+fn run_id(text: &str) -> Result<RunId, RequestRefusal> {
     text.parse().map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")).help("GET /v1/runs lists runs with their ids")
+        RequestRefusal::new(StatusCode::BAD_REQUEST, format!("{error}")).help("GET /v1/runs lists runs with their ids")
     })
 }
 
@@ -198,9 +199,12 @@ async fn resume(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSum
     Ok(Json(view::summary(&done.watch)))
 }
 
-async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_requests::Done, Refusal> {
-    let done = app.asks.ask(|reply| Ask::Order(name.clone(), order, reply)).await?;
-    done.map_err(|refused| Refusal::order(&name, refused))
+async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_requests::Done, RequestRefusal> {
+    let done = app
+        .asks
+        .ask(|reply| DaemonRequest::Order(name.clone(), order, reply))
+        .await?;
+    done.map_err(|refused| RequestRefusal::order(&name, refused))
 }
 
 async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
@@ -211,31 +215,31 @@ async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
 async fn drain(State(app): State<Arc<App>>) -> Answer<Status> {
     // First: where nothing runs there is nobody left to ask afterwards.
     let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(Ask::Drain).await?;
+    let overview = app.asks.ask(DaemonRequest::Drain).await?;
     Ok(Json(app.status(overview, survey.counts.clone())))
 }
 
-async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
+async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefusal> {
     match app.asks.is_alive().await {
         true => Ok("ok\n"),
-        false => Err(Refusal::new(
+        false => Err(RequestRefusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "the daemon's loop has not answered within a second",
         )),
     }
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
-    let overview = app.asks.ask(Ask::Overview).await?;
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefusal> {
+    let overview = app.asks.ask(DaemonRequest::Overview).await?;
     match super::readiness::unready(&overview) {
         None => Ok("ready\n"),
-        Some(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Some(why) => Err(RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, RequestRefusal> {
     let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(Ask::Overview).await?;
+    let overview = app.asks.ask(DaemonRequest::Overview).await?;
     let text = super::metrics::text(&app.metrics, &overview, &survey);
     Ok((
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

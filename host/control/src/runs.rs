@@ -6,27 +6,27 @@
 use axum::http::StatusCode;
 
 use super::api::{Run, RunDetail, Runs};
-use super::daemon_requests::{Ask, Asks, Unanswered};
-use super::refusal::Refusal;
+use super::daemon_requests::{DaemonRequest, DaemonRequests, Unanswered};
+use super::refusal::RequestRefusal;
 use super::view;
 use twitcher_model::{Outcome, RunFacts, RunId};
 use twitcher_state::{History, HistoryError, RunQuery};
 
 /// Where runs are looked up.
 #[derive(Debug, Clone)]
-pub struct Past {
-    asks: Asks,
+pub struct RunLookup {
+    asks: DaemonRequests,
     history: History,
 }
 
-impl Past {
+impl RunLookup {
     /// Asks the loop and reads the history.
-    pub fn new(asks: Asks, history: History) -> Self {
+    pub fn new(asks: DaemonRequests, history: History) -> Self {
         Self { asks, history }
     }
 
     /// Runs, the newest first.
-    pub async fn runs(&self, query: RunQuery) -> Result<Runs, Refusal> {
+    pub async fn runs(&self, query: RunQuery) -> Result<Runs, RequestRefusal> {
         // What goes on first: a run that ends in between is then in both rather than in neither.
         let mut running = self.going_on().await?;
         let fits = |facts: &RunFacts| {
@@ -64,9 +64,9 @@ impl Past {
     }
 
     /// A run with the end of what it wrote.
-    pub async fn run(&self, run: RunId) -> Result<RunDetail, Refusal> {
+    pub async fn run(&self, run: RunId) -> Result<RunDetail, RequestRefusal> {
         if let Some(facts) = self.going_on().await?.into_iter().find(|facts| facts.run == run) {
-            let written = self.asks.ask(|reply| Ask::Output(run, reply)).await?;
+            let written = self.asks.ask(|reply| DaemonRequest::Output(run, reply)).await?;
             // Without one it has ended just now, or is one of the last daemon, whose output went to no one.
             if let Some(written) = written {
                 return Ok(view::detail(view::run(&facts), &written.tail, written.total as u64));
@@ -77,14 +77,14 @@ impl Past {
             return Ok(view::detail(view::run(&facts), &[], 0));
         }
         let unknown = || {
-            Refusal::new(StatusCode::NOT_FOUND, format!("there is no run {run}"))
+            RequestRefusal::new(StatusCode::NOT_FOUND, format!("there is no run {run}"))
                 .help("GET /v1/runs lists them; the oldest are forgotten")
         };
         self.ended(run).await?.ok_or_else(unknown)
     }
 
     /// The last runs of a watch, with those that go on.
-    pub async fn of_watch(&self, watch: &str, limit: u32) -> Result<Vec<Run>, Refusal> {
+    pub async fn of_watch(&self, watch: &str, limit: u32) -> Result<Vec<Run>, RequestRefusal> {
         let query = RunQuery {
             watch: Some(watch.to_owned()),
             limit,
@@ -94,10 +94,10 @@ impl Past {
     }
 
     async fn going_on(&self) -> Result<Vec<RunFacts>, Unanswered> {
-        self.asks.ask(Ask::Running).await
+        self.asks.ask(DaemonRequest::Running).await
     }
 
-    async fn ended(&self, run: RunId) -> Result<Option<RunDetail>, Refusal> {
+    async fn ended(&self, run: RunId) -> Result<Option<RunDetail>, RequestRefusal> {
         let read = move |history: &History| {
             let Some(record) = history.run(run)? else {
                 return Ok(None);
@@ -114,7 +114,7 @@ impl Past {
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&History) -> Result<T, HistoryError> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, RequestRefusal> {
         let history = self.history.clone();
         let read = move || {
             history.catch_up();

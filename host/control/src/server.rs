@@ -1,7 +1,7 @@
 //! The server: connections, how many and how long, and what is asked of every request before it is looked at.
 //!
 //! It has a thread and a runtime of its own, of lower priority than the daemon's, so that whoever hammers it does not slow actions.
-//! Every bound is in [`Limits`]: a client can make neither memory nor the number of open files grow, nor hold a place for ever without
+//! Every bound is in [`ServerLimits`]: a client can make neither memory nor the number of open files grow, nor hold a place for ever without
 //! doing anything.
 
 use std::convert::Infallible;
@@ -27,16 +27,16 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::App;
-use super::access_control::{Door, GROUP_NEEDED, may_operate};
+use super::access_control::{Access, GROUP_NEEDED, may_operate};
 use super::listeners::{Http, Listeners, Socket};
-use super::rate_limit::Pace;
-use super::refusal::Refusal;
+use super::rate_limit::RateLimit;
+use super::refusal::RequestRefusal;
 use super::routes;
-use super::write_timeout::Patient;
+use super::write_timeout::WriteTimeout;
 
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections at once, each way in by itself. More are told so and closed.
     pub connections: usize,
     /// Time for a request's head, from when the connection is ready for it: also how long an idle one stays open.
@@ -59,7 +59,7 @@ pub struct Limits {
     pub goodbye: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 96,
@@ -89,7 +89,7 @@ impl Server {
     ///
     /// # Errors
     /// If the thread or its runtime cannot be started.
-    pub fn start(listeners: Listeners, app: Arc<App>, limits: Limits) -> io::Result<Self> {
+    pub fn start(listeners: Listeners, app: Arc<App>, limits: ServerLimits) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("twitcher-history")
@@ -122,7 +122,7 @@ impl Server {
     }
 }
 
-async fn serve(listeners: Listeners, app: Arc<App>, limits: Limits) {
+async fn serve(listeners: Listeners, app: Arc<App>, limits: ServerLimits) {
     let router = routes::router(Arc::clone(&app));
     let mut ways = JoinSet::new();
     // Whatever is wrong with one, the other goes on.
@@ -162,7 +162,7 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
 #[derive(Debug)]
 struct Way {
     listener: Listener,
-    door: Door,
+    door: Access,
     group: Option<nix::unistd::Gid>,
 }
 
@@ -176,7 +176,7 @@ impl Way {
     fn socket(socket: &Socket, listener: UnixListener) -> Self {
         Self {
             listener: Listener::Socket(listener),
-            door: Door::Socket,
+            door: Access::Socket,
             group: socket.group,
         }
     }
@@ -190,7 +190,7 @@ impl Way {
             .chain(host.as_deref().map(str::trim));
         Self {
             listener: Listener::Http(listener),
-            door: Door::Http(names.map(str::to_ascii_lowercase).collect()),
+            door: Access::Http(names.map(str::to_ascii_lowercase).collect()),
             group: None,
         }
     }
@@ -199,15 +199,15 @@ impl Way {
 /// What the connections of one way in share.
 #[derive(Debug)]
 struct Common {
-    door: Door,
+    door: Access,
     group: Option<nix::unistd::Gid>,
     router: Router,
     app: Arc<App>,
-    limits: Limits,
-    pace: Pace,
+    limits: ServerLimits,
+    pace: RateLimit,
 }
 
-async fn way_in(way: Way, router: Router, app: Arc<App>, limits: Limits) {
+async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
     let mut closing = app.closing.subscribe();
     let places = Arc::new(Semaphore::new(limits.connections));
     let common = Arc::new(Common {
@@ -216,7 +216,7 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: Limits) {
         router,
         app,
         limits,
-        pace: Pace::new(),
+        pace: RateLimit::new(),
     });
     let mut connections = JoinSet::new();
     loop {
@@ -313,7 +313,9 @@ impl Common {
                 match timeout(self.limits.answer, service.call(request)).await {
                     Ok(Ok(response)) => response,
                     Ok(Err(never)) => match never {},
-                    Err(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long").into_response(),
+                    Err(_) => {
+                        RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long").into_response()
+                    }
                 }
             }
             Err(refusal) => refusal.into_response(),
@@ -323,21 +325,21 @@ impl Common {
     }
 
     /// A request whose body has been read and that may come in.
-    async fn admit(&self, request: Request<Incoming>, refused: bool) -> Result<Request<Body>, Refusal> {
+    async fn admit(&self, request: Request<Incoming>, refused: bool) -> Result<Request<Body>, RequestRefusal> {
         if refused {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "this socket is for operators").help(GROUP_NEEDED));
+            return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "this socket is for operators").help(GROUP_NEEDED));
         }
         self.door.check(&request)?;
         let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         if path > self.limits.path {
-            return Err(Refusal::new(
+            return Err(RequestRefusal::new(
                 StatusCode::URI_TOO_LONG,
                 format!("the path is longer than {} bytes", self.limits.path),
             ));
         }
         let most = self.limits.body;
         let too_large = || {
-            Refusal::new(
+            RequestRefusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("the body is larger than {most} bytes; none is needed"),
             )
@@ -351,7 +353,7 @@ impl Common {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(too_large()),
                 Err(_) => {
-                    return Err(Refusal::new(
+                    return Err(RequestRefusal::new(
                         StatusCode::REQUEST_TIMEOUT,
                         "the body did not come in time",
                     ));
@@ -384,7 +386,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, common: 
         let common = Arc::clone(&common);
         async move { Ok::<_, Infallible>(common.answer(request, refused).await) }
     });
-    let io = TokioIo::new(Patient::new(stream, limits.stall));
+    let io = TokioIo::new(WriteTimeout::new(stream, limits.stall));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

@@ -11,8 +11,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::api::{StateCount, Watches};
-use super::daemon_requests::{Ask, Asks, Unanswered};
-use super::facts::Watched;
+use super::daemon_requests::{DaemonRequest, DaemonRequests, Unanswered};
+use super::facts::WatchFacts;
 use super::view;
 
 /// The share of its time that the loop may spend on surveys: one in so many.
@@ -24,19 +24,19 @@ const SAVED: Duration = Duration::from_millis(500);
 
 /// All watches, as they were at about the same time.
 #[derive(Debug)]
-pub struct Survey {
+pub struct Snapshot {
     begun: Instant,
     /// By then the loop's time has been made up for.
     paid: Instant,
     /// By name.
-    pub watches: Vec<Watched>,
+    pub watches: Vec<WatchFacts>,
     /// How many are in each state.
     pub counts: Vec<StateCount>,
     /// All of them as JSON, once somebody wanted it.
     json: OnceLock<Bytes>,
 }
 
-impl Survey {
+impl Snapshot {
     /// All watches, as JSON.
     pub fn json(&self) -> Bytes {
         let json = self.json.get_or_init(|| {
@@ -50,15 +50,15 @@ impl Survey {
 
 /// Makes surveys.
 #[derive(Debug)]
-pub struct Lookout {
-    asks: Asks,
+pub struct Snapshots {
+    asks: DaemonRequests,
     /// Locked while a new one is made, so that all who ask meanwhile share the one after it.
-    last: Mutex<Option<Arc<Survey>>>,
+    last: Mutex<Option<Arc<Snapshot>>>,
 }
 
-impl Lookout {
+impl Snapshots {
     /// Has seen nothing yet.
-    pub fn new(asks: Asks) -> Self {
+    pub fn new(asks: DaemonRequests) -> Self {
         Self {
             asks,
             last: Mutex::default(),
@@ -66,7 +66,7 @@ impl Lookout {
     }
 
     /// All watches as they are now.
-    pub async fn survey(&self) -> Result<Arc<Survey>, Unanswered> {
+    pub async fn survey(&self) -> Result<Arc<Snapshot>, Unanswered> {
         let asked = Instant::now();
         let mut last = self.last.lock().await;
         let paid = match &*last {
@@ -78,10 +78,10 @@ impl Lookout {
             None => asked,
         };
         let begun = Instant::now();
-        let mut watches = self.asks.ask(Ask::Survey).await?;
+        let mut watches = self.asks.ask(DaemonRequest::Snapshot).await?;
         let paid = paid_by(paid, begun, begun.elapsed());
         watches.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
-        let survey = Arc::new(Survey {
+        let survey = Arc::new(Snapshot {
             begun,
             paid,
             counts: view::count(&watches),
@@ -117,12 +117,12 @@ mod tests {
         let surveys = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&surveys);
         tokio::spawn(async move {
-            while let Some(Ask::Survey(reply)) = questions.recv().await {
+            while let Some(DaemonRequest::Snapshot(reply)) = questions.recv().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let _ = reply.send(vec![watched("b"), watched("a")]);
             }
         });
-        let lookout = Arc::new(Lookout::new(asks));
+        let lookout = Arc::new(Snapshots::new(asks));
         let asked = Instant::now();
         let first = lookout.survey().await.unwrap();
         assert!(first.begun >= asked);

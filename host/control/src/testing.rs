@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::facts::Watched;
+use super::facts::WatchFacts;
 use twitcher_model::{Action, Moment, Origin, Policy, ProcessSettings, Watch, WatchId, WatchType, ZnodePath};
 use twitcher_scheduler::Machine;
 
@@ -27,10 +27,10 @@ pub fn watch(name: &str) -> Watch {
 }
 
 /// The same, of which nothing has been heard yet.
-pub fn watched(name: &str) -> Watched {
+pub fn watched(name: &str) -> WatchFacts {
     let watch = Arc::new(watch(name));
     let now = Duration::from_secs(100);
-    Watched {
+    WatchFacts {
         standing: Machine::new(WatchId(1), Arc::clone(&watch.policy)).standing(now),
         watch,
         clock: Moment {

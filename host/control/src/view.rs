@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::api::{LastRun, NodeState, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
-use super::facts::{Overview, Watched};
+use super::facts::{Overview, WatchFacts};
 use twitcher_model::{Action, Outcome, RunEnd, RunFacts, Seen, Watch, timestamp};
-use twitcher_scheduler::{Full, Standing, State, Wait};
+use twitcher_scheduler::{Full, MachineState, Standing, Wait};
 use twitcher_state::RunRecord;
 
 /// The daemon, with how many of its watches are in each state.
@@ -27,31 +27,31 @@ pub fn status(overview: Overview, watches: Vec<StateCount>, launcher_restarts: u
 }
 
 /// What a watch is doing.
-pub fn state(watched: &Watched) -> WatchState {
+pub fn state(watched: &WatchFacts) -> WatchState {
     let standing = &watched.standing;
     match standing.state {
-        State::Idle if standing.loading => WatchState::Unread,
-        State::Idle if standing.empty => WatchState::RefusedEmpty,
-        State::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
-        State::Idle => WatchState::Armed,
-        State::Running => WatchState::Running,
-        State::Queued => WatchState::Queued,
-        State::Held if standing.loading => WatchState::Unread,
-        State::Held => match standing.wait {
+        MachineState::Idle if standing.loading => WatchState::Unread,
+        MachineState::Idle if standing.empty => WatchState::RefusedEmpty,
+        MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
+        MachineState::Idle => WatchState::Armed,
+        MachineState::Running => WatchState::Running,
+        MachineState::Queued => WatchState::Queued,
+        MachineState::Held if standing.loading => WatchState::Unread,
+        MachineState::Held => match standing.wait {
             Some(Wait::Settle(_)) => WatchState::Settling,
             Some(Wait::Splay(_)) => WatchState::Splaying,
             _ => WatchState::Spaced,
         },
-        State::Waiting => WatchState::Waiting,
-        State::BackingOff => WatchState::BackingOff,
-        State::Paused => WatchState::Paused,
-        State::Parked => WatchState::Parked,
-        State::Retired => WatchState::Retired,
+        MachineState::Waiting => WatchState::Waiting,
+        MachineState::BackingOff => WatchState::BackingOff,
+        MachineState::Paused => WatchState::Paused,
+        MachineState::Parked => WatchState::Parked,
+        MachineState::Retired => WatchState::Retired,
     }
 }
 
 /// How many watches are in each state, in the order of the states.
-pub fn count(watches: &[Watched]) -> Vec<StateCount> {
+pub fn count(watches: &[WatchFacts]) -> Vec<StateCount> {
     let mut counts = std::collections::BTreeMap::new();
     for watched in watches {
         *counts.entry(state(watched)).or_insert(0) += 1;
@@ -61,7 +61,7 @@ pub fn count(watches: &[Watched]) -> Vec<StateCount> {
 }
 
 /// A watch.
-pub fn summary(watched: &Watched) -> WatchSummary {
+pub fn summary(watched: &WatchFacts) -> WatchSummary {
     let (watch, standing) = (&watched.watch, &watched.standing);
     WatchSummary {
         name: watch.name.to_string(),
@@ -122,7 +122,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// More words on what a watch is doing, where there are more to say.
-fn why(watched: &Watched) -> Option<String> {
+fn why(watched: &WatchFacts) -> Option<String> {
     let Standing {
         state,
         wait,
@@ -132,22 +132,22 @@ fn why(watched: &Watched) -> Option<String> {
     } = watched.standing;
     let waits = wait.map(words);
     let text = match state {
-        State::Parked => watched
+        MachineState::Parked => watched
             .parked
             .clone()
             .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
-        State::Paused => match wait {
+        MachineState::Paused => match wait {
             Some(_) => "an operator paused it; an update waits until it is resumed".to_owned(),
             None => "an operator paused it".to_owned(),
         },
-        State::Idle | State::Held if loading => "the node has not been read yet".to_owned(),
-        State::BackingOff => format!("a run failed; it is tried again{}", left(watched)),
-        State::Idle | State::Running if asked => "the node is being read for a run on request".to_owned(),
-        State::Idle if watched.standing.empty => "the node is empty and refuse_empty is True".to_owned(),
-        State::Idle | State::Running => return None,
-        State::Held => format!("{}{}", waits?, left(watched)),
-        State::Queued | State::Waiting => waits?.to_owned(),
-        State::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
+        MachineState::Idle | MachineState::Held if loading => "the node has not been read yet".to_owned(),
+        MachineState::BackingOff => format!("a run failed; it is tried again{}", left(watched)),
+        MachineState::Idle | MachineState::Running if asked => "the node is being read for a run on request".to_owned(),
+        MachineState::Idle if watched.standing.empty => "the node is empty and refuse_empty is True".to_owned(),
+        MachineState::Idle | MachineState::Running => return None,
+        MachineState::Held => format!("{}{}", waits?, left(watched)),
+        MachineState::Queued | MachineState::Waiting => waits?.to_owned(),
+        MachineState::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
     };
     Some(text)
 }
@@ -168,7 +168,7 @@ fn words(wait: Wait) -> &'static str {
 }
 
 /// How long it is until the next attempt.
-fn left(watched: &Watched) -> String {
+fn left(watched: &WatchFacts) -> String {
     let left = watched.standing.next.and_then(|at| at.checked_sub(watched.clock.now));
     match left {
         Some(left) if !left.is_zero() => format!(", {} more", spoken(left)),

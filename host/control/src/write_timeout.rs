@@ -11,14 +11,14 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream with a limit to how long a write may stand still.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct WriteTimeout<S> {
     stream: S,
     patience: Duration,
     /// Set while a write stands still.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
+impl<S> WriteTimeout<S> {
     /// That gives up when nothing is taken for so long.
     pub fn new(stream: S, patience: Duration) -> Self {
         Self {
@@ -42,13 +42,13 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.timed(cx, poll)
@@ -89,7 +89,7 @@ mod tests {
     async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
         let patience = Duration::from_millis(500);
         let (mut reader, writer) = tokio::io::duplex(8);
-        let mut writer = Patient::new(writer, patience);
+        let mut writer = WriteTimeout::new(writer, patience);
         let start = Instant::now();
         let slow = tokio::spawn(async move {
             for _ in 0..5 {

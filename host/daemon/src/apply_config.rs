@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use super::Daemon;
-use super::loader::Loaded;
-use super::runs::{Running, definition};
-use super::service_manager::Service;
+use super::loader::LoadedConfig;
+use super::runs::{ActiveRun, definition};
+use super::service_manager::ServiceManager;
 use twitcher_control::api::Reloaded;
 use twitcher_model::WatchId;
 use twitcher_model::{EventKind, Seen};
@@ -23,7 +23,7 @@ pub(super) struct LastLoad {
 }
 
 impl Daemon {
-    pub(super) fn on_loaded(&mut self, loaded: Result<Loaded, u64>) {
+    pub(super) fn on_loaded(&mut self, loaded: Result<LoadedConfig, u64>) {
         match loaded {
             Ok(loaded) => self.take_over(loaded),
             // Whoever waits for it is to know.
@@ -40,7 +40,7 @@ impl Daemon {
         }
     }
 
-    fn take_over(&mut self, loaded: Loaded) {
+    fn take_over(&mut self, loaded: LoadedConfig) {
         self.last_load = LastLoad {
             at: Some(SystemTime::now()),
             errors: loaded.errors,
@@ -107,7 +107,7 @@ impl Daemon {
         self.waiting.loaded(number, reloaded);
         let told = self.told_reload.take_if(|told| *told <= number);
         if told.is_some() && self.service.was_ready() {
-            self.tell_service(Service::ready);
+            self.tell_service(ServiceManager::ready);
         }
     }
 
@@ -141,7 +141,7 @@ impl Daemon {
         entry.machine.restore(done, still_parked.is_some());
         for found in self.survivors.claim(watch) {
             entry.machine.adopt(found.run, found.version, &mut self.admission);
-            self.runs.insert(found.run, Running::found(id, watch, &found));
+            self.runs.insert(found.run, ActiveRun::found(id, watch, &found));
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use tracing::{debug, info, warn};
 
-use super::watches::Entry;
-use twitcher_launch::Report;
-use twitcher_model::{Event, RunId, Watch};
+use super::watches::ActiveWatch;
+use twitcher_launch::RunReport;
+use twitcher_model::{RunId, Trigger, Watch};
 use twitcher_scheduler::{Decision, Effect, Ignored, Start};
 
 /// Whether an observation was more than the first look or a repetition.
 pub fn is_change(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| match effect {
         Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. }) => {
-            !matches!(event, Event::Load | Event::Manual | Event::Retry)
+            !matches!(event, Trigger::Load | Trigger::Manual | Trigger::Retry)
         }
         Effect::Record(Decision::Ignored(why)) => !matches!(
             why,
@@ -21,7 +21,7 @@ pub fn is_change(effects: &[Effect]) -> bool {
     })
 }
 
-pub fn log_decision(entry: &Entry, decision: Decision) {
+pub fn log_decision(entry: &ActiveWatch, decision: Decision) {
     let watch = &*entry.watch.name;
     match decision {
         // The source has said already that the watch is armed and the node absent.
@@ -30,7 +30,7 @@ pub fn log_decision(entry: &Entry, decision: Decision) {
     }
 }
 
-pub fn log_end(watch: &Watch, run: RunId, report: &Report) {
+pub fn log_end(watch: &Watch, run: RunId, report: &RunReport) {
     let (watch, outcome) = (&*watch.name, &report.outcome);
     let seconds = (report.elapsed.as_secs_f64() * 1e6).round() / 1e6;
     let max_rss_kib = report.max_rss_kib;

@@ -28,12 +28,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use twitcher_actions::Broker;
-use twitcher_components::{Sources, Supply};
+use twitcher_components::{BundleLocations, ComponentFinder};
 use twitcher_config::change_watcher::Watcher;
-use twitcher_control::daemon_requests::{self, Questions};
+use twitcher_control::daemon_requests::{self, RequestQueue};
 use twitcher_control::listeners::Listeners;
-use twitcher_control::{App, Events, Limits, Server};
-use twitcher_launch::{Control, Found, JournalError, Launcher, Launches, Report, RunEvent, release_free_memory};
+use twitcher_control::{App, EventRing, Server, ServerLimits};
+use twitcher_launch::{
+    Control, JournalError, Launcher, Launches, RunEvent, RunReport, SurvivingRun, release_free_memory,
+};
 use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
 use twitcher_observe::Log;
 use twitcher_observe::metrics::Metrics;
@@ -41,16 +43,16 @@ use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CacheUse;
 use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
 use twitcher_source::{Change, Report as SourceReport, Source, tree, zookeeper};
-use twitcher_state::{self as state, Parked, State};
+use twitcher_state::{self as state, Parked, StateStore};
 
 use apply_config::LastLoad;
 use decision_log::{is_change, log_decision, log_end};
 use loader::Loader;
-use operators::{Answer, Waiting};
-use runs::{Running, definition, invocation};
-use service_manager::Service;
+use operators::{Answer, WaitingOperators};
+use runs::{ActiveRun, definition, invocation};
+use service_manager::ServiceManager;
 use survivors::Survivors;
-use watches::Registry;
+use watches::ActiveWatches;
 
 /// How long files must be quiet before the configuration is loaded again.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -63,7 +65,7 @@ const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What a daemon needs to know.
 #[derive(Debug)]
-pub struct Options {
+pub struct DaemonOptions {
     /// Configuration files and directories.
     pub config: Vec<PathBuf>,
     /// The program that evaluates `.twc` files when called with `evaluate`: this one.
@@ -73,11 +75,11 @@ pub struct Options {
     /// Where it is kept what the next daemon must know.
     pub state_dir: PathBuf,
     /// How much of what ran is kept there.
-    pub history: state::Limits,
+    pub history: state::HistoryLimits,
     /// The runs of the last daemon that the journal has; or why there is no journal.
-    pub found: Result<Vec<Found>, JournalError>,
+    pub found: Result<Vec<SurvivingRun>, JournalError>,
     /// Where bundles come from, and whose.
-    pub sources: Sources,
+    pub sources: BundleLocations,
     /// Where operators find the control interface.
     pub listeners: Listeners,
     /// How long running actions may take to end once the daemon stops.
@@ -116,7 +118,7 @@ impl SourceOptions {
 
 /// How a daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum DaemonEnd {
     /// Every run had ended.
     Drained,
     /// Some runs were terminated.
@@ -124,33 +126,33 @@ pub enum Ended {
 }
 
 /// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
-pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::Result<Ended> {
+pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> anyhow::Result<DaemonEnd> {
     let found = std::mem::replace(&mut options.found, Ok(Vec::new())).unwrap_or_else(|error| {
         error!("{error}; the daemon goes on, but neither is a second one kept out, nor does the next one find every running action");
         Vec::new()
     });
     let alive = found.iter().map(runs::alive).collect();
-    let (state, newest) = State::open(&options.state_dir, options.history, alive);
+    let (state, newest) = StateStore::open(&options.state_dir, options.history, alive);
     let (launches, runs) = Launches::start(launcher, options.max_processes)?;
     let started = SystemTime::now();
     let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let supply = Supply::new(options.program.clone(), &options.state_dir, options.sources.clone());
+    let supply = ComponentFinder::new(options.program.clone(), &options.state_dir, options.sources.clone());
     let cache = supply.cache_use();
     let loader = Loader::new(&options.config, &options.program, supply, watcher.components());
     let source = options.source.spawn()?;
     let metrics = Arc::new(Metrics::new()?);
-    let events = Arc::new(Events::default());
+    let events = Arc::new(EventRing::default());
     let (asks, questions) = daemon_requests::channel();
     let app = App::new(asks, state.history(), Arc::clone(&events), Arc::clone(&metrics));
     let listeners = std::mem::replace(&mut options.listeners, Listeners::none());
-    let server =
-        Server::start(listeners, Arc::new(app), Limits::default()).context("cannot start the control interface")?;
+    let server = Server::start(listeners, Arc::new(app), ServerLimits::default())
+        .context("cannot start the control interface")?;
     let daemon = Daemon {
         clock: Instant::now(),
         ids: RunIds::after(newest, since_epoch.as_millis() as u64).seeded(fastrand::u64(..)),
         admission: Admission::new(options.max_running),
-        registry: Registry::default(),
+        registry: ActiveWatches::default(),
         runs: HashMap::new(),
         launches,
         source,
@@ -163,9 +165,9 @@ pub async fn run(mut options: Options, launcher: Launcher, log: Log) -> anyhow::
         armed: false,
         started,
         last_load: LastLoad::default(),
-        waiting: Waiting::default(),
+        waiting: WaitingOperators::default(),
         told_reload: None,
-        service: Service::new(),
+        service: ServiceManager::new(),
         cache,
         events,
         metrics,
@@ -181,14 +183,14 @@ struct Daemon {
     ids: RunIds,
     /// Who may start.
     admission: Admission,
-    registry: Registry,
-    runs: HashMap<RunId, Running>,
+    registry: ActiveWatches,
+    runs: HashMap<RunId, ActiveRun>,
     launches: Launches,
     source: Source,
     log: Log,
     loader: Loader,
     survivors: Survivors,
-    state: State,
+    state: StateStore,
     broker: Broker,
     phase: Phase,
     /// Whether every watch is.
@@ -196,14 +198,14 @@ struct Daemon {
     started: SystemTime,
     last_load: LastLoad,
     /// Operators who wait.
-    waiting: Waiting,
+    waiting: WaitingOperators,
     /// The load that the service manager waits for.
     told_reload: Option<u64>,
-    service: Service,
+    service: ServiceManager,
     cache: Arc<CacheUse>,
-    events: Arc<Events>,
+    events: Arc<EventRing>,
     metrics: Arc<Metrics>,
-    options: Options,
+    options: DaemonOptions,
 }
 
 impl Daemon {
@@ -211,8 +213,8 @@ impl Daemon {
         mut self,
         mut runs: UnboundedReceiver<RunEvent>,
         mut watcher: Watcher,
-        mut questions: Questions,
-    ) -> anyhow::Result<Ended> {
+        mut questions: RequestQueue,
+    ) -> anyhow::Result<DaemonEnd> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -277,7 +279,7 @@ impl Daemon {
                 info!(watches = self.registry.len(), "all watches are armed");
                 self.happened_to_all(EventKind::Source, || "all watches are armed".to_owned());
                 if !self.service.was_ready() {
-                    self.tell_service(Service::ready);
+                    self.tell_service(ServiceManager::ready);
                 }
                 self.say_status();
                 // What loading took for a while would otherwise stay with the process for good.
@@ -367,7 +369,7 @@ impl Daemon {
         }
     }
 
-    fn on_ended(&mut self, run: RunId, report: Report) {
+    fn on_ended(&mut self, run: RunId, report: RunReport) {
         let Some(mut running) = self.runs.remove(&run) else {
             return;
         };
@@ -432,7 +434,7 @@ impl Daemon {
             let watch = &entry.watch;
             match effect {
                 Effect::Start(start) => {
-                    self.runs.insert(start.run, Running::new(id, watch, &start));
+                    self.runs.insert(start.run, ActiveRun::new(id, watch, &start));
                     self.launches.launch(invocation(watch, start));
                 }
                 Effect::Notify { run, signal } => match Signal::try_from(signal) {
@@ -494,7 +496,7 @@ impl Daemon {
         self.state.vanished(run);
         let Some(running) = self.runs.remove(&run) else { return };
         let facts = running.vanished(run);
-        let Running { id, watch, .. } = running;
+        let ActiveRun { id, watch, .. } = running;
         self.metrics.runs.with_label_values(&[Outcome::code(None)]).inc();
         info!(watch = &*watch.name, run_id = %run, "the run of the last daemon has ended; how, nobody knows");
         let ending = Ending::Failed(Cause::Terminated);

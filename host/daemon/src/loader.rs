@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use twitcher_components::Supply;
+use twitcher_components::ComponentFinder;
 use twitcher_config::change_watcher::ComponentWatch;
 use twitcher_config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
 use twitcher_model::Watch;
@@ -35,7 +35,7 @@ struct Loading {
 }
 
 /// A configuration that was loaded.
-pub struct Loaded {
+pub struct LoadedConfig {
     /// All watches now in force.
     pub watches: Vec<Arc<Watch>>,
     /// The limits of groups.
@@ -52,7 +52,7 @@ pub struct Loaded {
 
 impl Loader {
     /// Loads files at or below `paths`, whose components come from `supply`, and tells `components` what shows changes of those.
-    pub fn new(paths: &[PathBuf], program: &Path, supply: Supply, components: ComponentWatch) -> Self {
+    pub fn new(paths: &[PathBuf], program: &Path, supply: ComponentFinder, components: ComponentWatch) -> Self {
         let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(supply.resolver());
         Self {
             config: Arc::new(Mutex::new(config)),
@@ -90,7 +90,7 @@ impl Loader {
     }
 
     /// The next load that has ended, or the number of one that a defect has ended. Never, unless one was asked for. Cancel safe.
-    pub async fn loaded(&mut self) -> Result<Loaded, u64> {
+    pub async fn loaded(&mut self) -> Result<LoadedConfig, u64> {
         loop {
             let Some(loading) = &mut self.loading else {
                 return std::future::pending().await;
@@ -134,7 +134,7 @@ fn one_line(error: &ConfigError) -> String {
     format!("{}{place}: {}{hint}", error.file.display(), error.message)
 }
 
-fn report(reload: Reload, number: u64) -> Loaded {
+fn report(reload: Reload, number: u64) -> LoadedConfig {
     for Print { file, line, text } in &reload.prints {
         info!(file = %file.display(), line = line.unwrap_or_default(), "printed: {text}");
     }
@@ -159,7 +159,7 @@ fn report(reload: Reload, number: u64) -> Loaded {
             }
         }
     }
-    Loaded {
+    LoadedConfig {
         watches: reload.watches,
         groups: reload.groups,
         failed_files,

@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::service_manager::Service;
+use super::service_manager::ServiceManager;
 use super::{Daemon, SourceOptions};
 use twitcher_control::unready;
 use twitcher_model::EventKind;
@@ -20,7 +20,7 @@ impl Daemon {
     }
 
     /// Tells the service manager. That it cannot be told is no reason to stop.
-    pub(super) fn tell_service(&mut self, tell: impl FnOnce(&mut Service) -> std::io::Result<()>) {
+    pub(super) fn tell_service(&mut self, tell: impl FnOnce(&mut ServiceManager) -> std::io::Result<()>) {
         if let Err(error) = tell(&mut self.service) {
             warn!(%error, "cannot tell the service manager");
         }

@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Daemon;
-use super::watches::Entry;
-use twitcher_control::Happening;
+use super::watches::ActiveWatch;
+use twitcher_control::Occurrence;
 use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus};
-use twitcher_control::daemon_requests::{Ask, Done, Order, Refused, Written};
-use twitcher_control::facts::{Overview, Watched};
+use twitcher_control::daemon_requests::{DaemonRequest, Done, Order, Refused, Written};
+use twitcher_control::facts::{Overview, WatchFacts};
 use twitcher_launch::Control;
 use twitcher_model::{EventKind, Moment, Phase, RunFacts, RunId, RunMode, WatchId, timestamp};
-use twitcher_scheduler::{Decision, Effect, Ignored, Input, State};
+use twitcher_scheduler::{Decision, Effect, Ignored, Input, MachineState};
 use twitcher_source::Change;
 
 /// Watches that are looked at in one go: some tens of microseconds.
@@ -25,24 +25,24 @@ const PORTION: usize = 128;
 
 /// All watches on their way to somebody who asked.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct SnapshotInProgress {
     left: std::vec::IntoIter<WatchId>,
-    seen: Vec<Watched>,
-    reply: oneshot::Sender<Vec<Watched>>,
+    seen: Vec<WatchFacts>,
+    reply: oneshot::Sender<Vec<WatchFacts>>,
 }
 
 /// What operators wait for.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingOperators {
     /// One after the other.
-    surveys: VecDeque<Survey>,
+    surveys: VecDeque<SnapshotInProgress>,
     /// Runs on request, until the node has been read.
     runs: Vec<(WatchId, oneshot::Sender<Result<Done, Refused>>)>,
     /// Loads of the configuration, by their number.
     loads: Vec<(u64, oneshot::Sender<Reloaded>)>,
 }
 
-impl Waiting {
+impl WaitingOperators {
     /// Whether there are watches to be looked at.
     pub(super) fn has_survey(&self) -> bool {
         !self.surveys.is_empty()
@@ -57,38 +57,38 @@ impl Waiting {
 }
 
 impl Daemon {
-    pub(super) fn on_ask(&mut self, ask: Ask) {
+    pub(super) fn on_ask(&mut self, ask: DaemonRequest) {
         // Whoever asked may have gone in the meantime.
         match ask {
-            Ask::Alive(reply) => drop(reply.send(())),
-            Ask::Overview(reply) => {
+            DaemonRequest::Alive(reply) => drop(reply.send(())),
+            DaemonRequest::Overview(reply) => {
                 self.count_what_others_count();
                 drop(reply.send(self.overview()));
             }
-            Ask::Survey(reply) => {
+            DaemonRequest::Snapshot(reply) => {
                 let left: Vec<_> = self.registry.ids().collect();
-                self.waiting.surveys.push_back(Survey {
+                self.waiting.surveys.push_back(SnapshotInProgress {
                     seen: Vec::with_capacity(left.len()),
                     left: left.into_iter(),
                     reply,
                 });
             }
-            Ask::Watch(name, reply) => {
+            DaemonRequest::Watch(name, reply) => {
                 let id = self.registry.id(&name);
                 drop(reply.send(id.and_then(|id| self.watched(id))));
             }
-            Ask::Running(reply) => {
+            DaemonRequest::Running(reply) => {
                 let running = self.runs.iter().map(|(run, running)| running.facts(*run));
                 drop(reply.send(running.collect()));
             }
-            Ask::Output(run, reply) => self.show_output(run, reply),
-            Ask::Order(name, order, reply) => self.order(&name, order, reply),
-            Ask::Reload(reply) => {
+            DaemonRequest::Output(run, reply) => self.show_output(run, reply),
+            DaemonRequest::Order(name, order, reply) => self.order(&name, order, reply),
+            DaemonRequest::Reload(reply) => {
                 info!("an operator asks for the configuration to be loaded again");
                 let number = self.reload();
                 self.waiting.loads.push((number, reply));
             }
-            Ask::Drain(reply) => {
+            DaemonRequest::Drain(reply) => {
                 self.phase = Phase::Draining;
                 drop(reply.send(self.overview()));
             }
@@ -120,20 +120,20 @@ impl Daemon {
     }
 
     /// A watch as it is now.
-    pub(super) fn watched(&self, id: WatchId) -> Option<Watched> {
+    pub(super) fn watched(&self, id: WatchId) -> Option<WatchFacts> {
         self.look(id, self.moment())
     }
 
-    fn look(&self, id: WatchId, moment: Moment) -> Option<Watched> {
-        let Entry {
+    fn look(&self, id: WatchId, moment: Moment) -> Option<WatchFacts> {
+        let ActiveWatch {
             watch, machine, facts, ..
         } = self.registry.get(id)?;
         let standing = machine.standing(moment.now);
-        let parked = (standing.state == State::Parked)
+        let parked = (standing.state == MachineState::Parked)
             .then(|| self.state.known(watch)?.parked)
             .flatten()
             .map(|parked| parked.why);
-        Some(Watched {
+        Some(WatchFacts {
             watch: watch.clone(),
             standing,
             clock: moment,
@@ -219,10 +219,10 @@ impl Daemon {
     fn refuses_run(&self, id: WatchId) -> Option<Refused> {
         let entry = self.registry.get(id)?;
         match entry.machine.state() {
-            State::Retired => Some(Refused::Retired),
-            State::Paused => Some(Refused::Paused),
-            State::Parked => Some(Refused::Parked),
-            State::Running if entry.watch.policy.run_mode == RunMode::Discard => Some(Refused::Running),
+            MachineState::Retired => Some(Refused::Retired),
+            MachineState::Paused => Some(Refused::Paused),
+            MachineState::Parked => Some(Refused::Parked),
+            MachineState::Running if entry.watch.policy.run_mode == RunMode::Discard => Some(Refused::Running),
             _ => None,
         }
     }
@@ -268,7 +268,7 @@ impl Daemon {
         run: Option<RunFacts>,
         message: impl FnOnce() -> String,
     ) {
-        self.events.happened(|| Happening {
+        self.events.happened(|| Occurrence {
             kind,
             message: message(),
             watch: self.watched(id),
@@ -278,7 +278,7 @@ impl Daemon {
 
     /// Something happened that is about no watch.
     pub(super) fn happened_to_all(&self, kind: EventKind, message: impl FnOnce() -> String) {
-        self.events.happened(|| Happening {
+        self.events.happened(|| Occurrence {
             kind,
             message: message(),
             watch: None,

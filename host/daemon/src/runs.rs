@@ -6,20 +6,20 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 use twitcher_actions::environment;
-use twitcher_launch::{Found, Invocation, Report};
-use twitcher_model::{Event, Observation, Position, RunEnd, RunFacts, RunId, Stat, Watch, WatchId};
+use twitcher_launch::{Invocation, RunReport, SurvivingRun};
+use twitcher_model::{Observation, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
 use twitcher_scheduler::Start;
-use twitcher_state::{self as state, Ended, Handled};
+use twitcher_state::{self as state, EndedRun, Handled};
 
 /// A run that goes on.
 #[derive(Debug)]
-pub struct Running {
+pub struct ActiveRun {
     /// Which watch it belongs to.
     pub id: WatchId,
     /// The watch as it was when the run was decided on.
     pub watch: Arc<Watch>,
     /// Why it runs; none for one that was found.
-    pub event: Option<Event>,
+    pub event: Option<Trigger>,
     attempt: u32,
     started: SystemTime,
     /// Its main process, once there is one.
@@ -35,10 +35,10 @@ enum RunsFor {
     /// In the form that is remembered.
     Known(Position, Option<Stat>),
     /// A found run's. Nobody will learn whether it succeeded.
-    Found,
+    SurvivingRun,
 }
 
-impl Running {
+impl ActiveRun {
     /// One that is about to be launched.
     pub fn new(id: WatchId, watch: &Arc<Watch>, start: &Start) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Running {
     }
 
     /// One of the last daemon.
-    pub fn found(id: WatchId, watch: &Arc<Watch>, found: &Found) -> Self {
+    pub fn found(id: WatchId, watch: &Arc<Watch>, found: &SurvivingRun) -> Self {
         let now = SystemTime::now();
         Self {
             id,
@@ -62,7 +62,7 @@ impl Running {
             attempt: 1,
             started: now.checked_sub(found.process.age()).unwrap_or(now),
             pid: Some(found.process.pid()),
-            state: RunsFor::Found,
+            state: RunsFor::SurvivingRun,
         }
     }
 
@@ -80,7 +80,7 @@ impl Running {
     }
 
     /// What is told of it now that it has ended.
-    pub fn end_facts(&self, run: RunId, report: &Report) -> RunFacts {
+    pub fn end_facts(&self, run: RunId, report: &RunReport) -> RunFacts {
         RunFacts {
             end: Some(RunEnd {
                 outcome: Some(report.outcome.clone()),
@@ -109,11 +109,11 @@ impl Running {
     }
 
     /// Its process exists: there is time now to look at the data, which the process has by itself.
-    pub fn process_started(&mut self, run: RunId, pid: i32) -> state::Running {
+    pub fn process_started(&mut self, run: RunId, pid: i32) -> state::StartedRun {
         self.started = SystemTime::now();
         self.pid = Some(pid);
         self.remember_position();
-        state::Running {
+        state::StartedRun {
             run,
             watch: Arc::clone(&self.watch.name),
             started: self.started,
@@ -138,13 +138,13 @@ impl Running {
                 run,
                 at: SystemTime::now(),
             }),
-            RunsFor::Observed(_) | RunsFor::Found => None,
+            RunsFor::Observed(_) | RunsFor::SurvivingRun => None,
         }
     }
 
     /// What becomes history.
-    pub fn ended(&self, run: RunId, report: Report) -> Ended {
-        Ended {
+    pub fn ended(&self, run: RunId, report: RunReport) -> EndedRun {
+        EndedRun {
             run,
             watch: Arc::clone(&self.watch.name),
             event: self.event,
@@ -161,8 +161,8 @@ impl Running {
 }
 
 /// A command that runs for a component.
-pub fn command(run: RunId, watch: &Arc<str>) -> state::Running {
-    state::Running {
+pub fn command(run: RunId, watch: &Arc<str>) -> state::StartedRun {
+    state::StartedRun {
         run,
         watch: Arc::clone(watch),
         started: SystemTime::now(),
@@ -172,9 +172,9 @@ pub fn command(run: RunId, watch: &Arc<str>) -> state::Running {
 }
 
 /// A run of the last daemon, where nothing else is known of it.
-pub fn alive(found: &Found) -> state::Running {
+pub fn alive(found: &SurvivingRun) -> state::StartedRun {
     let now = SystemTime::now();
-    state::Running {
+    state::StartedRun {
         run: found.run,
         watch: found.watch.as_str().into(),
         started: now.checked_sub(found.process.age()).unwrap_or(now),

@@ -8,14 +8,14 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The service, as its manager sees it.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(super) struct ServiceManager {
     /// Said once.
     ready: bool,
     status: String,
     watchdog: Option<Interval>,
 }
 
-impl Service {
+impl ServiceManager {
     pub(super) fn new() -> Self {
         // Half of what is allowed, as sd_watchdog_enabled(3) recommends.
         let watchdog = sd_notify::watchdog_enabled().map(|allowed| {
@@ -30,7 +30,7 @@ impl Service {
         }
     }
 
-    /// The source is connected and every watch is armed; or, after [`Service::reloading`], the configuration is loaded.
+    /// The source is connected and every watch is armed; or, after [`ServiceManager::reloading`], the configuration is loaded.
     pub(super) fn ready(&mut self) -> io::Result<()> {
         self.ready = true;
         sd_notify::notify(&[NotifyState::Ready])

@@ -5,8 +5,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::{Daemon, Ended, GOODBYE, LAST_GRACE};
-use twitcher_control::daemon_requests::Questions;
+use super::{Daemon, DaemonEnd, GOODBYE, LAST_GRACE};
+use twitcher_control::daemon_requests::RequestQueue;
 use twitcher_launch::{Control, RunEvent};
 use twitcher_model::{EventKind, Phase};
 use twitcher_sandbox::channel::Reason;
@@ -18,9 +18,9 @@ impl Daemon {
     pub(super) async fn drain(
         mut self,
         runs: &mut UnboundedReceiver<RunEvent>,
-        questions: &mut Questions,
+        questions: &mut RequestQueue,
         again: impl Future<Output = ()>,
-    ) -> Ended {
+    ) -> DaemonEnd {
         let timeout = self.options.drain_timeout;
         self.phase = Phase::Draining;
         self.tell_service(|service| service.stopping());
@@ -42,7 +42,7 @@ impl Daemon {
         // Components that still run may use znodes to their end.
         self.source.znodes = znodes;
         let mut deadline = Instant::now() + timeout;
-        let mut ended = Ended::Drained;
+        let mut ended = DaemonEnd::Drained;
         tokio::pin!(again);
         while !self.runs.is_empty() || !self.broker.is_idle() {
             let asked = tokio::select! {
@@ -67,15 +67,15 @@ impl Daemon {
                     continue;
                 }
                 () = sleep_until(deadline) => false,
-                () = &mut again, if ended == Ended::Drained => true,
+                () = &mut again, if ended == DaemonEnd::Drained => true,
             };
-            if ended == Ended::Terminated {
+            if ended == DaemonEnd::Terminated {
                 error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
                 break;
             }
             let why = if asked { "asked again to stop" } else { "drain timeout" };
             warn!(running = self.runs.len(), "{why}: terminating what still runs");
-            ended = Ended::Terminated;
+            ended = DaemonEnd::Terminated;
             let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
             deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
             for run in self.runs.keys() {

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use twitcher_launch::Found;
+use twitcher_launch::SurvivingRun;
 use twitcher_model::{ProcessSettings, RunId, Watch};
 
 /// The runs of the last daemon that still go on.
 #[derive(Debug)]
 pub struct Survivors {
     /// By watch; those of which there is none in the configuration so far.
-    unclaimed: HashMap<String, Vec<Found>>,
+    unclaimed: HashMap<String, Vec<SurvivingRun>>,
     /// How to terminate each run that is followed.
     followed: HashMap<RunId, oneshot::Sender<()>>,
     ended: mpsc::UnboundedSender<RunId>,
@@ -20,9 +20,9 @@ pub struct Survivors {
 }
 
 impl Survivors {
-    pub fn new(found: Vec<Found>) -> Self {
+    pub fn new(found: Vec<SurvivingRun>) -> Self {
         let (ended, ended_end) = mpsc::unbounded_channel();
-        let mut unclaimed: HashMap<String, Vec<Found>> = HashMap::new();
+        let mut unclaimed: HashMap<String, Vec<SurvivingRun>> = HashMap::new();
         for run in found {
             unclaimed.entry(run.watch.clone()).or_default().push(run);
         }
@@ -35,7 +35,7 @@ impl Survivors {
     }
 
     /// The runs of a watch that has just become known. Each will be answered by [`Survivors::ended`].
-    pub fn claim(&mut self, watch: &Watch) -> Vec<Found> {
+    pub fn claim(&mut self, watch: &Watch) -> Vec<SurvivingRun> {
         let found = self.unclaimed.remove(&*watch.name).unwrap_or_default();
         for run in &found {
             let also = if run.is_ending {
@@ -50,7 +50,7 @@ impl Survivors {
         found
     }
 
-    fn follow(&mut self, found: Found, process: &ProcessSettings) {
+    fn follow(&mut self, found: SurvivingRun, process: &ProcessSettings) {
         let (terminate, told) = oneshot::channel();
         self.followed.insert(found.run, terminate);
         let (limit, kill_after) = (process.timeout, process.kill_after);
@@ -67,7 +67,7 @@ impl Survivors {
     /// terminating is terminated.
     pub fn tell_unclaimed(&mut self) {
         let runs = self.unclaimed.values_mut();
-        let ending: Vec<Found> = runs.flat_map(|runs| runs.extract_if(.., |run| run.is_ending)).collect();
+        let ending: Vec<SurvivingRun> = runs.flat_map(|runs| runs.extract_if(.., |run| run.is_ending)).collect();
         for run in ending {
             info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
                 "the last daemon was terminating this run, whose watch is not in the configuration; going on with that");

@@ -10,11 +10,11 @@ use twitcher_source::{Change, Subscription};
 
 /// A watch with its machine.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ActiveWatch {
     pub watch: Arc<Watch>,
     pub machine: Machine,
     /// What was last heard of it.
-    pub facts: Facts,
+    pub facts: SeenFacts,
     timer: Option<Duration>,
     /// Removed from the configuration; here until its runs have ended.
     retired: bool,
@@ -22,7 +22,7 @@ pub struct Entry {
 
 /// What operators want to know of a watch, and nothing depends on.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct SeenFacts {
     /// The newest state that was read.
     pub seen: Option<Seen>,
     /// The state that was last succeeded for.
@@ -31,7 +31,7 @@ pub struct Facts {
     pub last_run: Option<(bool, SystemTime)>,
 }
 
-impl Entry {
+impl ActiveWatch {
     /// What the source is told to watch.
     pub fn subscription(&self, id: WatchId) -> Subscription {
         subscription(id, &self.watch)
@@ -40,9 +40,9 @@ impl Entry {
 
 /// All watches, by id and by name.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct ActiveWatches {
     /// Boxed, because a map has room to spare.
-    entries: HashMap<WatchId, Box<Entry>>,
+    entries: HashMap<WatchId, Box<ActiveWatch>>,
     names: HashMap<Arc<str>, WatchId>,
     /// Removed watches that still run: should one come back, its runs are its own to wait for.
     leaving: HashMap<Arc<str>, WatchId>,
@@ -52,37 +52,37 @@ pub struct Registry {
 
 /// What a new configuration asks for.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct WatchChanges {
     /// Watches that are new. What is known of them comes before their inputs.
     pub added: Vec<WatchId>,
     /// What the machines are told.
     pub inputs: Vec<(WatchId, Input)>,
     /// What the source is told.
     pub change: Change,
-    summary: Summary,
+    summary: WatchCounts,
 }
 
 /// How many watches a new configuration touched.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
+pub struct WatchCounts {
     pub added: usize,
     pub changed: usize,
     pub removed: usize,
     pub unchanged: usize,
 }
 
-impl Plan {
-    pub fn summary(&self) -> Summary {
+impl WatchChanges {
+    pub fn summary(&self) -> WatchCounts {
         self.summary
     }
 }
 
-impl Registry {
-    pub fn get(&self, id: WatchId) -> Option<&Entry> {
+impl ActiveWatches {
+    pub fn get(&self, id: WatchId) -> Option<&ActiveWatch> {
         self.entries.get(&id).map(Box::as_ref)
     }
 
-    pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, id: WatchId) -> Option<&mut ActiveWatch> {
         self.entries.get_mut(&id).map(Box::as_mut)
     }
 
@@ -106,8 +106,8 @@ impl Registry {
     }
 
     /// Takes over the watches of a new configuration. A watch is known by its name; one that means the same is left alone.
-    pub fn plan(&mut self, watches: Vec<Arc<Watch>>) -> Plan {
-        let mut plan = Plan::default();
+    pub fn plan(&mut self, watches: Vec<Arc<Watch>>) -> WatchChanges {
+        let mut plan = WatchChanges::default();
         let mut gone = std::mem::take(&mut self.names);
         for watch in watches {
             let known = gone.remove(&watch.name).or_else(|| self.leaving.remove(&watch.name));
@@ -121,10 +121,10 @@ impl Registry {
                     let machine = Machine::new(id, Arc::clone(&watch.policy));
                     self.entries.insert(
                         id,
-                        Box::new(Entry {
+                        Box::new(ActiveWatch {
                             watch,
                             machine,
-                            facts: Facts::default(),
+                            facts: SeenFacts::default(),
                             timer: None,
                             retired: false,
                         }),
@@ -137,7 +137,7 @@ impl Registry {
                 Some(entry) => {
                     let same_node = entry.watch.looks_at_same(&watch);
                     if !same_node {
-                        entry.facts = Facts::default();
+                        entry.facts = SeenFacts::default();
                     }
                     if std::mem::take(&mut entry.retired) {
                         plan.summary.added += 1;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 
-use twitcher_bundle::{Reader, sign_again};
+use twitcher_bundle::{BundleReader, sign_again};
 pub use twitcher_config::fuzzing::{json, twc};
 use twitcher_interfaces::{imports, interfaces};
 use twitcher_launch::protocol::{receive_reply, receive_request, receive_setup, send_request};
@@ -30,7 +30,7 @@ pub fn wire(bytes: &[u8]) {
 
 /// A bundle: of what is accepted there is one form.
 pub fn bundle(bytes: &[u8]) {
-    let Ok(reader) = Reader::open(bytes) else { return };
+    let Ok(reader) = BundleReader::open(bytes) else { return };
     let signature = reader.signature().cloned();
     if let Ok(packed) = sign_again(reader, signature.as_ref(), Vec::new()) {
         assert_eq!(packed, bytes);

@@ -83,7 +83,7 @@ impl JournalError {
 
 /// A run of a former daemon that still goes on.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct SurvivingRun {
     /// The run.
     pub run: RunId,
     /// What it was started for; the name of its watch.
@@ -95,17 +95,17 @@ pub struct Found {
     /// Its daemon was killed while it terminated the run.
     pub is_ending: bool,
     /// Where it is said that the run is being terminated.
-    pub(crate) mark: Mark,
+    pub(crate) mark: EndingMark,
 }
 
 /// The place of a run's record that says whether it is being terminated.
 #[derive(Debug, Clone)]
-pub(crate) struct Mark {
+pub(crate) struct EndingMark {
     file: Arc<File>,
     slot: u32,
 }
 
-impl Mark {
+impl EndingMark {
     /// To be said before the run's first signal, and taken back when nothing of it is left.
     pub(crate) fn set(&self, is_ending: bool) {
         // What cannot be said is missed only should the daemon be killed in the seconds to come.
@@ -130,7 +130,7 @@ pub struct Journal {
 
 /// Where and as what a process is to write itself down. Travels in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     slot: u32,
     run: RunId,
     watch: String,
@@ -140,7 +140,7 @@ pub struct Entry {
 impl Journal {
     /// Locks the journal of a state directory, making both if need be (mode 0700), and finds the runs in it that still go on. Waits up
     /// to ten seconds for the launcher of a daemon that was killed.
-    pub fn claim(dir: &Path) -> Result<(Self, Vec<Found>), JournalError> {
+    pub fn claim(dir: &Path) -> Result<(Self, Vec<SurvivingRun>), JournalError> {
         let path = dir.join("runs");
         let at = |source| JournalError::Io {
             path: path.clone(),
@@ -233,21 +233,21 @@ fn holder(file: &File) -> Option<i32> {
 }
 
 /// The records of which there are processes still, with their places.
-fn read(file: &Arc<File>) -> io::Result<Vec<(u32, Found)>> {
+fn read(file: &Arc<File>) -> io::Result<Vec<(u32, SurvivingRun)>> {
     let mut bytes = Vec::new();
     file.as_ref().take(offset(MOST)).read_to_end(&mut bytes)?;
     let records = bytes.chunks_exact(SLOT).skip(1).zip(0u32..);
     let records = records.filter_map(|(record, slot)| {
         let file = Arc::clone(file);
-        Some((slot, decode(record, Mark { file, slot })?))
+        Some((slot, decode(record, EndingMark { file, slot })?))
     });
-    let runs = |found: &Found| found.process.exists() || (found.is_ending && found.has_left_something());
+    let runs = |found: &SurvivingRun| found.process.exists() || (found.is_ending && found.has_left_something());
     Ok(records.filter(|(_, found)| runs(found)).collect())
 }
 
 /// Which places are free. Bookkeeping of the daemon; nothing here is written while runs come and go.
 #[derive(Debug, Default)]
-pub(crate) struct Slots {
+pub(crate) struct JournalSlots {
     free: Vec<u32>,
     next: u32,
     reserved: u32,
@@ -255,7 +255,7 @@ pub(crate) struct Slots {
     refused: bool,
 }
 
-impl Slots {
+impl JournalSlots {
     /// The places of a journal, but those of runs that were found.
     pub(crate) fn new(journal: Option<&Journal>) -> Self {
         let taken = journal.map_or(&[][..], |journal| &journal.slots);
@@ -275,7 +275,7 @@ impl Slots {
         run: RunId,
         watch: &str,
         version: Option<Version>,
-    ) -> Result<Option<Entry>, io::Error> {
+    ) -> Result<Option<JournalEntry>, io::Error> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -293,7 +293,7 @@ impl Slots {
         };
         self.of.insert(run, slot);
         let watch = watch.to_owned();
-        Ok(Some(Entry {
+        Ok(Some(JournalEntry {
             slot,
             run,
             watch,
@@ -326,8 +326,8 @@ impl Slots {
     }
 
     /// Where it is said that a run is being terminated; none if it has no place.
-    pub(crate) fn mark(&self, journal: &Journal, run: RunId) -> Option<Mark> {
-        self.of.get(&run).map(|slot| Mark {
+    pub(crate) fn mark(&self, journal: &Journal, run: RunId) -> Option<EndingMark> {
+        self.of.get(&run).map(|slot| EndingMark {
             file: Arc::clone(&journal.file),
             slot: *slot,
         })
@@ -347,27 +347,27 @@ impl Slots {
 
 /// The launcher's end: the file, and which boot this is.
 #[derive(Debug)]
-pub(crate) struct Pen {
+pub(crate) struct JournalWriter {
     file: OwnedFd,
     boot: BootId,
 }
 
 /// A record that lacks only what its process alone knows. Made before the process, which then need not allocate.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct JournalRecord {
     bytes: [u8; SLOT],
     used: usize,
     offset: i64,
 }
 
-impl Pen {
+impl JournalWriter {
     pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
         let boot = BootId::of_this()?;
         Ok(Self { file, boot })
     }
 
     /// The record for an entry. A name that is too long is cut, which keeps its run from being found; no watch has such a name.
-    pub(crate) fn draft(&self, entry: &Entry) -> Draft {
+    pub(crate) fn draft(&self, entry: &JournalEntry) -> JournalRecord {
         let name = entry.watch.as_bytes();
         let name = &name[..name.len().min(ENDING - NAME)];
         let (kind, a, b) = entry.version.map_or((u8::MAX, 0, 0), |version| version.parts());
@@ -379,7 +379,7 @@ impl Pen {
         bytes[48..56].copy_from_slice(&a.to_le_bytes());
         bytes[56..64].copy_from_slice(&b.to_le_bytes());
         bytes[NAME..NAME + name.len()].copy_from_slice(name);
-        Draft {
+        JournalRecord {
             bytes,
             used: NAME + name.len(),
             offset: offset(entry.slot).cast_signed(),
@@ -387,7 +387,7 @@ impl Pen {
     }
 
     /// Writes down the calling process. Two system calls, no allocation.
-    pub(crate) fn write(&self, draft: &Draft) -> nix::Result<()> {
+    pub(crate) fn write(&self, draft: &JournalRecord) -> nix::Result<()> {
         let mut bytes = draft.bytes;
         bytes[8..12].copy_from_slice(&nix::unistd::getpid().as_raw().to_le_bytes());
         bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
@@ -414,7 +414,7 @@ impl Pen {
     }
 }
 
-fn decode(bytes: &[u8], mark: Mark) -> Option<Found> {
+fn decode(bytes: &[u8], mark: EndingMark) -> Option<SurvivingRun> {
     let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..at + 8)?.first_chunk()?));
     let length = usize::from(u16::from_le_bytes(*bytes.get(14..16)?.first_chunk()?));
     if u64_at(0)? != checksum(bytes.get(8..NAME + length)?) {
@@ -428,7 +428,7 @@ fn decode(bytes: &[u8], mark: Mark) -> Option<Found> {
             u64_at(56)?.cast_signed(),
         )?),
     };
-    Some(Found {
+    Some(SurvivingRun {
         run: RunId(u64_at(16)?),
         watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
         version,

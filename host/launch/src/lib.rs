@@ -26,8 +26,10 @@ mod launcher;
 pub mod protocol;
 
 pub use allocator::release_free_memory;
-pub use daemon_side::invocation::{Answer, Asker, CAPTURED, Captured, Control, Invocation, Question, Report};
+pub use daemon_side::invocation::{
+    AnswerTo, Asker, CAPTURED, Captured, ComponentQuestion, Control, Invocation, RunReport,
+};
 pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
-pub use journal::{Found, Journal, JournalError};
+pub use journal::{Journal, JournalError, SurvivingRun};
 pub use launcher::{Bodies, main as launcher_main};

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
 
-use super::journal::Entry;
+use super::journal::JournalEntry;
 use twitcher_ipc::memfd;
 use twitcher_model::{ChangeFacts, FunctionAction, Limit, Resource, WasmAction};
 use twitcher_sandbox::Reach;
@@ -50,7 +50,7 @@ pub struct Request {
     /// Whether the process may share the launcher's memory until it executes its program: faster, but the launcher waits until then.
     pub may_share_memory: bool,
     /// What the process writes into the journal.
-    pub journal: Option<Entry>,
+    pub journal: Option<JournalEntry>,
 }
 
 /// What a process does once it is set up.

@@ -19,7 +19,7 @@ pub struct Compiled {
     /// The native code.
     pub native: Vec<u8>,
     /// How it is entered.
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// Whether it exports `check`.
     pub checked: bool,
 }
@@ -44,11 +44,11 @@ pub struct Component {
     /// The file it came from.
     pub file: Arc<Path>,
     /// The bundle that the file is of; none if the configuration names the component itself.
-    pub bundle: Option<Arc<Bundle>>,
+    pub bundle: Option<Arc<BundleIdentity>>,
     /// SHA-256 of that file: another content is another component.
     pub digest: Digest,
     /// How it is entered.
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// The native code, where only the daemon can write: in its cache, or in the store of bundles.
     pub native: Arc<Path>,
     /// What keeps the native code where it is.
@@ -78,7 +78,7 @@ impl fmt::Display for Component {
 
 /// A version of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Bundle {
+pub struct BundleIdentity {
     /// How the configuration refers to it, such as `render` or `render@1.2`, or a path.
     pub reference: String,
     /// Its name.
@@ -139,7 +139,7 @@ impl fmt::Debug for Digest {
 
 /// How a component is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Entry {
+pub enum EntryPoint {
     /// It exports `twitcher:action/handler`.
     Handler,
     /// It exports `wasi:cli/run`: its exit code is the outcome.

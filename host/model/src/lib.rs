@@ -18,14 +18,14 @@ mod target;
 mod watch;
 
 pub use component::{
-    Bundle, CommandGrant, Compiled, Component, Digest, DirGrant, Entry, Grants, HostPort, HttpOrigin, Keep, NATIVE_MAX,
-    WASM_MAX, WasmAction, ZnodeGrant,
+    BundleIdentity, CommandGrant, Compiled, Component, Digest, DirGrant, EntryPoint, Grants, HostPort, HttpOrigin,
+    Keep, NATIVE_MAX, WASM_MAX, WasmAction, ZnodeGrant,
 };
 pub use facts::{EventKind, Moment, Phase, RunEnd, RunFacts, Seen, timestamp};
 pub use failure::{OnFailure, Retry};
 pub use id::{RunId, RunIdError, WatchId};
-pub use observation::{ChangeFacts, Event, Observation, Stat, Version};
-pub use outcome::{Failure, Outcome};
+pub use observation::{ChangeFacts, Observation, Stat, Trigger, Version};
+pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};
 pub use process::{Identity, Limit, ProcessSettings, Resource};

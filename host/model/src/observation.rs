@@ -78,7 +78,7 @@ impl Observation {
 /// Why a run happens; `TWITCHER_EVENT` of the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum Trigger {
     /// The watch was loaded and the node exists.
     Load,
     /// The node came into being.
@@ -97,23 +97,23 @@ pub enum Event {
     Retry,
 }
 
-impl Event {
+impl Trigger {
     /// The name that actions and logs get.
     pub fn as_str(self) -> &'static str {
         match self {
-            Event::Load => "load",
-            Event::Created => "created",
-            Event::Data => "data",
-            Event::Children => "children",
-            Event::Tree => "tree",
-            Event::Deleted => "deleted",
-            Event::Manual => "manual",
-            Event::Retry => "retry",
+            Trigger::Load => "load",
+            Trigger::Created => "created",
+            Trigger::Data => "data",
+            Trigger::Children => "children",
+            Trigger::Tree => "tree",
+            Trigger::Deleted => "deleted",
+            Trigger::Manual => "manual",
+            Trigger::Retry => "retry",
         }
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -131,7 +131,7 @@ pub struct ChangeFacts {
     /// What of it is watched: tells what the data is.
     pub watch_type: WatchType,
     /// Why it runs.
-    pub event: Event,
+    pub event: Trigger,
     /// The node's stat; none while it is absent.
     pub stat: Option<Stat>,
     /// Counted from 1.

@@ -27,7 +27,7 @@ pub enum Outcome {
     /// A component says that it failed.
     Failed {
         /// What is to follow.
-        failure: Failure,
+        failure: ComponentFailure,
         /// What it says, or what happened to it; untrusted text.
         message: String,
     },
@@ -43,7 +43,7 @@ pub enum Outcome {
 /// How a component failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Failure {
+pub enum ComponentFailure {
     /// Worth another attempt.
     Retry {
         /// After so many milliseconds; none leaves it to the policy.
@@ -127,10 +127,10 @@ impl fmt::Display for Outcome {
             Outcome::Terminated => f.write_str("terminated"),
             Outcome::Failed { failure, message } => {
                 let what = match failure {
-                    Failure::Retry { .. } => "failed, may be retried",
-                    Failure::Permanent => "failed",
-                    Failure::Superseded => "gave up for newer state",
-                    Failure::Trap => "trapped",
+                    ComponentFailure::Retry { .. } => "failed, may be retried",
+                    ComponentFailure::Permanent => "failed",
+                    ComponentFailure::Superseded => "gave up for newer state",
+                    ComponentFailure::Trap => "trapped",
                 };
                 match message.is_empty() {
                     true => f.write_str(what),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::address::Remote;
 use super::client::{bounded, said};
 use super::credentials::Credentials;
-use super::error::Problem;
+use super::error::RegistryProblem;
 
 /// Largest answer with a token, in bytes.
 const TOKEN_MAX: u64 = 256 << 10;
@@ -64,7 +64,7 @@ pub(super) fn answer(
     challenges: &HeaderMap,
     credentials: &Credentials,
     secure: bool,
-) -> Result<Option<Authorization>, Problem> {
+) -> Result<Option<Authorization>, RegistryProblem> {
     let headers = challenges.get_all(WWW_AUTHENTICATE).iter();
     let headers: Vec<&str> = headers.filter_map(|header| header.to_str().ok()).collect();
     let parsed = headers
@@ -96,9 +96,9 @@ fn token(
     challenge: &ChallengeRef<'_>,
     credentials: &Credentials,
     secure: bool,
-) -> Result<Authorization, Problem> {
+) -> Result<Authorization, RegistryProblem> {
     let what = "a token";
-    let malformed = |why: &str| Problem::Malformed {
+    let malformed = |why: &str| RegistryProblem::Malformed {
         what: what.to_owned(),
         why: why.to_owned(),
     };
@@ -148,17 +148,17 @@ fn token(
             }
         }
     };
-    let response = request.send().map_err(|error| Problem::unreachable(&error))?;
+    let response = request.send().map_err(|error| RegistryProblem::unreachable(&error))?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-            return Err(Problem::Denied {
+            return Err(RegistryProblem::Denied {
                 said: said(response),
                 credentials: credentials.advice(),
             });
         }
         _ => {
-            return Err(Problem::Status {
+            return Err(RegistryProblem::Status {
                 what: what.to_owned(),
                 said: said(response),
             });

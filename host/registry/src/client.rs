@@ -18,7 +18,7 @@ use super::address::{Remote, Selector};
 use super::auth::{self, Access, Authorization};
 use super::credentials::Credentials;
 use super::documents::{Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, Index, named, parse_named};
-use super::error::{Problem, printable};
+use super::error::{RegistryProblem, printable};
 use super::progress::{Counted, Progress};
 use twitcher_bundle::{FileFacts, digest};
 use twitcher_model::Digest;
@@ -57,14 +57,14 @@ pub(super) struct Document {
 
 impl Client {
     /// Connects to nothing yet.
-    pub fn new(remote: &Remote, access: Access, plain_http: bool) -> Result<Self, Problem> {
+    pub fn new(remote: &Remote, access: Access, plain_http: bool) -> Result<Self, RegistryProblem> {
         // As Docker does: nobody listens in on this machine's loopback, and nobody has a certificate for it.
         let scheme = match plain_http || remote.is_loopback() {
             true => "http",
             false => "https",
         };
         let base = format!("{scheme}://{}/v2/{}/", remote.address(), remote.repository);
-        let malformed = |why: String| Problem::Malformed {
+        let malformed = |why: String| RegistryProblem::Malformed {
             what: "its address".to_owned(),
             why,
         };
@@ -79,7 +79,7 @@ impl Client {
             builder = builder.no_proxy();
         }
         Ok(Self {
-            http: builder.build().map_err(|error| Problem::unreachable(&error))?,
+            http: builder.build().map_err(|error| RegistryProblem::unreachable(&error))?,
             remote: remote.clone(),
             access,
             base,
@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// A manifest or index, by tag or digest. None if there is none.
-    pub fn document(&mut self, which: &Selector, what: &str) -> Result<Option<Document>, Problem> {
+    pub fn document(&mut self, which: &Selector, what: &str) -> Result<Option<Document>, RegistryProblem> {
         let url = self.url(&format!("manifests/{which}"), what)?;
         let accept = format!("{IMAGE_MANIFEST}, {IMAGE_INDEX}");
         let response = self.send(Method::GET, &url, |request| request.header(ACCEPT, &accept))?;
@@ -100,7 +100,7 @@ impl Client {
         let bytes = bounded(response, what, DOCUMENT_MAX)?;
         let found = digest(&bytes);
         match which {
-            Selector::Digest(expected) if *expected != found => Err(Problem::Digest {
+            Selector::Digest(expected) if *expected != found => Err(RegistryProblem::Digest {
                 what: what.to_owned(),
                 found,
                 expected: *expected,
@@ -116,7 +116,7 @@ impl Client {
         media_type: &str,
         bytes: &[u8],
         what: &str,
-    ) -> Result<bool, Problem> {
+    ) -> Result<bool, RegistryProblem> {
         let url = self.url(&format!("manifests/{which}"), what)?;
         let put = |request: RequestBuilder| request.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
         let response = self.send(Method::PUT, &url, put)?;
@@ -127,7 +127,7 @@ impl Client {
         let stored = stored.and_then(|stored| parse_named(stored.to_str().ok()?));
         let expected = digest(bytes);
         match stored {
-            Some(found) if found != expected => Err(Problem::Digest {
+            Some(found) if found != expected => Err(RegistryProblem::Digest {
                 what: what.to_owned(),
                 found,
                 expected,
@@ -137,7 +137,7 @@ impl Client {
     }
 
     /// What refers to a manifest and is of this type, by the API or by tag; what else is in the list is for the caller to leave out.
-    pub fn referrers(&mut self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, Problem> {
+    pub fn referrers(&mut self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, RegistryProblem> {
         let what = "list of referrers";
         let mut url = self.url(&format!("referrers/{}", named(subject)), what)?;
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
@@ -161,7 +161,7 @@ impl Client {
         Ok(all)
     }
 
-    fn referrers_by_tag(&mut self, subject: Digest) -> Result<Vec<Descriptor>, Problem> {
+    fn referrers_by_tag(&mut self, subject: Digest) -> Result<Vec<Descriptor>, RegistryProblem> {
         let what = "index of referrers";
         match self.document(&referrers_tag(subject), what)? {
             Some(document) => Ok(parse::<Index>(&document.bytes, what)?.manifests),
@@ -170,16 +170,16 @@ impl Client {
     }
 
     /// A blob, to be read. It is what it should be only once [`Blob::finish`] says so.
-    pub fn blob(&mut self, facts: FileFacts, what: &str) -> Result<Blob, Problem> {
+    pub fn blob(&mut self, facts: FileFacts, what: &str) -> Result<Blob, RegistryProblem> {
         let url = self.url(&format!("blobs/{}", named(facts.sha256)), what)?;
         let response = self.send(Method::GET, &url, |request| request)?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(Problem::NotFound(what.to_owned())),
+            StatusCode::NOT_FOUND => return Err(RegistryProblem::NotFound(what.to_owned())),
             _ => return Err(unexpected(response, what)),
         }
         if length(response.headers()).is_some_and(|length| length > facts.size) {
-            return Err(Problem::TooLarge {
+            return Err(RegistryProblem::TooLarge {
                 what: what.to_owned(),
                 most: facts.size,
             });
@@ -197,7 +197,7 @@ impl Client {
     }
 
     /// A blob as a whole.
-    pub fn small_blob(&mut self, facts: FileFacts, what: &str) -> Result<Vec<u8>, Problem> {
+    pub fn small_blob(&mut self, facts: FileFacts, what: &str) -> Result<Vec<u8>, RegistryProblem> {
         let mut blob = self.blob(facts, what)?;
         let mut bytes = Vec::new();
         let read = Read::by_ref(&mut blob).take(facts.size).read_to_end(&mut bytes);
@@ -212,7 +212,7 @@ impl Client {
         facts: FileFacts,
         what: &str,
         open: impl Fn() -> R,
-    ) -> Result<bool, Problem> {
+    ) -> Result<bool, RegistryProblem> {
         let url = self.url(&format!("blobs/{}", named(facts.sha256)), what)?;
         let there = self.send(Method::HEAD, &url, |request| request)?;
         match there.status() {
@@ -244,18 +244,18 @@ impl Client {
     }
 
     /// Where an upload is to go. It can be elsewhere, but not where others can read along.
-    fn location(&self, url: &Url, headers: &HeaderMap, what: &str) -> Result<Url, Problem> {
+    fn location(&self, url: &Url, headers: &HeaderMap, what: &str) -> Result<Url, RegistryProblem> {
         let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
         let location = location.and_then(|location| url.join(location).ok());
         let good = |location: &Url| location.scheme() == "https" || location.scheme() == self.base.scheme();
-        location.filter(good).ok_or_else(|| Problem::Malformed {
+        location.filter(good).ok_or_else(|| RegistryProblem::Malformed {
             what: what.to_owned(),
             why: "it does not say where to upload to".to_owned(),
         })
     }
 
-    fn url(&self, path: &str, what: &str) -> Result<Url, Problem> {
-        self.base.join(path).map_err(|error| Problem::Malformed {
+    fn url(&self, path: &str, what: &str) -> Result<Url, RegistryProblem> {
+        self.base.join(path).map_err(|error| RegistryProblem::Malformed {
             what: what.to_owned(),
             why: error.to_string(),
         })
@@ -267,7 +267,7 @@ impl Client {
         method: Method,
         url: &Url,
         fill: impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, RegistryProblem> {
         let ours = url.origin() == self.base.origin();
         let attempt = |authorization: Option<&Authorization>| {
             let request = fill(self.http.request(method.clone(), url.clone()));
@@ -275,7 +275,7 @@ impl Client {
                 Some(authorization) if ours => authorization.apply(request),
                 _ => request,
             };
-            request.send().map_err(|error| Problem::unreachable(&error))
+            request.send().map_err(|error| RegistryProblem::unreachable(&error))
         };
         let response = attempt(self.authorization.as_ref())?;
         if response.status() != StatusCode::UNAUTHORIZED || !ours {
@@ -293,14 +293,14 @@ impl Client {
         self.allowed(response, Some(&credentials))
     }
 
-    fn allowed(&self, response: Response, credentials: Option<&Credentials>) -> Result<Response, Problem> {
+    fn allowed(&self, response: Response, credentials: Option<&Credentials>) -> Result<Response, RegistryProblem> {
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let advice = match credentials {
                     Some(credentials) => credentials.advice(),
                     None => Credentials::of(&self.remote)?.advice(),
                 };
-                Err(Problem::Denied {
+                Err(RegistryProblem::Denied {
                     said: said(response),
                     credentials: advice,
                 })
@@ -337,8 +337,8 @@ fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
 }
 
 /// Reads a document that is not larger than that.
-pub(super) fn bounded(mut response: Response, what: &str, most: u64) -> Result<Vec<u8>, Problem> {
-    let too_large = || Problem::TooLarge {
+pub(super) fn bounded(mut response: Response, what: &str, most: u64) -> Result<Vec<u8>, RegistryProblem> {
+    let too_large = || RegistryProblem::TooLarge {
         what: what.to_owned(),
         most,
     };
@@ -358,7 +358,7 @@ pub(super) fn bounded(mut response: Response, what: &str, most: u64) -> Result<V
         }
         bytes.extend_from_slice(&chunk[..length]);
         if Instant::now() > deadline {
-            return Err(Problem::Unreachable {
+            return Err(RegistryProblem::Unreachable {
                 why: format!("{what} takes longer than {} s", DOCUMENT_TIME.as_secs()),
                 hint: "",
             });
@@ -367,15 +367,15 @@ pub(super) fn bounded(mut response: Response, what: &str, most: u64) -> Result<V
 }
 
 /// Reads JSON; what does not fit is the registry's fault.
-pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| Problem::Malformed {
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, RegistryProblem> {
+    serde_json::from_slice(bytes).map_err(|error| RegistryProblem::Malformed {
         what: what.to_owned(),
         why: printable(&error.to_string()),
     })
 }
 
-fn unexpected(response: Response, what: &str) -> Problem {
-    Problem::Status {
+fn unexpected(response: Response, what: &str) -> RegistryProblem {
+    RegistryProblem::Status {
         what: what.to_owned(),
         said: said(response),
     }
@@ -410,14 +410,14 @@ pub(super) fn said(response: Response) -> String {
 }
 
 /// The connection broke while something was read.
-fn broken(error: &io::Error) -> Problem {
+fn broken(error: &io::Error) -> RegistryProblem {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
     inner.map_or_else(
-        || Problem::Unreachable {
+        || RegistryProblem::Unreachable {
             why: printable(&error.to_string()),
             hint: "",
         },
-        Problem::unreachable,
+        RegistryProblem::unreachable,
     )
 }
 
@@ -431,7 +431,7 @@ pub(super) struct Blob {
     hasher: Sha256,
     progress: Progress,
     /// Why reading failed, where an I/O error would say less.
-    problem: Option<Problem>,
+    problem: Option<RegistryProblem>,
 }
 
 impl Read for Blob {
@@ -449,24 +449,24 @@ impl Read for Blob {
 
 impl Blob {
     /// Whether it was read to its end, and is the one that was asked for.
-    pub fn finish(mut self) -> Result<(), Problem> {
+    pub fn finish(mut self) -> Result<(), RegistryProblem> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
         let what = self.what;
         if self.left > 0 {
-            return Err(Problem::CutOff {
+            return Err(RegistryProblem::CutOff {
                 what,
                 missing: self.left,
             });
         }
         if self.response.read(&mut [0]).map_err(|error| broken(&error))? > 0 {
-            return Err(Problem::TooLarge { what, most: self.size });
+            return Err(RegistryProblem::TooLarge { what, most: self.size });
         }
         let found = Digest(self.hasher.finalize().into());
         match found == self.expected {
             true => Ok(()),
-            false => Err(Problem::Digest {
+            false => Err(RegistryProblem::Digest {
                 what,
                 found,
                 expected: self.expected,

@@ -23,12 +23,12 @@ pub struct OciError {
     /// Where.
     pub remote: Remote,
     /// Why.
-    pub problem: Box<Problem>,
+    pub problem: Box<RegistryProblem>,
 }
 
 /// Why it failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum RegistryProblem {
     /// No connection, or one that broke.
     #[error("cannot reach the registry: {why}{hint}")]
     Unreachable {
@@ -142,7 +142,7 @@ pub enum Problem {
     NoTag(String),
 }
 
-impl Problem {
+impl RegistryProblem {
     /// A failure in dealing with this.
     pub fn at(self, remote: &Remote) -> OciError {
         OciError {

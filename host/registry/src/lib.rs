@@ -50,6 +50,6 @@ mod push;
 
 pub use address::{Remote, RemoteError, Selector};
 pub use credentials::CredentialsError;
-pub use error::{OciError, Problem};
+pub use error::{OciError, RegistryProblem};
 pub use pull::{Offer, component};
 pub use push::{Pushed, push};

@@ -16,8 +16,8 @@ use super::documents::{
     BUNDLE, BUNDLE_MANIFEST, BUNDLE_NATIVE, BUNDLE_SIGNATURE, Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, ImageManifest,
     MANIFEST_DIGEST, SIGNATURE_DIGEST, WASM, WASM_CONFIG, parse_named,
 };
-use super::error::{OciError, Problem, printable};
-use twitcher_bundle::Reader;
+use super::error::{OciError, RegistryProblem, printable};
+use twitcher_bundle::BundleReader;
 use twitcher_bundle::Writer;
 use twitcher_bundle::{FileFacts, MANIFEST_MAX, Manifest};
 use twitcher_bundle::{MANIFEST, SIGNATURE};
@@ -65,7 +65,7 @@ impl Offer {
                 digest,
             })
         };
-        attempt().map_err(|problem: Problem| problem.at(remote))
+        attempt().map_err(|problem: RegistryProblem| problem.at(remote))
     }
 
     /// What the bundle says of itself.
@@ -89,7 +89,7 @@ impl Offer {
     }
 
     /// Fetches the rest into an empty file, and reads the whole once more as a bundle.
-    pub fn write(&mut self, to: &mut File) -> Result<(), Problem> {
+    pub fn write(&mut self, to: &mut File) -> Result<(), RegistryProblem> {
         let mut writer = Writer::new(BufWriter::new(&mut *to), &self.manifest_bytes, self.signature.as_ref())?;
         for (name, facts) in self.manifest.files() {
             let mut blob = self.client.blob(facts, &name)?;
@@ -100,13 +100,13 @@ impl Offer {
         }
         writer.finish()?.flush()?;
         to.rewind()?;
-        Reader::open(&*to)?.check()?;
+        BundleReader::open(&*to)?.check()?;
         Ok(())
     }
 }
 
 /// Fetches a component alone into an empty file, also one that is no bundle. Returns what names it for ever.
-pub fn component(remote: &Remote, plain_http: bool, to: &mut File) -> Result<Remote, Problem> {
+pub fn component(remote: &Remote, plain_http: bool, to: &mut File) -> Result<Remote, RegistryProblem> {
     let mut client = Client::new(remote, Access::Pull, plain_http)?;
     let (manifest, digest) = resolve(&mut client, remote)?;
     let mut blob = client.blob(facts(only_layer(&manifest)?, WASM_MAX)?, "component")?;
@@ -117,13 +117,13 @@ pub fn component(remote: &Remote, plain_http: bool, to: &mut File) -> Result<Rem
 }
 
 /// The manifest of the component.
-fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Digest), Problem> {
+fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Digest), RegistryProblem> {
     let what = match &remote.selector {
         Selector::Tag(tag) => format!("manifest with the tag {tag}"),
         Selector::Digest(_) => "manifest with this digest".to_owned(),
     };
     let document = client.document(&remote.selector, &what)?;
-    let document = document.ok_or_else(|| Problem::NotFound(what.clone()))?;
+    let document = document.ok_or_else(|| RegistryProblem::NotFound(what.clone()))?;
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Head {
@@ -132,7 +132,9 @@ fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Diges
     }
     let head: Head = parse(&document.bytes, &what)?;
     if head.manifests.is_some() || head.media_type.as_deref() == Some(IMAGE_INDEX) {
-        return Err(Problem::NotComponent("it is an index of several images".to_owned()));
+        return Err(RegistryProblem::NotComponent(
+            "it is an index of several images".to_owned(),
+        ));
     }
     let manifest: ImageManifest = parse(&document.bytes, &what)?;
     let media_type = manifest.media_type.as_deref().unwrap_or(IMAGE_MANIFEST);
@@ -141,25 +143,25 @@ fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Diges
             "its manifest is of type {}, not {IMAGE_MANIFEST}",
             printable(media_type)
         );
-        return Err(Problem::NotComponent(why));
+        return Err(RegistryProblem::NotComponent(why));
     }
     let config = &manifest.config.media_type;
     if config != WASM_CONFIG {
         let why = format!("its configuration is of type {}, not {WASM_CONFIG}", printable(config));
-        return Err(Problem::NotComponent(why));
+        return Err(RegistryProblem::NotComponent(why));
     }
     only_layer(&manifest)?;
     Ok((manifest, document.digest))
 }
 
-fn only_layer(manifest: &ImageManifest) -> Result<&Descriptor, Problem> {
+fn only_layer(manifest: &ImageManifest) -> Result<&Descriptor, RegistryProblem> {
     match manifest.layers.as_slice() {
         [layer] if layer.media_type == WASM => Ok(layer),
-        [layer] => Err(Problem::NotComponent(format!(
+        [layer] => Err(RegistryProblem::NotComponent(format!(
             "its layer is of type {}, not {WASM}",
             printable(&layer.media_type)
         ))),
-        layers => Err(Problem::NotComponent(format!(
+        layers => Err(RegistryProblem::NotComponent(format!(
             "it has {} layers instead of one",
             layers.len()
         ))),
@@ -174,15 +176,16 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(component: &ImageManifest) -> Result<Self, Problem> {
+    fn of(component: &ImageManifest) -> Result<Self, RegistryProblem> {
         let annotations = component.annotations.as_ref();
         let digest = |name: &str| {
             let text = annotations.and_then(|annotations| annotations.get(name));
-            let wrong = || Problem::Inconsistent(format!("the annotation {name} of the component is not a digest"));
+            let wrong =
+                || RegistryProblem::Inconsistent(format!("the annotation {name} of the component is not a digest"));
             text.map(|text| parse_named(text).ok_or_else(wrong)).transpose()
         };
         Ok(Self {
-            manifest: digest(MANIFEST_DIGEST)?.ok_or(Problem::Plain)?,
+            manifest: digest(MANIFEST_DIGEST)?.ok_or(RegistryProblem::Plain)?,
             signature: digest(SIGNATURE_DIGEST)?,
         })
     }
@@ -198,7 +201,7 @@ impl Expected {
 }
 
 /// Finds the artifact that makes a component a bundle.
-fn companion(client: &mut Client, subject: Digest, expected: &Expected) -> Result<ImageManifest, Problem> {
+fn companion(client: &mut Client, subject: Digest, expected: &Expected) -> Result<ImageManifest, RegistryProblem> {
     let what = "manifest of the bundle";
     let referrers = client.referrers(subject, BUNDLE)?;
     // A registry need not filter, and a tag has them all.
@@ -218,12 +221,12 @@ fn companion(client: &mut Client, subject: Digest, expected: &Expected) -> Resul
             return Ok(artifact);
         }
     }
-    Err(Problem::Incomplete { artifact: BUNDLE })
+    Err(RegistryProblem::Incomplete { artifact: BUNDLE })
 }
 
 /// Whether component, artifact and the bundle's own manifest speak of the same files, and of nothing else.
-fn check(manifest: &Manifest, component: &ImageManifest, companion: &ImageManifest) -> Result<(), Problem> {
-    let wrong = |why: String| Err(Problem::Inconsistent(why));
+fn check(manifest: &Manifest, component: &ImageManifest, companion: &ImageManifest) -> Result<(), RegistryProblem> {
+    let wrong = |why: String| Err(RegistryProblem::Inconsistent(why));
     if facts(only_layer(component)?, WASM_MAX)? != manifest.component {
         return wrong("its manifest speaks of another component".to_owned());
     }
@@ -251,8 +254,8 @@ fn check(manifest: &Manifest, component: &ImageManifest, companion: &ImageManife
 }
 
 /// What a descriptor says, if it can be.
-fn facts(descriptor: &Descriptor, most: usize) -> Result<FileFacts, Problem> {
-    let wrong = |why: String| Problem::Inconsistent(why);
+fn facts(descriptor: &Descriptor, most: usize) -> Result<FileFacts, RegistryProblem> {
+    let wrong = |why: String| RegistryProblem::Inconsistent(why);
     let sha256 = descriptor.sha256().ok_or_else(|| {
         let digest = printable(&descriptor.digest);
         wrong(format!(
@@ -264,7 +267,7 @@ fn facts(descriptor: &Descriptor, most: usize) -> Result<FileFacts, Problem> {
             size: descriptor.size,
             sha256,
         }),
-        false => Err(Problem::TooLarge {
+        false => Err(RegistryProblem::TooLarge {
             what: printable(&descriptor.media_type),
             most: most as u64,
         }),
@@ -277,9 +280,9 @@ fn layer(
     media_type: &str,
     name: &str,
     most: usize,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<Vec<u8>, RegistryProblem> {
     let mut layers = companion.layers.iter();
     let layer = layers.find(|layer| layer.media_type == media_type);
-    let layer = layer.ok_or_else(|| Problem::Inconsistent(format!("{name} is not among its layers")))?;
+    let layer = layer.ok_or_else(|| RegistryProblem::Inconsistent(format!("{name} is not among its layers")))?;
     client.small_blob(facts(layer, most)?, name)
 }

@@ -10,8 +10,8 @@ use super::address::{Remote, Selector};
 use super::auth::Access;
 use super::client::{Client, DOCUMENT_MAX, referrers_tag};
 use super::documents::{Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
-use super::error::{OciError, Problem};
-use twitcher_bundle::Reader;
+use super::error::{OciError, RegistryProblem};
+use twitcher_bundle::BundleReader;
 use twitcher_bundle::Signature;
 use twitcher_bundle::open_file;
 use twitcher_bundle::{BLOCK, MANIFEST, SIGNATURE, padding};
@@ -35,7 +35,10 @@ pub struct Pushed {
 pub fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<Pushed, OciError> {
     let attempt = || {
         if let Selector::Digest(_) = remote.selector {
-            return Err(Problem::NoTag(format!("{}/{}", remote.registry, remote.repository)));
+            return Err(RegistryProblem::NoTag(format!(
+                "{}/{}",
+                remote.registry, remote.repository
+            )));
         }
         let bundle = Bundle::open(file)?;
         let client = Client::new(remote, Access::Push, plain_http)?;
@@ -53,9 +56,9 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn open(file: &Path) -> Result<Self, Problem> {
+    fn open(file: &Path) -> Result<Self, RegistryProblem> {
         let file = open_file(file)?;
-        let reader = Reader::open(file.try_clone()?)?;
+        let reader = BundleReader::open(file.try_clone()?)?;
         let (manifest_bytes, signature) = (
             reader.manifest_bytes().to_owned(),
             reader.signature().map(Signature::to_bytes),
@@ -107,14 +110,15 @@ impl Read for Section {
     }
 }
 
-fn send(mut client: Client, bundle: Bundle, tag: &Selector) -> Result<Pushed, Problem> {
+fn send(mut client: Client, bundle: Bundle, tag: &Selector) -> Result<Pushed, RegistryProblem> {
     let sections = bundle.sections();
     let mut wasm = Vec::new();
     if let Some((_, _, component)) = sections.iter().find(|(name, ..)| name == COMPONENT) {
         component.clone().read_to_end(&mut wasm)?;
     }
     let signature = bundle.signature.as_deref();
-    let layout = Layout::of(&bundle.manifest, &bundle.manifest_bytes, signature, &wasm).map_err(Problem::Describe)?;
+    let layout =
+        Layout::of(&bundle.manifest, &bundle.manifest_bytes, signature, &wasm).map_err(RegistryProblem::Describe)?;
     drop(wasm);
     let mut sent = Vec::new();
     for (name, facts, section) in sections {
@@ -152,16 +156,16 @@ fn send(mut client: Client, bundle: Bundle, tag: &Selector) -> Result<Pushed, Pr
     })
 }
 
-fn put(client: &mut Client, document: &Document, what: &str) -> Result<(Digest, bool), Problem> {
+fn put(client: &mut Client, document: &Document, what: &str) -> Result<(Digest, bool), RegistryProblem> {
     let digest = digest(&document.bytes);
     let noted = client.put_document(&Selector::Digest(digest), IMAGE_MANIFEST, &document.bytes, what)?;
     Ok((digest, noted))
 }
 
 /// Enters the artifact where it is found in a registry that does not know what a subject is.
-fn refer_by_tag(client: &mut Client, subject: Digest, companion: &Document) -> Result<(), Problem> {
+fn refer_by_tag(client: &mut Client, subject: Digest, companion: &Document) -> Result<(), RegistryProblem> {
     let what = "index of referrers";
-    let malformed = |why: String| Problem::Malformed {
+    let malformed = |why: String| RegistryProblem::Malformed {
         what: what.to_owned(),
         why,
     };

@@ -13,13 +13,13 @@ use tokio::runtime::{Builder, Runtime};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::channel::{Channel, Ended, FromAction, TEXT_MAX, Timing, cut};
+use super::channel::{CallEnd, Channel, FromAction, TEXT_MAX, Timing, cut};
 use super::confine::{Confinement, Dir};
 use super::host::{Host, Stdio, not_called};
 use super::host_imports::twitcher::action::types::Failure as Said;
 use super::native_code::{Call, Ready};
 use super::network::Reach;
-use twitcher_model::{ChangeFacts, Failure, WasmAction};
+use twitcher_model::{ChangeFacts, ComponentFailure, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
@@ -38,12 +38,12 @@ pub fn run(
     let ended = prepare(ready, action, change, reach, channel, stdio)
         .map_or_else(|ended| ended, |(runtime, host)| call(ready, host, runtime, &mut timing));
     let code = match &ended {
-        Ended::Success => 0,
-        Ended::Code(code) => i32::from(*code),
-        Ended::Failed(..) | Ended::NotCalled { .. } => FAILED,
+        CallEnd::Success => 0,
+        CallEnd::Code(code) => i32::from(*code),
+        CallEnd::Failed(..) | CallEnd::NotCalled { .. } => FAILED,
     };
     // Should the daemon have gone, the exit code still says whether it went well.
-    let _ = speaker.say(&FromAction::Ended(ended, timing));
+    let _ = speaker.say(&FromAction::CallEnd(ended, timing));
     code
 }
 
@@ -55,7 +55,7 @@ fn prepare(
     reach: &Reach,
     channel: Channel,
     stdio: Stdio,
-) -> Result<(Runtime, Host), Ended> {
+) -> Result<(Runtime, Host), CallEnd> {
     let grants = &action.grants;
     // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its
     // descriptors would cost as much as many a call.
@@ -97,11 +97,14 @@ fn prepare(
     };
     match confinement.apply(&ready.filters) {
         Ok(_) => Ok((runtime, host)),
-        Err(error) => Err(Ended::Failed(Failure::Trap, format!("it was not called: {error}"))),
+        Err(error) => Err(CallEnd::Failed(
+            ComponentFailure::Trap,
+            format!("it was not called: {error}"),
+        )),
     }
 }
 
-fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Ended {
+fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> CallEnd {
     let began = host.started;
     let runtime = ManuallyDrop::new(runtime);
     // Neither is dropped: the process is about to end, and the kernel frees everything at once, faster than they would.
@@ -119,13 +122,13 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> End
                     .twitcher_action_handler()
                     .call_on_change(&mut *store, &data)
                     .await?;
-                Ok(result.map_or_else(said, |()| Ended::Success))
+                Ok(result.map_or_else(said, |()| CallEnd::Success))
             }
             Call::Command(pre) => {
                 let instance = pre.instantiate_async(&mut *store).await?;
                 timing.instantiate = began.elapsed();
                 let result = instance.wasi_cli_run().call_run(&mut *store).await?;
-                Ok(Ended::Code(u8::from(result.is_err())))
+                Ok(CallEnd::Code(u8::from(result.is_err())))
             }
         }
     });
@@ -133,28 +136,28 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> End
     result.unwrap_or_else(|error| broken_off(&error, store.data(), matches!(ready.call, Call::Command(_))))
 }
 
-fn said(failure: Said) -> Ended {
+fn said(failure: Said) -> CallEnd {
     let (failure, message) = match failure {
         Said::Retry(hint) => (
-            Failure::Retry {
+            ComponentFailure::Retry {
                 after_ms: hint.after_ms,
             },
             hint.message,
         ),
-        Said::Permanent(message) => (Failure::Permanent, message),
-        Said::Superseded => (Failure::Superseded, String::new()),
+        Said::Permanent(message) => (ComponentFailure::Permanent, message),
+        Said::Superseded => (ComponentFailure::Superseded, String::new()),
     };
-    Ended::Failed(failure, cut(message, TEXT_MAX))
+    CallEnd::Failed(failure, cut(message, TEXT_MAX))
 }
 
 /// What a call that did not return means.
-fn broken_off(error: &wasmtime::Error, host: &Host, program: bool) -> Ended {
+fn broken_off(error: &wasmtime::Error, host: &Host, program: bool) -> CallEnd {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         let code = u8::try_from(*code).unwrap_or(u8::MAX);
         return match (code, program) {
-            (0, false) => Ended::Success,
-            (_, true) => Ended::Code(code),
-            (_, false) => Ended::Failed(Failure::Trap, format!("it left with exit code {code}")),
+            (0, false) => CallEnd::Success,
+            (_, true) => CallEnd::Code(code),
+            (_, false) => CallEnd::Failed(ComponentFailure::Trap, format!("it left with exit code {code}")),
         };
     }
     // The first line is the outcome; where it happened follows.
@@ -173,5 +176,5 @@ fn broken_off(error: &wasmtime::Error, host: &Host, program: bool) -> Ended {
             "it needs more memory than it may have; grant it with Wasm(..., memory=\"...MiB\"), now {mebibytes} MiB\n{message}"
         );
     }
-    Ended::Failed(Failure::Trap, cut(message, TEXT_MAX))
+    CallEnd::Failed(ComponentFailure::Trap, cut(message, TEXT_MAX))
 }

@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use twitcher_model::{Failure, Stat, ZnodePath};
+use twitcher_model::{ComponentFailure, Stat, ZnodePath};
 
 /// Largest frame, in bytes: the data of a znode, or the output of a command, with room for the rest.
 pub const FRAME_MAX: usize = 4 << 20;
@@ -48,7 +48,7 @@ pub enum FromAction {
     /// Uses a znode; answered by [`ToAction::Znode`].
     Znode(ZnodeRequest),
     /// How the call ended, and what it took. Nothing follows but the end of the process.
-    Ended(Ended, Timing),
+    CallEnd(CallEnd, Timing),
 }
 
 /// What a call took.
@@ -156,13 +156,13 @@ impl ZnodeRequest {
 
 /// How the call of a component ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ended {
+pub enum CallEnd {
     /// It did its work.
     Success,
     /// A program's exit code.
     Code(u8),
     /// It says that it failed, or WebAssembly ended it.
-    Failed(Failure, String),
+    Failed(ComponentFailure, String),
     /// It was never called.
     NotCalled {
         /// What was attempted, for example `open directory /srv/out`.
@@ -178,9 +178,9 @@ pub enum ToAction {
     /// It is to stop soon.
     Cancel(Reason),
     /// What became of a command.
-    Command(Result<CommandOutput, CommandError>),
+    Command(Result<CommandOutput, CommandFailure>),
     /// What became of an operation on a znode.
-    Znode(Result<ZnodeReply, ZnodeError>),
+    Znode(Result<ZnodeReply, ZnodeFailure>),
 }
 
 /// Why a component is to stop.
@@ -211,7 +211,7 @@ pub struct CommandOutput {
 
 /// Why a command did not run to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CommandError {
+pub enum CommandFailure {
     /// It is not granted; says what to add to the configuration.
     Denied(String),
     /// It could not be started.
@@ -238,7 +238,7 @@ pub enum ZnodeReply {
 /// Why an operation on a znode did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the package twitcher:action")]
-pub enum ZnodeError {
+pub enum ZnodeFailure {
     NoNode,
     NodeExists,
     BadVersion,
@@ -350,8 +350,8 @@ impl Channel {
         if self.speaker.0.is_none() {
             let why = || "nothing but the configuration is at hand while it is checked".to_owned();
             return Ok(match message {
-                FromAction::Znode(_) => ToAction::Znode(Err(ZnodeError::Denied(why()))),
-                _ => ToAction::Command(Err(CommandError::Denied(why()))),
+                FromAction::Znode(_) => ToAction::Znode(Err(ZnodeFailure::Denied(why()))),
+                _ => ToAction::Command(Err(CommandFailure::Denied(why()))),
             });
         }
         self.say(message)?;
@@ -418,7 +418,7 @@ mod tests {
         let messages = [
             ToAction::Cancel(Reason::Timeout),
             ToAction::Znode(Ok(ZnodeReply::Data(vec![7; 1 << 20], Stat::default()))),
-            ToAction::Command(Err(CommandError::Denied("no".into()))),
+            ToAction::Command(Err(CommandFailure::Denied("no".into()))),
         ];
         let bytes: Vec<u8> = messages.iter().flat_map(|m| frame(m).unwrap()).collect();
         for size in [1, 3, 4096, bytes.len()] {
@@ -460,7 +460,7 @@ mod tests {
         let mut daemon = Frames::default();
         let said = [
             ToAction::Cancel(Reason::Superseded),
-            ToAction::Znode(Err(ZnodeError::NoNode)),
+            ToAction::Znode(Err(ZnodeFailure::NoNode)),
         ];
         for message in &said {
             io::Write::write_all(&mut &theirs, &frame(message).unwrap()).unwrap();

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::compile_helper::{self, HelperError};
 use super::{confine, engine};
-use twitcher_model::{Component, Digest, Entry, Grants, Keep, WASM_MAX};
+use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, WASM_MAX};
 
 /// Why a component cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub enum ComponentError {
 /// What of a component is kept beside its native code.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Facts {
-    entry: Entry,
+    entry: EntryPoint,
     checked: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Native {
     /// SHA-256 of the component that it was compiled from.
     pub component: Digest,
     /// How it is entered.
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// Whether it exports `check`.
     pub checked: bool,
 }
@@ -101,7 +101,7 @@ impl CacheUse {
 
 /// Finds and compiles components.
 #[derive(Debug)]
-pub struct Components {
+pub struct CodeCache {
     program: PathBuf,
     cache: PathBuf,
     used: Arc<CacheUse>,
@@ -110,7 +110,7 @@ pub struct Components {
     guarded: OnceCell<()>,
 }
 
-impl Components {
+impl CodeCache {
     /// Compiles with `program compile`, and keeps what comes out in `cache`, a directory that is made when it is first needed.
     pub fn new(program: PathBuf, cache: PathBuf) -> Self {
         Self {
@@ -304,7 +304,7 @@ mod tests {
     fn a_cache_that_others_can_write_to_is_not_even_read() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let dir = tempfile::tempdir().unwrap();
-        let own = |name: &str| Components::new("/proc/self/exe".into(), dir.path().join(name)).own_cache();
+        let own = |name: &str| CodeCache::new("/proc/self/exe".into(), dir.path().join(name)).own_cache();
         own("mine").unwrap();
         own("mine").unwrap();
         fs::set_permissions(dir.path().join("mine"), fs::Permissions::from_mode(0o777)).unwrap();

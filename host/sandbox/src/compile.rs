@@ -11,7 +11,7 @@ use wit_component::ComponentEncoder;
 use super::host_imports::ActionPre;
 use super::{INTERFACE, engine, host};
 use twitcher_interfaces::by_wit_component;
-use twitcher_model::{Compiled, Entry, Target};
+use twitcher_model::{Compiled, EntryPoint, Target};
 
 /// What every WebAssembly file begins with.
 const MAGIC: &[u8] = b"\0asm";
@@ -87,8 +87,8 @@ pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileE
     let linker = host::linker(&engine).map_err(of_engine)?;
     let pre = linker.instantiate_pre(&component).map_err(missing)?;
     match entry {
-        Entry::Handler => ActionPre::new(pre).map(drop),
-        Entry::Command => CommandPre::new(pre).map(drop),
+        EntryPoint::Handler => ActionPre::new(pre).map(drop),
+        EntryPoint::Command => CommandPre::new(pre).map(drop),
     }
     .map_err(missing)?;
     let native = match elsewhere {
@@ -157,7 +157,7 @@ fn is_of_another_version(name: &str) -> bool {
     }
 }
 
-fn entry(engine: &Engine, component: &Component) -> Result<(Entry, bool), CompileError> {
+fn entry(engine: &Engine, component: &Component) -> Result<(EntryPoint, bool), CompileError> {
     let kind = component.component_type();
     let exports: Vec<String> = kind
         .exports(engine)
@@ -166,9 +166,9 @@ fn entry(engine: &Engine, component: &Component) -> Result<(Entry, bool), Compil
         .collect();
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     if has("twitcher:action/handler@") {
-        Ok((Entry::Handler, has("twitcher:action/check@")))
+        Ok((EntryPoint::Handler, has("twitcher:action/check@")))
     } else if has("wasi:cli/run@0.2.") {
-        Ok((Entry::Command, false))
+        Ok((EntryPoint::Command, false))
     } else {
         let found = match exports.is_empty() {
             true => String::new(),

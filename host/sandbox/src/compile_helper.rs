@@ -23,7 +23,7 @@ use super::compile::{self, CompileError};
 use super::config_check;
 use super::confine::HOST_MEMORY;
 use twitcher_ipc::rights::{Resources, RightsError, become_nobody, limit};
-use twitcher_model::{Compiled, Entry, Grants, NATIVE_MAX, Target};
+use twitcher_model::{Compiled, EntryPoint, Grants, NATIVE_MAX, Target};
 
 /// Most memory for compiling, in bytes.
 const MEMORY_MAX: u64 = 6 << 30;
@@ -46,7 +46,7 @@ enum Request {
 enum Reply {
     Compiled {
         native: Vec<u8>,
-        entry: Entry,
+        entry: EntryPoint,
         checked: bool,
     },
     Checked(Result<(), Vec<String>>),

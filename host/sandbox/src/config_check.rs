@@ -10,13 +10,13 @@ use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::channel::{Channel, Ended, cut};
+use super::channel::{CallEnd, Channel, cut};
 use super::host::{Host, Stdio};
 use super::native_code::{self, LoadError};
 use super::network::Reach;
 use super::{INTERFACE, engine};
 use twitcher_model::{
-    ChangeFacts, Component, Digest, Entry, Event, Grants, Keep, RunId, WasmAction, WatchType, ZnodePath,
+    ChangeFacts, Component, Digest, EntryPoint, Grants, Keep, RunId, Trigger, WasmAction, WatchType, ZnodePath,
 };
 
 /// Most complaints, and the longest, in bytes.
@@ -78,7 +78,7 @@ fn function(store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Va
 }
 
 /// Only the configuration is granted.
-fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
+fn host(grants: Grants) -> io::Result<Result<Host, CallEnd>> {
     let null = || File::options().read(true).write(true).open("/dev/null");
     let stdio = Stdio {
         stdin: null()?,
@@ -90,7 +90,7 @@ fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
             file: Arc::from(Path::new("")),
             bundle: None,
             digest: Digest([0; 32]),
-            entry: Entry::Handler,
+            entry: EntryPoint::Handler,
             native: Arc::from(Path::new("")),
             keep: Keep::default(),
         },
@@ -105,7 +105,7 @@ fn host(grants: Grants) -> io::Result<Result<Host, Ended>> {
         watch: Arc::from(""),
         path: ZnodePath::root(),
         watch_type: WatchType::Data,
-        event: Event::Load,
+        event: Trigger::Load,
         stat: None,
         attempt: 1,
         timeout: None,

@@ -16,10 +16,10 @@ use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::channel::{Channel, Ended};
+use super::channel::{CallEnd, Channel};
 use super::file_streams;
 use super::host_imports::Action;
-use super::network::{self, Net, Reach};
+use super::network::{self, NetworkGrants, Reach};
 use twitcher_model::{ChangeFacts, Grants, WasmAction};
 
 /// Most elements in all tables of a component together: a large program has some ten thousand functions.
@@ -39,11 +39,11 @@ pub struct Host {
     pub(super) channel: Channel,
     pub(super) started: Instant,
     pub(super) data: Bytes,
-    pub(super) limits: Limits,
+    pub(super) limits: GuestLimits,
     pub(super) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(super) net: Net,
+    pub(super) net: NetworkGrants,
 }
 
 /// The standard streams of the process.
@@ -64,7 +64,7 @@ impl Host {
         reach: &Reach,
         channel: Channel,
         stdio: Stdio,
-    ) -> Result<Self, Ended> {
+    ) -> Result<Self, CallEnd> {
         let grants = &action.grants;
         let data = read_all(&stdio.stdin).map_err(|error| not_called("read the data".to_owned(), &error))?;
         let name = action.component.name();
@@ -93,12 +93,12 @@ impl Host {
         }
         let started = Instant::now();
         let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
-        let net = Net::new(grants, reach, channel.speaker(), ends);
+        let net = NetworkGrants::new(grants, reach, channel.speaker(), ends);
         net.configure(&mut wasi);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         Ok(Self {
-            limits: Limits::new(grants.memory),
+            limits: GuestLimits::new(grants.memory),
             action: Arc::clone(action),
             change: change.clone(),
             channel,
@@ -122,8 +122,8 @@ impl Host {
 }
 
 /// What it means that something failed before the call.
-pub(super) fn not_called(step: String, error: &io::Error) -> Ended {
-    Ended::NotCalled {
+pub(super) fn not_called(step: String, error: &io::Error) -> CallEnd {
+    CallEnd::NotCalled {
         step,
         errno: error.raw_os_error().unwrap_or(libc::EIO),
     }
@@ -172,14 +172,14 @@ impl WasiHttpView for Host {
 
 /// What a component may take of the machine. The limits of wasmtime are for each memory; these are for all of them together.
 #[derive(Debug)]
-pub struct Limits {
+pub struct GuestLimits {
     memory_left: usize,
     elements_left: usize,
     /// Whether memory was refused.
     pub(super) out_of_memory: bool,
 }
 
-impl Limits {
+impl GuestLimits {
     fn new(memory: u64) -> Self {
         Self {
             memory_left: usize::try_from(memory).unwrap_or(usize::MAX),
@@ -200,7 +200,7 @@ fn take(left: &mut usize, current: usize, desired: usize) -> bool {
     }
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for GuestLimits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let granted = maximum.is_none_or(|most| desired <= most) && take(&mut self.memory_left, current, desired);
         self.out_of_memory |= !granted;
@@ -230,13 +230,13 @@ mod tests {
 
     #[test]
     fn memories_share_one_limit() {
-        let mut limits = Limits::new(100);
+        let mut limits = GuestLimits::new(100);
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(limits.memory_growing(0, 40, None).unwrap());
         assert!(!limits.out_of_memory);
         assert!(!limits.memory_growing(60, 61, None).unwrap());
         assert!(limits.out_of_memory);
-        let mut limits = Limits::new(u64::MAX);
+        let mut limits = GuestLimits::new(u64::MAX);
         assert!(!limits.memory_growing(0, 11, Some(10)).unwrap());
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());

@@ -5,7 +5,7 @@
 use wasmtime::component::bindgen;
 
 use super::channel::{
-    self, CommandError, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeReply, ZnodeRequest, cut,
+    self, CommandFailure, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeReply, ZnodeRequest, cut,
 };
 use super::host::Host;
 use twitcher_model::{self as model, WatchType};
@@ -30,17 +30,17 @@ impl From<model::Stat> for Stat {
     }
 }
 
-impl From<model::Event> for EventKind {
-    fn from(event: model::Event) -> Self {
+impl From<model::Trigger> for EventKind {
+    fn from(event: model::Trigger) -> Self {
         match event {
-            model::Event::Load => Self::Load,
-            model::Event::Created => Self::Created,
-            model::Event::Data => Self::Data,
-            model::Event::Children => Self::Children,
-            model::Event::Tree => Self::Tree,
-            model::Event::Deleted => Self::Deleted,
-            model::Event::Manual => Self::Manual,
-            model::Event::Retry => Self::Retry,
+            model::Trigger::Load => Self::Load,
+            model::Trigger::Created => Self::Created,
+            model::Trigger::Data => Self::Data,
+            model::Trigger::Children => Self::Children,
+            model::Trigger::Tree => Self::Tree,
+            model::Trigger::Deleted => Self::Deleted,
+            model::Trigger::Manual => Self::Manual,
+            model::Trigger::Retry => Self::Retry,
         }
     }
 }
@@ -161,10 +161,10 @@ impl commands::Host for Host {
                 stderr: output.stderr,
                 truncated: output.truncated,
             }),
-            Err(CommandError::Denied(why)) => Err(commands::Error::Denied(why)),
-            Err(CommandError::Failed(why)) => Err(commands::Error::Failed(why)),
-            Err(CommandError::TimedOut) => Err(commands::Error::TimedOut),
-            Err(CommandError::Cancelled) => Err(commands::Error::Cancelled),
+            Err(CommandFailure::Denied(why)) => Err(commands::Error::Denied(why)),
+            Err(CommandFailure::Failed(why)) => Err(commands::Error::Failed(why)),
+            Err(CommandFailure::TimedOut) => Err(commands::Error::TimedOut),
+            Err(CommandFailure::Cancelled) => Err(commands::Error::Cancelled),
         })
     }
 }
@@ -182,18 +182,18 @@ impl Host {
     }
 }
 
-impl From<channel::ZnodeError> for znodes::Error {
-    fn from(error: channel::ZnodeError) -> Self {
-        use channel::ZnodeError;
+impl From<channel::ZnodeFailure> for znodes::Error {
+    fn from(error: channel::ZnodeFailure) -> Self {
+        use channel::ZnodeFailure;
         match error {
-            ZnodeError::NoNode => Self::NoNode,
-            ZnodeError::NodeExists => Self::NodeExists,
-            ZnodeError::BadVersion => Self::BadVersion,
-            ZnodeError::Denied(why) => Self::Denied(why),
-            ZnodeError::TooLarge => Self::TooLarge,
-            ZnodeError::SessionLost => Self::SessionLost,
-            ZnodeError::UnknownOutcome => Self::UnknownOutcome,
-            ZnodeError::Failed(why) => Self::Failed(why),
+            ZnodeFailure::NoNode => Self::NoNode,
+            ZnodeFailure::NodeExists => Self::NodeExists,
+            ZnodeFailure::BadVersion => Self::BadVersion,
+            ZnodeFailure::Denied(why) => Self::Denied(why),
+            ZnodeFailure::TooLarge => Self::TooLarge,
+            ZnodeFailure::SessionLost => Self::SessionLost,
+            ZnodeFailure::UnknownOutcome => Self::UnknownOutcome,
+            ZnodeFailure::Failed(why) => Self::Failed(why),
         }
     }
 }

@@ -25,7 +25,7 @@ mod network;
 pub use call::run;
 pub use engine::{PROFILE, WASMTIME, settings};
 pub use host::Stdio;
-pub use native_code::{LoadError, Loaded, Ready};
+pub use native_code::{LoadError, LoadedCode, Ready};
 pub use network::{Reach, names};
 
 /// The package `twitcher:action` as this version of the host speaks it.

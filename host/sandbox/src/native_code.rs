@@ -15,7 +15,7 @@ use super::confine::{ConfineError, Filters};
 use super::engine;
 use super::host::{self, Host};
 use super::host_imports::ActionPre;
-use twitcher_model::{Digest, Entry};
+use twitcher_model::{Digest, EntryPoint};
 
 /// Why native code cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +84,15 @@ type FileId = (u64, u64);
 
 /// The components that the launcher has loaded.
 #[derive(Default)]
-pub struct Loaded {
+pub struct LoadedCode {
     ground: Option<Ground>,
-    components: HashMap<(Digest, Entry, FileId), (Ready, u64)>,
+    components: HashMap<(Digest, EntryPoint, FileId), (Ready, u64)>,
     uses: u64,
 }
 
-impl Loaded {
+impl LoadedCode {
     /// The component with this digest, whose code is in `native`.
-    pub fn get(&mut self, digest: Digest, entry: Entry, native: OwnedFd) -> Result<&Ready, LoadError> {
+    pub fn get(&mut self, digest: Digest, entry: EntryPoint, native: OwnedFd) -> Result<&Ready, LoadError> {
         self.uses += 1;
         let file = fstat(&native).map_err(LoadError::File)?;
         let key = (digest, entry, (file.st_dev, file.st_ino));
@@ -107,7 +107,7 @@ impl Loaded {
         Ok(ready)
     }
 
-    fn load(&mut self, entry: Entry, native: &OwnedFd) -> Result<Ready, LoadError> {
+    fn load(&mut self, entry: EntryPoint, native: &OwnedFd) -> Result<Ready, LoadError> {
         let Ground {
             engine,
             linker,
@@ -157,10 +157,10 @@ impl Loaded {
     }
 }
 
-fn call(pre: InstancePre<Host>, entry: Entry) -> wasmtime::Result<Call> {
+fn call(pre: InstancePre<Host>, entry: EntryPoint) -> wasmtime::Result<Call> {
     Ok(match entry {
-        Entry::Handler => Call::Handler(ActionPre::new(pre)?),
-        Entry::Command => Call::Command(CommandPre::new(pre)?),
+        EntryPoint::Handler => Call::Handler(ActionPre::new(pre)?),
+        EntryPoint::Command => Call::Command(CommandPre::new(pre)?),
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::admission::Full;
 use super::ending::Cause;
 use super::retrying::NotRetried;
-use twitcher_model::Event;
+use twitcher_model::Trigger;
 
 /// What became of an update. Its [`fmt::Display`] is the log message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Decision {
     /// It waits.
     Waits {
         /// What happened to the node.
-        event: Event,
+        event: Trigger,
         /// What it waits for.
         why: Wait,
         /// Whether an older update waited and is replaced by it.
@@ -25,7 +25,7 @@ pub enum Decision {
     /// An update that waited will not be run for.
     Dropped {
         /// What had happened to the node.
-        event: Event,
+        event: Trigger,
         /// Why not.
         why: Dropped,
     },
@@ -123,7 +123,7 @@ impl fmt::Display for Decision {
             }
             Decision::Ignored(why) => write!(f, "update ignored: {why}"),
             Decision::Dropped {
-                event: Event::Retry,
+                event: Trigger::Retry,
                 why,
             } => write!(f, "pending retry dropped: {why}"),
             Decision::Dropped { event, why } => write!(f, "queued update dropped ({event}): {why}"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use twitcher_model::{Failure, Outcome};
+use twitcher_model::{ComponentFailure, Outcome};
 
 /// Longest time that a component may ask to be left alone. It is untrusted, and what it asks for becomes a timer.
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
@@ -66,10 +66,10 @@ impl From<&Outcome> for Ending {
             Outcome::Terminated => Cause::Terminated,
             Outcome::LaunchFailed { .. } => Cause::NotStarted,
             Outcome::Failed { failure, .. } => match failure {
-                Failure::Superseded => return Ending::Superseded,
-                Failure::Permanent => Cause::Permanent,
-                Failure::Trap => Cause::Trapped,
-                Failure::Retry { after_ms } => Cause::AsksForRetry {
+                ComponentFailure::Superseded => return Ending::Superseded,
+                ComponentFailure::Permanent => Cause::Permanent,
+                ComponentFailure::Trap => Cause::Trapped,
+                ComponentFailure::Retry { after_ms } => Cause::AsksForRetry {
                     after: after_ms.map(|ms| Duration::from_millis(ms).min(LONGEST_ASKED)),
                 },
             },
@@ -105,7 +105,7 @@ mod tests {
     fn what_a_component_asks_for_is_bounded() {
         let asked = |after_ms| {
             Ending::from(&Outcome::Failed {
-                failure: Failure::Retry { after_ms },
+                failure: ComponentFailure::Retry { after_ms },
                 message: String::new(),
             })
         };

@@ -102,7 +102,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use twitcher_model::{Event, Observation, Policy, RunId};
+use twitcher_model::{Observation, Policy, RunId, Trigger};
 
 pub use admission::{Admission, Full};
 pub use decision::{Decision, Dropped, Ignored, Wait};
@@ -186,7 +186,7 @@ pub struct Start {
     /// The new run's id.
     pub run: RunId,
     /// Why it runs.
-    pub event: Event,
+    pub event: Trigger,
     /// Which run for this state it is, from 1.
     pub attempt: u32,
     /// The state it runs for.
@@ -195,7 +195,7 @@ pub struct Start {
 
 /// What a watch is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum MachineState {
     /// Waiting for a change.
     Idle,
     /// Running, nothing waits.

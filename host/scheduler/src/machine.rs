@@ -13,10 +13,10 @@ use bytes::Bytes;
 
 use super::admission::{Admission, Full, Group};
 use super::gate::Gate;
-use super::{Decision, Dropped, Effect, Ending, Input, RunIds, Start, State, Wait, paths};
+use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait, paths};
 pub use standing::Standing;
 
-use twitcher_model::{Event, Fingerprint, Observation, Policy, RunId, RunMode, Version, WatchId};
+use twitcher_model::{Fingerprint, Observation, Policy, RunId, RunMode, Trigger, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Run {
 
 #[derive(Debug)]
 struct Update {
-    event: Event,
+    event: Trigger,
     /// Which run for it will be the next, from 1.
     attempt: u32,
     /// When it was seen, or the first of those that it replaced.
@@ -232,17 +232,17 @@ impl Machine {
     }
 
     /// What the watch is doing.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> MachineState {
         match (self.running.is_empty(), self.waiting.is_empty()) {
-            _ if self.retired => State::Retired,
-            _ if self.parked => State::Parked,
-            _ if self.paused => State::Paused,
-            (true, true) => State::Idle,
-            (true, false) if self.asking.is_some() => State::Waiting,
-            (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => State::BackingOff,
-            (true, false) => State::Held,
-            (false, true) => State::Running,
-            (false, false) => State::Queued,
+            _ if self.retired => MachineState::Retired,
+            _ if self.parked => MachineState::Parked,
+            _ if self.paused => MachineState::Paused,
+            (true, true) => MachineState::Idle,
+            (true, false) if self.asking.is_some() => MachineState::Waiting,
+            (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => MachineState::BackingOff,
+            (true, false) => MachineState::Held,
+            (false, true) => MachineState::Running,
+            (false, false) => MachineState::Queued,
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::memory::Batch;
-use super::{Limits, Running, WatchState, rows, schema};
+use super::{HistoryLimits, StartedRun, WatchRecord, rows, schema};
 use twitcher_model::RunId;
 
 /// Name of the database in the state directory.
@@ -46,8 +46,8 @@ pub(super) enum DatabaseError {
 /// What a database has for a daemon that starts.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    pub(super) watches: HashMap<Arc<str>, WatchState>,
-    pub(super) running: Vec<Running>,
+    pub(super) watches: HashMap<Arc<str>, WatchRecord>,
+    pub(super) running: Vec<StartedRun>,
     pub(super) newest: Option<RunId>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Database {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
-    limits: Limits,
+    limits: HistoryLimits,
     /// How much history there is; counted before the first batch.
     kept: Option<Kept>,
 }
@@ -72,7 +72,7 @@ struct Kept {
 
 impl Database {
     /// Opens `DIR/state.db`, making it if need be (mode 0600), and brings it to this version.
-    pub(super) fn open(dir: &Path, limits: Limits) -> Result<(Self, Stored), DatabaseError> {
+    pub(super) fn open(dir: &Path, limits: HistoryLimits) -> Result<(Self, Stored), DatabaseError> {
         let path = dir.join(FILE);
         let io = |source| DatabaseError::Io {
             path: path.clone(),
@@ -285,7 +285,7 @@ fn forget_of_watch(connection: &Connection, kept: &mut Kept, watch: &str, limit:
     forgotten.collect::<Result<Vec<_>, _>>().map(|all| kept.remove_all(all))
 }
 
-fn forget_oldest(connection: &Connection, kept: &mut Kept, limits: Limits) -> rusqlite::Result<()> {
+fn forget_oldest(connection: &Connection, kept: &mut Kept, limits: HistoryLimits) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM run WHERE run IN (SELECT run FROM run ORDER BY run LIMIT ?) RETURNING watch, bytes",
     )?;

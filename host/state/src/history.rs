@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::database::{FILE, read_only};
-use super::memory::Shared;
+use super::memory::SharedMemory;
 use super::rows::time;
 use twitcher_model::RunId;
 
@@ -24,7 +24,7 @@ pub struct HistoryError {
 pub struct History {
     path: PathBuf,
     /// What this daemon has not written yet, if it is the one that asks.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedMemory>>,
 }
 
 /// A run that has ended.
@@ -88,7 +88,7 @@ impl History {
         }
     }
 
-    pub(super) fn of_this(dir: &Path, shared: &Arc<Shared>) -> Self {
+    pub(super) fn of_this(dir: &Path, shared: &Arc<SharedMemory>) -> Self {
         Self {
             shared: Some(Arc::clone(shared)),
             ..Self::in_dir(dir)

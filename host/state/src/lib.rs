@@ -45,21 +45,21 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use twitcher_model::{Event, Outcome, Position, RunId, Stat, Watch, WatchType, ZnodePath};
+use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Watch, WatchType, ZnodePath};
 
 pub use history::{History, HistoryError, RunQuery, RunRecord};
 
-use memory::{Book, Shared};
+use memory::{Memory, SharedMemory};
 use writer::Writer;
 
 /// Of how many watches that are not in the configuration any more something is remembered: they may come back.
 const MOST_REMOVED: usize = 10_000;
-/// How long [`State::close`] waits for the disk.
+/// How long [`StateStore::close`] waits for the disk.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How much history is kept. Each bound may be exceeded by an eighth, because many runs are cheaper to forget at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct HistoryLimits {
     /// Most runs. Default 100,000.
     pub runs: u64,
     /// Most runs of one watch. Default 1,000.
@@ -68,7 +68,7 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for HistoryLimits {
     fn default() -> Self {
         Self {
             runs: 100_000,
@@ -80,7 +80,7 @@ impl Default for Limits {
 
 /// What is known of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchState {
+pub struct WatchRecord {
     /// The node that it watched then.
     pub znode: ZnodePath,
     /// What of it.
@@ -93,7 +93,7 @@ pub struct WatchState {
     pub paused: Option<SystemTime>,
 }
 
-impl WatchState {
+impl WatchRecord {
     /// When something last happened to it that is worth remembering.
     fn last_change(&self) -> Option<SystemTime> {
         let handled = self.handled.map(|handled| handled.at);
@@ -129,7 +129,7 @@ pub struct Parked {
 /// A run that goes on, as far as its history will tell of it. Whether it does go on, and in which process, is for the journal of runs
 /// to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
+pub struct StartedRun {
     /// The run.
     pub run: RunId,
     /// Name of its watch.
@@ -139,18 +139,18 @@ pub struct Running {
     /// Counted from 1.
     pub attempt: u32,
     /// Why it runs; none if nobody knows any more, or if it is a command of a component.
-    pub event: Option<Event>,
+    pub event: Option<Trigger>,
 }
 
 /// A run that has ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ended {
+pub struct EndedRun {
     /// The run.
     pub run: RunId,
     /// Name of its watch.
     pub watch: Arc<str>,
     /// Why it ran; none if nobody knows any more.
-    pub event: Option<Event>,
+    pub event: Option<Trigger>,
     /// Counted from 1.
     pub attempt: u32,
     /// How it ended; none if nobody watched.
@@ -171,20 +171,20 @@ pub struct Ended {
 
 /// The state of this daemon. Never fails: see the module's documentation.
 #[derive(Debug)]
-pub struct State {
-    shared: Arc<Shared>,
+pub struct StateStore {
+    shared: Arc<SharedMemory>,
     ended: Option<mpsc::Receiver<()>>,
     dir: PathBuf,
 }
 
-impl State {
+impl StateStore {
     /// Opens `DIR/state.db`, making it if need be, and tells the newest run there was. `alive` are the runs of the last daemon that
     /// still go on, by the journal of runs; all others that were started have ended.
-    pub fn open(dir: &Path, limits: Limits, alive: Vec<Running>) -> (Self, Option<RunId>) {
+    pub fn open(dir: &Path, limits: HistoryLimits, alive: Vec<StartedRun>) -> (Self, Option<RunId>) {
         let (writer, stored) = Writer::open(dir, limits);
-        let mut book = Book::new(stored.watches);
+        let mut book = Memory::new(stored.watches);
         book.take_over(stored.running, alive);
-        let shared = Arc::new(Shared::new(book));
+        let shared = Arc::new(SharedMemory::new(book));
         let (said, ended) = mpsc::channel();
         let worker = Arc::clone(&shared);
         let work = move || {
@@ -217,7 +217,7 @@ impl State {
     }
 
     /// What is known of a watch, as long as it watches the same of the same node.
-    pub fn known(&self, watch: &Watch) -> Option<WatchState> {
+    pub fn known(&self, watch: &Watch) -> Option<WatchRecord> {
         let book = self.book();
         let known = book.watches.get(&watch.name)?;
         (known.znode == watch.znode && known.watch_type == watch.watch_type).then(|| known.clone())
@@ -253,19 +253,19 @@ impl State {
         }
     }
 
-    fn change(&self, watch: &Watch, change: impl FnOnce(&mut WatchState)) {
+    fn change(&self, watch: &Watch, change: impl FnOnce(&mut WatchRecord)) {
         self.book().change(watch, change);
         self.shared.news.notify_one();
     }
 
     /// The process of a run has started.
-    pub fn started(&self, running: Running) {
+    pub fn started(&self, running: StartedRun) {
         self.book().started(running);
         self.shared.news.notify_one();
     }
 
     /// A run has ended.
-    pub fn ended(&self, ended: Ended) {
+    pub fn ended(&self, ended: EndedRun) {
         self.book().ended(ended);
         self.shared.news.notify_one();
     }
@@ -294,12 +294,12 @@ impl State {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Memory> {
         lock(&self.shared.book)
     }
 }
 
 /// A book is in order at every point where a thread could panic.
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+fn lock(book: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }

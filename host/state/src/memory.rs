@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use super::{Ended, Running, WatchState, lock};
+use super::{EndedRun, StartedRun, WatchRecord, lock};
 use twitcher_model::{RunId, Watch};
 
 /// Most runs whose history waits to be written.
@@ -14,16 +14,16 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// A book between two threads.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) book: Mutex<Book>,
+pub(super) struct SharedMemory {
+    pub(super) book: Mutex<Memory>,
     /// There is something to write.
     pub(super) news: Condvar,
     /// Something was written, or could not be.
     pub(super) written: Condvar,
 }
 
-impl Shared {
-    pub(super) fn new(book: Book) -> Self {
+impl SharedMemory {
+    pub(super) fn new(book: Memory) -> Self {
         Self {
             book: Mutex::new(book),
             news: Condvar::new(),
@@ -45,16 +45,16 @@ impl Shared {
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    pub(super) watches: HashMap<Arc<str>, WatchState>,
-    running: HashMap<RunId, Running>,
+pub(super) struct Memory {
+    pub(super) watches: HashMap<Arc<str>, WatchRecord>,
+    running: HashMap<RunId, StartedRun>,
     /// Watches of which the database has something else.
     dirty: HashSet<Arc<str>>,
     /// Runs that go on and that the database does not know of.
     fresh: HashSet<RunId>,
     /// Runs that the database wrongly takes for running.
     gone: Vec<RunId>,
-    history: VecDeque<Ended>,
+    history: VecDeque<EndedRun>,
     history_bytes: usize,
     /// How many runs have ended, and of how many of them the writer has seen the last.
     noted: u64,
@@ -71,18 +71,18 @@ pub(super) struct Book {
 pub(super) struct Batch {
     /// What the database has of running actions is wrong: these are all.
     pub(super) anew: bool,
-    pub(super) watches: Vec<(Arc<str>, WatchState)>,
+    pub(super) watches: Vec<(Arc<str>, WatchRecord)>,
     /// Watches that are not worth remembering any more.
     pub(super) forgotten: Vec<Arc<str>>,
-    pub(super) started: Vec<Running>,
+    pub(super) started: Vec<StartedRun>,
     pub(super) gone: Vec<RunId>,
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<EndedRun>,
     /// Runs whose history was lost before.
     pub(super) dropped: u64,
 }
 
-impl Book {
-    pub(super) fn new(watches: HashMap<Arc<str>, WatchState>) -> Self {
+impl Memory {
+    pub(super) fn new(watches: HashMap<Arc<str>, WatchRecord>) -> Self {
         Self {
             watches,
             ..Self::default()
@@ -91,7 +91,7 @@ impl Book {
 
     /// Sorts out what the last daemon left behind: of the runs that its database tells of, those that the journal of runs says nothing of
     /// have ended, and become history.
-    pub(super) fn take_over(&mut self, stored: Vec<Running>, alive: Vec<Running>) {
+    pub(super) fn take_over(&mut self, stored: Vec<StartedRun>, alive: Vec<StartedRun>) {
         for running in stored {
             let run = running.run;
             self.running.insert(run, running);
@@ -107,8 +107,8 @@ impl Book {
         }
     }
 
-    pub(super) fn change(&mut self, watch: &Watch, change: impl FnOnce(&mut WatchState)) {
-        let fresh = || WatchState {
+    pub(super) fn change(&mut self, watch: &Watch, change: impl FnOnce(&mut WatchRecord)) {
+        let fresh = || WatchRecord {
             znode: watch.znode.clone(),
             watch_type: watch.watch_type,
             handled: None,
@@ -136,12 +136,12 @@ impl Book {
         }
     }
 
-    pub(super) fn started(&mut self, running: Running) {
+    pub(super) fn started(&mut self, running: StartedRun) {
         self.fresh.insert(running.run);
         self.running.insert(running.run, running);
     }
 
-    pub(super) fn ended(&mut self, ended: Ended) {
+    pub(super) fn ended(&mut self, ended: EndedRun) {
         self.forget(ended.run);
         self.noted += 1;
         self.history_bytes += ended.output_tail.len();
@@ -153,7 +153,7 @@ impl Book {
         }
     }
 
-    pub(super) fn forget(&mut self, run: RunId) -> Option<Running> {
+    pub(super) fn forget(&mut self, run: RunId) -> Option<StartedRun> {
         let running = self.running.remove(&run)?;
         if !self.fresh.remove(&run) {
             self.gone.push(run);
@@ -168,7 +168,7 @@ impl Book {
         };
         // A command of a component leaves no history of its own; without an event it may be one.
         let ended = SystemTime::now();
-        self.ended(Ended {
+        self.ended(EndedRun {
             run,
             watch: running.watch,
             event: running.event,
@@ -195,7 +195,7 @@ impl Book {
         watches || !self.fresh.is_empty() || !self.gone.is_empty() || !self.history.is_empty()
     }
 
-    /// Takes what the database lacks. Should it not be written, [`Book::give_back`] must be called.
+    /// Takes what the database lacks. Should it not be written, [`Memory::give_back`] must be called.
     pub(super) fn take(&mut self, anew: bool) -> Batch {
         if anew {
             self.dirty = self.watches.keys().cloned().collect();

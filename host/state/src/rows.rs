@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::Type;
 use rusqlite::{Row, named_params, params};
 
-use super::{Ended, Handled, Parked, Running, WatchState};
-use twitcher_model::{Event, Outcome, Position, RunId, Stat, Version, WatchType, ZnodePath};
+use super::{EndedRun, Handled, Parked, StartedRun, WatchRecord};
+use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Version, WatchType, ZnodePath};
 
 /// What a run costs in the database besides its texts, about.
 const ROW: usize = 200;
 
-pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchState)> {
+pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> {
     let name: String = row.get("name")?;
     let znode: String = row.get("znode")?;
     let handled = version(row)?.map(|version| {
@@ -41,7 +41,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchState)> {
             at: time(at),
         })
     });
-    let state = WatchState {
+    let state = WatchRecord {
         znode: ZnodePath::new(znode).map_err(|_| odd("znode"))?,
         watch_type: word(row, "watch_type")?.ok_or_else(|| odd("watch_type"))?,
         handled: handled.transpose()?,
@@ -58,7 +58,7 @@ pub(super) const PUT_WATCH: &str =
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
     name: &str,
-    known: &WatchState,
+    known: &WatchRecord,
 ) -> rusqlite::Result<()> {
     let handled = known.handled.as_ref();
     let parts = handled.map(|handled| handled.position.version.parts());
@@ -85,8 +85,8 @@ pub(super) fn put_watch(
     Ok(())
 }
 
-pub(super) fn running(row: &Row<'_>) -> rusqlite::Result<Running> {
-    Ok(Running {
+pub(super) fn running(row: &Row<'_>) -> rusqlite::Result<StartedRun> {
+    Ok(StartedRun {
         run: RunId(row.get::<_, i64>("run")?.cast_unsigned()),
         watch: row.get::<_, String>("watch")?.into(),
         started: time(row.get("started_at")?),
@@ -97,13 +97,13 @@ pub(super) fn running(row: &Row<'_>) -> rusqlite::Result<Running> {
 
 pub(super) const PUT_RUNNING: &str = "INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?, ?)";
 
-pub(super) fn put_running(statement: &mut rusqlite::CachedStatement<'_>, run: &Running) -> rusqlite::Result<()> {
+pub(super) fn put_running(statement: &mut rusqlite::CachedStatement<'_>, run: &StartedRun) -> rusqlite::Result<()> {
     statement.execute(params![
         run.run.0.cast_signed(),
         &*run.watch,
         millis(run.started),
         run.attempt,
-        run.event.map(Event::as_str),
+        run.event.map(Trigger::as_str),
     ])?;
     Ok(())
 }
@@ -112,7 +112,7 @@ pub(super) const PUT_ENDED: &str = "INSERT OR REPLACE INTO run VALUES (?, ?, ?, 
 pub(super) const PUT_OUTPUT: &str = "INSERT OR REPLACE INTO output VALUES (?, ?)";
 
 /// Returns what the row counts as, in bytes.
-pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &Ended) -> rusqlite::Result<u64> {
+pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &EndedRun) -> rusqlite::Result<u64> {
     let outcome = ended.outcome.as_ref();
     let (exit_code, signal) = match outcome {
         Some(Outcome::Exited(code)) => (Some(*code), None),
@@ -124,7 +124,7 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
     statement.execute(params![
         ended.run.0.cast_signed(),
         &*ended.watch,
-        ended.event.map(Event::as_str),
+        ended.event.map(Trigger::as_str),
         ended.attempt,
         Outcome::code(outcome),
         words,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::database::{Database, DatabaseError, Stored};
-use super::memory::{Batch, Shared};
+use super::memory::{Batch, SharedMemory};
 use super::quarantine::move_aside;
-use super::{Limits, lock};
+use super::{HistoryLimits, lock};
 
 /// How long notes are collected before they are written. What happens within it costs one transaction, and a run that began and ended
 /// within it is never written down as running.
@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(3);
 /// See the module's documentation.
 pub(super) struct Writer {
     dir: PathBuf,
-    limits: Limits,
+    limits: HistoryLimits,
     /// None while there is trouble.
     database: Option<Database>,
     trouble: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the database; what it has, if it can be had.
-    pub(super) fn open(dir: &Path, limits: Limits) -> (Self, Stored) {
+    pub(super) fn open(dir: &Path, limits: HistoryLimits) -> (Self, Stored) {
         let mut writer = Self {
             dir: dir.to_owned(),
             limits,
@@ -45,7 +45,7 @@ impl Writer {
     }
 
     /// Works until the book is closed and written.
-    pub(super) fn serve(mut self, shared: &Shared) {
+    pub(super) fn serve(mut self, shared: &SharedMemory) {
         loop {
             lock(&shared.book).trouble.clone_from(&self.trouble);
             let closing = self.wait(shared);
@@ -63,7 +63,7 @@ impl Writer {
     }
 
     /// Waits until there is something to do, and whatever comes with it. Whether it is for the last time.
-    fn wait(&mut self, shared: &Shared) -> bool {
+    fn wait(&mut self, shared: &SharedMemory) -> bool {
         if !self.checked && self.database.is_some() {
             self.checked = true;
             let result = self.database.as_ref().map_or(Ok(()), Database::check);
@@ -98,7 +98,7 @@ impl Writer {
         lock(&shared.book).closing
     }
 
-    fn write(&mut self, shared: &Shared) {
+    fn write(&mut self, shared: &SharedMemory) {
         let noted = lock(&shared.book).noted();
         self.write_all(shared);
         // Also if it could not be written: nobody is to wait for what cannot be done.
@@ -106,7 +106,7 @@ impl Writer {
         shared.written.notify_all();
     }
 
-    fn write_all(&mut self, shared: &Shared) {
+    fn write_all(&mut self, shared: &SharedMemory) {
         // Once more if the database had to be begun anew.
         for _ in 0..2 {
             let batch = lock(&shared.book).take(self.anew);

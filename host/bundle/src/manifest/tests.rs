@@ -8,7 +8,7 @@ fn manifest() -> Manifest {
         world: World::Action,
         sdk: None,
         config: vec![],
-        requests: Requested::default(),
+        requests: Requests::default(),
         component: FileFacts::of(b"component"),
         native: vec![native("aarch64-linux"), native("x86_64-linux")],
     }

@@ -6,7 +6,7 @@ use crate::manifest::COMPONENT;
 use crate::testing::{Sample, keys, trusting};
 
 fn check(bytes: &[u8]) -> Result<Manifest, ReadError> {
-    Reader::open(bytes).and_then(Reader::check)
+    BundleReader::open(bytes).and_then(BundleReader::check)
 }
 
 fn error(bytes: &[u8]) -> String {
@@ -48,7 +48,7 @@ fn what_was_packed_is_read() {
     for signature in [None, Some(sample.sign(&secret))] {
         let bytes = sample.pack(signature.as_ref());
         assert_eq!(bytes, sample.pack(signature.as_ref()), "reproducible");
-        let mut reader = Reader::open(Cursor::new(bytes)).unwrap();
+        let mut reader = BundleReader::open(Cursor::new(bytes)).unwrap();
         assert_eq!(reader.manifest(), &sample.manifest);
         assert_eq!(reader.signature().is_some(), signature.is_some());
         let mut seen = Vec::new();
@@ -92,7 +92,7 @@ fn a_flipped_bit_anywhere_is_refused() {
     let trust = trusting(&[(&public, true)]);
     let bytes = sample.pack(Some(&sample.sign(&secret)));
     let accepted = |bytes: &[u8]| {
-        let reader = Reader::open(bytes).map_err(|error| error.to_string())?;
+        let reader = BundleReader::open(bytes).map_err(|error| error.to_string())?;
         let standing = trust.judge(reader.manifest_bytes(), reader.signature());
         standing.map_err(|refusal| refusal.to_string())?;
         reader.check().map_err(|error| error.to_string())

@@ -3,8 +3,8 @@ use std::path::Path;
 use super::*;
 use twitcher_model::{CommandGrant, HostPort, HttpOrigin};
 
-fn requested(json: &str) -> Requested {
-    let requested: Requested = serde_json::from_str(json).unwrap();
+fn requested(json: &str) -> Requests {
+    let requested: Requests = serde_json::from_str(json).unwrap();
     requested.check().unwrap();
     requested
 }
@@ -116,7 +116,7 @@ fn nothing_is_given_to_who_asks_for_nothing() {
         memory: 1,
         ..Grants::default()
     };
-    let comparison = compare(&Requested::default(), &granted);
+    let comparison = compare(&Requests::default(), &granted);
     let nothing = Grants {
         memory: 1,
         ..Grants::default()
@@ -153,10 +153,10 @@ fn requests_are_checked_as_grants_are() {
         (r#"{"commands": ["\u001b[2J"]}"#, "commands"),
         (r#"{"env": [""]}"#, "env"),
     ] {
-        let requested: Requested = serde_json::from_str(json).unwrap();
+        let requested: Requests = serde_json::from_str(json).unwrap();
         let error = requested.check().unwrap_err();
         assert!(error.contains(word), "{json}: {error}");
     }
-    assert!(serde_json::from_str::<Requested>(r#"{"files": {}}"#).is_err());
-    assert!(serde_json::from_str::<Requested>(r#"{"dirs": {"/a": "w"}}"#).is_err());
+    assert!(serde_json::from_str::<Requests>(r#"{"files": {}}"#).is_err());
+    assert!(serde_json::from_str::<Requests>(r#"{"dirs": {"/a": "w"}}"#).is_err());
 }

@@ -8,7 +8,7 @@ use crate::installed::Code;
 use crate::manifest::COMPONENT;
 use crate::testing::engine;
 use crate::testing::{Sample, keys, trusting};
-use crate::trust::{Refusal, Standing};
+use crate::trust::{SignatureStanding, TrustRefusal};
 use crate::{Installation, SIGNATURE};
 
 struct Scene {
@@ -108,7 +108,7 @@ fn what_runs_is_decided_at_each_load() {
     let native = trusting(&[(&public, true)]);
     let installed = scene.store.install(&file, &native).unwrap().installed;
     let (standing, code) = installed.code(&native, &host).unwrap();
-    assert_eq!(standing, Standing::Native(public.id()));
+    assert_eq!(standing, SignatureStanding::Native(public.id()));
     let Code::Native { path, .. } = code else {
         panic!("{code:?}")
     };
@@ -132,7 +132,7 @@ fn what_runs_is_decided_at_each_load() {
     let (_, another) = keys();
     let refusal = installed.code(&trusting(&[(&another, true)]), &host).unwrap_err();
     assert!(
-        matches!(refusal, InstalledError::Refused(Refusal::Untrusted { .. })),
+        matches!(refusal, InstalledError::Refused(TrustRefusal::Untrusted { .. })),
         "{refusal}"
     );
     // And so is what is not what was signed.
@@ -301,7 +301,10 @@ fn another_signature_replaces_the_one_that_is_installed() {
     assert!(refused.to_string().contains("not trusted here"), "{refused}");
     let only_new = trusting(&[(&new_public, true)]);
     let installed = scene.resolve("hello").unwrap();
-    assert_eq!(installed.judge(&only_new), Ok(Standing::Native(new_public.id())));
+    assert_eq!(
+        installed.judge(&only_new),
+        Ok(SignatureStanding::Native(new_public.id()))
+    );
     assert_eq!(scene.count(), 1);
     // One without a signature does not take it away.
     let file = sample.save(scene.dir.path(), None);

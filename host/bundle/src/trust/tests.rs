@@ -13,7 +13,7 @@ fn load(dir: &Path) -> Trust {
     }
 }
 
-fn judge(trust: &Trust, sample: &Sample, key: Option<&SecretKey>) -> Result<Standing, Refusal> {
+fn judge(trust: &Trust, sample: &Sample, key: Option<&SecretKey>) -> Result<SignatureStanding, TrustRefusal> {
     let signature = key.map(|key| sample.sign(key));
     trust.judge(&sample.manifest.to_bytes().unwrap(), signature.as_ref())
 }
@@ -32,17 +32,17 @@ fn a_key_gives_the_rights_it_has_until_it_is_removed() {
     trust(&keys_dir, &other, "other", true).unwrap();
     assert!(matches!(
         judge(&load(&keys_dir), &sample, Some(&secret)),
-        Err(Refusal::Untrusted { .. })
+        Err(TrustRefusal::Untrusted { .. })
     ));
     let file = trust(&keys_dir, &public, "mine", false).unwrap();
     assert_eq!(
         judge(&load(&keys_dir), &sample, Some(&secret)),
-        Ok(Standing::Wasm(public.id()))
+        Ok(SignatureStanding::Wasm(public.id()))
     );
     trust(&keys_dir, &public, "mine", true).unwrap();
     assert_eq!(
         judge(&load(&keys_dir), &sample, Some(&secret)),
-        Ok(Standing::Native(public.id()))
+        Ok(SignatureStanding::Native(public.id()))
     );
     // Nothing else than the file counts.
     fs::remove_file(file).unwrap();
@@ -55,11 +55,11 @@ fn without_a_directory_of_keys_a_signature_says_nothing() {
     let sample = Sample::new("hello", "1.0.0");
     let (secret, _) = keys();
     let mut trust = load(Path::new("/nonexistent/keys"));
-    assert_eq!(judge(&trust, &sample, Some(&secret)), Ok(Standing::Unsigned));
+    assert_eq!(judge(&trust, &sample, Some(&secret)), Ok(SignatureStanding::Unsigned));
     trust.require_signed = true;
     assert!(matches!(
         judge(&trust, &sample, Some(&secret)),
-        Err(Refusal::Untrusted { .. })
+        Err(TrustRefusal::Untrusted { .. })
     ));
     // With one that is empty, nobody is trusted.
     let empty = tempfile::tempdir().unwrap();
@@ -72,9 +72,9 @@ fn unsigned_bundles_run_unless_signatures_are_required() {
     let sample = Sample::new("hello", "1.0.0");
     let (_, public) = keys();
     let mut trust = trusting(&[(&public, true)]);
-    assert_eq!(judge(&trust, &sample, None), Ok(Standing::Unsigned));
+    assert_eq!(judge(&trust, &sample, None), Ok(SignatureStanding::Unsigned));
     trust.require_signed = true;
-    assert_eq!(judge(&trust, &sample, None), Err(Refusal::Unsigned));
+    assert_eq!(judge(&trust, &sample, None), Err(TrustRefusal::Unsigned));
 }
 
 #[test]
@@ -108,11 +108,17 @@ fn a_key_that_took_the_id_of_another_gets_nothing_of_its_rights() {
     // Two bytes of the algorithm and eight of the id are the first 13 characters and a part of the next: keep 12.
     let forged = PublicKey::parse(&format!("untrusted comment: x\n{}{}\n", &line[..12], &theirs[12..])).unwrap();
     let trust = trusting(&[(&forged, false), (&public, true)]);
-    assert_eq!(judge(&trust, &sample, Some(&secret)), Ok(Standing::Native(public.id())));
+    assert_eq!(
+        judge(&trust, &sample, Some(&secret)),
+        Ok(SignatureStanding::Native(public.id()))
+    );
     assert!(judge(&trust, &sample, Some(&mallory_secret)).is_err());
     // Both really have one id: the one that verifies counts, in any order.
     let twice = trusting(&[(&public, false), (&public, true)]);
-    assert_eq!(judge(&twice, &sample, Some(&secret)), Ok(Standing::Native(public.id())));
+    assert_eq!(
+        judge(&twice, &sample, Some(&secret)),
+        Ok(SignatureStanding::Native(public.id()))
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::{Changes, Resolver, Watched};
-use twitcher_model::{Action, Component, Digest, Entry, Grants, Keep, WasmAction, Watch};
+use twitcher_model::{Action, Component, Digest, EntryPoint, Grants, Keep, WasmAction, Watch};
 
 /// A component whose digest is its text. One that says so is broken.
 pub(super) fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>> {
@@ -24,7 +24,7 @@ pub(super) fn resolve(file: &Path, _: &Grants) -> Result<Component, Vec<String>>
         file: file.into(),
         bundle: None,
         digest: Digest(digest),
-        entry: Entry::Handler,
+        entry: EntryPoint::Handler,
         native: Path::new("/cache").join(hex(&text)).into(),
         keep: Keep::default(),
     })
@@ -316,7 +316,7 @@ fn check_shows_components() {
             file: file.into(),
             bundle: None,
             digest: Digest([0xab; 32]),
-            entry: Entry::Command,
+            entry: EntryPoint::Command,
             native: Path::new("/cache/x").into(),
             keep: Keep::default(),
         })

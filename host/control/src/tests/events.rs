@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 
 use super::*;
-use crate::Happening;
+use crate::Occurrence;
 use crate::api::EventKind;
 
 /// Somebody who follows.
@@ -39,7 +39,7 @@ impl Follower {
 }
 
 fn happen(stage: &Stage, name: &str, message: &str) {
-    stage.events.happened(|| Happening {
+    stage.events.happened(|| Occurrence {
         kind: EventKind::Changed,
         message: message.to_owned(),
         watch: Some(watched(name)),

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::*;
 
-fn short() -> Limits {
-    Limits {
+fn short() -> ServerLimits {
+    ServerLimits {
         connections: 4,
         head: Duration::from_millis(300),
         body_time: Duration::from_millis(300),
-        ..Limits::default()
+        ..ServerLimits::default()
     }
 }
 
@@ -112,7 +112,7 @@ fn a_head_that_takes_too_long_is_given_up() {
 
 #[test]
 fn connections_are_bounded_and_places_come_back() {
-    let stage = Stage::with(Limits {
+    let stage = Stage::with(ServerLimits {
         head: Duration::from_secs(60),
         ..short()
     });

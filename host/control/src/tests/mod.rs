@@ -15,12 +15,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::api::{ConfigStatus, Phase, Reloaded, SourceStatus};
-use super::daemon_requests::{self, Ask, Done, Order, Questions, Refused, Written};
+use super::daemon_requests::{self, DaemonRequest, Done, Order, Refused, RequestQueue, Written};
 use super::facts::Overview;
 use super::listeners::Listeners;
 use super::testing::watched;
-use super::{App, Events, Limits, Server};
-use twitcher_model::{Event, RunFacts, RunId};
+use super::{App, EventRing, Server, ServerLimits};
+use twitcher_model::{RunFacts, RunId, Trigger};
 use twitcher_observe::metrics::Metrics;
 use twitcher_state::History;
 
@@ -33,7 +33,7 @@ const RUNNING: RunId = RunId(5 << 20);
 struct Stage {
     dir: TempDir,
     http: SocketAddr,
-    events: Arc<Events>,
+    events: Arc<EventRing>,
     /// What was ordered.
     orders: Arc<Mutex<Vec<(String, Order)>>>,
     server: Option<Server>,
@@ -41,16 +41,23 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self::with(Limits::default())
+        Self::with(ServerLimits::default())
     }
 
-    fn with(limits: Limits) -> Self {
+    fn with(limits: ServerLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (asks, questions) = daemon_requests::channel();
-        let events = Arc::new(Events::default());
+        let events = Arc::new(EventRing::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let history = History::in_dir(&dir.path().join("state"));
-        drop(twitcher_state::State::open(&dir.path().join("state"), twitcher_state::Limits::default(), Vec::new()).0);
+        drop(
+            twitcher_state::StateStore::open(
+                &dir.path().join("state"),
+                twitcher_state::HistoryLimits::default(),
+                Vec::new(),
+            )
+            .0,
+        );
         let app = App::new(asks, history, Arc::clone(&events), metrics);
         let mut listeners = Listeners::none();
         listeners.add_socket(&dir.path().join("control.sock")).unwrap();
@@ -150,20 +157,20 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> 
 }
 
 /// A daemon with the watches a, b and "odd/näme"; only the last may be run.
-fn play(mut questions: Questions, orders: &Mutex<Vec<(String, Order)>>) {
+fn play(mut questions: RequestQueue, orders: &Mutex<Vec<(String, Order)>>) {
     let names = ["b", "a", "odd/näme"];
     while let Some(question) = questions.blocking_recv() {
         match question {
-            Ask::Alive(reply) => drop(reply.send(())),
-            Ask::Overview(reply) | Ask::Drain(reply) => drop(reply.send(overview())),
-            Ask::Survey(reply) => drop(reply.send(names.map(watched).into())),
-            Ask::Watch(name, reply) => drop(reply.send(names.contains(&&*name).then(|| watched(&name)))),
-            Ask::Running(reply) => drop(reply.send(vec![running()])),
-            Ask::Output(run, reply) => {
+            DaemonRequest::Alive(reply) => drop(reply.send(())),
+            DaemonRequest::Overview(reply) | DaemonRequest::Drain(reply) => drop(reply.send(overview())),
+            DaemonRequest::Snapshot(reply) => drop(reply.send(names.map(watched).into())),
+            DaemonRequest::Watch(name, reply) => drop(reply.send(names.contains(&&*name).then(|| watched(&name)))),
+            DaemonRequest::Running(reply) => drop(reply.send(vec![running()])),
+            DaemonRequest::Output(run, reply) => {
                 let tail = b"so far <b>\xff".to_vec();
                 drop(reply.send((run == RUNNING).then_some(Written { tail, total: 99 })));
             }
-            Ask::Order(name, order, reply) => {
+            DaemonRequest::Order(name, order, reply) => {
                 let answer = match (names.contains(&&*name), order, &*name) {
                     (false, ..) => Err(Refused::Unknown),
                     (_, Order::Run, "a") => Err(Refused::Running),
@@ -177,7 +184,7 @@ fn play(mut questions: Questions, orders: &Mutex<Vec<(String, Order)>>) {
                 orders.lock().unwrap().push((name, order));
                 drop(reply.send(answer));
             }
-            Ask::Reload(reply) => drop(reply.send(Reloaded {
+            DaemonRequest::Reload(reply) => drop(reply.send(Reloaded {
                 watches: 3,
                 added: 1,
                 changed: 0,
@@ -192,7 +199,7 @@ fn running() -> RunFacts {
     RunFacts {
         run: RUNNING,
         watch: "a".into(),
-        event: Some(Event::Data),
+        event: Some(Trigger::Data),
         attempt: 2,
         started: SystemTime::UNIX_EPOCH,
         pid: Some(77),

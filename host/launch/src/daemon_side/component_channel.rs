@@ -13,19 +13,19 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::daemon_side::polled::{forget_readiness, polled};
-use twitcher_sandbox::channel::{Ended, Frames, FromAction, Timing, ToAction, frame};
+use twitcher_sandbox::channel::{CallEnd, Frames, FromAction, Timing, ToAction, frame};
 
 /// Most bytes that wait to be read by the component: more than any one answer.
 const OUTGOING_MAX: usize = 16 << 20;
 
 /// A channel to a running component.
-pub struct Talk {
+pub struct ComponentChannel {
     socket: AsyncFd<OwnedFd>,
     incoming: Frames,
     outgoing: VecDeque<u8>,
     /// A question was asked and is not answered.
     asked: bool,
-    ended: Option<(Ended, Timing)>,
+    ended: Option<(CallEnd, Timing)>,
     closed: bool,
 }
 
@@ -36,7 +36,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-impl Talk {
+impl ComponentChannel {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: polled(socket, Interest::READABLE | Interest::WRITABLE)?,
@@ -89,7 +89,7 @@ impl Talk {
         loop {
             match self.incoming.take() {
                 Ok(None) => return,
-                Ok(Some(FromAction::Ended(ended, timing))) if self.ended.is_none() => {
+                Ok(Some(FromAction::CallEnd(ended, timing))) if self.ended.is_none() => {
                     self.ended = Some((ended, timing))
                 }
                 Ok(Some(message @ (FromAction::Log { .. } | FromAction::Denied(_)))) => handle(message),
@@ -144,7 +144,7 @@ impl Talk {
     }
 
     /// How the component said that its call ended, and what it took.
-    pub fn take_ended(&mut self) -> Option<(Ended, Timing)> {
+    pub fn take_ended(&mut self) -> Option<(CallEnd, Timing)> {
         self.ended.take()
     }
 }
@@ -155,13 +155,13 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use twitcher_model::Failure;
-    use twitcher_sandbox::channel::{CommandError, CommandOutput, Denied, FRAME_MAX, Reason, ZnodeRequest};
+    use twitcher_model::ComponentFailure;
+    use twitcher_sandbox::channel::{CommandFailure, CommandOutput, Denied, FRAME_MAX, Reason, ZnodeRequest};
 
     /// Ours, and the socket of a process that may say what it likes.
-    fn conversation() -> (Talk, UnixStream) {
+    fn conversation() -> (ComponentChannel, UnixStream) {
         let (ours, theirs) = pair().unwrap();
-        (Talk::new(ours).unwrap(), theirs.into())
+        (ComponentChannel::new(ours).unwrap(), theirs.into())
     }
 
     fn question() -> FromAction {
@@ -173,14 +173,14 @@ mod tests {
     }
 
     /// What was heard, once all that was said has been read.
-    fn heard(talk: &mut Talk) -> Vec<FromAction> {
+    fn heard(talk: &mut ComponentChannel) -> Vec<FromAction> {
         let mut heard = Vec::new();
         talk.read(|message| heard.push(message));
         heard
     }
 
     /// Nobody waits for an answer that does not come: the other end learns that it is alone.
-    fn is_over(talk: &mut Talk, theirs: &mut UnixStream) {
+    fn is_over(talk: &mut ComponentChannel, theirs: &mut UnixStream) {
         assert!(talk.is_closed());
         theirs.read_to_end(&mut Vec::new()).unwrap();
         assert!(theirs.write_all(&frame(&question()).unwrap()).is_err());
@@ -216,13 +216,13 @@ mod tests {
         let timing = Timing::default();
         says(
             &mut theirs,
-            &FromAction::Ended(Ended::Failed(Failure::Permanent, "no".into()), timing),
+            &FromAction::CallEnd(CallEnd::Failed(ComponentFailure::Permanent, "no".into()), timing),
         );
-        says(&mut theirs, &FromAction::Ended(Ended::Success, timing));
+        says(&mut theirs, &FromAction::CallEnd(CallEnd::Success, timing));
         assert_eq!(heard(&mut talk), []);
         is_over(&mut talk, &mut theirs);
         let ended = talk.take_ended().unwrap().0;
-        assert_eq!(ended, Ended::Failed(Failure::Permanent, "no".into()));
+        assert_eq!(ended, CallEnd::Failed(ComponentFailure::Permanent, "no".into()));
     }
 
     #[tokio::test]
@@ -249,7 +249,7 @@ mod tests {
         let (mut talk, mut theirs) = conversation();
         says(&mut theirs, &question());
         heard(&mut talk);
-        talk.tell(&ToAction::Command(Err(CommandError::Failed("x".repeat(FRAME_MAX)))));
+        talk.tell(&ToAction::Command(Err(CommandFailure::Failed("x".repeat(FRAME_MAX)))));
         is_over(&mut talk, &mut theirs);
     }
 }

@@ -75,7 +75,7 @@ pub enum Control {
 
 /// What a component asks the daemon for.
 #[derive(Debug)]
-pub enum Question {
+pub enum ComponentQuestion {
     /// To run a command.
     Command {
         /// As the operator named it.
@@ -106,11 +106,11 @@ pub struct Asker {
     pub logged: bool,
 }
 
-/// The way back for an answer to a [`Question`]. Without effect once the run has ended.
+/// The way back for an answer to a [`ComponentQuestion`]. Without effect once the run has ended.
 #[derive(Debug, Clone)]
-pub struct Answer(pub(crate) mpsc::UnboundedSender<Control>);
+pub struct AnswerTo(pub(crate) mpsc::UnboundedSender<Control>);
 
-impl Answer {
+impl AnswerTo {
     /// Gives it.
     pub fn give(self, answer: ToAction) {
         let _ = self.0.send(Control::Tell(answer));
@@ -119,7 +119,7 @@ impl Answer {
 
 /// How a run ended.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct RunReport {
     /// The outcome.
     pub outcome: Outcome,
     /// From the process's first instant until it was waited for.
@@ -140,7 +140,7 @@ pub struct Report {
     pub timing: Option<Timing>,
 }
 
-impl Report {
+impl RunReport {
     /// Of a run that never had a process.
     pub(crate) fn of(outcome: Outcome) -> Self {
         Self {

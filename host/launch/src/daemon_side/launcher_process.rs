@@ -83,7 +83,7 @@ impl Launcher {
 }
 
 /// The launcher now in service.
-pub(crate) struct Link {
+pub(crate) struct LauncherLink {
     pub(crate) launcher: Launcher,
     /// A duplicate for the poller.
     pub(crate) socket: AsyncFd<OwnedFd>,
@@ -95,7 +95,7 @@ pub(crate) struct Link {
     pub(crate) closed: bool,
 }
 
-impl Link {
+impl LauncherLink {
     pub(crate) fn new(launcher: Launcher) -> io::Result<Self> {
         let pidfd = pidfd_open(Pid::from_raw(launcher.pid() as i32))?;
         let socket = launcher.socket.try_clone()?;

@@ -15,12 +15,12 @@ const CAUTION: Duration = Duration::from_secs(60);
 
 /// Whether the launcher may be made to wait, and until when it is waited for.
 #[derive(Debug, Default)]
-pub(crate) struct Patience {
+pub(crate) struct Liveness {
     ends: Option<Instant>,
     caution_ends: Option<Instant>,
 }
 
-impl Patience {
+impl Liveness {
     /// Whether a process that is asked for now may share its launcher's memory.
     pub fn may_share(&self, now: Instant) -> bool {
         self.caution_ends.is_none_or(|end| now >= end)
@@ -61,7 +61,7 @@ mod tests {
     fn silence_is_counted_from_the_last_answer_while_something_is_unanswered() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut patience = Patience::default();
+        let mut patience = Liveness::default();
         assert_eq!(patience.ends(), None);
         patience.shared(at(0));
         assert_eq!(patience.ends(), Some(at(500)));
@@ -75,7 +75,7 @@ mod tests {
     fn after_a_silence_nothing_is_shared_for_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::default();
+        let mut patience = Liveness::default();
         assert!(patience.may_share(at(0)));
         patience.shared(at(0));
         patience.lose(at(1));

@@ -22,14 +22,14 @@ use crate::daemon_side::polled::{forget_readiness, polled};
 const FLOOD_PIPE: i32 = 1024 * 1024;
 
 /// Where a process's output comes from.
-pub(crate) struct Stream {
+pub(crate) struct OutputStream {
     pub(crate) name: &'static str,
     pub(crate) pipe: Option<AsyncFd<OwnedFd>>,
     lines: Lines,
     wide: bool,
 }
 
-impl Stream {
+impl OutputStream {
     pub(crate) fn new(name: &'static str, fd: OwnedFd) -> io::Result<Self> {
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let pipe = polled(fd, Interest::READABLE)?;

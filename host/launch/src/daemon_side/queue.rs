@@ -5,9 +5,9 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::daemon_side::invocation::{Answer, Asker, Control, Invocation, Question, Report};
-use crate::daemon_side::launcher_process::{Launcher, Link};
-use crate::daemon_side::supervisor::Service;
+use crate::daemon_side::invocation::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, RunReport};
+use crate::daemon_side::launcher_process::{Launcher, LauncherLink};
+use crate::daemon_side::supervisor::Supervisor;
 use twitcher_model::RunId;
 
 /// Why the launcher cannot be started.
@@ -38,16 +38,16 @@ pub enum RunEvent {
         /// Who asks.
         asker: Asker,
         /// What it asks for; untrusted.
-        question: Question,
+        question: ComponentQuestion,
         /// To be given exactly once.
-        answer: Answer,
+        answer: AnswerTo,
     },
     /// A run has ended: its process has been waited for, or could not be started.
     Ended {
         /// The run.
         run: RunId,
         /// How.
-        report: Report,
+        report: RunReport,
     },
     /// The launcher died and another took its place. Runs are not affected.
     LauncherReplaced {
@@ -79,8 +79,8 @@ impl Launches {
         let (commands, commands_end) = mpsc::unbounded_channel();
         let (events, events_end) = mpsc::unbounded_channel();
         let null = std::fs::File::open("/dev/null").map_err(at("open /dev/null"))?.into();
-        let link = Link::new(launcher).map_err(at("watch the launcher"))?;
-        let service = Service::new(link, null, commands_end, events, max_running);
+        let link = LauncherLink::new(launcher).map_err(at("watch the launcher"))?;
+        let service = Supervisor::new(link, null, commands_end, events, max_running);
         let children = signal(SignalKind::child()).map_err(at("listen for SIGCHLD"))?;
         tokio::spawn(service.serve(children));
         Ok((Self { commands }, events_end))

@@ -3,14 +3,19 @@
 use nix::errno::Errno;
 
 use crate::daemon_side::invocation::Invocation;
-use crate::journal::Entry;
+use crate::journal::JournalEntry;
 use crate::protocol::{Request, Step, Task};
 use twitcher_model::Outcome;
 use twitcher_process::RUN_ID_VARIABLE;
 use twitcher_sandbox::confine::process_limits;
 
 /// The request for an invocation.
-pub(crate) fn request(seq: u64, invocation: &Invocation, may_share_memory: bool, journal: Option<Entry>) -> Request {
+pub(crate) fn request(
+    seq: u64,
+    invocation: &Invocation,
+    may_share_memory: bool,
+    journal: Option<JournalEntry>,
+) -> Request {
     let settings = &invocation.process;
     let identity = &settings.identity;
     let mut env = invocation.env.clone();

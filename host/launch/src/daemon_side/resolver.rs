@@ -28,7 +28,7 @@ const ADDRESSES_MAX: usize = 16;
 const LOOKUPS_MAX: usize = 32;
 
 /// What became of asking for a name.
-type Answer = (String, io::Result<Vec<IpAddr>>);
+type AnswerTo = (String, io::Result<Vec<IpAddr>>);
 
 /// Runs that wait for addresses.
 struct Waiting {
@@ -38,16 +38,16 @@ struct Waiting {
 }
 
 /// See the module's documentation.
-pub(crate) struct Lookups {
+pub(crate) struct NameResolver {
     /// In the order they came, which is the order in which their patience ends.
     waiting: VecDeque<Waiting>,
     asked: HashSet<String>,
     slots: Arc<Semaphore>,
-    answers: mpsc::UnboundedSender<Answer>,
-    answers_end: mpsc::UnboundedReceiver<Answer>,
+    answers: mpsc::UnboundedSender<AnswerTo>,
+    answers_end: mpsc::UnboundedReceiver<AnswerTo>,
 }
 
-impl Lookups {
+impl NameResolver {
     pub(crate) fn new() -> Self {
         let (answers, answers_end) = mpsc::unbounded_channel();
         Self {
@@ -180,7 +180,8 @@ mod tests {
     use super::*;
     use crate::protocol::WasmTask;
     use twitcher_model::{
-        ChangeFacts, Component, Digest, Entry, Event, HostPort, Keep, ProcessSettings, WasmAction, WatchType, ZnodePath,
+        ChangeFacts, Component, Digest, EntryPoint, HostPort, Keep, ProcessSettings, Trigger, WasmAction, WatchType,
+        ZnodePath,
     };
     use twitcher_sandbox::Reach;
 
@@ -194,7 +195,7 @@ mod tests {
                 file: Path::new("a.wasm").into(),
                 bundle: None,
                 digest: Digest([0; 32]),
-                entry: Entry::Handler,
+                entry: EntryPoint::Handler,
                 native: Path::new("a").into(),
                 keep: Keep::default(),
             },
@@ -208,7 +209,7 @@ mod tests {
             watch: "w".into(),
             path: ZnodePath::root(),
             watch_type: WatchType::Data,
-            event: Event::Data,
+            event: Trigger::Data,
             stat: None,
             attempt: 1,
             timeout: None,
@@ -229,7 +230,7 @@ mod tests {
         }
     }
 
-    fn enter(lookups: &mut Lookups, run: u64, names: &[&str], now: Instant) -> Vec<String> {
+    fn enter(lookups: &mut NameResolver, run: u64, names: &[&str], now: Instant) -> Vec<String> {
         let missing = names.iter().map(|name| (*name).to_owned()).collect();
         let mut asked = lookups.enter(invocation(run, names), missing, now);
         asked.sort();
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_name_is_asked_for_once_and_runs_leave_in_order() {
-        let (mut lookups, now) = (Lookups::new(), Instant::now());
+        let (mut lookups, now) = (NameResolver::new(), Instant::now());
         assert_eq!(enter(&mut lookups, 1, &["a", "b"], now), ["a", "b"]);
         assert_eq!(enter(&mut lookups, 2, &["a", "b"], now), Vec::<String>::new());
         assert_eq!(enter(&mut lookups, 3, &["b", "c"], now), ["c"]);
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever() {
-        let (mut lookups, now) = (Lookups::new(), Instant::now());
+        let (mut lookups, now) = (NameResolver::new(), Instant::now());
         enter(&mut lookups, 1, &["dead"], now);
         enter(&mut lookups, 2, &["dead"], now + PATIENCE / 2);
         assert_eq!(runs(&lookups.release(now + PATIENCE)), [1]);
@@ -282,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_found_and_those_without_any_pass() {
-        let mut lookups = Lookups::new();
+        let mut lookups = NameResolver::new();
         let passed = lookups.keep(invocation(1, &["127.0.0.1"]));
         assert!(passed.is_some_and(|invocation| found(&invocation).is_empty()));
         assert!(lookups.keep(invocation(2, &["localhost"])).is_none());

@@ -20,17 +20,17 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, trace, warn};
 
-use crate::daemon_side::component_channel::Talk;
-use crate::daemon_side::invocation::{Answer, Asker, Captured, Control, Invocation, Question, Report};
+use crate::daemon_side::component_channel::ComponentChannel;
+use crate::daemon_side::invocation::{AnswerTo, Asker, Captured, ComponentQuestion, Control, Invocation, RunReport};
 use crate::daemon_side::output::{self, Logging, Output};
-use crate::daemon_side::output_stream::{Stream, log_line};
+use crate::daemon_side::output_stream::{OutputStream, log_line};
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::queue::RunEvent;
-use crate::journal::Mark;
+use crate::journal::EndingMark;
 use crate::protocol::Task;
-use twitcher_model::{Failure, Outcome};
+use twitcher_model::{ComponentFailure, Outcome};
 use twitcher_process::{Family, pidfd_signal};
-use twitcher_sandbox::channel::{CommandError, Ended, FromAction, Level, Reason, ToAction, ZnodeError};
+use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Level, Reason, ToAction, ZnodeFailure};
 
 /// Why a run is ended before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +67,14 @@ pub(crate) struct Ends {
 }
 
 /// A started process.
-pub(crate) struct Run {
+pub(crate) struct SupervisedRun {
     invocation: Invocation,
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
-    streams: [Stream; 2],
+    streams: [OutputStream; 2],
     output: Output,
     control: mpsc::UnboundedReceiver<Control>,
-    talk: Option<Talk>,
+    talk: Option<ComponentChannel>,
     events: mpsc::UnboundedSender<RunEvent>,
     /// Weak, so that the run still notices when the daemon lets go of it.
     answers: mpsc::WeakUnboundedSender<Control>,
@@ -82,7 +82,7 @@ pub(crate) struct Run {
     stopping: Option<Stopping>,
     /// The output is a flood and is not read until then.
     paused_until: Option<Instant>,
-    mark: Option<Mark>,
+    mark: Option<EndingMark>,
 }
 
 struct Stopping {
@@ -96,13 +96,13 @@ struct Stopping {
 enum Wake {
     Exited,
     Stream(usize),
-    Talk,
+    Channel,
     Control(Option<Control>),
     Deadline,
     Resume,
 }
 
-impl Run {
+impl SupervisedRun {
     pub(crate) fn new(
         invocation: Invocation,
         pid: Pid,
@@ -110,7 +110,7 @@ impl Run {
         ends: Ends,
         (answers, control): (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
         events: mpsc::UnboundedSender<RunEvent>,
-        mark: Option<Mark>,
+        mark: Option<EndingMark>,
     ) -> io::Result<Self> {
         let [stdout, stderr] = ends.output;
         let mut output = Output::default();
@@ -119,9 +119,12 @@ impl Run {
             invocation,
             pid,
             pidfd: polled(pidfd, Interest::READABLE)?,
-            streams: [Stream::new("stdout", stdout)?, Stream::new("stderr", stderr)?],
+            streams: [
+                OutputStream::new("stdout", stdout)?,
+                OutputStream::new("stderr", stderr)?,
+            ],
             output,
-            talk: ends.channel.map(Talk::new).transpose()?,
+            talk: ends.channel.map(ComponentChannel::new).transpose()?,
             events,
             answers: answers.downgrade(),
             control,
@@ -133,7 +136,7 @@ impl Run {
     }
 
     /// Follows the process until it has ended and been waited for; gives the invocation back.
-    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, Report) {
+    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, RunReport) {
         loop {
             match self.wake().await {
                 Wake::Exited => break,
@@ -143,7 +146,7 @@ impl Run {
                     yield_now().await;
                     self.slow_down_flood();
                 }
-                Wake::Talk => {
+                Wake::Channel => {
                     self.listen();
                     yield_now().await;
                     self.slow_down_flood();
@@ -194,11 +197,11 @@ impl Run {
         // What it said last is there after its end like its output.
         self.listen();
         self.let_streams_linger(lingering);
-        let ended = self.talk.as_mut().and_then(Talk::take_ended);
+        let ended = self.talk.as_mut().and_then(ComponentChannel::take_ended);
         let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
         let outcome = self.outcome(status, ended);
         let captured = self.output.captured.take();
-        let report = Report {
+        let report = RunReport {
             outcome,
             captured,
             timing,
@@ -235,7 +238,7 @@ impl Run {
             _ = self.pidfd.readable() => Wake::Exited,
             () = stdout.readable(), if stdout.pipe.is_some() && reading => Wake::Stream(0),
             () = stderr.readable(), if stderr.pipe.is_some() && reading => Wake::Stream(1),
-            () = talk, if reading => Wake::Talk,
+            () = talk, if reading => Wake::Channel,
             () = sleep_until(self.paused_until.unwrap_or(self.started)), if !reading => Wake::Resume,
             control = self.control.recv(), if connected => Wake::Control(control),
             () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
@@ -344,14 +347,14 @@ impl Run {
                     (what, None) => format!("{what}; nothing allows it"),
                 });
             }
-            FromAction::Command { name, args, stdin } => Question::Command { name, args, stdin },
-            FromAction::Znode(request) => Question::Znode(request),
-            FromAction::Ended(..) => return,
+            FromAction::Command { name, args, stdin } => ComponentQuestion::Command { name, args, stdin },
+            FromAction::Znode(request) => ComponentQuestion::Znode(request),
+            FromAction::CallEnd(..) => return,
         };
         let logged = match &question {
             // It is told of twice: when it starts, and when it has ended.
-            Question::Command { name, .. } => self.may_log(name) && self.may_log(name),
-            Question::Znode(_) => false,
+            ComponentQuestion::Command { name, .. } => self.may_log(name) && self.may_log(name),
+            ComponentQuestion::Znode(_) => false,
         };
         // Without a daemon to ask there is no answer; the run's timeout ends it.
         let run = &self.invocation;
@@ -366,7 +369,7 @@ impl Run {
                     logged,
                 },
                 question,
-                answer: Answer(answers),
+                answer: AnswerTo(answers),
             });
         }
     }
@@ -410,8 +413,8 @@ impl Run {
     }
 
     /// How it ended: what the kernel says of the process, and what the component says of itself.
-    fn outcome(&mut self, status: i32, ended: Option<Ended>) -> Outcome {
-        if let Some(Ended::Failed(_, message)) = &ended {
+    fn outcome(&mut self, status: i32, ended: Option<CallEnd>) -> Outcome {
+        if let Some(CallEnd::Failed(_, message)) = &ended {
             // Where a component trapped is worth many lines.
             for line in message.lines().skip(1) {
                 log_line(line.as_bytes(), "trap", &mut self.output, &self.invocation);
@@ -453,24 +456,26 @@ impl Run {
 /// Why an answer denies what was asked for.
 fn denial(answer: &ToAction) -> Option<&str> {
     match answer {
-        ToAction::Command(Err(CommandError::Denied(why))) | ToAction::Znode(Err(ZnodeError::Denied(why))) => Some(why),
+        ToAction::Command(Err(CommandFailure::Denied(why))) | ToAction::Znode(Err(ZnodeFailure::Denied(why))) => {
+            Some(why)
+        }
         _ => None,
     }
 }
 
 /// What a component says of its end, if it had one of its own.
-fn said(ended: Option<Ended>, exited: Outcome) -> Outcome {
+fn said(ended: Option<CallEnd>, exited: Outcome) -> Outcome {
     match ended {
-        Some(Ended::Success) => exited,
-        Some(Ended::Code(code)) => Outcome::Exited(i32::from(code)),
-        Some(Ended::Failed(failure, message)) => Outcome::Failed {
+        Some(CallEnd::Success) => exited,
+        Some(CallEnd::Code(code)) => Outcome::Exited(i32::from(code)),
+        Some(CallEnd::Failed(failure, message)) => Outcome::Failed {
             failure,
             message: output::printable(message.lines().next().unwrap_or_default().as_bytes()),
         },
-        Some(Ended::NotCalled { step, errno }) => Outcome::LaunchFailed { step, errno },
+        Some(CallEnd::NotCalled { step, errno }) => Outcome::LaunchFailed { step, errno },
         // Not even a success is one if nobody says so.
         None => Outcome::Failed {
-            failure: Failure::Trap,
+            failure: ComponentFailure::Trap,
             message: "its process ended without a word".to_owned(),
         },
     }

@@ -19,15 +19,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::daemon_side::component_channel;
-use crate::daemon_side::invocation::{Control, Invocation, Report};
-use crate::daemon_side::launcher_process::{Link, Sending};
-use crate::daemon_side::liveness::Patience;
+use crate::daemon_side::invocation::{Control, Invocation, RunReport};
+use crate::daemon_side::launcher_process::{LauncherLink, Sending};
+use crate::daemon_side::liveness::Liveness;
 use crate::daemon_side::polled::forget_readiness;
 use crate::daemon_side::queue::{Command, RunEvent};
 use crate::daemon_side::request::{launch_failed, request};
-use crate::daemon_side::resolver::Lookups;
-use crate::daemon_side::run::{Ends, MAX_LINGERING, Run};
-use crate::journal::{Entry, Slots};
+use crate::daemon_side::resolver::NameResolver;
+use crate::daemon_side::run::{Ends, MAX_LINGERING, SupervisedRun};
+use crate::journal::{JournalEntry, JournalSlots};
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
@@ -60,18 +60,18 @@ struct Reaped {
     seq: u64,
     pid: Pid,
     invocation: Invocation,
-    report: Report,
+    report: RunReport,
 }
 
 /// See the module's documentation.
-pub(crate) struct Service {
-    link: Link,
+pub(crate) struct Supervisor {
+    link: LauncherLink,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedSender<RunEvent>,
     reaped: mpsc::UnboundedSender<Reaped>,
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
-    lookups: Lookups,
-    slots: Slots,
+    lookups: NameResolver,
+    slots: JournalSlots,
     waiting: VecDeque<Pending>,
     in_flight: HashMap<u64, InFlight>,
     failed: HashMap<u64, (Step, Errno)>,
@@ -82,12 +82,12 @@ pub(crate) struct Service {
     lingering: Arc<Semaphore>,
     null: OwnedFd,
     saturated: bool,
-    patience: Patience,
+    patience: Liveness,
 }
 
-impl Service {
+impl Supervisor {
     pub(crate) fn new(
-        link: Link,
+        link: LauncherLink,
         null: OwnedFd,
         commands: mpsc::UnboundedReceiver<Command>,
         events: mpsc::UnboundedSender<RunEvent>,
@@ -95,13 +95,13 @@ impl Service {
     ) -> Self {
         let (reaped, reaped_end) = mpsc::unbounded_channel();
         Self {
-            slots: Slots::new(link.launcher.journal.as_deref()),
+            slots: JournalSlots::new(link.launcher.journal.as_deref()),
             link,
             commands,
             events,
             reaped,
             reaped_end,
-            lookups: Lookups::new(),
+            lookups: NameResolver::new(),
             waiting: VecDeque::new(),
             in_flight: HashMap::new(),
             failed: HashMap::new(),
@@ -112,7 +112,7 @@ impl Service {
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             null,
             saturated: false,
-            patience: Patience::default(),
+            patience: Liveness::default(),
         }
     }
 
@@ -201,7 +201,7 @@ impl Service {
                     step: "prepare the launch".to_owned(),
                     errno,
                 };
-                self.end(pending.invocation.run, Report::of(outcome));
+                self.end(pending.invocation.run, RunReport::of(outcome));
             }
         }
     }
@@ -249,7 +249,7 @@ impl Service {
     }
 
     /// Where the process is to write itself down.
-    fn entry(&mut self, invocation: &Invocation) -> Option<Entry> {
+    fn entry(&mut self, invocation: &Invocation) -> Option<JournalEntry> {
         let journal = self.link.launcher.journal.as_deref()?;
         let (run, version) = (invocation.run, invocation.version);
         match self.slots.enter(journal, run, &invocation.watch, version) {
@@ -274,9 +274,9 @@ impl Service {
                 launch.terminate = Some(reason);
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
-                self.end(run, Report::of(Outcome::Terminated));
+                self.end(run, RunReport::of(Outcome::Terminated));
             } else if self.lookups.remove(run) {
-                self.end(run, Report::of(Outcome::Terminated));
+                self.end(run, RunReport::of(Outcome::Terminated));
             }
         }
     }
@@ -334,7 +334,7 @@ impl Service {
         let (control, events) = ((to.clone(), control), self.events.clone());
         let started = pidfd_open(pid)
             .map_err(io::Error::from)
-            .and_then(|pidfd| Run::new(invocation, pid, pidfd, ends, control, events, mark));
+            .and_then(|pidfd| SupervisedRun::new(invocation, pid, pidfd, ends, control, events, mark));
         let process = match started {
             Ok(process) => process,
             Err(error) => {
@@ -343,7 +343,7 @@ impl Service {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 self.end(
                     run,
-                    Report::of(Outcome::LaunchFailed {
+                    RunReport::of(Outcome::LaunchFailed {
                         step: "follow the process".to_owned(),
                         errno,
                     }),
@@ -373,7 +373,7 @@ impl Service {
                 pending: Pending { invocation, .. },
                 ..
             }) => {
-                self.end(invocation.run, Report::of(launch_failed(&invocation, step, errno)));
+                self.end(invocation.run, RunReport::of(launch_failed(&invocation, step, errno)));
             }
             None => {
                 self.failed.insert(seq, (step, errno));
@@ -400,7 +400,7 @@ impl Service {
         self.reap_orphans();
     }
 
-    fn end(&mut self, run: RunId, report: Report) {
+    fn end(&mut self, run: RunId, report: RunReport) {
         self.slots.leave(run);
         let _ = self.events.send(RunEvent::Ended { run, report });
     }
@@ -451,9 +451,9 @@ impl Service {
                 sleep_until(Instant::now() + delay).await;
             }
             let launcher = &self.link.launcher;
-            match launcher.again().and_then(Link::new) {
+            match launcher.again().and_then(LauncherLink::new) {
                 Ok(link) => {
-                    self.link = Link { deaths, ..link };
+                    self.link = LauncherLink { deaths, ..link };
                     break;
                 }
                 Err(error) => {
@@ -476,12 +476,12 @@ impl Service {
         ) in unanswered.into_iter().rev()
         {
             if terminate.is_some() {
-                self.end(invocation.run, Report::of(Outcome::Terminated));
+                self.end(invocation.run, RunReport::of(Outcome::Terminated));
             } else if deaths + 1 >= MAX_DEATHS {
                 // Perhaps it is this very request that no launcher survives.
                 self.end(
                     invocation.run,
-                    Report::of(launch_failed(&invocation, Step::Clone, Errno::EIO)),
+                    RunReport::of(launch_failed(&invocation, Step::Clone, Errno::EIO)),
                 );
             } else {
                 self.waiting.push_front(Pending {

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::run::{FAMILY_GRACE, FAMILY_POLL};
-use crate::journal::Found;
+use crate::journal::SurvivingRun;
 use twitcher_process::{Family, pidfd_open, since_boot};
 
-impl Found {
+impl SurvivingRun {
     /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
     /// says so, or at once if its daemon was already about to; what is left is killed `kill_after` later.
     pub async fn ended(

@@ -3,19 +3,19 @@ use std::process::Command;
 
 const VERSION: Option<Version> = Some(Version::Data { czxid: 3, mzxid: -4 });
 
-fn pen(journal: &Journal) -> Pen {
-    Pen::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()
+fn pen(journal: &Journal) -> JournalWriter {
+    JournalWriter::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()
 }
 
 /// Writes this process down as a run.
-fn write(journal: &Journal, slots: &mut Slots, run: u64, watch: &str) -> Entry {
+fn write(journal: &Journal, slots: &mut JournalSlots, run: u64, watch: &str) -> JournalEntry {
     let entry = slots.enter(journal, RunId(run), watch, VERSION).unwrap().unwrap();
     let pen = pen(journal);
     pen.write(&pen.draft(&entry)).unwrap();
     entry
 }
 
-fn runs(found: &[Found]) -> Vec<(u64, &str)> {
+fn runs(found: &[SurvivingRun]) -> Vec<(u64, &str)> {
     let mut runs: Vec<_> = found.iter().map(|found| (found.run.0, &*found.watch)).collect();
     runs.sort_unstable();
     runs
@@ -26,7 +26,7 @@ fn the_next_daemon_finds_what_still_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert!(found.is_empty());
-    let mut slots = Slots::new(Some(&journal));
+    let mut slots = JournalSlots::new(Some(&journal));
     write(&journal, &mut slots, 7, "one");
     let long = "x".repeat(255);
     write(&journal, &mut slots, 8, &long);
@@ -40,7 +40,7 @@ fn the_next_daemon_finds_what_still_runs() {
     let sum = checksum(&draft[8..NAME + 5]);
     draft[..8].copy_from_slice(&sum.to_le_bytes());
     let file = Arc::clone(&journal.file);
-    assert!(decode(&draft, Mark { file, slot: 2 }).is_some());
+    assert!(decode(&draft, EndingMark { file, slot: 2 }).is_some());
     journal.file.write_all_at(&draft, 3 * SLOT as u64).unwrap();
     drop(journal);
 
@@ -49,7 +49,7 @@ fn the_next_daemon_finds_what_still_runs() {
     assert_eq!(found[0].version, VERSION);
     assert_eq!(found[0].process.pid(), std::process::id() as i32);
     // They are still there for the daemon after this, and their places are not given to others.
-    let mut slots = Slots::new(Some(&journal));
+    let mut slots = JournalSlots::new(Some(&journal));
     write(&journal, &mut slots, 10, "new");
     drop((journal, found));
     let (journal, found) = Journal::claim(dir.path()).unwrap();
@@ -61,7 +61,7 @@ fn the_next_daemon_finds_what_still_runs() {
 fn what_is_no_record_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::claim(dir.path()).unwrap();
-    let mut slots = Slots::new(Some(&journal));
+    let mut slots = JournalSlots::new(Some(&journal));
     write(&journal, &mut slots, 1, "one");
     drop(journal);
     let path = dir.path().join("runs");
@@ -87,8 +87,8 @@ fn what_is_no_record_is_not_believed() {
 fn a_place_is_used_again_but_not_after_its_launcher_died() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::claim(dir.path()).unwrap();
-    let mut slots = Slots::new(Some(&journal));
-    let enter = |slots: &mut Slots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
+    let mut slots = JournalSlots::new(Some(&journal));
+    let enter = |slots: &mut JournalSlots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
     assert_eq!([enter(&mut slots, 1), enter(&mut slots, 2)], [0, 1]);
     slots.leave(RunId(1));
     assert_eq!(enter(&mut slots, 3), 0);

@@ -19,10 +19,10 @@ pub mod vfork;
 
 use self::spawn::{Parent, Prepared, close_range};
 use self::vfork::ChildStack;
-use crate::journal::Pen;
+use crate::journal::JournalWriter;
 use crate::protocol::{Reply, Step, receive_request, receive_setup, send_reply};
 use twitcher_model::FunctionAction;
-use twitcher_sandbox::Loaded;
+use twitcher_sandbox::LoadedCode;
 
 /// What an action process runs when it is not a program of its own. A table of functions, so that this module need not know the
 /// modules that implement them.
@@ -53,7 +53,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let Some(journal) = receive_setup(channel.as_fd())? else {
         return Ok(());
     };
-    let pen = journal.map(Pen::new).transpose()?;
+    let pen = journal.map(JournalWriter::new).transpose()?;
     let parent = Parent {
         channel: channel.as_fd(),
         pen: pen.as_ref(),
@@ -62,7 +62,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
         stack: stack.as_ref(),
     };
     keep_heap_in_order();
-    let mut components = Loaded::default();
+    let mut components = LoadedCode::default();
     while let Some(received) = receive_request(channel.as_fd())? {
         let outcome = match received.message {
             Ok(request) => {

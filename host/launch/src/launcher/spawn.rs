@@ -21,14 +21,14 @@ use nix::unistd::{
     Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid,
 };
 
-use crate::journal::{Draft, Pen};
+use crate::journal::{JournalRecord, JournalWriter};
 use crate::launcher::Bodies;
 use crate::launcher::interrupt;
 use crate::launcher::vfork::ChildStack;
 use crate::protocol::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
 use twitcher_model::{FunctionAction, Limit, Resource};
 use twitcher_sandbox::channel::Channel;
-use twitcher_sandbox::{self as sandbox, Loaded, Ready, Stdio};
+use twitcher_sandbox::{self as sandbox, LoadedCode, Ready, Stdio};
 
 /// PATH where a request's environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,7 +49,7 @@ pub struct Prepared<'a> {
     gid: Option<Gid>,
     groups: Option<Vec<Gid>>,
     stdio: [OwnedFd; 3],
-    draft: Option<Draft>,
+    draft: Option<JournalRecord>,
 }
 
 /// What a clone takes over from the launcher.
@@ -57,7 +57,7 @@ pub struct Parent<'a> {
     /// The launcher's end of the socket.
     pub channel: BorrowedFd<'a>,
     /// With which processes write themselves down.
-    pub pen: Option<&'a Pen>,
+    pub pen: Option<&'a JournalWriter>,
     /// What processes run that are not programs of their own.
     pub bodies: &'a Bodies,
     /// The signals that the launcher ignores.
@@ -97,16 +97,16 @@ impl CStrings {
 }
 
 /// A step that failed, with its error number.
-pub type Failure = (Step, Errno);
+pub type SpawnFailure = (Step, Errno);
 
 impl<'a> Prepared<'a> {
     /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
     pub fn new(
         request: Request,
         fds: Vec<OwnedFd>,
-        components: &'a mut Loaded,
-        pen: Option<&Pen>,
-    ) -> Result<Self, Failure> {
+        components: &'a mut LoadedCode,
+        pen: Option<&JournalWriter>,
+    ) -> Result<Self, SpawnFailure> {
         let bad = |step| move |_| (step, Errno::EINVAL);
         let mut fds = fds.into_iter();
         let mut fd = || fds.next().ok_or((Step::Decode, Errno::EBADMSG));
@@ -172,7 +172,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// Clones a process that goes through the steps and becomes the program.
-    pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), Failure> {
+    pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), SpawnFailure> {
         let at = |errno| (Step::Clone, errno);
         match (&self.body, launcher.stack) {
             (Body::Exec { .. }, Some(stack)) if self.may_share => {
@@ -272,7 +272,7 @@ impl<'a> Prepared<'a> {
 
     /// The steps. Their order matters: limits need root; groups need root and so come before the user; the directory is entered with
     /// the rights of the user, who may not be allowed in.
-    fn set_up(&self, ignored: &[c_int]) -> Result<(), Failure> {
+    fn set_up(&self, ignored: &[c_int]) -> Result<(), SpawnFailure> {
         let at = |step| move |errno| (step, errno);
         reset_signals(ignored).map_err(at(Step::Signals))?;
         setsid().map_err(at(Step::Session))?;
@@ -359,13 +359,13 @@ pub(crate) fn close_range(first: c_int, last: c_int, flags: u32) -> nix::Result<
 }
 
 /// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
-fn close_all_but_stdio() -> Result<(), Failure> {
+fn close_all_but_stdio() -> Result<(), SpawnFailure> {
     close_range(3, c_int::MAX, 0).map_err(|errno| (Step::Descriptors, errno))
 }
 
 /// A component's process keeps its streams, its channel, and what it needs to be instantiated. Nothing that owns another descriptor
 /// is dropped afterwards.
-fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, Stdio), Failure> {
+fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, Stdio), SpawnFailure> {
     let at = |errno| (Step::Descriptors, errno);
     // SAFETY: descriptor 3 is the launcher's own channel (see `launcher::take_channel`), of which this process has no more use.
     #[allow(unsafe_code)]

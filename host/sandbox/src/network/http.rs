@@ -21,7 +21,7 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{Net, SAID_MAX, errors, rules, say_warning};
+use super::{NetworkGrants, SAID_MAX, errors, rules, say_warning};
 use crate::channel::{Denied, Speaker, cut};
 use twitcher_model::HttpOrigin;
 
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-impl WasiHttpHooks for Net {
+impl WasiHttpHooks for NetworkGrants {
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -62,7 +62,7 @@ struct Server {
     speaker: Speaker,
 }
 
-impl Net {
+impl NetworkGrants {
     fn admit(&mut self, request: &Request<WasiBody>) -> Result<Server, Error> {
         // Asks for a tunnel to somewhere else.
         if request.method() == Method::CONNECT {

@@ -23,7 +23,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use super::channel::{Denied, FromAction, Level, Speaker, cut};
 use rules::Rules;
 pub use sockets::replace_in;
-use tls::Trust;
+use tls::TlsTrust;
 use twitcher_model::Grants;
 
 /// Longest part of a denial that the component chose, in bytes: more than any name or address has.
@@ -58,21 +58,21 @@ pub fn names(grants: &Grants) -> BTreeSet<&str> {
 }
 
 /// What of the network a component reaches.
-pub struct Net {
+pub struct NetworkGrants {
     rules: Arc<Rules>,
     speaker: Speaker,
-    trust: Trust,
+    trust: TlsTrust,
     /// When the run's time is up.
     ends: Option<Instant>,
 }
 
-impl Net {
+impl NetworkGrants {
     /// Reads the certificates that TLS trusts, if it is granted: later this process can open no file.
     pub fn new(grants: &Grants, reach: &Reach, speaker: Speaker, ends: Option<Instant>) -> Self {
         Self {
             rules: Arc::new(Rules::new(grants, &reach.addresses)),
             speaker,
-            trust: Trust::read(reach.trusted.as_deref()),
+            trust: TlsTrust::read(reach.trusted.as_deref()),
             ends,
         }
     }

@@ -34,12 +34,12 @@ pub fn bundle() -> Option<PathBuf> {
 }
 
 /// The trusted certificates, parsed only when they are needed.
-pub struct Trust {
+pub struct TlsTrust {
     pem: Result<Vec<u8>, String>,
     connector: Option<TlsConnector>,
 }
 
-impl Trust {
+impl TlsTrust {
     /// Reads them; what goes wrong is said when they are needed.
     pub fn read(file: Option<&Path>) -> Self {
         let pem = match file {
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let why = |mut trust: Trust| trust.connector().err().unwrap();
-        assert!(why(Trust::read(None)).contains(VARIABLE));
-        assert!(why(Trust::read(Some(Path::new("/no/such.pem")))).contains("/no/such.pem"));
-        assert!(why(Trust::read(Some(Path::new("/dev/null")))).contains("has none"));
+        let why = |mut trust: TlsTrust| trust.connector().err().unwrap();
+        assert!(why(TlsTrust::read(None)).contains(VARIABLE));
+        assert!(why(TlsTrust::read(Some(Path::new("/no/such.pem")))).contains("/no/such.pem"));
+        assert!(why(TlsTrust::read(Some(Path::new("/dev/null")))).contains("has none"));
     }
 }

@@ -7,7 +7,7 @@ use crate::ending::{Cause, Ending};
 use crate::gate::Gate;
 use crate::retrying::{NotRetried, Verdict, verdict};
 use crate::{Decision, Dropped, Effect, RunIds};
-use twitcher_model::{Event, OnFailure, RunMode};
+use twitcher_model::{OnFailure, RunMode, Trigger};
 
 impl Machine {
     pub(super) fn exited(&mut self, now: Duration, run: Run, ending: Ending, ids: &RunIds, effects: &mut Vec<Effect>) {
@@ -79,7 +79,7 @@ impl Machine {
             cause,
         }));
         self.waiting.push_back(Update {
-            event: Event::Retry,
+            event: Trigger::Retry,
             attempt: run.attempt.saturating_add(1),
             since: run.since,
             gate: Gate::at(now, now.saturating_add(after)),
@@ -97,7 +97,7 @@ impl Machine {
     pub(super) fn drop_retries(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
         let before = self.waiting.len();
         self.waiting.retain(|update| !update.is_retry());
-        let event = Event::Retry;
+        let event = Trigger::Retry;
         effects.extend((self.waiting.len()..before).map(|_| Effect::Record(Decision::Dropped { event, why })));
     }
 }

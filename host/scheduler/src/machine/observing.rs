@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Handled, Machine, Update};
 use crate::gate::Gate;
 use crate::{Decision, Dropped, Effect, Ignored};
-use twitcher_model::{Event, Observation, Position, RunMode, RunOnLoad, Version};
+use twitcher_model::{Observation, Position, RunMode, RunOnLoad, Trigger, Version};
 
 impl Machine {
     /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
@@ -14,7 +14,7 @@ impl Machine {
         now: Duration,
         observation: Observation,
         effects: &mut Vec<Effect>,
-    ) -> Option<(Event, bool)> {
+    ) -> Option<(Trigger, bool)> {
         let ignore = |effects: &mut Vec<Effect>, why| effects.push(Effect::Record(Decision::Ignored(why)));
         if self.retired {
             ignore(effects, Ignored::Retired);
@@ -64,9 +64,9 @@ impl Machine {
             return None;
         }
         let event = if load && observation.exists() {
-            Event::Load
+            Trigger::Load
         } else if manual && (known || observation.exists()) {
-            Event::Manual
+            Trigger::Manual
         } else {
             self.event(before, &observation)
         };
@@ -91,17 +91,17 @@ impl Machine {
     }
 
     /// What happened to the node since it was last handled.
-    fn event(&self, before: Option<Version>, observation: &Observation) -> Event {
+    fn event(&self, before: Option<Version>, observation: &Observation) -> Trigger {
         match (observation.version, self.handled) {
-            (Version::Absent, _) => Event::Deleted,
-            (_, Handled::Nothing) => Event::Load,
-            (_, Handled::Absent) => Event::Created,
+            (Version::Absent, _) => Trigger::Deleted,
+            (_, Handled::Nothing) => Trigger::Load,
+            (_, Handled::Absent) => Trigger::Created,
             // Where a re-created node has the czxid of the former, having seen it absent is the only sign.
-            _ if before == Some(Version::Absent) => Event::Created,
-            (_, handled) if handled != Handled::of(observation) => Event::Created,
-            (Version::Data { .. }, _) => Event::Data,
-            (Version::Children { .. }, _) => Event::Children,
-            (Version::Tree { .. }, _) => Event::Tree,
+            _ if before == Some(Version::Absent) => Trigger::Created,
+            (_, handled) if handled != Handled::of(observation) => Trigger::Created,
+            (Version::Data { .. }, _) => Trigger::Data,
+            (Version::Children { .. }, _) => Trigger::Children,
+            (Version::Tree { .. }, _) => Trigger::Tree,
         }
     }
 
@@ -117,7 +117,7 @@ impl Machine {
         &mut self,
         now: Duration,
         load: bool,
-        event: Event,
+        event: Trigger,
         observation: Observation,
         effects: &mut Vec<Effect>,
     ) -> bool {
@@ -129,7 +129,7 @@ impl Machine {
             attempt: 1,
             since: older.as_ref().map_or(now, |older| older.since),
             gate: match event {
-                Event::Manual => Gate::at(now, now),
+                Trigger::Manual => Gate::at(now, now),
                 _ => Gate::new(now, &self.policy, load, gate),
             },
             observation,
@@ -138,7 +138,7 @@ impl Machine {
             update.take_over(older.observation.version, &older.observation.stdin);
         }
         if older.as_ref().is_some_and(Update::is_retry) {
-            let (event, why) = (Event::Retry, Dropped::Newer);
+            let (event, why) = (Trigger::Retry, Dropped::Newer);
             effects.push(Effect::Record(Decision::Dropped { event, why }));
         }
         self.waiting.push_back(update);

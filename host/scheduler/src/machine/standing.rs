@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::{State, Wait};
+use crate::{MachineState, Wait};
 
 /// What a watch is doing, and what its newest update waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// In one word.
-    pub state: State,
+    pub state: MachineState,
     /// What the newest update waits for, if one waits.
     pub wait: Option<Wait>,
     /// When an update that waits may start at the earliest, if a time is what it waits for. On the clock of [`Machine::step`].

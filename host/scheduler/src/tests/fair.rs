@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::admission::{Full, Group};
-use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds, State};
+use super::super::{Admission, Cause, Effect, Ending, Input, Machine, MachineState, RunIds};
 use super::data;
 use super::model::{run_mode, ungated};
 use twitcher_model::{Policy, Retry, RunId, RunMode, RunOnLoad, WatchId};
@@ -258,7 +258,7 @@ fn what_waits_for_a_place_is_still_replaced_by_what_is_newer() {
     for mzxid in 1..=5 {
         floor.step(1, Input::Observed(data(1, mzxid, "")));
     }
-    assert_eq!(floor.machines[1].state(), State::Waiting);
+    assert_eq!(floor.machines[1].state(), MachineState::Waiting);
     floor.end(0, true);
     assert_eq!(floor.starts, [(0, 1), (1, 5)]);
 }
@@ -270,7 +270,10 @@ fn what_is_dropped_while_it_waits_gives_its_turn_away() {
         floor.step(at, Input::Observed(data(1, 1, "")));
     }
     floor.step(1, Input::Observed(twitcher_model::Observation::absent()));
-    assert_eq!((floor.machines[1].state(), floor.admission.waiting()), (State::Idle, 1));
+    assert_eq!(
+        (floor.machines[1].state(), floor.admission.waiting()),
+        (MachineState::Idle, 1)
+    );
     floor.step(2, Input::Retire);
     assert_eq!(floor.admission.waiting(), 0);
     floor.end(0, true);
@@ -308,7 +311,7 @@ fn a_run_leaves_the_group_that_it_was_admitted_in() {
     floor.end(0, true);
     assert_eq!(
         floor.machines[0].state(),
-        State::Waiting,
+        MachineState::Waiting,
         "the other has the group's place"
     );
     floor.end(0, true);
@@ -376,7 +379,7 @@ proptest! {
             floor.pass(1);
         }
         for (at, policy) in policies.iter().enumerate() {
-            prop_assert_eq!(floor.machines[at].state(), State::Idle, "watch {}", at);
+            prop_assert_eq!(floor.machines[at].state(), MachineState::Idle, "watch {}", at);
             let newest = floor.starts.iter().rev().find(|(of, _)| *of == at).map_or(0, |(_, mzxid)| *mzxid);
             if matches!(policy.run_mode, RunMode::Queue | RunMode::Restart) {
                 prop_assert_eq!(newest, last[at], "watch {}", at);

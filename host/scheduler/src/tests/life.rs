@@ -7,11 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::{
-    Admission, Cause, Decision, Dropped, Effect, Ending, Ignored, Input, Machine, RunIds, Start, State,
+    Admission, Cause, Decision, Dropped, Effect, Ending, Ignored, Input, Machine, MachineState, RunIds, Start,
 };
 use super::model::ungated;
 use super::{data, tree};
-use twitcher_model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, Version, WatchId};
+use twitcher_model::{Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, Trigger, Version, WatchId};
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -159,7 +159,7 @@ impl Life {
 
     fn observe(&mut self, node: Observation) {
         let zxid = zxid(&node);
-        let alone = matches!(self.machine.state(), State::Idle | State::Running);
+        let alone = matches!(self.machine.state(), MachineState::Idle | MachineState::Running);
         self.seen.entry(zxid).or_insert((self.now, alone));
         self.node = node.clone();
         let running = !self.running.is_empty();
@@ -208,7 +208,7 @@ impl Life {
                 Effect::Park { .. } => self.parked = true,
                 Effect::Record(Decision::Ignored(Ignored::NotOnLoad)) => self.not_on_load = self.changes,
                 Effect::Record(Decision::Dropped {
-                    event: Event::Retry, ..
+                    event: Trigger::Retry, ..
                 }) => {}
                 Effect::Record(Decision::Dropped { why, .. }) => {
                     self.dropped += 1;
@@ -225,7 +225,7 @@ impl Life {
         assert!(self.machine.waiting() <= waiting, "memory is not bounded");
         assert_eq!(self.machine.running().collect::<Vec<_>>(), self.running);
         assert_eq!(self.admission.running(), self.running.len());
-        if self.machine.state() == State::BackingOff {
+        if self.machine.state() == MachineState::BackingOff {
             assert!(self.timer.is_some(), "a retry that nothing will start");
         }
     }
@@ -233,7 +233,7 @@ impl Life {
     fn start(&mut self, start: Start) {
         let policy = &self.policy;
         let zxid = zxid(&start.observation);
-        let load = start.event == Event::Load;
+        let load = start.event == Trigger::Load;
         let places = if policy.run_mode == RunMode::Parallel {
             policy.max_parallel as usize
         } else {
@@ -247,13 +247,13 @@ impl Life {
             let absent = !start.observation.exists() || last == 0;
             assert!(
                 match start.event {
-                    Event::Retry => zxid == last || policy.run_mode == RunMode::Parallel,
+                    Trigger::Retry => zxid == last || policy.run_mode == RunMode::Parallel,
                     _ => absent || zxid > last || (zxid == last && self.reloaded),
                 },
                 "older than what was started"
             );
         }
-        assert_eq!(start.attempt > 1, start.event == Event::Retry);
+        assert_eq!(start.attempt > 1, start.event == Trigger::Retry);
         if let Some(retry) = &policy.retry {
             assert!(start.attempt <= retry.times.saturating_add(1), "more often than may be");
         } else {
@@ -321,7 +321,7 @@ impl Life {
             }
             self.pass(Duration::from_secs(60));
         }
-        assert_eq!(self.machine.state(), State::Idle, "something waits for ever");
+        assert_eq!(self.machine.state(), MachineState::Idle, "something waits for ever");
         assert_eq!(self.timer, None);
     }
 }

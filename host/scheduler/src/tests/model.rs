@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds};
 use super::data;
-use twitcher_model::{Event, Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, WatchId};
+use twitcher_model::{Observation, OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, Trigger, WatchId};
 
 /// A state of a node: none if absent, else who created it, when it was set last, and whether it is empty.
 type Node = Option<(i64, i64, bool)>;
@@ -97,7 +97,7 @@ pub fn ungated() -> impl Strategy<Value = Policy> {
 /// What a machine is expected to do at a step, apart from what it records.
 #[derive(Debug, PartialEq)]
 enum Does {
-    Start(Event, Node, u32),
+    Start(Trigger, Node, u32),
     Terminate(RunId),
     Park(RunId),
 }
@@ -117,7 +117,7 @@ struct Model {
 
 #[derive(Clone, Copy)]
 struct Update {
-    event: Event,
+    event: Trigger,
     node: Node,
     fate: Fate,
     attempt: u32,
@@ -161,10 +161,10 @@ impl Model {
         }
         let creation = node.map(|(czxid, _, _)| czxid);
         let event = match (node, self.handled) {
-            (None, _) => Event::Deleted,
-            (Some(_), None) => Event::Load,
-            (Some(_), Some(handled)) if handled != creation => Event::Created,
-            (Some(_), Some(_)) => Event::Data,
+            (None, _) => Trigger::Deleted,
+            (Some(_), None) => Trigger::Load,
+            (Some(_), Some(handled)) if handled != creation => Trigger::Created,
+            (Some(_), Some(_)) => Trigger::Data,
         };
         if node.is_none() {
             self.handled = Some(None);
@@ -218,7 +218,7 @@ impl Model {
             match self.wait_for_retry(ending, attempt) {
                 Some(_) if run.deleted_since || (newer && !self.is(RunMode::Parallel)) => {}
                 Some(wait) => {
-                    let (event, fate, due) = (Event::Retry, Fate::Open, self.now + wait);
+                    let (event, fate, due) = (Trigger::Retry, Fate::Open, self.now + wait);
                     self.updates.push(Update {
                         event,
                         node,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::script::Script;
-use crate::{State, Wait};
+use crate::{MachineState, Wait};
 use twitcher_model::{OnFailure, Policy, RunMode};
 
 fn mode(run_mode: RunMode) -> Policy {
@@ -36,14 +36,14 @@ fn a_paused_watch_stays_so_over_a_reload_but_not_over_its_removal() {
          2 reload   =>
          3 data 1   => update queued (load): the watch is paused, replacing an older one",
     );
-    assert_eq!(script.machine.state(), State::Paused);
+    assert_eq!(script.machine.state(), MachineState::Paused);
     let script = script.play(
         "4 retire   => queued update dropped (load): the watch was removed, or the daemon stops
          5 pause    =>
          6 reload   =>
          7 data 1   => start #1 load 1",
     );
-    assert_eq!(script.machine.state(), State::Running);
+    assert_eq!(script.machine.state(), MachineState::Running);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn resume_ends_parking_and_pausing_at_once_and_unpark_only_parking() {
          8 data 3   => update queued (data): the watch is parked
          9 resume   => watch resumed; start #3 data 3",
     );
-    assert_eq!(script.machine.state(), State::Running);
+    assert_eq!(script.machine.state(), MachineState::Running);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_run_on_request_needs_a_node() {
          5 run-now  =>
          6 absent   => update ignored: the node was deleted and on_delete is False",
     );
-    assert_eq!(script.machine.state(), State::Idle);
+    assert_eq!(script.machine.state(), MachineState::Idle);
     let on_delete = Policy {
         on_delete: true,
         ..Policy::default()

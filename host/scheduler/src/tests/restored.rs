@@ -1,6 +1,6 @@
 //! What the last daemon knew and left behind: states that were succeeded for, parked watches, runs that still go on.
 
-use super::super::{Admission, Machine, State};
+use super::super::{Admission, Machine, MachineState};
 use super::data;
 use super::script::Script;
 use twitcher_model::{Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Version};
@@ -176,5 +176,5 @@ fn changes_during_a_found_run_are_not_lost_without_run_on_load() {
          1 data 2 => update queued (data): the action is running
          2 fail #99 => start #1 data 2",
     );
-    assert_eq!(script.machine.state(), State::Running);
+    assert_eq!(script.machine.state(), MachineState::Running);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::State;
+use super::super::MachineState;
 use super::rules::{mode, parallel, s};
 use super::script::Script;
 use twitcher_model::{OnFailure, Policy, Retry, RunMode, RunOnLoad};
@@ -24,7 +24,7 @@ fn a_failed_run_is_retried_ever_later_and_then_given_up() {
         "0 data 1  => start #1 load 1
          1 fail #1 => retry 1 of 3 in 1.0 s: exit code 1; timer 2",
     );
-    assert_eq!(script.machine.state(), State::BackingOff);
+    assert_eq!(script.machine.state(), MachineState::BackingOff);
     script.play(
         "2  timer   => start #2 retry 1 attempt 2
          3  fail #2 => retry 2 of 3 in 2.0 s: exit code 1; timer 5

@@ -1,6 +1,6 @@
 //! When a run starts, and what ends a watch: gates, failure, reload and removal, as scripts.
 
-use super::super::State;
+use super::super::MachineState;
 use super::rules::{mode, parallel, s};
 use super::script::Script;
 use twitcher_model::{OnFailure, Policy, RunMode, RunOnLoad};
@@ -141,7 +141,7 @@ fn stop_parks_until_resume() {
          2 fail #1 => park #1
          3 data 3  => update queued (data): the watch is parked, replacing an older one",
     );
-    assert_eq!(script.machine.state(), State::Parked);
+    assert_eq!(script.machine.state(), MachineState::Parked);
     script.play(
         "4 resume  => watch resumed; start #2 data 3
          5 resume
@@ -259,7 +259,7 @@ fn retiring_lets_runs_end_and_starts_nothing() {
          2 retire  => queued update dropped (data): the watch was removed, or the daemon stops
          3 data 3  => update ignored: the watch was removed, or the daemon stops",
     );
-    assert_eq!(script.machine.state(), State::Retired);
+    assert_eq!(script.machine.state(), MachineState::Retired);
     assert!(!script.machine.is_finished());
     let script = script.play("4 exit #1");
     assert!(script.machine.is_finished());
@@ -274,7 +274,7 @@ fn a_watch_that_comes_back_starts_afresh() {
          3 data 1  => update queued (load): the action is running
          4 exit #1 => start #2 load 1",
     );
-    assert_eq!(script.machine.state(), State::Running);
+    assert_eq!(script.machine.state(), MachineState::Running);
 }
 
 #[test]

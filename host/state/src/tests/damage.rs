@@ -111,7 +111,7 @@ fn one_that_is_damaged_while_it_is_used_is_begun_anew_with_all_that_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = open(dir.path());
     state.handled(&watch("a"), handled(1));
-    state.started(Running {
+    state.started(StartedRun {
         run: RunId(1),
         watch: "a".into(),
         started: SystemTime::now(),

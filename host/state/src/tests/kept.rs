@@ -1,7 +1,7 @@
 use super::*;
 
-fn running(run: u64, event: Option<Event>) -> Running {
-    Running {
+fn running(run: u64, event: Option<Trigger>) -> StartedRun {
+    StartedRun {
         run: RunId(run),
         watch: "a".into(),
         started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
@@ -31,7 +31,7 @@ fn everything_is_there_for_the_next_daemon() {
     state.paused(&watch("b"), false);
     state.paused(&watch("never parked"), false);
     for run in 1..=3 {
-        state.started(running(run, Some(Event::Created)));
+        state.started(running(run, Some(Trigger::Created)));
     }
     state.ended(ended(3, "a"));
     state.started(running(4, None));
@@ -39,7 +39,7 @@ fn everything_is_there_for_the_next_daemon() {
     state.close();
 
     // The journal says that the first still goes on.
-    let (state, newest) = State::open(dir.path(), Limits::default(), vec![running(1, None)]);
+    let (state, newest) = StateStore::open(dir.path(), HistoryLimits::default(), vec![running(1, None)]);
     let a = state.known(&watch("a")).unwrap();
     assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
     assert!(a.paused.is_some());
@@ -71,7 +71,7 @@ fn a_run_that_only_the_journal_has_becomes_history_when_it_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     // For two daemons it goes on; its history begins once.
     for _ in 0..2 {
-        let (state, newest) = State::open(dir.path(), Limits::default(), vec![running(9, None)]);
+        let (state, newest) = StateStore::open(dir.path(), HistoryLimits::default(), vec![running(9, None)]);
         assert_eq!(newest.filter(|newest| *newest != RunId(9)), None);
         assert_eq!(state.history().newest(10).unwrap(), []);
         state.close();
@@ -89,13 +89,13 @@ fn the_history_is_told_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = open(dir.path());
     state.ended(ended(1, "a"));
-    let terminated = Ended {
+    let terminated = EndedRun {
         outcome: Some(Outcome::Signaled { signal: 9, core: false }),
         output_tail: Vec::new(),
         ..ended(2, "b")
     };
     state.ended(terminated);
-    let long = Ended {
+    let long = EndedRun {
         outcome: Some(Outcome::LaunchFailed {
             step: "ü".repeat(5000),
             errno: 2,
@@ -129,12 +129,12 @@ fn the_history_is_told_as_it_was() {
 
 #[test]
 fn the_history_is_bounded_in_every_way() {
-    let limits = |runs, runs_per_watch, bytes| Limits {
+    let limits = |runs, runs_per_watch, bytes| HistoryLimits {
         runs,
         runs_per_watch,
         bytes,
     };
-    let large = Ended {
+    let large = EndedRun {
         output_tail: vec![b'x'; 10_000],
         ..ended(0, "")
     };
@@ -146,10 +146,10 @@ fn the_history_is_bounded_in_every_way() {
         let dir = tempfile::tempdir().unwrap();
         // Over several daemons, so that what is there is counted, too.
         for daemon in 0..4 {
-            let (state, _) = State::open(dir.path(), limits, Vec::new());
+            let (state, _) = StateStore::open(dir.path(), limits, Vec::new());
             for run in 0..250 {
                 let (run, watch) = (RunId(daemon * 250 + run + 1), if run % 2 == 0 { "a" } else { "b" });
-                state.ended(Ended {
+                state.ended(EndedRun {
                     run,
                     watch: watch.into(),
                     ..large.clone()
@@ -175,12 +175,12 @@ fn the_history_is_bounded_in_every_way() {
 
 #[test]
 fn what_waits_to_be_written_is_bounded_but_positions_are_not_dropped() {
-    let mut book = Book::default();
+    let mut book = Memory::default();
     for run in 0..20_000 {
         book.change(&watch(&format!("w{}", run % 100)), |known| {
             known.handled = Some(handled(run as i64))
         });
-        book.ended(Ended {
+        book.ended(EndedRun {
             output_tail: vec![0; 64 * 1024],
             ..ended(run, "a")
         });
@@ -195,7 +195,7 @@ fn what_waits_to_be_written_is_bounded_but_positions_are_not_dropped() {
 
 #[test]
 fn what_could_not_be_written_is_all_written_next_time() {
-    let mut book = Book::default();
+    let mut book = Memory::default();
     book.change(&watch("a"), |known| known.handled = Some(handled(1)));
     book.started(running(1, None));
     book.started(running(2, None));
@@ -220,7 +220,7 @@ fn history_is_found_by_watch_by_outcome_and_page_by_page_and_what_just_ended_is_
     let (state, _) = open(dir.path());
     for run in 1..=6 {
         let outcome = (run != 4).then_some(Outcome::Exited((run % 2) as i32));
-        state.ended(Ended {
+        state.ended(EndedRun {
             outcome,
             ..ended(run, if run < 3 { "a" } else { "b" })
         });

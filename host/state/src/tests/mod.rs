@@ -28,8 +28,8 @@ fn watch(name: &str) -> Watch {
     }
 }
 
-fn open(dir: &Path) -> (State, Option<RunId>) {
-    State::open(dir, Limits::default(), Vec::new())
+fn open(dir: &Path) -> (StateStore, Option<RunId>) {
+    StateStore::open(dir, HistoryLimits::default(), Vec::new())
 }
 
 fn handled(mzxid: i64) -> Handled {
@@ -48,11 +48,11 @@ fn handled(mzxid: i64) -> Handled {
     }
 }
 
-fn ended(run: u64, watch: &str) -> Ended {
-    Ended {
+fn ended(run: u64, watch: &str) -> EndedRun {
+    EndedRun {
         run: RunId(run),
         watch: watch.into(),
-        event: Some(Event::Data),
+        event: Some(Trigger::Data),
         attempt: 2,
         outcome: Some(Outcome::Exited(3)),
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000),

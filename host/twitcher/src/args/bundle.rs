@@ -55,10 +55,10 @@ Examples:
 
 /// What is done with bundles.
 #[derive(Debug, Subcommand)]
-pub enum Bundle {
+pub enum BundleCommand {
     /// Make a bundle of a component: compile it for every target, pack it, sign it
     #[command(after_help = BUILD_HELP)]
-    Build(Box<BundleBuild>),
+    Build(Box<BundleBuildArguments>),
     /// Sign a bundle, in place of any signature that it has
     #[command(after_help = SIGN_HELP, group(ArgGroup::new("by").args(["key", "signature"]).required(true)))]
     Sign {
@@ -80,7 +80,7 @@ pub enum Bundle {
         key: Option<PathBuf>,
         #[command(flatten)]
         #[allow(missing_docs)]
-        trust: TrustedKeys,
+        trust: TrustedKeysArguments,
     },
     /// Show what a bundle is, whether it is trusted here, and the grants to paste into a configuration
     Inspect {
@@ -91,7 +91,7 @@ pub enum Bundle {
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
-        trust: TrustedKeys,
+        trust: TrustedKeysArguments,
     },
     /// Verify a bundle and install it; from then on configurations that name it mean this version
     Install {
@@ -102,7 +102,7 @@ pub enum Bundle {
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
-        trust: TrustedKeys,
+        trust: TrustedKeysArguments,
     },
     /// Put a bundle into an OCI registry, where others and `wkg` can pull it
     #[command(after_help = PUSH_HELP)]
@@ -118,7 +118,7 @@ pub enum Bundle {
     },
     /// Get a bundle from an OCI registry: verified, and written to a file or installed
     #[command(after_help = PULL_HELP)]
-    Pull(Box<BundlePull>),
+    Pull(Box<BundlePullArguments>),
     /// Go back, or forward, to another installed version
     Use {
         /// Which: hello@1.2.0, or hello@1.2 for the newest 1.2.x
@@ -128,7 +128,7 @@ pub enum Bundle {
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
-        trust: TrustedKeys,
+        trust: TrustedKeysArguments,
     },
     /// List the installed versions, newest installation first
     List {
@@ -137,7 +137,7 @@ pub enum Bundle {
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
-        trust: TrustedKeys,
+        trust: TrustedKeysArguments,
     },
     /// Remove a version that is neither current nor in use, or all of a bundle
     Remove {
@@ -160,7 +160,7 @@ pub enum Bundle {
 
 /// What is pulled, and where to.
 #[derive(Debug, Args)]
-pub struct BundlePull {
+pub struct BundlePullArguments {
     /// Where from
     #[arg(value_name = "oci://REGISTRY/REPOSITORY:TAG|@sha256:DIGEST")]
     pub remote: Remote,
@@ -181,12 +181,12 @@ pub struct BundlePull {
     pub plain_http: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub trust: TrustedKeys,
+    pub trust: TrustedKeysArguments,
 }
 
 /// What a bundle is made of.
 #[derive(Debug, Args)]
-pub struct BundleBuild {
+pub struct BundleBuildArguments {
     /// The component, or the directory of its crate
     #[arg(value_name = "COMPONENT|CRATE", required_unless_present = "manifest_path")]
     pub source: Option<PathBuf>,
@@ -213,13 +213,13 @@ pub struct BundleBuild {
     pub out: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub requests: Requests,
+    pub requests: RequestArguments,
 }
 
 /// What a component needs to be granted.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Requests; each can be repeated")]
-pub struct Requests {
+pub struct RequestArguments {
     /// A key of its configuration
     #[arg(long, value_name = "KEY")]
     pub config_key: Vec<String>,
@@ -251,7 +251,7 @@ pub struct Requests {
 
 /// What a bundle is judged by.
 #[derive(Debug, Args)]
-pub struct TrustedKeys {
+pub struct TrustedKeysArguments {
     /// Directory of the trusted keys; without it signatures say nothing, and native code does not run
     #[arg(long, value_name = "DIR", default_value = KEYS)]
     pub keys: PathBuf,
@@ -263,13 +263,13 @@ pub struct TrustedKeys {
 /// Where the bundles come from that configurations name.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bundles")]
-pub struct Bundles {
+pub struct BundleStoreArguments {
     /// Where bundles are installed
     #[arg(long = "bundles", value_name = "DIR", default_value = STORE)]
     pub store: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub trust: TrustedKeys,
+    pub trust: TrustedKeysArguments,
 }
 
 const TRUST_HELP: &str = "\
@@ -281,7 +281,7 @@ replace one, trust the new key, sign the bundles again and install them, then re
 
 /// What is done with keys.
 #[derive(Debug, Subcommand)]
-pub enum Key {
+pub enum KeyCommand {
     /// Make a pair of keys in minisign's format: FILE, which is secret, and FILE.pub
     Generate {
         /// File of the secret key; it must not exist

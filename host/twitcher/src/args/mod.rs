@@ -10,8 +10,14 @@ use twitcher_observe::Format;
 mod bundle;
 mod operate;
 
-pub use bundle::{Bundle, BundleBuild, BundlePull, Bundles, Key, Requests, TrustedKeys};
-pub use operate::{Drain, Events, History, Logs, Operate, Resume, RunNow, Status, TimeStyle};
+pub use bundle::{
+    BundleBuildArguments, BundleCommand, BundlePullArguments, BundleStoreArguments, KeyCommand, RequestArguments,
+    TrustedKeysArguments,
+};
+pub use operate::{
+    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, ResumeArguments, RunNowArguments,
+    StatusArguments, TimeStyle,
+};
 
 /// Exit codes, as `--help` and the manual page give them.
 pub mod exit {
@@ -57,23 +63,23 @@ pub struct Cli {
 pub enum Command {
     /// Watch znodes and run actions, until SIGTERM or SIGINT
     #[command(after_help = RUN_HELP, after_long_help = RUN_HELP)]
-    Run(Box<Run>),
+    Run(Box<RunArguments>),
     /// Load configuration files and show the watches, or every error
-    Check(Check),
+    Check(CheckArguments),
     #[command(flatten)]
     #[allow(missing_docs)]
-    Operate(Operate),
+    Operate(OperateCommand),
     /// Print the JSON Schema of .json configuration files
     Schema,
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
     #[command(subcommand)]
-    Plugin(Plugin),
+    Plugin(PluginCommand),
     /// Build, sign, verify and install bundles: plugins as they are deployed
     #[command(subcommand)]
-    Bundle(Bundle),
+    Bundle(BundleCommand),
     /// Make keys that sign bundles, and say which are trusted
     #[command(subcommand)]
-    Key(Key),
+    Key(KeyCommand),
     /// See it work: a few watches on a directory, a few changes, what ran
     Demo {
         /// The plugin `hello`, to be shown beside the others
@@ -109,7 +115,7 @@ pub enum Command {
 
 /// What authors of plugins need.
 #[derive(Debug, Subcommand)]
-pub enum Plugin {
+pub enum PluginCommand {
     /// Create a plugin in a new directory: a Rust crate that builds and has a test
     New {
         /// Name of the crate and of the directory, such as my-action
@@ -122,7 +128,7 @@ pub enum Plugin {
     },
     /// Run a component once, in the same sandbox as the daemon's; exit code 1 if it does not succeed
     #[command(after_help = PLUGIN_RUN_HELP)]
-    Run(Box<PluginRun>),
+    Run(Box<PluginRunArguments>),
     /// Measure a component beside /bin/true
     Bench {
         /// How often each is run
@@ -130,7 +136,7 @@ pub enum Plugin {
         rounds: u32,
         /// What is run
         #[command(flatten)]
-        run: Box<PluginRun>,
+        run: Box<PluginRunArguments>,
     },
 }
 
@@ -144,7 +150,7 @@ Examples:
 
 /// A component to run, with what it is told and granted.
 #[derive(Debug, Args)]
-pub struct PluginRun {
+pub struct PluginRunArguments {
     /// The component
     pub file: PathBuf,
     /// The znode's data
@@ -217,7 +223,7 @@ Exit codes: see `twitcher --help`.";
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("source").args(["zk", "tree"])))]
-pub struct Run {
+pub struct RunArguments {
     /// ZooKeeper servers, and a chroot all paths are relative to [env: TWITCHER_ZK=, unless --tree is given]
     #[arg(
         long,
@@ -231,7 +237,7 @@ pub struct Run {
     pub tree: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub zookeeper: ZooKeeper,
+    pub zookeeper: ZooKeeperArguments,
 
     /// Configuration file, or directory to read recursively (.twc and .json); may be repeated
     #[arg(
@@ -278,11 +284,11 @@ pub struct Run {
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub bundles: Bundles,
+    pub bundles: BundleStoreArguments,
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub log: Log,
+    pub log: LogArguments,
 
     /// Go into the background once everything that can fail early has not
     #[arg(long, help_heading = "Process")]
@@ -295,7 +301,7 @@ pub struct Run {
 /// How to talk to ZooKeeper.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "ZooKeeper")]
-pub struct ZooKeeper {
+pub struct ZooKeeperArguments {
     /// Session timeout to ask for, in seconds; the server may bound it
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub zk_session_timeout: Duration,
@@ -326,7 +332,7 @@ pub struct ZooKeeper {
 /// Where the log goes and how much of it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log")]
-pub struct Log {
+pub struct LogArguments {
     /// How a line looks
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
@@ -349,7 +355,7 @@ pub struct Log {
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct CheckArguments {
     /// Files or directories
     #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
     pub paths: Vec<PathBuf>,
@@ -358,7 +364,7 @@ pub struct Check {
     pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub bundles: Bundles,
+    pub bundles: BundleStoreArguments,
 }
 
 /// Seconds, whole or with a fraction: more than 0, at most a year.

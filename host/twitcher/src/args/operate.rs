@@ -89,49 +89,49 @@ Examples:
 
 /// What is asked of a running daemon, or told to it.
 #[derive(Debug, Subcommand)]
-pub enum Operate {
+pub enum OperateCommand {
     /// Show what a running daemon does, or one watch: why its action ran or did not
     #[command(after_help = STATUS_HELP)]
-    Status(Status),
+    Status(StatusArguments),
     /// Show past runs, the newest first
     #[command(after_help = HISTORY_HELP)]
-    History(History),
+    History(HistoryArguments),
     /// Show what a run wrote
     #[command(after_help = LOGS_HELP)]
-    Logs(Logs),
+    Logs(LogsArguments),
     /// Run a watch's action now
     #[command(after_help = RUN_NOW_HELP)]
-    RunNow(RunNow),
+    RunNow(RunNowArguments),
     /// Hold watches: changes wait until they are resumed
     #[command(after_help = PAUSE_HELP)]
-    Pause(Pause),
+    Pause(PauseArguments),
     /// Let paused and parked watches go on
     #[command(after_help = RESUME_HELP)]
-    Resume(Resume),
+    Resume(ResumeArguments),
     /// Have the daemon load its configuration again
     #[command(after_help = RELOAD_HELP)]
-    Reload(Reload),
+    Reload(ReloadArguments),
     /// Stop the daemon when what runs has ended
     #[command(after_help = DRAIN_HELP)]
-    Drain(Drain),
+    Drain(DrainArguments),
     /// Show what happens: changes, decisions, runs
     #[command(after_help = EVENTS_HELP)]
-    Events(Events),
+    Events(EventsArguments),
 }
 
-impl Operate {
+impl OperateCommand {
     /// What all of them have.
     pub fn common(&self) -> &Common {
         match self {
-            Self::Status(Status { common, .. })
-            | Self::History(History { common, .. })
-            | Self::Logs(Logs { common, .. })
-            | Self::RunNow(RunNow { common, .. })
-            | Self::Pause(Pause { common, .. })
-            | Self::Resume(Resume { common, .. })
-            | Self::Reload(Reload { common, .. })
-            | Self::Drain(Drain { common, .. })
-            | Self::Events(Events { common, .. }) => common,
+            Self::Status(StatusArguments { common, .. })
+            | Self::History(HistoryArguments { common, .. })
+            | Self::Logs(LogsArguments { common, .. })
+            | Self::RunNow(RunNowArguments { common, .. })
+            | Self::Pause(PauseArguments { common, .. })
+            | Self::Resume(ResumeArguments { common, .. })
+            | Self::Reload(ReloadArguments { common, .. })
+            | Self::Drain(DrainArguments { common, .. })
+            | Self::Events(EventsArguments { common, .. }) => common,
         }
     }
 }
@@ -171,7 +171,7 @@ pub enum TimeStyle {
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct StatusArguments {
     /// Name of a watch
     pub watch: Option<String>,
     /// Show every watch, however many there are
@@ -187,7 +187,7 @@ pub struct Status {
 
 /// Arguments of `history`.
 #[derive(Debug, Args)]
-pub struct History {
+pub struct HistoryArguments {
     /// Name of a watch; all without it
     pub watch: Option<String>,
     /// Most runs to show
@@ -210,7 +210,7 @@ pub struct History {
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["run", "last"])))]
-pub struct Logs {
+pub struct LogsArguments {
     /// Id of a run, or its end
     pub run: Option<String>,
     /// The last run of this watch instead
@@ -226,7 +226,7 @@ pub struct Logs {
 
 /// Arguments of `run-now`.
 #[derive(Debug, Args)]
-pub struct RunNow {
+pub struct RunNowArguments {
     /// Name of a watch
     pub watch: String,
     /// Wait for the run's end and show its output
@@ -239,7 +239,7 @@ pub struct RunNow {
 
 /// Arguments of `pause`.
 #[derive(Debug, Args)]
-pub struct Pause {
+pub struct PauseArguments {
     /// Names of watches
     #[arg(value_name = "WATCH", required = true)]
     pub watches: Vec<String>,
@@ -251,7 +251,7 @@ pub struct Pause {
 /// Arguments of `resume`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["watches", "all"])))]
-pub struct Resume {
+pub struct ResumeArguments {
     /// Names of watches
     #[arg(value_name = "WATCH")]
     pub watches: Vec<String>,
@@ -265,7 +265,7 @@ pub struct Resume {
 
 /// Arguments of `reload`.
 #[derive(Debug, Args)]
-pub struct Reload {
+pub struct ReloadArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,
@@ -273,7 +273,7 @@ pub struct Reload {
 
 /// Arguments of `drain`.
 #[derive(Debug, Args)]
-pub struct Drain {
+pub struct DrainArguments {
     /// Wait so many seconds at most; the daemon goes on draining
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -284,7 +284,7 @@ pub struct Drain {
 
 /// Arguments of `events`.
 #[derive(Debug, Args)]
-pub struct Events {
+pub struct EventsArguments {
     /// Only events of this watch
     pub watch: Option<String>,
     /// Go on until interrupted
@@ -345,7 +345,7 @@ mod tests {
     use crate::args::{Cli, Command};
     use clap::Parser;
 
-    fn parse(line: &[&str]) -> Result<Operate, String> {
+    fn parse(line: &[&str]) -> Result<OperateCommand, String> {
         match Cli::try_parse_from([&["twitcher"], line].concat()).map(|cli| cli.command) {
             Ok(Command::Operate(command)) => Ok(command),
             Ok(other) => panic!("{other:?}"),
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn states_have_the_names_of_the_interface() {
-        let Ok(Operate::Status(status)) = parse(&["status", "--state", "parked,backing_off"]) else {
+        let Ok(OperateCommand::Status(status)) = parse(&["status", "--state", "parked,backing_off"]) else {
             panic!()
         };
         assert_eq!(status.state, [WatchState::Parked, WatchState::BackingOff]);

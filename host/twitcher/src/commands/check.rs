@@ -1,7 +1,7 @@
 //! `twitcher check`: what a configuration means, or every mistake in it.
 
 use anyhow::{Context, Result};
-use twitcher_components::Supply;
+use twitcher_components::ComponentFinder;
 use twitcher_config::{Config, Evaluator, report};
 
 use super::{THIS_PROGRAM, print, sources};
@@ -9,13 +9,13 @@ use crate::args::{self, exit};
 use crate::spinner::Spinner;
 
 /// Checks what is named; 0 if nothing is wrong with it.
-pub fn check(arguments: &args::Check) -> Result<u8> {
+pub fn check(arguments: &args::CheckArguments) -> Result<u8> {
     for path in &arguments.paths {
         std::fs::metadata(path).with_context(|| format!("configuration path {}", path.display()))?;
     }
     // Whoever checks may not be allowed to write where the daemon keeps native code.
     let cache = tempfile::tempdir().context("cannot make a temporary directory for native code")?;
-    let supply = Supply::new(THIS_PROGRAM.into(), cache.path(), sources(&arguments.bundles)?);
+    let supply = ComponentFinder::new(THIS_PROGRAM.into(), cache.path(), sources(&arguments.bundles)?);
     let spinner = Spinner::new("evaluating files, compiling components");
     let reload = Config::new(arguments.paths.clone(), Evaluator::new(THIS_PROGRAM.into()))
         .with_components(supply.resolver())

@@ -6,13 +6,13 @@ use std::path::Path;
 use twitcher_bundle::trust::{self, Keys};
 use twitcher_bundle::{PublicKey, generate, public_file};
 
-use super::bundle::{CommandError, ask_password};
-use crate::args::Key;
+use super::bundle::{BundleCommandError, ask_password};
+use crate::args::KeyCommand;
 
 /// Carries out a command; gives what is to be printed.
-pub fn key(command: Key) -> Result<String, CommandError> {
+pub fn key(command: KeyCommand) -> Result<String, BundleCommandError> {
     match command {
-        Key::Generate { file, password } => {
+        KeyCommand::Generate { file, password } => {
             let password = match password {
                 true => Some(ask_password(&file, true)?),
                 false => None,
@@ -26,8 +26,8 @@ pub fn key(command: Key) -> Result<String, CommandError> {
                 public.display()
             ))
         }
-        Key::List { keys } => list_keys(&Keys::load(&keys)?, &keys),
-        Key::Trust {
+        KeyCommand::List { keys } => list_keys(&Keys::load(&keys)?, &keys),
+        KeyCommand::Trust {
             file,
             native,
             name,
@@ -53,7 +53,7 @@ fn rights(native: bool) -> &'static str {
     }
 }
 
-fn list_keys(keys: &Keys, dir: &Path) -> Result<String, CommandError> {
+fn list_keys(keys: &Keys, dir: &Path) -> Result<String, BundleCommandError> {
     let mut text = String::new();
     for trusted in &keys.trusted {
         let _ = writeln!(

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
-use twitcher_components::Sources;
+use twitcher_components::BundleLocations;
 use twitcher_config as config;
 use twitcher_launch::{self as launch, Bodies};
 use twitcher_sandbox as sandbox;
@@ -68,8 +68,8 @@ fn help(words: &[String]) -> Result<u8> {
 }
 
 /// The paths stay valid when --daemonize changes the directory.
-fn sources(arguments: &args::Bundles) -> Result<Sources> {
-    Ok(Sources {
+fn sources(arguments: &args::BundleStoreArguments) -> Result<BundleLocations> {
+    Ok(BundleLocations {
         store: std::path::absolute(&arguments.store)?,
         keys: std::path::absolute(&arguments.trust.keys)?,
         require_signed: arguments.trust.require_signed,

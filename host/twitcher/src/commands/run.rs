@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher_control::listeners::{self, ListenError, Listeners};
-use twitcher_daemon::{self as daemon, Ended, Options, SourceOptions};
+use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Destination, Log, LogFile, Verbosity};
@@ -23,10 +23,10 @@ const RUN_DESCRIPTORS: u64 = 4;
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The start of a daemon. What can fail does so first, in the foreground; threads come last.
-pub fn run(arguments: args::Run) -> Result<u8> {
+pub fn run(arguments: args::RunArguments) -> Result<u8> {
     match start(arguments) {
-        Ok(Ended::Drained) => Ok(exit::SUCCESS),
-        Ok(Ended::Terminated) => Ok(exit::TERMINATED_RUNS),
+        Ok(DaemonEnd::Drained) => Ok(exit::SUCCESS),
+        Ok(DaemonEnd::Terminated) => Ok(exit::TERMINATED_RUNS),
         Err(error) => {
             eprintln!("twitcher: cannot start: {error:#}");
             Ok(exit::CANNOT_START)
@@ -34,7 +34,7 @@ pub fn run(arguments: args::Run) -> Result<u8> {
     }
 }
 
-fn start(arguments: args::Run) -> Result<Ended> {
+fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     let source = source(&arguments)?;
     for path in &arguments.config {
         if let Err(error) = std::fs::metadata(path) {
@@ -85,12 +85,12 @@ fn start(arguments: args::Run) -> Result<Ended> {
         .enable_all()
         .event_interval(7)
         .build()?;
-    let options = Options {
+    let options = DaemonOptions {
         config,
         program: THIS_PROGRAM.into(),
         source,
         state_dir,
-        history: state::Limits {
+        history: state::HistoryLimits {
             runs: arguments.history_runs,
             runs_per_watch: arguments.history_runs_per_watch,
             bytes: arguments.history_size << 20,
@@ -110,7 +110,7 @@ fn start(arguments: args::Run) -> Result<Ended> {
 }
 
 /// Where operators find the daemon. Who names no socket gets the usual one if it can be had; actions matter more than it does.
-fn listeners(arguments: &args::Run) -> Result<(Listeners, Option<ListenError>)> {
+fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<ListenError>)> {
     let mut listeners = Listeners::none();
     if let Some(address) = &arguments.http {
         listeners.add_http(address)?;
@@ -125,7 +125,7 @@ fn listeners(arguments: &args::Run) -> Result<(Listeners, Option<ListenError>)> 
     Ok((listeners, trouble))
 }
 
-fn source(arguments: &args::Run) -> Result<SourceOptions> {
+fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     if let Some(dir) = &arguments.tree {
         let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
         return Ok(SourceOptions::Tree(tree::Options::new(root)));
@@ -172,7 +172,7 @@ fn credentials(file: &Path) -> Result<(String, String)> {
     Ok((user.to_owned(), password.to_owned()))
 }
 
-fn destination(arguments: &args::Run) -> Result<Destination> {
+fn destination(arguments: &args::RunArguments) -> Result<Destination> {
     let log = &arguments.log;
     Ok(match &log.logfile {
         Some(path) => {
@@ -187,7 +187,7 @@ fn destination(arguments: &args::Run) -> Result<Destination> {
     })
 }
 
-fn verbosity(log: &args::Log) -> Verbosity {
+fn verbosity(log: &args::LogArguments) -> Verbosity {
     match (log.debug || log.devel, log.verbose) {
         (true, _) => Verbosity::Debug,
         (false, true) => Verbosity::Verbose,

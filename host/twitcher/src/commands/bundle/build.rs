@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::cargo_metadata::Crate;
-use super::{CommandError, secret_key};
-use crate::args::{BundleBuild, Requests};
-use twitcher_bundle::{self as bundle, Build, Compiler, DirAccess, Manifest, Requested, ZnodeAccess};
+use super::{BundleCommandError, secret_key};
+use crate::args::{BundleBuildArguments, RequestArguments};
+use twitcher_bundle::{self as bundle, Build, Compiler, DirAccess, Manifest, Requests, ZnodeAccess};
 use twitcher_components::engine_facts;
 use twitcher_interfaces as interfaces;
 use twitcher_model::Target;
 use twitcher_model::grant_syntax::MemorySize;
 use twitcher_sandbox::compile_helper;
 
-pub(super) fn build(program: &Path, arguments: BundleBuild) -> Result<String, CommandError> {
+pub(super) fn build(program: &Path, arguments: BundleBuildArguments) -> Result<String, BundleCommandError> {
     let said = match (&arguments.manifest_path, &arguments.source) {
         (Some(manifest), _) => Some(Crate::of(manifest)?),
         (None, Some(source)) if source.is_dir() => Some(Crate::of(&source.join("Cargo.toml"))?),
@@ -28,13 +28,13 @@ pub(super) fn build(program: &Path, arguments: BundleBuild) -> Result<String, Co
                 .as_ref()
                 .map_or_else(String::new, |said| said.component.display().to_string());
             let how = format!("{place} is made by `cargo build --release --target wasm32-wasip2`");
-            return Err(CommandError::Missing {
+            return Err(BundleCommandError::Missing {
                 what: "the component",
                 how,
             });
         }
     };
-    let missing = |what: &'static str| CommandError::Missing {
+    let missing = |what: &'static str| BundleCommandError::Missing {
         what,
         how: format!("give --{what}, or the directory of the crate that says it"),
     };
@@ -82,8 +82,8 @@ pub(super) fn build(program: &Path, arguments: BundleBuild) -> Result<String, Co
     Ok(text)
 }
 
-fn add(flags: &Requests, requests: &mut Requested) -> Result<(), CommandError> {
-    let wrong = |flag, value: &str, why: &str| CommandError::Flag {
+fn add(flags: &RequestArguments, requests: &mut Requests) -> Result<(), BundleCommandError> {
+    let wrong = |flag, value: &str, why: &str| BundleCommandError::Flag {
         flag,
         value: value.to_owned(),
         why: why.to_owned(),

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use semver::Version;
 use serde::Deserialize;
 
-use twitcher_bundle::Requested;
+use twitcher_bundle::Requests;
 
 /// Why a crate says nothing of use.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub struct Crate {
     /// Keys of the configuration.
     pub config: Vec<String>,
     /// What it needs.
-    pub requests: Requested,
+    pub requests: Requests,
     /// Where `cargo build --release --target wasm32-wasip2` puts the component.
     pub component: PathBuf,
 }
@@ -96,7 +96,7 @@ struct Built {
 struct Said {
     name: Option<String>,
     config: Vec<String>,
-    requests: Requested,
+    requests: Requests,
 }
 
 impl Crate {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use twitcher_bundle::trust::{self, Keys, Refusal, Standing, Trust, TrustError, TrustedKey};
+use twitcher_bundle::trust::{self, Keys, SignatureStanding, Trust, TrustError, TrustRefusal, TrustedKey};
 use twitcher_bundle::{
     BuildError, InstallError, KeyError, MANIFEST, Manifest, PublicKey, ReadError, Reference, ReferenceError,
     SIGNATURE_MAX, SecretKey, Signature, SignatureError, Store, StoreError, Switch, WriteError, open_bundle,
@@ -20,14 +20,14 @@ use twitcher_files::replace::replace;
 use twitcher_registry::OciError;
 
 use self::cargo_metadata::CargoError;
-use crate::args::{Bundle, TrustedKeys};
+use crate::args::{BundleCommand, TrustedKeysArguments};
 
 /// Variable with the password of a secret key.
 const PASSWORD: &str = "TWITCHER_KEY_PASSWORD";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub enum BundleCommandError {
     /// Something of the bundle to be built is not said.
     #[error("{what} is missing: {how}")]
     Missing {
@@ -83,7 +83,7 @@ pub enum CommandError {
         /// Which.
         bundle: String,
         /// Why.
-        refusal: Refusal,
+        refusal: TrustRefusal,
     },
     /// A file is not a signature, or of something else.
     #[error("{}: {error}", file.display())]
@@ -118,29 +118,29 @@ pub enum CommandError {
 }
 
 /// Carries out a command; gives what is to be printed. Components are compiled with `program compile`.
-pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
+pub fn bundle(program: &Path, command: BundleCommand) -> Result<String, BundleCommandError> {
     match command {
-        Bundle::Build(arguments) => build::build(program, *arguments),
-        Bundle::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
-        Bundle::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
-        Bundle::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
-        Bundle::Install { file, store, trust } => install(&file, store, &trust),
-        Bundle::Push {
+        BundleCommand::Build(arguments) => build::build(program, *arguments),
+        BundleCommand::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
+        BundleCommand::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
+        BundleCommand::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
+        BundleCommand::Install { file, store, trust } => install(&file, store, &trust),
+        BundleCommand::Push {
             file,
             remote,
             plain_http,
         } => registry::push(&file, &remote, plain_http),
-        Bundle::Pull(arguments) => registry::pull(*arguments),
-        Bundle::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
-        Bundle::List { store, trust } => list(&Store::at(store), &trust),
-        Bundle::Remove { bundle, store } => {
+        BundleCommand::Pull(arguments) => registry::pull(*arguments),
+        BundleCommand::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
+        BundleCommand::List { store, trust } => list(&Store::at(store), &trust),
+        BundleCommand::Remove { bundle, store } => {
             let removed = Store::at(store).remove(&bundle)?;
             Ok(removed
                 .iter()
                 .map(|version| format!("removed {} {version}\n", bundle.name))
                 .collect())
         }
-        Bundle::Gc { keep, store } => {
+        BundleCommand::Gc { keep, store } => {
             let removed = Store::at(store).gc(keep)?;
             Ok(match removed.is_empty() {
                 true => "nothing to remove\n".to_owned(),
@@ -153,20 +153,20 @@ pub fn bundle(program: &Path, command: Bundle) -> Result<String, CommandError> {
     }
 }
 
-fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<String, CommandError> {
+fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<String, BundleCommandError> {
     let reader = open_bundle(file)?;
     let signature = match (key, signature) {
         (Some(key), _) => secret_key(key)?.sign(reader.manifest_bytes(), &trust::comment(reader.manifest()))?,
         (None, signature) => {
             let from = signature.unwrap_or(Path::new(""));
-            let failed = |error| CommandError::Io {
+            let failed = |error| BundleCommandError::Io {
                 file: from.to_owned(),
                 error,
             };
             let mut bytes = Vec::new();
             let opened = std::fs::File::open(from).map_err(failed)?;
             io::Read::read_to_end(&mut io::Read::take(opened, SIGNATURE_MAX as u64 + 1), &mut bytes).map_err(failed)?;
-            Signature::parse(&bytes).map_err(|error| CommandError::Signature {
+            Signature::parse(&bytes).map_err(|error| BundleCommandError::Signature {
                 file: from.to_owned(),
                 error,
             })?
@@ -175,7 +175,7 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
     let key = signature.key();
     let name = format!("{} {}", reader.manifest().name, reader.manifest().version);
     replace(file, 0o644, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| {
-        CommandError::Write {
+        BundleCommandError::Write {
             file: file.to_owned(),
             error,
         }
@@ -183,13 +183,13 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
     Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
 }
 
-fn secret_key(file: &Path) -> Result<SecretKey, CommandError> {
+fn secret_key(file: &Path) -> Result<SecretKey, BundleCommandError> {
     Ok(SecretKey::read(file, || {
         ask_password(file, false).map_err(|error| io::Error::other(error.to_string()))
     })?)
 }
 
-pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, CommandError> {
+pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, BundleCommandError> {
     if let Ok(password) = std::env::var(PASSWORD) {
         return Ok(password);
     }
@@ -201,7 +201,7 @@ pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, CommandErro
         Ok(password)
     };
     ask().map_err(|error| {
-        CommandError::Key(KeyError::Io {
+        BundleCommandError::Key(KeyError::Io {
             action: "ask for the password of",
             file: file.to_owned(),
             error,
@@ -209,7 +209,7 @@ pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, CommandErro
     })
 }
 
-impl TrustedKeys {
+impl TrustedKeysArguments {
     fn load(&self) -> Result<Trust, TrustError> {
         Ok(Trust {
             keys: Keys::load(&self.keys)?,
@@ -218,7 +218,7 @@ impl TrustedKeys {
     }
 }
 
-fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeys) -> Result<String, CommandError> {
+fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
     let trust = match key {
         None => trusted.load()?,
         Some(key) => Trust {
@@ -236,35 +236,35 @@ fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeys) -> Result<Stri
     };
     let reader = open_bundle(file)?;
     let standing = trust.judge(reader.manifest_bytes(), reader.signature());
-    let standing = standing.map_err(|refusal| CommandError::Refused {
+    let standing = standing.map_err(|refusal| BundleCommandError::Refused {
         bundle: file.display().to_string(),
         refusal,
     })?;
     let signed = reader.signature().map(Signature::key);
-    let manifest = reader.check().map_err(|error| CommandError::Read {
+    let manifest = reader.check().map_err(|error| BundleCommandError::Read {
         file: file.to_owned(),
         error,
     })?;
     let standing = match (standing, signed) {
-        (Standing::Unsigned, Some(key)) => format!("signed with the key {key}, which nobody here has judged"),
-        (Standing::Unsigned, None) => "not signed".to_owned(),
-        (Standing::Wasm(key) | Standing::Native(key), _) => format!("signed with the key {key}"),
+        (SignatureStanding::Unsigned, Some(key)) => format!("signed with the key {key}, which nobody here has judged"),
+        (SignatureStanding::Unsigned, None) => "not signed".to_owned(),
+        (SignatureStanding::Wasm(key) | SignatureStanding::Native(key), _) => format!("signed with the key {key}"),
     };
     Ok(format!("{} {} is whole, {standing}\n", manifest.name, manifest.version))
 }
 
-fn inspect(bundle: &str, store: PathBuf, trusted: &TrustedKeys) -> Result<String, CommandError> {
+fn inspect(bundle: &str, store: PathBuf, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
     let path = Path::new(bundle);
     let (manifest, bytes, signature) = if path.is_file() || bundle.contains('/') {
         let reader = open_bundle(path)?;
         let (bytes, signature) = (reader.manifest_bytes().to_owned(), reader.signature().cloned());
-        let manifest = reader.check().map_err(|error| CommandError::Read {
+        let manifest = reader.check().map_err(|error| BundleCommandError::Read {
             file: path.to_owned(),
             error,
         })?;
         (manifest, bytes, signature)
     } else {
-        let reference: Reference = bundle.parse().map_err(|error| CommandError::Reference {
+        let reference: Reference = bundle.parse().map_err(|error| BundleCommandError::Reference {
             bundle: bundle.to_owned(),
             error,
         })?;
@@ -285,29 +285,31 @@ fn inspect(bundle: &str, store: PathBuf, trusted: &TrustedKeys) -> Result<String
     Ok(text)
 }
 
-fn standing_text(standing: &Result<Standing, Refusal>, signature: Option<&Signature>) -> String {
+fn standing_text(standing: &Result<SignatureStanding, TrustRefusal>, signature: Option<&Signature>) -> String {
     match (standing, signature) {
         (Err(refusal), _) => format!("REFUSED: {refusal}"),
-        (Ok(Standing::Unsigned), None) => "none: the component may run, native code may not".to_owned(),
-        (Ok(Standing::Unsigned), Some(signature)) => format!(
+        (Ok(SignatureStanding::Unsigned), None) => "none: the component may run, native code may not".to_owned(),
+        (Ok(SignatureStanding::Unsigned), Some(signature)) => format!(
             "by the key {}, and no keys are trusted here: the component may run, native code may not",
             signature.key()
         ),
-        (Ok(Standing::Wasm(key)), _) => format!("by the key {key}, which may sign components"),
-        (Ok(Standing::Native(key)), _) => format!("by the key {key}, which may sign components and native code"),
+        (Ok(SignatureStanding::Wasm(key)), _) => format!("by the key {key}, which may sign components"),
+        (Ok(SignatureStanding::Native(key)), _) => {
+            format!("by the key {key}, which may sign components and native code")
+        }
     }
 }
 
-fn native_text(manifest: &Manifest, standing: &Result<Standing, Refusal>) -> String {
+fn native_text(manifest: &Manifest, standing: &Result<SignatureStanding, TrustRefusal>) -> String {
     match this_host().map(|host| host.choose(&manifest.native).map(|native| native.path())) {
         Err(why) => why,
         Ok(Err(miss)) => format!("compiled when it is loaded: {miss}"),
-        Ok(Ok(path)) if matches!(standing, Ok(Standing::Native(_))) => format!("runs here: {path}"),
+        Ok(Ok(path)) if matches!(standing, Ok(SignatureStanding::Native(_))) => format!("runs here: {path}"),
         Ok(Ok(path)) => format!("would run here, were it signed with a key that may sign native code: {path}"),
     }
 }
 
-fn install(file: &Path, store: PathBuf, trusted: &TrustedKeys) -> Result<String, CommandError> {
+fn install(file: &Path, store: PathBuf, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
     let trust = trusted.load()?;
     let done = Store::at(store).install(file, &trust)?;
     let mut text = switched(&done.switch);
@@ -340,7 +342,7 @@ fn switched(switch: &Switch) -> String {
     }
 }
 
-fn list(store: &Store, trusted: &TrustedKeys) -> Result<String, CommandError> {
+fn list(store: &Store, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
     let trust = trusted.load()?;
     let listing = store.list()?;
     let mut text = String::new();
@@ -355,7 +357,7 @@ fn list(store: &Store, trusted: &TrustedKeys) -> Result<String, CommandError> {
         }
         remarks.push(match (installed.judge(&trust), &installed.signature) {
             (Err(refusal), _) => format!("REFUSED: {refusal}"),
-            (Ok(Standing::Unsigned), None) => "not signed".to_owned(),
+            (Ok(SignatureStanding::Unsigned), None) => "not signed".to_owned(),
             (Ok(_), signature) => signature
                 .as_ref()
                 .map_or_else(String::new, |signature| format!("signed with {}", signature.key())),

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CommandError, install, standing_text};
-use crate::args::BundlePull;
+use super::{BundleCommandError, install, standing_text};
+use crate::args::BundlePullArguments;
 use twitcher_files::replace::replace;
 use twitcher_registry::{self as registry, Offer, Pushed, Remote};
 
 /// Puts a bundle into a registry.
-pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<String, CommandError> {
+pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<String, BundleCommandError> {
     let Pushed {
         manifest,
         digest,
@@ -24,8 +24,8 @@ pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<Str
 }
 
 /// Gets a bundle from a registry, to a file or into the store.
-pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
-    let BundlePull {
+pub(super) fn pull(arguments: BundlePullArguments) -> Result<String, BundleCommandError> {
+    let BundlePullArguments {
         remote,
         out,
         install: to_store,
@@ -39,14 +39,14 @@ pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
     }
     let offer = Offer::of(&remote, plain_http)?;
     let judged = trust.load()?.judge(offer.manifest_bytes(), offer.signature());
-    let standing = judged.map_err(|refusal| CommandError::Refused {
+    let standing = judged.map_err(|refusal| BundleCommandError::Refused {
         bundle: remote.to_string(),
         refusal,
     })?;
     let standing = standing_text(&Ok(standing), offer.signature());
     let pulled = offer.remote();
     if to_store {
-        let dir = tempfile::tempdir().map_err(|error| CommandError::Io {
+        let dir = tempfile::tempdir().map_err(|error| BundleCommandError::Io {
             file: std::env::temp_dir(),
             error,
         })?;
@@ -59,13 +59,13 @@ pub(super) fn pull(arguments: BundlePull) -> Result<String, CommandError> {
 }
 
 /// Writes a bundle into a directory under its own name, whole or not at all.
-fn save(mut offer: Offer, remote: &Remote, dir: &Path) -> Result<PathBuf, CommandError> {
+fn save(mut offer: Offer, remote: &Remote, dir: &Path) -> Result<PathBuf, BundleCommandError> {
     let file = dir.join(offer.manifest().file_name());
     replace(&file, 0o644, |to| offer.write(to)).map_err(|problem| problem.at(remote))?;
     Ok(file)
 }
 
-fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<String, CommandError> {
+fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<String, BundleCommandError> {
     let name = remote.repository.rsplit('/').next().unwrap_or_default();
     let file = out.join(format!("{name}.wasm"));
     make_dir(out)?;
@@ -74,8 +74,8 @@ fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<Strin
     Ok(format!("{pulled}\n{}\n", file.display()))
 }
 
-fn make_dir(dir: &Path) -> Result<(), CommandError> {
-    std::fs::create_dir_all(dir).map_err(|error| CommandError::Io {
+fn make_dir(dir: &Path) -> Result<(), BundleCommandError> {
+    std::fs::create_dir_all(dir).map_err(|error| BundleCommandError::Io {
         file: dir.to_owned(),
         error,
     })

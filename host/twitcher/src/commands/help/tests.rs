@@ -6,7 +6,7 @@ use super::markup::{Block, parse};
 use super::*;
 use crate::args::Cli;
 use twitcher_control::api::WatchState;
-use twitcher_model::Event;
+use twitcher_model::Trigger;
 
 fn topic(name: &str) -> String {
     TOPICS.iter().find(|topic| topic.name == name).unwrap().text()
@@ -167,17 +167,17 @@ fn commands_that_pages_name_exist() {
 #[test]
 fn every_event_is_explained() {
     let events = [
-        Event::Load,
-        Event::Created,
-        Event::Data,
-        Event::Children,
-        Event::Tree,
-        Event::Deleted,
-        Event::Retry,
-        Event::Manual,
+        Trigger::Load,
+        Trigger::Created,
+        Trigger::Data,
+        Trigger::Children,
+        Trigger::Tree,
+        Trigger::Deleted,
+        Trigger::Retry,
+        Trigger::Manual,
     ];
     let explained = terms("actions", "EVENTS");
-    assert_eq!(explained, events.map(Event::as_str));
+    assert_eq!(explained, events.map(Trigger::as_str));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
 
 use super::error::OperateError;
-use super::server_sent_events::{Frames, Said};
+use super::server_sent_events::{SseMessage, SseParser};
 use twitcher_control::api::{Run, RunDetail, Setting, WatchDetail};
 
 /// How long a request may take. The daemon answers from memory, or from a database on a disk that may be slow.
@@ -129,7 +129,7 @@ impl Client {
         Ok(Events {
             runtime: &self.runtime,
             body: Body::new(response.into_body()).into_data_stream(),
-            frames: Frames::default(),
+            frames: SseParser::default(),
             ready: Vec::new().into_iter(),
             what,
         })
@@ -204,8 +204,8 @@ async fn accepted(response: Response<Incoming>, what: &str) -> Result<Response<I
 pub(super) struct Events<'a> {
     runtime: &'a Runtime,
     body: axum::body::BodyDataStream,
-    frames: Frames,
-    ready: std::vec::IntoIter<Said>,
+    frames: SseParser,
+    ready: std::vec::IntoIter<SseMessage>,
     what: String,
 }
 
@@ -225,8 +225,8 @@ impl Events<'_> {
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Next, OperateError> {
         loop {
             match self.ready.next() {
-                Some(Said::Message(data)) => return Ok(Next::Event(data)),
-                Some(Said::Comment) => {}
+                Some(SseMessage::Message(data)) => return Ok(Next::Event(data)),
+                Some(SseMessage::Comment) => {}
                 None => match self.read(patience)? {
                     Some(said) => self.ready = said.into_iter(),
                     None => return Ok(if patience.is_some() { Next::Quiet } else { Next::End }),
@@ -235,7 +235,7 @@ impl Events<'_> {
         }
     }
 
-    fn read(&mut self, patience: Option<Duration>) -> Result<Option<Vec<Said>>, OperateError> {
+    fn read(&mut self, patience: Option<Duration>) -> Result<Option<Vec<SseMessage>>, OperateError> {
         let body = &mut self.body;
         let read = self.runtime.block_on(async {
             match patience {

@@ -68,7 +68,7 @@ pub(super) enum OperateError {
     Runtime(io::Error),
     /// Standard output does not take what it is given.
     #[error("cannot write to standard output: {0}")]
-    Out(io::Error),
+    Output(io::Error),
 }
 
 fn said(status: &http::StatusCode, problem: Option<&Problem>) -> String {
@@ -145,7 +145,7 @@ impl OperateError {
                 let all = help.chain(suggestions.iter().map(String::as_str));
                 return all.map(sanitize::line).collect();
             }
-            Self::NeverRan(_) | Self::Runtime(_) | Self::Out(_) | Self::Request { .. } => &[],
+            Self::NeverRan(_) | Self::Runtime(_) | Self::Output(_) | Self::Request { .. } => &[],
         };
         hints.iter().map(|hint| (*hint).to_owned()).collect()
     }
@@ -153,7 +153,7 @@ impl OperateError {
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::Run(_) | Self::NeverRan(_) | Self::Out(_) | Self::Request { .. } => {
+            Self::Refused { .. } | Self::Run(_) | Self::NeverRan(_) | Self::Output(_) | Self::Request { .. } => {
                 exit::FAILURE
             }
             _ => exit::UNREACHABLE,

@@ -1,7 +1,7 @@
 //! The commands on a running daemon: what they ask of its control interface, and how they show the answers.
 //!
 //! ```text
-//! args::Operate ─▶ ask, tell ─▶ client   HTTP over the Unix socket, errors that say what to do
+//! args::OperateCommand ─▶ ask, tell ─▶ client   HTTP over the Unix socket, errors that say what to do
 //!                     │          └ stream   server-sent events
 //!                     ├─▶ view     the interface's types become text: pure
 //!                     └─▶ out      where the text goes; a reader that went away is no error
@@ -16,7 +16,7 @@ mod output;
 mod queries;
 mod server_sent_events;
 pub mod states;
-mod style;
+mod theme;
 mod table;
 mod view;
 
@@ -24,26 +24,26 @@ use jiff::Timestamp;
 
 use self::client::Client;
 use self::error::OperateError;
-use self::output::Out;
-use self::style::Look;
-use crate::args::{Operate, exit};
+use self::output::Output;
+use self::theme::Theme;
+use crate::args::{OperateCommand, exit};
 
 /// Carries out a command. The result is the exit code; what went wrong has been said on stderr.
-pub fn run(command: &Operate) -> u8 {
+pub fn run(command: &OperateCommand) -> u8 {
     let common = command.common();
-    let look = Look::of_terminal(common.color, common.time, Timestamp::now());
+    let look = Theme::of_terminal(common.color, common.time, Timestamp::now());
     let result = Client::new(&common.control).and_then(|client| {
         let session = Session {
             client,
             look,
-            out: Out::new(common.json),
+            out: Output::new(common.json),
         };
         session.run(command)
     });
     match result {
         Ok(code) => code,
         // Whoever read it, `head` for example, has seen enough.
-        Err(OperateError::Out(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::SUCCESS,
+        Err(OperateError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::SUCCESS,
         Err(error) => {
             eprintln!("twitcher: {error}");
             for hint in error.hints() {
@@ -57,31 +57,31 @@ pub fn run(command: &Operate) -> u8 {
 /// One command while it is carried out.
 struct Session {
     client: Client,
-    look: Look,
-    out: Out,
+    look: Theme,
+    out: Output,
 }
 
 impl Session {
-    fn run(&self, command: &Operate) -> Result<u8, OperateError> {
+    fn run(&self, command: &OperateCommand) -> Result<u8, OperateError> {
         match command {
-            Operate::Status(arguments) => match &arguments.watch {
+            OperateCommand::Status(arguments) => match &arguments.watch {
                 Some(watch) => self.watch(watch),
                 None => self.status(arguments),
             },
-            Operate::History(arguments) => self.history(arguments),
-            Operate::Logs(arguments) => self.logs(arguments),
-            Operate::Events(arguments) => self.events(arguments),
-            Operate::RunNow(arguments) => self.run_now(arguments),
-            Operate::Pause(arguments) => self.pause(&arguments.watches),
-            Operate::Resume(arguments) => self.resume(arguments),
-            Operate::Reload(_) => self.reload(),
-            Operate::Drain(arguments) => self.drain(arguments),
+            OperateCommand::History(arguments) => self.history(arguments),
+            OperateCommand::Logs(arguments) => self.logs(arguments),
+            OperateCommand::Events(arguments) => self.events(arguments),
+            OperateCommand::RunNow(arguments) => self.run_now(arguments),
+            OperateCommand::Pause(arguments) => self.pause(&arguments.watches),
+            OperateCommand::Resume(arguments) => self.resume(arguments),
+            OperateCommand::Reload(_) => self.reload(),
+            OperateCommand::Drain(arguments) => self.drain(arguments),
         }
     }
 
     /// The same look a moment later: relative times of what takes long must not stand still.
-    fn look_now(&self) -> Look {
-        Look {
+    fn look_now(&self) -> Theme {
+        Theme {
             now: Timestamp::now(),
             ..self.look.clone()
         }

@@ -26,7 +26,7 @@ struct Summaries {
 
 impl Session {
     /// `run-now`
-    pub(super) fn run_now(&self, arguments: &args::RunNow) -> Result<u8, OperateError> {
+    pub(super) fn run_now(&self, arguments: &args::RunNowArguments) -> Result<u8, OperateError> {
         let name = &arguments.watch;
         // Before anything starts, or its end might be missed.
         let events = match arguments.wait {
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// `resume`
-    pub(super) fn resume(&self, arguments: &args::Resume) -> Result<u8, OperateError> {
+    pub(super) fn resume(&self, arguments: &args::ResumeArguments) -> Result<u8, OperateError> {
         if !arguments.all {
             return self.hold(&arguments.watches, "/resume");
         }
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// `drain`
-    pub(super) fn drain(&self, arguments: &args::Drain) -> Result<u8, OperateError> {
+    pub(super) fn drain(&self, arguments: &args::DrainArguments) -> Result<u8, OperateError> {
         let end = arguments.timeout.map(|timeout| Instant::now() + timeout);
         let mut first: Status = self.client.get("/v1/status")?.parse()?;
         let mut refused = match self.client.post("/v1/drain", PATIENCE) {

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use super::error::OperateError;
 
 /// Where answers go.
-pub(super) struct Out {
+pub(super) struct Output {
     /// Whether JSON was asked for.
     pub json: bool,
 }
 
-impl Out {
+impl Output {
     pub fn new(json: bool) -> Self {
         Self { json }
     }
@@ -29,6 +29,6 @@ impl Out {
         let mut out = io::stdout().lock();
         out.write_all(bytes)
             .and_then(|()| out.flush())
-            .map_err(OperateError::Out)
+            .map_err(OperateError::Output)
     }
 }

@@ -63,7 +63,7 @@ struct Found {
 
 impl Session {
     /// `status`
-    pub(super) fn status(&self, arguments: &args::Status) -> Result<u8, OperateError> {
+    pub(super) fn status(&self, arguments: &args::StatusArguments) -> Result<u8, OperateError> {
         let watches = self.client.get("/v1/watches")?;
         if self.out.json {
             let status = self.client.get("/v1/status")?;
@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// `history`
-    pub(super) fn history(&self, arguments: &args::History) -> Result<u8, OperateError> {
+    pub(super) fn history(&self, arguments: &args::HistoryArguments) -> Result<u8, OperateError> {
         let found = self.runs(arguments)?;
         if let (Some(name), true) = (&arguments.watch, found.runs.is_empty()) {
             // It may also be that there is no such watch, which is better told.
@@ -161,7 +161,7 @@ impl Session {
         Ok(exit::SUCCESS)
     }
 
-    fn runs(&self, arguments: &args::History) -> Result<Found, OperateError> {
+    fn runs(&self, arguments: &args::HistoryArguments) -> Result<Found, OperateError> {
         let since = arguments.since.map(|since| since.before(self.look.now));
         let limit = arguments.limit as usize;
         let page = match arguments.failed {
@@ -211,7 +211,7 @@ impl Session {
     }
 
     /// `logs`
-    pub(super) fn logs(&self, arguments: &args::Logs) -> Result<u8, OperateError> {
+    pub(super) fn logs(&self, arguments: &args::LogsArguments) -> Result<u8, OperateError> {
         let answer = match (&arguments.run, &arguments.last) {
             (Some(run), _) => self.run_by_part(run)?,
             (None, Some(watch)) => self.run_detail(&self.last_run(watch)?)?,
@@ -271,7 +271,7 @@ impl Session {
     }
 
     /// `events`
-    pub(super) fn events(&self, arguments: &args::Events) -> Result<u8, OperateError> {
+    pub(super) fn events(&self, arguments: &args::EventsArguments) -> Result<u8, OperateError> {
         if let Some(name) = &arguments.watch {
             // Nothing ever happens to a watch that does not exist.
             self.of_watch(name, self.client.get(&path("watches", name, "")))?;
@@ -344,7 +344,7 @@ pub(super) fn understood(data: &str) -> Result<Event, OperateError> {
 const ID_LENGTH: usize = 13;
 
 /// The watches that are wanted, each as it came, with commas between.
-fn watches_as_json(answer: &Answer, arguments: &args::Status) -> Result<String, OperateError> {
+fn watches_as_json(answer: &Answer, arguments: &args::StatusArguments) -> Result<String, OperateError> {
     let RawWatches { watches } = answer.parse_borrowed()?;
     if arguments.state.is_empty() {
         return Ok(join(&watches));

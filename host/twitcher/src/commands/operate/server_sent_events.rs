@@ -7,7 +7,7 @@ const MESSAGE_MAX: usize = 4 << 20;
 
 /// What a stream says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum SseMessage {
     /// The data of a message.
     Message(String),
     /// Nothing, so that the connection is known to live.
@@ -20,15 +20,15 @@ pub(super) struct TooLarge;
 
 /// A stream as far as it was read.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(super) struct SseParser {
     buffer: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
 }
 
-impl Frames {
+impl SseParser {
     /// What became complete with these bytes.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Said>, TooLarge> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseMessage>, TooLarge> {
         let mut said = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.buffer.len() + self.data.len() + part.len() > MESSAGE_MAX {
@@ -43,14 +43,14 @@ impl Frames {
         Ok(said)
     }
 
-    fn line(&mut self, line: &[u8], said: &mut Vec<Said>) {
+    fn line(&mut self, line: &[u8], said: &mut Vec<SseMessage>) {
         if line.is_empty() {
             let data = std::mem::take(&mut self.data);
             if std::mem::take(&mut self.has_data) {
-                said.push(Said::Message(String::from_utf8_lossy(&data).into_owned()));
+                said.push(SseMessage::Message(String::from_utf8_lossy(&data).into_owned()));
             }
         } else if line.starts_with(b":") {
-            said.push(Said::Comment);
+            said.push(SseMessage::Comment);
         } else if let Some(data) = line.strip_prefix(b"data:") {
             if self.has_data {
                 self.data.push(b'\n');
@@ -70,12 +70,12 @@ mod tests {
     #[test]
     fn messages_do_not_depend_on_how_the_stream_is_cut() {
         let expected = [
-            Said::Comment,
-            Said::Message("{\"a\":1}".to_owned()),
-            Said::Message("x\ny".to_owned()),
+            SseMessage::Comment,
+            SseMessage::Message("{\"a\":1}".to_owned()),
+            SseMessage::Message("x\ny".to_owned()),
         ];
         for size in 1..TEXT.len() {
-            let mut frames = Frames::default();
+            let mut frames = SseParser::default();
             let said: Vec<_> = TEXT
                 .as_bytes()
                 .chunks(size)
@@ -87,11 +87,11 @@ mod tests {
 
     #[test]
     fn a_message_without_end_is_refused() {
-        let mut frames = Frames::default();
+        let mut frames = SseParser::default();
         let piece = vec![b'x'; 1 << 20];
         let refused = (0..8).find_map(|_| frames.push(&piece).err());
         assert_eq!(refused, Some(TooLarge));
-        let mut frames = Frames::default();
+        let mut frames = SseParser::default();
         let line = [b"data: ", piece.as_slice(), b"\n"].concat();
         let refused = (0..8).find_map(|_| frames.push(&line).err());
         assert_eq!(refused, Some(TooLarge));

@@ -2,7 +2,7 @@
 //!
 //! It must not know how they look.
 
-use super::style::Tone;
+use super::theme::Tone;
 use twitcher_control::api::{Run, STATES, WatchState, WatchSummary};
 
 /// The place of a state among all.

@@ -6,7 +6,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table as Grid, Width,
 };
 
-use super::style::{Look, Tone};
+use super::theme::{Theme, Tone};
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ impl Table {
     }
 
     /// Its text. Columns where no row has anything are left out.
-    pub fn render(&self, look: &Look) -> String {
+    pub fn render(&self, look: &Theme) -> String {
         let used: Vec<usize> = (0..self.columns.len())
             .filter(|at| {
                 let cells = self.rows.iter().filter_map(|row| row.get(*at));
@@ -142,7 +142,7 @@ fn painted(text: &str, tone: Option<Tone>) -> Cell {
 }
 
 /// Labels with texts beside them; a text that does not fit goes on below its beginning.
-pub(super) fn fields(rows: &[(&str, String, Option<Tone>)], look: &Look) -> String {
+pub(super) fn fields(rows: &[(&str, String, Option<Tone>)], look: &Theme) -> String {
     let mut grid = Grid::new();
     grid.force_no_tty().load_style(comfy_table::presets::NOTHING);
     if look.colour {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::trial::{Bench, Trial, TrialError, shown};
-use twitcher_launch::{Launcher, Report};
-use twitcher_model::{Action, Event, Outcome, Watch};
+use twitcher_launch::{Launcher, RunReport};
+use twitcher_model::{Action, Outcome, Trigger, Watch};
 
 /// Measures a component: `rounds` calls, each beside a run of `/bin/true` through the launcher, and one as any program would start
 /// it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
@@ -17,7 +17,7 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         action: Action::Argv(["/bin/true".into()].into()),
         ..Watch::clone(watch)
     });
-    let event = trial.event.unwrap_or(Event::Data);
+    let event = trial.event.unwrap_or(Trigger::Data);
     let mut figures = Figures::default();
     // The first call loads the native code.
     let first = Instant::now();
@@ -67,7 +67,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn component(&mut self, whole: Duration, report: &Report) {
+    fn component(&mut self, whole: Duration, report: &RunReport) {
         self.failed += usize::from(report.outcome != Outcome::Exited(0));
         self.whole.push(whole);
         self.faults.push(report.minor_faults);

@@ -24,17 +24,17 @@ use crate::args::{self, exit};
 use crate::spinner::Spinner;
 
 /// Carries out a command.
-pub fn plugin(command: args::Plugin) -> Result<u8> {
+pub fn plugin(command: args::PluginCommand) -> Result<u8> {
     match command {
-        args::Plugin::New { name } => {
+        args::PluginCommand::New { name } => {
             let dir = create(Path::new(""), &name)?;
             print(&format!(
                 "created {}; its README.md says how it is tested, built and tried\n",
                 dir.display()
             ))
         }
-        args::Plugin::Inspect { file } => print(&inspect(&file)?),
-        args::Plugin::Run(arguments) => {
+        args::PluginCommand::Inspect { file } => print(&inspect(&file)?),
+        args::PluginCommand::Run(arguments) => {
             let trial = trial(*arguments)?;
             let (watch, launcher) = prepare(&trial)?;
             // Held until the end: what is still on its way to the terminal is written then.
@@ -59,7 +59,7 @@ pub fn plugin(command: args::Plugin) -> Result<u8> {
                 exit::FAILURE
             })
         }
-        args::Plugin::Bench { rounds, run } => {
+        args::PluginCommand::Bench { rounds, run } => {
             let trial = trial(*run)?;
             let (watch, launcher) = prepare(&trial)?;
             let table = locally(bench(&trial, &watch, launcher, rounds as usize))?;
@@ -68,7 +68,7 @@ pub fn plugin(command: args::Plugin) -> Result<u8> {
     }
 }
 
-fn trial(arguments: args::PluginRun) -> Result<Trial> {
+fn trial(arguments: args::PluginRunArguments) -> Result<Trial> {
     let data = match &arguments.data_file {
         Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => arguments.data.into_bytes(),

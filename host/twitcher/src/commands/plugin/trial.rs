@@ -11,10 +11,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
-use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, Report, RunEvent};
-use twitcher_model::{Event, Grants, Observation, Stat, Version, Watch};
+use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport};
+use twitcher_model::{Grants, Observation, Stat, Trigger, Version, Watch};
 use twitcher_sandbox::channel::Reason;
-use twitcher_sandbox::code_cache::Components;
+use twitcher_sandbox::code_cache::CodeCache;
 use twitcher_scheduler::{RunIds, Start};
 use twitcher_source::{Source, tree};
 
@@ -28,7 +28,7 @@ pub struct Trial {
     /// The znode's data.
     pub data: Vec<u8>,
     /// Why it runs.
-    pub event: Option<Event>,
+    pub event: Option<Trigger>,
     /// `Wasm(...)`'s `config`.
     pub config: Vec<(String, String)>,
     /// Its `args`.
@@ -89,7 +89,7 @@ impl Trial {
         let text = serde_json::to_vec(&self.registration()?).unwrap_or_default();
         std::fs::write(&file, text).map_err(at("write a temporary file"))?;
         // The native code must outlive this: it is kept where it can be found again.
-        let components = Components::new(program.to_owned(), cache()?);
+        let components = CodeCache::new(program.to_owned(), cache()?);
         let resolve = move |file: &Path, grants: &Grants| {
             let found = components.resolve(file, grants);
             found.map_err(|errors| errors.iter().map(ToString::to_string).collect())
@@ -157,7 +157,7 @@ impl Trial {
 
     /// The state that it runs for.
     pub fn observation(&self) -> Observation {
-        let deleted = self.event == Some(Event::Deleted);
+        let deleted = self.event == Some(Trigger::Deleted);
         let (czxid, mzxid) = (1, 1);
         match deleted {
             true => Observation::absent(),
@@ -217,9 +217,9 @@ impl Bench {
     pub(super) async fn run(
         &mut self,
         watch: &Arc<Watch>,
-        event: Event,
+        event: Trigger,
         observation: Observation,
-    ) -> Result<Report, TrialError> {
+    ) -> Result<RunReport, TrialError> {
         let start = Start {
             run: self.ids.allot(),
             event,
@@ -271,10 +271,10 @@ impl Bench {
 }
 
 /// Runs a component once. Must be called in a `LocalSet` on a current-thread runtime; what it writes and logs goes to the log.
-pub async fn run(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher) -> Result<Report, TrialError> {
+pub async fn run(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher) -> Result<RunReport, TrialError> {
     let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
     bench
-        .run(watch, trial.event.unwrap_or(Event::Data), trial.observation())
+        .run(watch, trial.event.unwrap_or(Trigger::Data), trial.observation())
         .await
 }
 

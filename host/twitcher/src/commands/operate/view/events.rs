@@ -1,12 +1,12 @@
 //! Events, each on a line.
 
 use crate::commands::operate::states;
-use crate::commands::operate::style::{Look, Tone};
+use crate::commands::operate::theme::{Theme, Tone};
 use twitcher_control::api::{Event, EventKind};
 use twitcher_model::sanitize;
 
 /// One event.
-pub(crate) fn event(event: &Event, look: &Look) -> String {
+pub(crate) fn event(event: &Event, look: &Theme) -> String {
     let (kind, tone) = match event.kind {
         EventKind::Lost => ("lost", Tone::Bad),
         EventKind::Changed => ("changed", Tone::Strong),

@@ -16,14 +16,14 @@ pub(super) use runs::{output, runs};
 pub(super) use status::{Shown, status};
 pub(super) use watch::watch;
 
-use super::style::Look;
+use super::theme::Theme;
 use twitcher_model::sanitize;
 
 /// Widths of terminals from which on there is room for more columns.
 const MEDIUM: u16 = 72;
 const WIDE: u16 = 100;
 
-fn is_at_least(look: &Look, width: u16) -> bool {
+fn is_at_least(look: &Theme, width: u16) -> bool {
     look.width.is_none_or(|has| has >= width)
 }
 

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use crate::commands::operate::states;
-use crate::commands::operate::style::{Look, Tone, number};
+use crate::commands::operate::theme::{Theme, Tone, number};
 use twitcher_control::api::{Reloaded, Started, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
 use super::quoted;
 
 /// A run on request.
-pub(crate) fn started(started: &Started, look: &Look) -> String {
+pub(crate) fn started(started: &Started, look: &Theme) -> String {
     let name = sanitize::line(&started.watch.name);
     match &started.run {
         Some(run) => {
@@ -25,7 +25,7 @@ pub(crate) fn started(started: &Started, look: &Look) -> String {
 }
 
 /// A watch that was paused or resumed.
-pub(crate) fn held(watch: &WatchSummary, look: &Look) -> String {
+pub(crate) fn held(watch: &WatchSummary, look: &Theme) -> String {
     let hint = match (watch.state, watch.running.is_empty()) {
         _ if states::is_stuck(watch) => format!(
             "; goes on at the next change, or with `twitcher run-now {}`",
@@ -42,7 +42,7 @@ pub(crate) fn held(watch: &WatchSummary, look: &Look) -> String {
     )
 }
 
-fn state_and_why(watch: &WatchSummary, look: &Look) -> String {
+fn state_and_why(watch: &WatchSummary, look: &Theme) -> String {
     let mut text = look.paint(states::state(watch), states::tone_of(watch));
     if let Some(why) = &watch.why {
         let _ = write!(text, " ({})", sanitize::line(why));
@@ -54,7 +54,7 @@ fn state_and_why(watch: &WatchSummary, look: &Look) -> String {
 }
 
 /// A configuration that was loaded again. Errors are separate: they belong on stderr.
-pub(crate) fn reloaded(reloaded: &Reloaded, look: &Look) -> String {
+pub(crate) fn reloaded(reloaded: &Reloaded, look: &Theme) -> String {
     let Reloaded {
         watches,
         added,

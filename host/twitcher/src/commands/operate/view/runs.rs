@@ -1,7 +1,7 @@
 //! Runs, and what one of them wrote.
 
 use crate::commands::operate::states;
-use crate::commands::operate::style::{Look, Tone, bytes, lasting};
+use crate::commands::operate::theme::{Theme, Tone, bytes, lasting};
 use crate::commands::operate::table::{Table, cut, number, whole};
 use twitcher_control::api::{Run, RunDetail};
 use twitcher_model::sanitize;
@@ -9,7 +9,7 @@ use twitcher_model::sanitize;
 use super::{MEDIUM, WIDE, is_at_least};
 
 /// Runs of several watches.
-pub(crate) fn runs(runs: &[Run], more: bool, look: &Look) -> String {
+pub(crate) fn runs(runs: &[Run], more: bool, look: &Theme) -> String {
     if runs.is_empty() {
         return "no such run is remembered\n".to_owned();
     }
@@ -21,7 +21,7 @@ pub(crate) fn runs(runs: &[Run], more: bool, look: &Look) -> String {
 }
 
 /// Runs, with the names of their watches or without.
-pub(super) fn table(runs: &[Run], named: bool, look: &Look) -> String {
+pub(super) fn table(runs: &[Run], named: bool, look: &Theme) -> String {
     let mut table = Table::new(&[
         whole("RUN"),
         cut("WATCH", 10),
@@ -67,7 +67,7 @@ pub(super) fn table(runs: &[Run], named: bool, look: &Look) -> String {
 }
 
 /// What a run wrote, below a line about it.
-pub(crate) fn output(detail: &RunDetail, look: &Look) -> String {
+pub(crate) fn output(detail: &RunDetail, look: &Theme) -> String {
     let run = &detail.run;
     let mut about = format!(
         "{} of {}: {}",

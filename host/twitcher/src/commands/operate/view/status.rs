@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::commands::operate::states;
-use crate::commands::operate::style::{Look, Tone, number};
+use crate::commands::operate::theme::{Theme, Tone, number};
 use crate::commands::operate::table::{Table, cut, fields, number as figures, together, whole};
 use twitcher_control::api::{Phase, STATES, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
@@ -28,7 +28,7 @@ pub(crate) enum Shown<'a> {
 }
 
 /// The daemon with its watches.
-pub(crate) fn status(status: &Status, watches: Vec<WatchSummary>, shown: Shown<'_>, look: &Look) -> String {
+pub(crate) fn status(status: &Status, watches: Vec<WatchSummary>, shown: Shown<'_>, look: &Theme) -> String {
     let mut text = head(status, &watches, look);
     let (listed, left) = listed(watches, shown);
     if !listed.is_empty() {
@@ -45,7 +45,7 @@ pub(crate) fn status(status: &Status, watches: Vec<WatchSummary>, shown: Shown<'
     text
 }
 
-fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
+fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
     let version = look.paint(&format!("twitcher {}", sanitize::line(&status.version)), Tone::Strong);
     let (phase, tone) = match status.phase {
         Phase::Starting => ("starting: not every watch is armed yet", Tone::Odd),
@@ -94,7 +94,7 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Look) -> String {
     text
 }
 
-fn source(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) {
+fn source(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>) {
     let source = &status.source;
     let mut said = format!("{} {}, ", sanitize::line(&source.kind), sanitize::line(&source.target));
     said.push_str(if source.connected { "connected" } else { "not connected" });
@@ -109,7 +109,7 @@ fn source(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) 
     ("source", said, (!source.connected).then_some(Tone::Bad))
 }
 
-fn config(status: &Status, look: &Look) -> (&'static str, String, Option<Tone>) {
+fn config(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>) {
     let config = &status.config;
     let paths: Vec<String> = config.paths.iter().map(|path| sanitize::line(path)).collect();
     let loaded = match config.loaded {
@@ -169,7 +169,7 @@ fn listed(mut watches: Vec<WatchSummary>, shown: Shown<'_>) -> (Vec<WatchSummary
     (troubled, left)
 }
 
-fn table(watches: &[WatchSummary], look: &Look) -> String {
+fn table(watches: &[WatchSummary], look: &Theme) -> String {
     let mut table = Table::new(&[
         cut("WATCH", 16),
         whole("STATE"),
@@ -211,7 +211,7 @@ fn table(watches: &[WatchSummary], look: &Look) -> String {
 }
 
 /// Why it is not at rest, in a few words.
-fn why(watch: &WatchSummary, look: &Look) -> String {
+fn why(watch: &WatchSummary, look: &Theme) -> String {
     let why = watch.why.as_deref().map(sanitize::line).unwrap_or_default();
     match (watch.next_attempt, watch.state) {
         // When is what matters, and the state says the rest.

@@ -14,8 +14,8 @@ fn before(seconds: i64) -> Timestamp {
     now() - seconds.seconds()
 }
 
-fn look(width: u16) -> Look {
-    Look {
+fn look(width: u16) -> Theme {
+    Theme {
         width: Some(width),
         colour: false,
         now: now(),
@@ -217,7 +217,7 @@ fn the_daemon_at_120_columns() {
 
 #[test]
 fn elsewhere_than_on_a_terminal_nothing_is_cut() {
-    let plain = Look {
+    let plain = Theme {
         width: None,
         zone: Some(jiff::tz::TimeZone::UTC),
         ..look(80)
@@ -242,7 +242,7 @@ fn a_daemon_in_trouble_says_so() {
 
 #[test]
 fn colours_do_not_move_columns() {
-    let coloured = Look {
+    let coloured = Theme {
         colour: true,
         ..look(80)
     };
@@ -367,7 +367,7 @@ fn every_state_is_explained() {
     insta::assert_snapshot!(text);
 }
 
-impl Look {
+impl Theme {
     fn wide(self) -> Self {
         Self { width: None, ..self }
     }
@@ -462,7 +462,7 @@ fn what_was_done_is_told() {
 
 #[test]
 fn events_are_lines() {
-    let utc = Look {
+    let utc = Theme {
         zone: Some(jiff::tz::TimeZone::UTC),
         ..look(80)
     };

@@ -1,7 +1,7 @@
 //! One watch: why its action ran, or did not.
 
 use crate::commands::operate::states;
-use crate::commands::operate::style::{Look, Tone};
+use crate::commands::operate::theme::{Theme, Tone};
 use crate::commands::operate::table::{fields, together};
 use twitcher_control::api::{NodeState, WatchDetail, WatchState, WatchSummary};
 use twitcher_model::sanitize;
@@ -10,7 +10,7 @@ use twitcher_model::{RunMode, WatchType};
 use super::{quoted, runs};
 
 /// A watch with its last runs.
-pub(crate) fn watch(detail: &WatchDetail, look: &Look) -> String {
+pub(crate) fn watch(detail: &WatchDetail, look: &Theme) -> String {
     let watch = &detail.watch;
     let tone = states::tone_of(watch);
     let mut text = format!(
@@ -64,7 +64,7 @@ pub(crate) fn watch(detail: &WatchDetail, look: &Look) -> String {
 }
 
 /// What the state means, and what leads out of it.
-fn explanation(watch: &WatchSummary, look: &Look) -> String {
+fn explanation(watch: &WatchSummary, look: &Theme) -> String {
     let name = quoted(&watch.name);
     let resume = together(&format!("`twitcher resume {name}`"));
     let when = watch.next_attempt.map_or_else(|| "soon".to_owned(), |at| look.at(at));
@@ -138,7 +138,7 @@ fn is_same(seen: &NodeState, handled: &NodeState) -> bool {
     (seen.exists, seen.version, seen.zxid) == (handled.exists, handled.version, handled.zxid)
 }
 
-fn handled(watch: &WatchSummary, look: &Look) -> String {
+fn handled(watch: &WatchSummary, look: &Theme) -> String {
     let same = match (&watch.seen, &watch.handled) {
         (Some(seen), Some(handled)) => is_same(seen, handled),
         _ => false,
@@ -147,7 +147,7 @@ fn handled(watch: &WatchSummary, look: &Look) -> String {
     if same { format!("{text}: the same") } else { text }
 }
 
-fn node(state: Option<&NodeState>, watch_type: WatchType, none: &str, look: &Look) -> String {
+fn node(state: Option<&NodeState>, watch_type: WatchType, none: &str, look: &Theme) -> String {
     let Some(state) = state else {
         return none.to_owned();
     };

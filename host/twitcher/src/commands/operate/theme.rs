@@ -14,7 +14,7 @@ use crate::args::TimeStyle;
 
 /// How things look. Where nothing is known of the reader: no colours, no limit of width.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
+pub(super) struct Theme {
     /// Columns of the terminal; none if it is none.
     pub width: Option<u16>,
     /// Whether there are colours.
@@ -55,7 +55,7 @@ impl Tone {
     }
 }
 
-impl Look {
+impl Theme {
     /// As standard output and the environment have it.
     pub fn of_terminal(choice: ColorChoice, times: TimeStyle, now: Timestamp) -> Self {
         let terminal = io::stdout().is_terminal();
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_makes_no_nonsense() {
         let now: Timestamp = "2026-07-01T03:00:00Z".parse().unwrap();
-        let look = Look {
+        let look = Theme {
             width: None,
             colour: false,
             now,
@@ -202,7 +202,7 @@ mod tests {
         );
         let earlier: Timestamp = "2026-06-01T04:00:00Z".parse().unwrap();
         assert_eq!((look.ago(earlier), look.at(earlier)), ("29 d ago".into(), "now".into()));
-        let utc = Look {
+        let utc = Theme {
             zone: Some(TimeZone::UTC),
             ..look
         };
