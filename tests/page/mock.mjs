@@ -1,10 +1,10 @@
-// A daemon that only talks: serves the page under its policy, and the interface of `host/src/control/api.rs` from what a test made up.
+// A daemon that only talks: serves the page under its policy, and the interface of `host/control/src/api.rs` from what a test made up.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
-const PAGE = new URL('../../host/src/control/page/index.html', import.meta.url);
+const PAGE = new URL('../../host/control/src/page/index.html', import.meta.url);
 
 /** The policy that the daemon sends, and beyond it a refusal of every way to turn text into markup. */
 export function policyOf(html) {

@@ -205,11 +205,7 @@ fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeFail
     )))
 }
 
-async fn carry_out(
-    znodes: &Znodes,
-    path: ZnodePath,
-    request: ZnodeRequest,
-) -> Result<ZnodeReply, source::ZnodeError> {
+async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> Result<ZnodeReply, source::ZnodeError> {
     Ok(match request {
         ZnodeRequest::Get { .. } => {
             let (data, stat) = znodes.get(&path).await?;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use twitcher_files::system::DEFAULT_PATH;
 use twitcher_launch::protocol::{Task, WasmTask};
 use twitcher_model::{Action, ChangeFacts, Watch};
 use twitcher_sandbox::Reach;
 use twitcher_scheduler::Start;
 
-/// PATH of an action where the daemon has none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Of the daemon's environment, what every action gets.
 const PASSED_ON: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// Belongs to the daemon alone, even with `inherit_env`: an action must not speak to systemd in its name.
@@ -49,7 +48,7 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     let settings = &watch.process;
     let identity = &settings.identity;
     let mut env = Env::default();
-    env.set("PATH", PATH);
+    env.set("PATH", DEFAULT_PATH);
     env.set("LANG", "C.UTF-8");
     // Names and values that are not UTF-8 are left out: they could not be told from forged ones in the log either.
     if settings.inherit_env {

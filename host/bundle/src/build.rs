@@ -26,7 +26,7 @@ pub enum BuildError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// The component is refused, or does not compile.
@@ -34,7 +34,7 @@ pub enum BuildError {
     Compile {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// What the compiler says of it.
         error: CompileFailure,
     },
     /// WebAssembly does not work on this machine.
@@ -51,7 +51,7 @@ pub enum BuildError {
     Pack {
         /// The bundle.
         file: PathBuf,
-        /// Why.
+        /// What kept the bundle from being written.
         error: WriteError,
     },
     /// The directory cannot be made.
@@ -59,7 +59,7 @@ pub enum BuildError {
     Write {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
 }

@@ -27,7 +27,7 @@ pub enum InstallError {
     Open {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// It is no bundle, or damaged.
@@ -35,7 +35,7 @@ pub enum InstallError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the bundle.
         error: ReadError,
     },
     /// It must not run here.
@@ -43,7 +43,7 @@ pub enum InstallError {
     Refused {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason that it must not run.
         refusal: TrustRefusal,
     },
     /// The copy in the store is not what was written.

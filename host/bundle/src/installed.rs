@@ -26,9 +26,9 @@ pub enum InstalledError {
     /// A file cannot be read, or others could have written it.
     #[error("cannot read {}: {error}", file.display())]
     Io {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// A file is not the one that was installed.
@@ -76,7 +76,7 @@ pub enum Code {
     Native {
         /// Its file: only root can write to it.
         path: PathBuf,
-        /// What it is.
+        /// Its size and digest.
         facts: FileFacts,
     },
     /// The component, to be compiled; its digest was found right.

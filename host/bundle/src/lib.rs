@@ -70,6 +70,8 @@
 //!
 //! This module must not know configurations, watches or the daemon.
 
+#![forbid(unsafe_code)]
+
 mod archive;
 mod build;
 mod compatibility;
@@ -82,6 +84,7 @@ mod signature;
 mod store;
 mod suggested_grants;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, reason = "for tests only")]
 pub mod testing;
 pub mod trust;
 mod writer;

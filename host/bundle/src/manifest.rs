@@ -45,7 +45,7 @@ pub enum ManifestError {
     /// A value cannot be.
     #[error("manifest.json: {field} {why}")]
     Invalid {
-        /// Which.
+        /// The member of the manifest.
         field: &'static str,
         /// What is wrong with it.
         why: String,

@@ -36,7 +36,7 @@ pub enum ReadError {
     /// A file is too large.
     #[error("{name} claims {size} bytes, and at most {most} are allowed")]
     TooLarge {
-        /// Which.
+        /// Name of the file in the bundle.
         name: &'static str,
         /// What its header claims.
         size: u64,
@@ -52,11 +52,11 @@ pub enum ReadError {
     /// A file is not the one that the manifest speaks of.
     #[error("{file} is damaged: its SHA-256 is {found}, and the manifest says {expected}")]
     Digest {
-        /// Which.
+        /// Name of the file in the bundle.
         file: String,
-        /// What it is.
+        /// The SHA-256 of what is there.
         found: Digest,
-        /// What it should be.
+        /// The SHA-256 in the manifest.
         expected: Digest,
     },
     /// What fills the last block is not zeros.

@@ -77,7 +77,7 @@ pub enum KeyError {
         action: &'static str,
         /// The file.
         file: PathBuf,
-        /// Why it failed.
+        /// The error of the system call.
         error: io::Error,
     },
     /// It is not a key.
@@ -85,7 +85,7 @@ pub enum KeyError {
     Invalid {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
     /// It cannot sign.

@@ -50,9 +50,9 @@ pub enum StoreError {
     Io {
         /// What was attempted.
         action: &'static str,
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why it failed.
+        /// The error of the system call.
         error: io::Error,
     },
     /// There is no such bundle.
@@ -70,7 +70,7 @@ pub enum StoreError {
     Installed {
         /// What was asked for.
         reference: String,
-        /// What is wrong.
+        /// What is wrong with the installed version.
         error: InstalledError,
     },
     /// It runs, or is about to.

@@ -31,7 +31,7 @@ pub enum TrustError {
     Dir {
         /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// A file cannot be written.
@@ -39,7 +39,7 @@ pub enum TrustError {
     Write {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// There is another key of this name.

@@ -3,6 +3,8 @@
 //! This is the one place that knows what configurations name, what bundles are and how components are compiled. It must not know
 //! watches: what it is asked is what somebody wants, granted what.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

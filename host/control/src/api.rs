@@ -291,9 +291,9 @@ pub struct RunDetail {
 pub struct Event {
     /// Counted from the daemon's start; also the id of the server-sent event.
     pub seq: u64,
-    /// When.
+    /// The time at which it happened.
     pub at: Timestamp,
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
     /// For people, on one line.
     pub message: String,

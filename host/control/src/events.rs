@@ -37,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Something that happened, as the loop tells it.
 #[derive(Debug)]
 pub struct Occurrence {
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
     /// For people, on one line.
     pub message: String,

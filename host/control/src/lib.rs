@@ -12,11 +12,18 @@
 //!
 //! It must not know how runs are decided on, nor how they are started.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod access_control;
 pub mod api;
 pub mod daemon_requests;
 mod events;
 pub mod facts;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it all happens before there is anything to hold up"
+)]
 pub mod listeners;
 mod metrics;
 mod openapi;

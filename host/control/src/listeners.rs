@@ -45,7 +45,7 @@ pub enum ListenError {
         step: &'static str,
         /// With what.
         path: PathBuf,
-        /// Why it failed.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The address cannot be had.
@@ -53,7 +53,7 @@ pub enum ListenError {
     Address {
         /// The address as given.
         address: String,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }

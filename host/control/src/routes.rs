@@ -130,7 +130,7 @@ async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDeta
     }))
 }
 
-/// Which runs.
+/// A selection of runs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WhichRuns {

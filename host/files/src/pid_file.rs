@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::regular::{self, Links};
 
 /// A locked pid file. Removed when it is dropped; the lock also ends with the process.
 #[derive(Debug)]
@@ -44,14 +46,8 @@ impl Pidfile {
             source,
         };
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .custom_flags(OFlag::O_NOFOLLOW.bits());
-        let file = options.open(path).map_err(at)?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let file = regular::open_with(&mut options, path, Links::Refuse).map_err(at)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self {
                 path: path.to_owned(),

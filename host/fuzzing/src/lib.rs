@@ -1,6 +1,8 @@
 //! What is fuzzed, as functions of bytes: they may do anything but panic. `tests/fuzz` calls them with what a fuzzer makes up, the tests
 //! here with what it found and kept, and with mutations of that. No other crate may use this one.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -1,6 +1,8 @@
 //! Reads what a component imports and exports, without running or compiling it. The decoders take much for granted that a hostile file
 //! need not have; here their panics become errors. It must not know what any interface is for, nor who is granted it.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
 use twitcher_process::{BootId, ProcessName, is_alive, since_boot};
 
@@ -67,9 +68,9 @@ pub enum JournalError {
     /// The directory or the file in it cannot be used.
     #[error("cannot use {}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -155,23 +156,15 @@ impl Journal {
                 source,
             })?;
         let open = |writable| {
-            let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-            OpenOptions::new()
-                .read(true)
-                .write(writable)
-                .create(writable)
-                .mode(0o600)
-                .custom_flags(flags.bits())
-                .open(&path)
+            let mut options = OpenOptions::new();
+            options.read(true).write(writable).create(writable).mode(0o600);
+            regular::open_with(&mut options, &path, Links::Refuse)
         };
         // One that can only be read still is a lock, and tells what runs.
         let (file, writable) = match open(true) {
             Ok(file) => (file, true),
             Err(error) => (open(false).map_err(|_| at(error))?, false),
         };
-        if !file.metadata().map_err(at)?.is_file() {
-            return Err(at(io::ErrorKind::InvalidData.into()));
-        }
         lock(&file, dir, &path)?;
         let file = Arc::new(file);
         let found = read(&file).map_err(at)?;

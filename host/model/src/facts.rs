@@ -21,7 +21,7 @@ pub enum Phase {
     Draining,
 }
 
-/// What happened.
+/// The kinds of what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
@@ -126,7 +126,7 @@ pub struct RunFacts {
 pub struct RunEnd {
     /// How; none if nobody watched.
     pub outcome: Option<Outcome>,
-    /// When.
+    /// The time at which it ended.
     pub at: SystemTime,
     /// How long it ran.
     pub elapsed: Duration,

@@ -2,6 +2,8 @@
 //!
 //! It must not know how any of it comes about: no I/O, no clock, no async, and no other crate of the workspace.
 
+#![forbid(unsafe_code)]
+
 mod component;
 mod facts;
 mod failure;

@@ -52,12 +52,12 @@ impl fmt::Display for RunMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOnLoad {
-    /// It is.
+    /// The state is run for.
     #[default]
     Always,
-    /// It only counts as seen.
+    /// The state only counts as seen.
     Never,
-    /// It is, unless the last run that succeeded on this host was for that very state.
+    /// The state is run for, unless the last run that succeeded on this host was for that very state.
     IfChanged,
 }
 

@@ -3,6 +3,8 @@
 //! It must not know what is logged. Nothing here may make the daemon wait: lines go through a thread, and are counted and dropped
 //! when their reader has stopped reading.
 
+#![forbid(unsafe_code)]
+
 mod log_file;
 pub mod metrics;
 

@@ -1,6 +1,8 @@
 //! Processes, as the kernel tells of them: which one an id means, what belongs to a run, and signals that reach no other. It starts none
 //! and waits for none. It must not know what a watch is, nor why anything is signalled.
 
+#![forbid(unsafe_code)]
+
 mod family;
 mod identity;
 

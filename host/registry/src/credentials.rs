@@ -22,17 +22,17 @@ pub enum CredentialsError {
     /// The file cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     Io {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// The file makes no sense.
     #[error("{}: {why}", file.display())]
     Config {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
     /// The helper that the file names does not help.
@@ -40,7 +40,7 @@ pub enum CredentialsError {
     Helper {
         /// Which file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
 }

@@ -20,19 +20,19 @@ const SAID_MAX: usize = 300;
 #[derive(Debug, thiserror::Error)]
 #[error("{remote}: {problem}")]
 pub struct OciError {
-    /// Where.
+    /// The repository and version that were asked for.
     pub remote: Remote,
-    /// Why.
+    /// What went wrong.
     pub problem: Box<RegistryProblem>,
 }
 
-/// Why it failed.
+/// What can go wrong between here and a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryProblem {
     /// No connection, or one that broke.
     #[error("cannot reach the registry: {why}{hint}")]
     Unreachable {
-        /// What happened.
+        /// What is wrong, in words.
         why: String,
         /// What to do.
         hint: &'static str,
@@ -64,13 +64,13 @@ pub enum RegistryProblem {
     Malformed {
         /// To what.
         what: String,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
     /// There is more than there should be.
     #[error("{what} is larger than {most} bytes")]
     TooLarge {
-        /// What.
+        /// What was asked of the registry.
         what: String,
         /// What is allowed, or was announced.
         most: u64,
@@ -78,7 +78,7 @@ pub enum RegistryProblem {
     /// It ends too early.
     #[error("{what} is cut off: {missing} bytes are missing")]
     CutOff {
-        /// What.
+        /// What was asked of the registry.
         what: String,
         /// How much.
         missing: u64,
@@ -88,11 +88,11 @@ pub enum RegistryProblem {
         "the registry sends another {what} than the one asked for: its SHA-256 is {found}, and should be {expected}"
     )]
     Digest {
-        /// What.
+        /// What was asked of the registry.
         what: String,
-        /// What it is.
+        /// The SHA-256 of what came.
         found: Digest,
-        /// What it should be.
+        /// The SHA-256 that was asked for.
         expected: Digest,
     },
     /// What is there is no component.

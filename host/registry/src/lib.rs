@@ -38,6 +38,8 @@
 //!
 //! This module must not know the store or how bundles are built.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod auth;
 mod client;

@@ -4,9 +4,9 @@
 //! never changed: processes map it.
 
 use std::cell::OnceCell;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,8 @@ use tracing::{info, warn};
 
 use super::compile_helper::{self, HelperError};
 use super::{confine, engine};
+use twitcher_files::regular;
+use twitcher_files::replace::replace_with;
 use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, WASM_MAX};
 
 /// Why a component cannot be used.
@@ -26,7 +28,7 @@ pub enum ComponentError {
     /// The file cannot be read.
     #[error("cannot read it: {error}")]
     Read {
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// It is not a file.
@@ -38,7 +40,7 @@ pub enum ComponentError {
     /// It is refused, or compiling it failed.
     #[error("{error}")]
     Compile {
-        /// Why.
+        /// What the process that compiles says of it.
         error: HelperError,
     },
     /// Its `check` found something.
@@ -55,7 +57,7 @@ pub enum ComponentError {
     Cache {
         /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
 }
@@ -244,28 +246,11 @@ fn rounded(time: Duration) -> f64 {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
-    let failed = |error| ComponentError::Read { error };
-    // Opening a pipe must not wait for somebody who writes to it.
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(file)
-        .map_err(failed)?;
-    let kind = opened.metadata().map_err(failed)?;
-    if !kind.is_file() {
-        return Err(ComponentError::NotAFile);
-    }
-    let mut bytes = Vec::new();
-    if kind.len() <= WASM_MAX as u64 {
-        opened
-            .take(WASM_MAX as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        if bytes.len() <= WASM_MAX {
-            return Ok(bytes);
-        }
-    }
-    Err(ComponentError::TooLarge)
+    regular::read(file, WASM_MAX).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => ComponentError::NotAFile,
+        io::ErrorKind::FileTooLarge => ComponentError::TooLarge,
+        _ => ComponentError::Read { error },
+    })
 }
 
 fn facts_of(native: &Path) -> PathBuf {
@@ -274,21 +259,8 @@ fn facts_of(native: &Path) -> PathBuf {
 
 /// The facts come last: what has them is complete.
 fn keep(native: &Path, code: &[u8], facts: Facts) -> io::Result<()> {
-    let facts = serde_json::to_vec(&facts)?;
-    for (path, bytes) in [(native.to_owned(), code), (facts_of(native), &facts[..])] {
-        let draft = path.with_extension(format!("{}.draft", std::process::id()));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(bytes)?;
-        // A name that survives a crash of the machine without its content would be native code full of zeros.
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-    }
-    Ok(())
+    replace_with(native, 0o600, code)?;
+    replace_with(&facts_of(native), 0o600, &serde_json::to_vec(&facts)?)
 }
 
 fn cached(native: &Path) -> Option<Facts> {
@@ -322,7 +294,7 @@ mod tests {
         assert!(matches!(read(dir.path()), Err(ComponentError::NotAFile)));
         nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&path("pipe")), Err(ComponentError::NotAFile)));
-        let large = File::create(path("large")).unwrap();
+        let large = fs::File::create(path("large")).unwrap();
         large.set_len(200 << 20).unwrap();
         let error = read(&path("large")).unwrap_err().to_string();
         assert!(error.contains("larger than 64 MiB"), "{error}");

@@ -26,7 +26,7 @@ pub enum Decision {
     Dropped {
         /// What had happened to the node.
         event: Trigger,
-        /// Why not.
+        /// The reason that it is dropped.
         why: Dropped,
     },
     /// A run failed, and its update waits for another.

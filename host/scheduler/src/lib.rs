@@ -88,6 +88,9 @@
 //!   while the action runs. An absent node is only run for with `on_delete`, an empty one not with `refuse_empty`. A load that is due
 //!   anyway, and is run for, is that run.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod admission;
 mod decision;
 mod ending;
@@ -111,7 +114,7 @@ pub use machine::{Machine, Standing};
 pub use retrying::NotRetried;
 pub use run_ids::RunIds;
 
-/// What happened.
+/// What a machine is told: something happened, or somebody wants something.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// The source read the node.

@@ -4,6 +4,8 @@
 //! must not know what is done about it: no
 //! actions, no run modes, no configuration files.
 
+#![forbid(unsafe_code)]
+
 mod connection;
 pub mod tree;
 mod znodes;

@@ -59,7 +59,7 @@ pub struct RunRecord {
     pub output_bytes: u64,
 }
 
-/// Which runs.
+/// A selection of runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunQuery {
     /// Only those of this watch.

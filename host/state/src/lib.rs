@@ -27,6 +27,8 @@
 //!
 //! It must not know when an action runs, nor what a source is.
 
+#![forbid(unsafe_code)]
+
 mod database;
 mod history;
 mod memory;
@@ -83,7 +85,7 @@ impl Default for HistoryLimits {
 pub struct WatchRecord {
     /// The node that it watched then.
     pub znode: ZnodePath,
-    /// What of it.
+    /// What of the node it watched.
     pub watch_type: WatchType,
     /// The state that was last succeeded for.
     pub handled: Option<Handled>,

@@ -63,6 +63,9 @@
 //!
 //! Nothing an action, a configuration file or a znode contains can stop the loop that decides: data travels to actions in memory
 //! files rather than pipes, output is read as it comes and bounded, configuration is evaluated in a process that can be killed.
+
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod spinner;

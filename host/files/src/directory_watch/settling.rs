@@ -102,6 +102,11 @@ impl Settling {
         self.paths.len()
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.paths = HashMap::new();

@@ -2,6 +2,8 @@
 //!
 //! It must not know how a process is made: that is the launcher's.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod component_channel;
 pub mod invocation;
 pub mod launcher_process;

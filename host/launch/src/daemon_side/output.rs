@@ -80,11 +80,11 @@ pub fn log_end(run: &Invocation) {
 /// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logging {
-    /// It is.
+    /// The line is logged.
     On,
     /// This is the first that is not: say so once.
     EndsHere,
-    /// It is not.
+    /// The line is not logged.
     Off,
 }
 

@@ -18,7 +18,7 @@ pub enum LaunchError {
     Start {
         /// What was attempted.
         step: &'static str,
-        /// Why it failed.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -46,7 +46,7 @@ pub enum RunEvent {
     Ended {
         /// The run.
         run: RunId,
-        /// How.
+        /// How it ended, and what it used.
         report: RunReport,
     },
     /// The launcher died and another took its place. Runs are not affected.
@@ -78,6 +78,7 @@ impl Launches {
         let at = |step| move |source: io::Error| LaunchError::Start { step, source };
         let (commands, commands_end) = mpsc::unbounded_channel();
         let (events, events_end) = mpsc::unbounded_channel();
+        #[allow(clippy::disallowed_methods, reason = "no disk is asked, and it is before the start")]
         let null = std::fs::File::open("/dev/null").map_err(at("open /dev/null"))?.into();
         let link = LauncherLink::new(launcher).map_err(at("watch the launcher"))?;
         let service = Supervisor::new(link, null, commands_end, events, max_running);

@@ -229,6 +229,10 @@ impl Supervisor {
                 None
             }
             Task::Wasm(task) => {
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "on the disk of the state directory, which is local"
+                )]
                 let native = File::open(&task.action.component.native)?;
                 let (ours, theirs) = component_channel::pair()?;
                 let [stdin, stdout, stderr] = stdio;

@@ -26,12 +26,10 @@ use crate::launcher::Bodies;
 use crate::launcher::interrupt;
 use crate::launcher::vfork::ChildStack;
 use crate::protocol::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
+use twitcher_files::system::DEFAULT_PATH;
 use twitcher_model::{FunctionAction, Limit, Resource};
 use twitcher_sandbox::channel::Channel;
 use twitcher_sandbox::{self as sandbox, LoadedCode, Ready, Stdio};
-
-/// PATH where a request's environment has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where a component's process has its channel.
 const CHANNEL: RawFd = 3;

@@ -24,6 +24,7 @@ use super::channel::{Denied, FromAction, Level, Speaker, cut};
 use rules::Rules;
 pub use sockets::replace_in;
 use tls::TlsTrust;
+use twitcher_files::system::ca_bundle;
 use twitcher_model::Grants;
 
 /// Longest part of a denial that the component chose, in bytes: more than any name or address has.
@@ -43,7 +44,7 @@ impl Reach {
     pub fn of(grants: &Grants) -> Self {
         Self {
             addresses: Vec::new(),
-            trusted: grants.http.iter().any(|origin| origin.tls).then(tls::bundle).flatten(),
+            trusted: grants.http.iter().any(|origin| origin.tls).then(ca_bundle).flatten(),
         }
     }
 }

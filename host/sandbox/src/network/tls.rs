@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
@@ -12,26 +12,10 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use twitcher_files::system::CA_BUNDLE_VARIABLE;
 
-/// Names the file with the trusted certificates, as for OpenSSL.
-const VARIABLE: &str = "SSL_CERT_FILE";
-/// Where distributions keep it: Debian, Fedora, openSUSE, Alpine.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-/// Largest such file, in bytes; Debian's has 200 KiB.
+/// Largest file of trusted certificates, in bytes; Debian's has 200 KiB.
 const BUNDLE_MAX: u64 = 16 << 20;
-
-/// The file with the certificates that this machine trusts, or that the environment names.
-pub fn bundle() -> Option<PathBuf> {
-    match std::env::var_os(VARIABLE) {
-        Some(file) if !file.is_empty() => Some(file.into()),
-        _ => BUNDLES.iter().map(PathBuf::from).find(|file| file.exists()),
-    }
-}
 
 /// The trusted certificates, parsed only when they are needed.
 pub struct TlsTrust {
@@ -44,7 +28,7 @@ impl TlsTrust {
     pub fn read(file: Option<&Path>) -> Self {
         let pem = match file {
             None => Err(format!(
-                "no certificates to trust were found on this machine; {VARIABLE} can name a file"
+                "no certificates to trust were found on this machine; {CA_BUNDLE_VARIABLE} can name a file"
             )),
             Some(file) => read(file)
                 .map_err(|error| format!("cannot read the trusted certificates in {}: {error}", file.display())),
@@ -91,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         let why = |mut trust: TlsTrust| trust.connector().err().unwrap();
-        assert!(why(TlsTrust::read(None)).contains(VARIABLE));
+        assert!(why(TlsTrust::read(None)).contains(CA_BUNDLE_VARIABLE));
         assert!(why(TlsTrust::read(Some(Path::new("/no/such.pem")))).contains("/no/such.pem"));
         assert!(why(TlsTrust::read(Some(Path::new("/dev/null")))).contains("has none"));
     }

@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
+use twitcher_files::system::ca_bundle;
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Destination, Log, LogFile, Verbosity};
 use twitcher_source::{tree, zookeeper};
@@ -19,9 +20,6 @@ use crate::args::{self, exit};
 /// Descriptors that the daemon needs for itself, and those of one run.
 const OWN_DESCRIPTORS: u64 = 512;
 const RUN_DESCRIPTORS: u64 = 4;
-/// Debian's bundle of certificate authorities.
-const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
-
 /// The start of a daemon. What can fail does so first, in the foreground; threads come last.
 pub fn run(arguments: args::RunArguments) -> Result<u8> {
     match start(arguments) {
@@ -152,7 +150,9 @@ fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
         options.sasl = Some(zookeeper::SaslDigest { user, password });
     }
     if given.zk_tls || given.zk_ca.is_some() || given.zk_cert.is_some() {
-        let ca = given.zk_ca.clone().unwrap_or_else(|| SYSTEM_CA.into());
+        let ca = given.zk_ca.clone().or_else(ca_bundle).context(
+            "no certificate authorities were found on this machine; name a file with --zk-ca, or in SSL_CERT_FILE",
+        )?;
         let tls = zookeeper::Tls {
             ca,
             identity: given.zk_cert.clone().zip(given.zk_key.clone()),

@@ -26,7 +26,7 @@ pub enum CargoError {
     Run {
         /// The `Cargo.toml`.
         manifest: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// Cargo refuses the crate.
@@ -42,7 +42,7 @@ pub enum CargoError {
     Answer {
         /// The `Cargo.toml`.
         manifest: PathBuf,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
     /// `[package.metadata.twitcher]` is wrong.
@@ -50,7 +50,7 @@ pub enum CargoError {
     Metadata {
         /// The `Cargo.toml`.
         manifest: PathBuf,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
 }

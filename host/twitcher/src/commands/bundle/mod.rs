@@ -31,7 +31,7 @@ pub enum BundleCommandError {
     /// Something of the bundle to be built is not said.
     #[error("{what} is missing: {how}")]
     Missing {
-        /// What.
+        /// The part that is not said.
         what: &'static str,
         /// How to say it.
         how: String,
@@ -39,19 +39,19 @@ pub enum BundleCommandError {
     /// A flag has a value that cannot be.
     #[error("--{flag} {value}: {why}")]
     Flag {
-        /// Which.
+        /// The flag, without its dashes.
         flag: &'static str,
-        /// What it is.
+        /// The value that it was given.
         value: String,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
     /// A file cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     Io {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// The crate says nothing of use.
@@ -72,33 +72,33 @@ pub enum BundleCommandError {
     /// A bundle is damaged, or a signature wrong.
     #[error("{}: {error}", file.display())]
     Read {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the bundle.
         error: ReadError,
     },
     /// It must not run.
     #[error("{bundle}: {refusal}")]
     Refused {
-        /// Which.
+        /// The bundle, as it was named.
         bundle: String,
-        /// Why.
+        /// The reason that it must not run.
         refusal: TrustRefusal,
     },
     /// A file is not a signature, or of something else.
     #[error("{}: {error}", file.display())]
     Signature {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the signature.
         error: SignatureError,
     },
     /// The signed bundle cannot be written.
     #[error("{}: {error}", file.display())]
     Write {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// What kept the bundle from being written.
         error: WriteError,
     },
     /// The store cannot be used.

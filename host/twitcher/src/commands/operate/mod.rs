@@ -16,8 +16,8 @@ mod output;
 mod queries;
 mod server_sent_events;
 pub mod states;
-mod theme;
 mod table;
+mod theme;
 mod view;
 
 use jiff::Timestamp;

@@ -19,7 +19,7 @@ pub enum InspectError {
     Read {
         /// The file.
         file: String,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
     /// It is something else, or damaged.
@@ -27,7 +27,7 @@ pub enum InspectError {
     Invalid {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// What is wrong, in words.
         why: String,
     },
 }

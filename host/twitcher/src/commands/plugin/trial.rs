@@ -63,7 +63,7 @@ pub enum TrialError {
     Io {
         /// What was attempted.
         step: &'static str,
-        /// Why it failed.
+        /// The error of the system call.
         error: std::io::Error,
     },
     /// The component or a grant is refused, as it would be in a configuration.

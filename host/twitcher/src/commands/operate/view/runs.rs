@@ -1,8 +1,8 @@
 //! Runs, and what one of them wrote.
 
 use crate::commands::operate::states;
-use crate::commands::operate::theme::{Theme, Tone, bytes, lasting};
 use crate::commands::operate::table::{Table, cut, number, whole};
+use crate::commands::operate::theme::{Theme, Tone, bytes, lasting};
 use twitcher_control::api::{Run, RunDetail};
 use twitcher_model::sanitize;
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::commands::operate::states;
-use crate::commands::operate::theme::{Theme, Tone, number};
 use crate::commands::operate::table::{Table, cut, fields, number as figures, together, whole};
+use crate::commands::operate::theme::{Theme, Tone, number};
 use twitcher_control::api::{Phase, STATES, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
@@ -21,7 +21,7 @@ const OTHERS_SHOWN: usize = 20;
 pub(crate) enum Shown<'a> {
     /// Those in trouble, and a few.
     Some,
-    /// All.
+    /// All watches.
     All,
     /// All in these states.
     In(&'a [WatchState]),

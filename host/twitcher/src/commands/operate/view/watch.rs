@@ -1,8 +1,8 @@
 //! One watch: why its action ran, or did not.
 
 use crate::commands::operate::states;
-use crate::commands::operate::theme::{Theme, Tone};
 use crate::commands::operate::table::{fields, together};
+use crate::commands::operate::theme::{Theme, Tone};
 use twitcher_control::api::{NodeState, WatchDetail, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 use twitcher_model::{RunMode, WatchType};
