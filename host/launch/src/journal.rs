@@ -350,7 +350,7 @@ pub(crate) struct JournalWriter {
 pub(crate) struct JournalRecord {
     bytes: [u8; SLOT],
     used: usize,
-    offset: i64,
+    offset: u64,
 }
 
 impl JournalWriter {
@@ -375,7 +375,7 @@ impl JournalWriter {
         JournalRecord {
             bytes,
             used: NAME + name.len(),
-            offset: offset(entry.slot).cast_signed(),
+            offset: offset(entry.slot),
         }
     }
 
@@ -386,12 +386,11 @@ impl JournalWriter {
         bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
         let sum = checksum(&bytes[8..draft.used]);
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
-        // SAFETY: the buffer is alive and as long as it is said to be.
-        #[allow(unsafe_code)]
-        let written = unsafe { libc::pwrite(self.file.as_raw_fd(), bytes.as_ptr().cast(), SLOT, draft.offset) };
-        match Errno::result(written)? {
-            written if written == SLOT as isize => Ok(()),
-            _ => Err(Errno::ENOSPC),
+        // The system call alone: this process may share its memory with the launcher.
+        match rustix::io::pwrite(&self.file, &bytes, draft.offset) {
+            Ok(SLOT) => Ok(()),
+            Ok(_) => Err(Errno::ENOSPC),
+            Err(error) => Err(Errno::from_raw(error.raw_os_error())),
         }
     }
 

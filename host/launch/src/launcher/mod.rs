@@ -8,10 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
+use rustix::io::fcntl_dupfd_cloexec;
 
 pub mod interrupt;
 pub mod spawn;
@@ -91,10 +91,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
 fn take_channel() -> io::Result<OwnedFd> {
     // Whoever started the daemon may have left it some open; actions would get them.
     close_range(3, libc::c_int::MAX, 0)?;
-    let high = fcntl(io::stdin().as_fd(), FcntlArg::F_DUPFD_CLOEXEC(3))?;
-    // SAFETY: the kernel has just returned this descriptor; nobody else knows of it.
-    #[allow(unsafe_code)]
-    let channel = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(high) };
+    let channel = fcntl_dupfd_cloexec(io::stdin(), 3)?;
     let null = File::open("/dev/null")?;
     // Nothing but the standard streams is open yet, so the channel is descriptor 3: children count on it.
     debug_assert!(channel.as_raw_fd() == 3 && null.as_raw_fd() > 3);
