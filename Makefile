@@ -1,6 +1,6 @@
 # make demo    see it work                 make test    everything CI checks
 # make bench   the table of the README     make help    this
-# make package the Debian package, in target/debian
+# make package the Debian package, in target/debian     make deny    licenses and duplicates of the dependencies
 # make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
@@ -11,9 +11,10 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
+CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -39,6 +40,9 @@ package: cargo-deb
 	cargo build --locked --profile dist --package twitcher-host
 	CARGO_DEB=$(CARGO_DEB) host/package/build.sh $(CARGO_TARGET_DIR)/dist/twitcher target/debian --dbgsym
 	@ls -l target/debian
+
+deny: cargo-deny
+	$(CARGO_DENY) --locked --all-features check licenses bans sources
 
 # Prints the seed, and what violated what is promised; the plan of a seed is always the same. A long run wants its pound of each fault.
 chaos: MINUTES ?= 30
@@ -94,6 +98,11 @@ cargo-deb: $(CARGO_DEB)
 $(CARGO_DEB):
 	@command -v dpkg-shlibdeps >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends dpkg-dev
 	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-deb@3.8.0
+
+# What reads deny.toml. Not part of `make test`: it takes longer to build than it finds.
+cargo-deny: $(CARGO_DENY)
+$(CARGO_DENY):
+	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-deny
 
 # What finds mistakes in the package.
 lintian:

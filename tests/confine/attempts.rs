@@ -269,9 +269,6 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("files", "an unnamed file where it may read", NO_ACCESS, |here| {
         io(OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(here.path("ro")))
     }),
-    attempt("files", "writing a granted file", NO_ACCESS, |here| {
-        io(OpenOptions::new().write(true).open(here.path("single")))
-    }),
     attempt("files", "outside by a descriptor of a path", NO_ACCESS, |here| {
         let path = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(here.path("outside/file")).map_err(errno)?;
         io(File::open(format!("/proc/self/fd/{}", path.as_raw_fd())))
@@ -412,7 +409,6 @@ pub const ATTEMPTS: &[Attempt] = &[
         io(fs::read_dir(here.path("ro")))?;
         io(fs::read_to_string(here.path("ro/file")))
     }),
-    attempt("needed", "reading a granted file", Works, |here| io(fs::read_to_string(here.path("single")))),
     attempt("needed", "an open file again, by its descriptor", Works, |here| {
         let path = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(here.path("ro/file")).map_err(errno)?;
         io(File::open(format!("/proc/self/fd/{}", path.as_raw_fd())))

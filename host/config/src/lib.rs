@@ -15,7 +15,7 @@
 //!
 //! A function action runs elsewhere and later: [`function`] is called in the action's own process.
 //!
-//! This module must not know what happens to watches: no sources, no scheduler, no launcher.
+//! This crate must not know what happens to watches: no sources, no scheduler, no launcher.
 
 mod accounts;
 pub mod change_watcher;

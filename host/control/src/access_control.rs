@@ -123,8 +123,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let door = Access::Http(vec!["box.example".to_owned()]);
-        match door.check(&request.body(()).unwrap()) {
+        let access = Access::Http(vec!["box.example".to_owned()]);
+        match access.check(&request.body(()).unwrap()) {
             Ok(()) => 200,
             Err(refusal) => refusal.status().as_u16(),
         }

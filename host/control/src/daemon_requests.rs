@@ -1,4 +1,4 @@
-//! What the server asks the daemon's loop, and the way there: a bounded channel, each question with a way back.
+//! What the server requests the daemon's loop, and the way there: a bounded channel, each question with a way back.
 //!
 //! The loop owns all state and must never wait for a reader: it answers with [facts](super::facts) that are cheap to copy, and what is
 //! made of them is the server's work.

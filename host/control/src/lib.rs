@@ -1,10 +1,10 @@
 //! The control interface: what operators see of a daemon and tell it, over HTTP on a Unix socket; and on TCP what only looks.
 //!
 //! ```text
-//!  client ──▶ server ── door ──▶ routes ──▶ lookout ──┐                 ┌── daemon's loop (owns everything)
-//!             a thread and       │            asks ───┴─ bounded queue ─┘        │
-//!             a runtime of       ├──▶ past ── history (SQLite, read only)        │ facts, cheap to copy
-//!             its own            └──▶ events ◀───────────────────────────────────┘
+//!  client ──▶ server ── access control ──▶ routes ──▶ snapshot ──────┐                 ┌── daemon's loop (owns everything)
+//!             a thread and                   │    daemon requests ────┴─ bounded queue ─┘        │
+//!             a runtime of                   ├──▶ runs ── history (SQLite, read only)            │ facts, cheap to copy
+//!             its own                        └──▶ events ◀───────────────────────────────────────┘
 //! ```
 //!
 //! The loop decides when actions run, so nothing here may hold it up: it hands out [`facts`], and [`view`] makes of them what [`api`]
@@ -66,9 +66,9 @@ const STREAMS: usize = 32;
 /// What answers have to be made of.
 #[derive(Debug)]
 pub struct App {
-    asks: DaemonRequests,
-    lookout: Snapshots,
-    past: RunLookup,
+    requests: DaemonRequests,
+    snapshots: Snapshots,
+    runs: RunLookup,
     events: Arc<EventRing>,
     metrics: Arc<Metrics>,
     /// Places for those who follow the events.
@@ -79,11 +79,11 @@ pub struct App {
 
 impl App {
     /// Asks the loop, reads the history, follows the events, and shows the metrics.
-    pub fn new(asks: DaemonRequests, history: History, events: Arc<EventRing>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(requests: DaemonRequests, history: History, events: Arc<EventRing>, metrics: Arc<Metrics>) -> Self {
         Self {
-            lookout: Snapshots::new(asks.clone()),
-            past: RunLookup::new(asks.clone(), history),
-            asks,
+            snapshots: Snapshots::new(requests.clone()),
+            runs: RunLookup::new(requests.clone(), history),
+            requests,
             events,
             metrics,
             streams: Arc::new(Semaphore::new(STREAMS)),

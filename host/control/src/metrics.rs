@@ -1,4 +1,4 @@
-//! The metrics as they are at this moment: what is counted as it happens, and beside it what is only looked at when somebody asks.
+//! The metrics as they are at this moment: what is counted as it happens, and beside it what is only looked at when somebody requests.
 
 use std::time::UNIX_EPOCH;
 
@@ -9,7 +9,7 @@ use twitcher_observe::metrics::Metrics;
 use twitcher_scheduler::Wait;
 
 /// The metrics as text.
-pub fn text(metrics: &Metrics, overview: &Overview, survey: &Snapshot) -> Vec<u8> {
+pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<u8> {
     let since = |at: std::time::SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     metrics.start_time.set(since(overview.started));
     metrics.ready.set(i64::from(unready(overview).is_none()));
@@ -26,14 +26,14 @@ pub fn text(metrics: &Metrics, overview: &Overview, survey: &Snapshot) -> Vec<u8
     }
     // States without any watch are left out.
     metrics.watches.reset();
-    for count in &survey.counts {
+    for count in &snapshot.counts {
         // Its name is that of the interface.
         let state = serde_json::to_value(count.state).unwrap_or_default();
         let gauge = metrics.watches.with_label_values(&[state.as_str().unwrap_or_default()]);
         gauge.set(i64::try_from(count.count).unwrap_or(i64::MAX));
     }
     let standing = || {
-        survey
+        snapshot
             .watches
             .iter()
             .map(|watched| (&watched.standing, watched.clock.now))

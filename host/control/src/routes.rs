@@ -81,9 +81,9 @@ pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Reque
 }
 
 async fn status(State(app): State<Arc<App>>) -> Answer<Status> {
-    let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(DaemonRequest::Overview).await?;
-    Ok(Json(app.status(overview, survey.counts.clone())))
+    let snapshot = app.snapshots.newest().await?;
+    let overview = app.requests.ask(DaemonRequest::Overview).await?;
+    Ok(Json(app.status(overview, snapshot.counts.clone())))
 }
 
 /// Which watches.
@@ -100,11 +100,11 @@ async fn watches(
 ) -> Result<Response, RequestRefusal> {
     let which = parameters(query)?;
     let search = which.search.unwrap_or_default().to_lowercase();
-    let survey = app.lookout.survey().await?;
+    let snapshot = app.snapshots.newest().await?;
     if which.state.is_none() && search.is_empty() {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], survey.json()).into_response());
+        return Ok(([(header::CONTENT_TYPE, "application/json")], snapshot.json()).into_response());
     }
-    let watches = survey.watches.iter().filter(|watched| {
+    let watches = snapshot.watches.iter().filter(|watched| {
         let watch = &watched.watch;
         which.state.is_none_or(|state| state == view::state(watched))
             && [&*watch.name, watch.znode.as_str(), &*watch.description]
@@ -117,7 +117,10 @@ async fn watches(
 
 async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {
     let name = parameter(name)?;
-    let watched = app.asks.ask(|reply| DaemonRequest::Watch(name.clone(), reply)).await?;
+    let watched = app
+        .requests
+        .ask(|reply| DaemonRequest::Watch(name.clone(), reply))
+        .await?;
     let watched = watched.ok_or_else(|| RequestRefusal::no_watch(&name))?;
     let limit = DETAIL_RUNS
         .saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX))
@@ -125,7 +128,7 @@ async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDeta
     Ok(Json(WatchDetail {
         command: view::command(&watched.watch),
         settings: settings::settings(&watched.watch),
-        runs: app.past.of_watch(&name, limit).await?,
+        runs: app.runs.of_watch(&name, limit).await?,
         watch: view::summary(&watched),
     }))
 }
@@ -167,12 +170,12 @@ async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, Query
         before,
         limit,
     };
-    Ok(Json(app.past.runs(query).await?))
+    Ok(Json(app.runs.runs(query).await?))
 }
 
 async fn run(State(app): State<Arc<App>>, id: Parameter) -> Answer<RunDetail> {
     let id = run_id(&parameter(id)?)?;
-    Ok(Json(app.past.run(id).await?))
+    Ok(Json(app.runs.run(id).await?))
 }
 
 fn run_id(text: &str) -> Result<RunId, RequestRefusal> {
@@ -201,26 +204,26 @@ async fn resume(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSum
 
 async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_requests::Done, RequestRefusal> {
     let done = app
-        .asks
+        .requests
         .ask(|reply| DaemonRequest::Order(name.clone(), order, reply))
         .await?;
     done.map_err(|refused| RequestRefusal::order(&name, refused))
 }
 
 async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {
-    let reloaded = app.asks.reload().await?;
+    let reloaded = app.requests.reload().await?;
     Ok(Json(reloaded))
 }
 
 async fn drain(State(app): State<Arc<App>>) -> Answer<Status> {
     // First: where nothing runs there is nobody left to ask afterwards.
-    let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(DaemonRequest::Drain).await?;
-    Ok(Json(app.status(overview, survey.counts.clone())))
+    let snapshot = app.snapshots.newest().await?;
+    let overview = app.requests.ask(DaemonRequest::Drain).await?;
+    Ok(Json(app.status(overview, snapshot.counts.clone())))
 }
 
 async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefusal> {
-    match app.asks.is_alive().await {
+    match app.requests.is_alive().await {
         true => Ok("ok\n"),
         false => Err(RequestRefusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -230,7 +233,7 @@ async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefus
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefusal> {
-    let overview = app.asks.ask(DaemonRequest::Overview).await?;
+    let overview = app.requests.ask(DaemonRequest::Overview).await?;
     match super::readiness::unready(&overview) {
         None => Ok("ready\n"),
         Some(why) => Err(RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
@@ -238,9 +241,9 @@ async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefus
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, RequestRefusal> {
-    let survey = app.lookout.survey().await?;
-    let overview = app.asks.ask(DaemonRequest::Overview).await?;
-    let text = super::metrics::text(&app.metrics, &overview, &survey);
+    let snapshot = app.snapshots.newest().await?;
+    let overview = app.requests.ask(DaemonRequest::Overview).await?;
+    let text = super::metrics::text(&app.metrics, &overview, &snapshot);
     Ok((
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,

@@ -15,14 +15,14 @@ use twitcher_state::{History, HistoryError, RunQuery};
 /// Where runs are looked up.
 #[derive(Debug, Clone)]
 pub struct RunLookup {
-    asks: DaemonRequests,
+    requests: DaemonRequests,
     history: History,
 }
 
 impl RunLookup {
     /// Asks the loop and reads the history.
-    pub fn new(asks: DaemonRequests, history: History) -> Self {
-        Self { asks, history }
+    pub fn new(requests: DaemonRequests, history: History) -> Self {
+        Self { requests, history }
     }
 
     /// Runs, the newest first.
@@ -66,7 +66,7 @@ impl RunLookup {
     /// A run with the end of what it wrote.
     pub async fn run(&self, run: RunId) -> Result<RunDetail, RequestRefusal> {
         if let Some(facts) = self.going_on().await?.into_iter().find(|facts| facts.run == run) {
-            let written = self.asks.ask(|reply| DaemonRequest::Output(run, reply)).await?;
+            let written = self.requests.ask(|reply| DaemonRequest::Output(run, reply)).await?;
             // Without one it has ended just now, or is one of the last daemon, whose output went to no one.
             if let Some(written) = written {
                 return Ok(view::detail(view::run(&facts), &written.tail, written.total as u64));
@@ -94,7 +94,7 @@ impl RunLookup {
     }
 
     async fn going_on(&self) -> Result<Vec<RunFacts>, Unanswered> {
-        self.asks.ask(DaemonRequest::Running).await
+        self.requests.ask(DaemonRequest::Running).await
     }
 
     async fn ended(&self, run: RunId) -> Result<Option<RunDetail>, RequestRefusal> {

@@ -162,7 +162,7 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
 #[derive(Debug)]
 struct Way {
     listener: Listener,
-    door: Access,
+    access: Access,
     group: Option<nix::unistd::Gid>,
 }
 
@@ -176,7 +176,7 @@ impl Way {
     fn socket(socket: &Socket, listener: UnixListener) -> Self {
         Self {
             listener: Listener::Socket(listener),
-            door: Access::Socket,
+            access: Access::Socket,
             group: socket.group,
         }
     }
@@ -194,7 +194,7 @@ impl Way {
             .chain(host.as_deref().map(str::trim));
         Self {
             listener: Listener::Http(listener),
-            door: Access::Http(names.map(str::to_ascii_lowercase).collect()),
+            access: Access::Http(names.map(str::to_ascii_lowercase).collect()),
             group: None,
         }
     }
@@ -203,7 +203,7 @@ impl Way {
 /// What the connections of one way in share.
 #[derive(Debug)]
 struct Common {
-    door: Access,
+    access: Access,
     group: Option<nix::unistd::Gid>,
     router: Router,
     app: Arc<App>,
@@ -215,7 +215,7 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
     let mut closing = app.closing.subscribe();
     let places = Arc::new(Semaphore::new(limits.connections));
     let common = Arc::new(Common {
-        door: way.door,
+        access: way.access,
         group: way.group,
         router,
         app,
@@ -333,7 +333,7 @@ impl Common {
         if refused {
             return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "this socket is for operators").help(GROUP_NEEDED));
         }
-        self.door.check(&request)?;
+        self.access.check(&request)?;
         let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         if path > self.limits.path {
             return Err(RequestRefusal::new(

@@ -1,6 +1,6 @@
 //! All watches at a glance, for all who ask at the same time, and so seldom that the daemon's loop hardly notices.
 //!
-//! What is shown is never older than the question: whoever asks while others are waiting gets the same survey as they do, but not one
+//! What is shown is never older than the question: whoever requests while others are waiting gets the same snapshot as they do, but not one
 //! that was begun before. (A page that follows the events would otherwise overwrite what it knows with what was.)
 
 use std::sync::{Arc, OnceLock};
@@ -17,9 +17,9 @@ use super::view;
 
 /// The share of its time that the loop may spend on surveys: one in so many.
 const SHARE: u32 = 20;
-/// Least and most time from the beginning of one survey to that of the next.
+/// Least and most time from the beginning of one snapshot to that of the next.
 const GAP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// What of that time is saved when nobody asks: one command asks more than once, and need not wait in between.
+/// What of that time is saved when nobody requests: one command requests more than once, and need not wait in between.
 const SAVED: Duration = Duration::from_millis(500);
 
 /// All watches, as they were at about the same time.
@@ -51,49 +51,49 @@ impl Snapshot {
 /// Makes surveys.
 #[derive(Debug)]
 pub struct Snapshots {
-    asks: DaemonRequests,
+    requests: DaemonRequests,
     /// Locked while a new one is made, so that all who ask meanwhile share the one after it.
     last: Mutex<Option<Arc<Snapshot>>>,
 }
 
 impl Snapshots {
     /// Has seen nothing yet.
-    pub fn new(asks: DaemonRequests) -> Self {
+    pub fn new(requests: DaemonRequests) -> Self {
         Self {
-            asks,
+            requests,
             last: Mutex::default(),
         }
     }
 
     /// All watches as they are now.
-    pub async fn survey(&self) -> Result<Arc<Snapshot>, Unanswered> {
+    pub async fn newest(&self) -> Result<Arc<Snapshot>, Unanswered> {
         let asked = Instant::now();
         let mut last = self.last.lock().await;
         let paid = match &*last {
-            Some(survey) if survey.begun >= asked => return Ok(Arc::clone(survey)),
-            Some(survey) => {
-                sleep_until(not_before(survey.paid).unwrap_or(asked)).await;
-                survey.paid
+            Some(snapshot) if snapshot.begun >= asked => return Ok(Arc::clone(snapshot)),
+            Some(snapshot) => {
+                sleep_until(not_before(snapshot.paid).unwrap_or(asked)).await;
+                snapshot.paid
             }
             None => asked,
         };
         let begun = Instant::now();
-        let mut watches = self.asks.ask(DaemonRequest::Snapshot).await?;
+        let mut watches = self.requests.ask(DaemonRequest::Snapshot).await?;
         let paid = paid_by(paid, begun, begun.elapsed());
         watches.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
-        let survey = Arc::new(Snapshot {
+        let snapshot = Arc::new(Snapshot {
             begun,
             paid,
             counts: view::count(&watches),
             watches,
             json: OnceLock::new(),
         });
-        *last = Some(Arc::clone(&survey));
-        Ok(survey)
+        *last = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
     }
 }
 
-/// When the next survey may begin.
+/// When the next snapshot may begin.
 fn not_before(paid: Instant) -> Option<Instant> {
     paid.checked_sub(SAVED)
 }
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_ask_at_the_same_time_share_and_nobody_gets_what_was() {
-        let (asks, mut questions) = daemon_requests::channel();
+        let (requests, mut questions) = daemon_requests::channel();
         let surveys = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&surveys);
         tokio::spawn(async move {
@@ -122,18 +122,18 @@ mod tests {
                 let _ = reply.send(vec![watched("b"), watched("a")]);
             }
         });
-        let lookout = Arc::new(Snapshots::new(asks));
+        let snapshots = Arc::new(Snapshots::new(requests));
         let asked = Instant::now();
-        let first = lookout.survey().await.unwrap();
+        let first = snapshots.newest().await.unwrap();
         assert!(first.begun >= asked);
         assert_eq!(&*first.watches[0].watch.name, "a");
         let ask = || {
-            let lookout = Arc::clone(&lookout);
-            tokio::spawn(async move { (Instant::now(), lookout.survey().await.unwrap()) })
+            let snapshots = Arc::clone(&snapshots);
+            tokio::spawn(async move { (Instant::now(), snapshots.newest().await.unwrap()) })
         };
         for answer in (0..100).map(|_| ask()).collect::<Vec<_>>() {
-            let (asked, survey) = answer.await.unwrap();
-            assert!(survey.begun >= asked);
+            let (asked, snapshot) = answer.await.unwrap();
+            assert!(snapshot.begun >= asked);
         }
         assert!(surveys.load(Ordering::Relaxed) <= 3, "{surveys:?}");
     }
@@ -144,10 +144,10 @@ mod tests {
         let mut paid = now;
         for _ in 0..2 {
             let asked = now;
-            for survey in 0..30 {
+            for snapshot in 0..30 {
                 now = now.max(not_before(paid).unwrap_or(now));
-                let due = (GAP.0 * survey).saturating_sub(SAVED);
-                assert_eq!(now - asked, due, "{survey}");
+                let due = (GAP.0 * snapshot).saturating_sub(SAVED);
+                assert_eq!(now - asked, due, "{snapshot}");
                 paid = paid_by(paid, now, Duration::from_millis(1));
             }
             now += Duration::from_secs(5);

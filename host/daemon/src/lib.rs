@@ -2,6 +2,15 @@
 //!
 //! One thread and one loop own all state, so nothing is locked and every decision sees the whole. What may take long is done
 //! elsewhere and comes back as an event: the configuration is loaded on a thread of its own, processes are followed by tasks.
+//!
+//! ```text
+//! source (tasks) ── reports ──▶ ┌──────────────────┐ ── launches ──▶ launcher (process), supervised by a task
+//! loader (thread) ── loads ───▶ │ loop: one thread │ ── notes ─────▶ state (thread that has the database)
+//! runs (tasks) ──── ends ─────▶ │ owns everything  │ ── facts ─────▶ control (thread that answers operators)
+//! signals, timers, operators ─▶ └──────────────────┘
+//! ```
+//!
+//! No other crate but the program may use this one.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -146,8 +155,8 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     let source = options.source.spawn()?;
     let metrics = Arc::new(Metrics::new()?);
     let events = Arc::new(EventRing::default());
-    let (asks, questions) = daemon_requests::channel();
-    let app = App::new(asks, state.history(), Arc::clone(&events), Arc::clone(&metrics));
+    let (requests, questions) = daemon_requests::channel();
+    let app = App::new(requests, state.history(), Arc::clone(&events), Arc::clone(&metrics));
     let listeners = std::mem::replace(&mut options.listeners, Listeners::none());
     let server = Server::start(listeners, Arc::new(app), ServerLimits::default())
         .context("cannot start the control interface")?;

@@ -17,7 +17,7 @@
 //!
 //! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
 //!
-//! This module must not know what a watch is, when it runs, or where its data came from.
+//! This crate must not know what a watch is, when it runs, or where its data came from.
 
 mod allocator;
 mod daemon_side;

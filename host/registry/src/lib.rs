@@ -36,7 +36,7 @@
 //! The client is our own because of that: `oci-client` reads manifests, tokens and the text of errors without any limit, and panics at
 //! a token that is no header. It is the peer that the tests compare with.
 //!
-//! This module must not know the store or how bundles are built.
+//! This crate must not know the store or how bundles are built.
 
 #![forbid(unsafe_code)]
 

@@ -92,7 +92,6 @@ fn prepare(
         .collect();
     let confinement = Confinement {
         dirs: &dirs,
-        files: &[],
         tcp_ports: &ports,
     };
     match confinement.apply(&ready.filters) {

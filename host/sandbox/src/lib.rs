@@ -1,9 +1,9 @@
 //! Running components: compiling them for this machine, and calling them in a process that can reach nothing but its grants.
 //!
 //! ```text
-//! daemon ── components ──▶ helper (no rights) : wasm → native code, kept in a cache
-//! launcher ─ loaded ─ maps the native code once, ready to be instantiated
-//!    └─clone─▶ action ─ run ─ calls the component ◀── channel ──▶ daemon: log, cancel, commands, znodes, outcome
+//! daemon ── code cache ──▶ compile helper (no rights) : wasm → native code, kept in a cache
+//! launcher ─ native code ─ maps it once, ready to be instantiated
+//!    └─clone─▶ action ─ call ─ calls the component ◀── channel ──▶ daemon: log, cancel, commands, znodes, outcome
 //! ```
 //!
 //! It must not know where observations come from, nor how a watch is written: it is handed a [`twitcher_model::WasmAction`].

@@ -1,8 +1,7 @@
 //! Where observations come from: a ZooKeeper ensemble or a local directory tree.
 //!
 //! A source is told which znodes are watched and says what state they are in; and it reads and writes single znodes on request. It
-//! must not know what is done about it: no
-//! actions, no run modes, no configuration files.
+//! must not know what is done about it: no actions, no run modes, no configuration files.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! What outlives the daemon: how far each watch was handled, which watches are parked, which actions run, and how runs ended.
+//! What outlives the daemon: how far each watch was handled, which watches are parked, and how runs ended.
 //!
 //! ```text
-//! daemon ──notes──▶ Book (memory, the whole truth) ──batches──▶ writer thread ──▶ state.db (SQLite, WAL)
+//! daemon ──notes──▶ Memory (the whole truth) ──batches──▶ writer thread ──▶ state.db (SQLite, WAL)
 //!    ▲                                                                                   │
 //!    └───────────── known, found: once, at the start ◀───────────────────────────────────┘
 //! ```

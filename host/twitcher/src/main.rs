@@ -32,16 +32,16 @@
 //! components  bundle config files model sandbox
 //! config      files ipc model
 //! bundle      files model
-//! actions     launch model sandbox scheduler source
+//! actions     files launch model sandbox scheduler source
 //! source      files model
-//! files       -
 //! scheduler   model
-//! launch      ipc model process sandbox
-//! sandbox     interfaces ipc model
+//! launch      files ipc model process sandbox
+//! sandbox     files interfaces ipc model
 //! interfaces  -
 //! process     -
 //! model       -
 //! ipc         -
+//! files       -
 //! ```
 //!
 //! # Processes
@@ -83,4 +83,52 @@ fn main() -> ExitCode {
         args::exit::FAILURE
     })
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// The graph in the documentation above is the one that cargo holds, and no crate uses one that is drawn above it.
+    #[test]
+    fn the_crates_are_those_that_are_drawn() {
+        let source = include_str!("main.rs");
+        let drawn = source.split("each crate with those that it uses:").nth(1).unwrap();
+        let drawn = drawn
+            .split("```text\n")
+            .nth(1)
+            .unwrap()
+            .split("//! ```")
+            .next()
+            .unwrap();
+        let mut above: Vec<&str> = Vec::new();
+        for line in drawn.lines() {
+            let mut words = line.trim_start_matches("//!").split_whitespace();
+            let name = words.next().unwrap();
+            let uses: Vec<&str> = words.filter(|word| *word != "-").collect();
+            assert!(uses.iter().all(|used| !above.contains(used)), "{line}");
+            above.push(name);
+            let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .join(name)
+                .join("Cargo.toml");
+            let manifest = std::fs::read_to_string(manifest).unwrap();
+            let dependencies = manifest
+                .split("[dependencies]\n")
+                .nth(1)
+                .unwrap()
+                .split("\n[")
+                .next()
+                .unwrap();
+            let held: Vec<&str> = dependencies
+                .lines()
+                .filter_map(|line| line.strip_prefix("twitcher-")?.split(['.', ' ']).next())
+                .collect();
+            assert_eq!(uses, held, "{name}");
+        }
+        // What is fuzzed is for tests alone.
+        let crates = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+        let crates = crates.filter(|entry| entry.as_ref().unwrap().path().join("Cargo.toml").exists());
+        assert_eq!(crates.count(), above.len() + 1);
+    }
 }

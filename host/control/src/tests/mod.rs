@@ -46,7 +46,7 @@ impl Stage {
 
     fn with(limits: ServerLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (asks, questions) = daemon_requests::channel();
+        let (requests, questions) = daemon_requests::channel();
         let events = Arc::new(EventRing::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let history = History::in_dir(&dir.path().join("state"));
@@ -58,7 +58,7 @@ impl Stage {
             )
             .0,
         );
-        let app = App::new(asks, history, Arc::clone(&events), metrics);
+        let app = App::new(requests, history, Arc::clone(&events), metrics);
         let mut listeners = Listeners::none();
         listeners.add_socket(&dir.path().join("control.sock")).unwrap();
         listeners.add_http("127.0.0.1:0").unwrap();

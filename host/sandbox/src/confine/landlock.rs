@@ -36,18 +36,11 @@ pub(super) fn restrict(confinement: &Confinement<'_>) -> Result<Option<i32>, Rul
             if dir.writable { changing() } else { reading() },
         ))
     });
-    let files = confinement
-        .files
-        .iter()
-        .map(|file| Ok(PathBeneath::new(*file, AccessFs::ReadFile)));
     let ports = confinement
         .tcp_ports
         .iter()
         .map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
-    let status = ruleset
-        .add_rules(dirs.chain(files))?
-        .add_rules(ports)?
-        .restrict_self()?;
+    let status = ruleset.add_rules(dirs)?.add_rules(ports)?.restrict_self()?;
     Ok(match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => Some(effective_abi as i32),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => None,

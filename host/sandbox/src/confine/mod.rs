@@ -82,8 +82,6 @@ pub struct Dir<'a> {
 pub struct Confinement<'a> {
     /// Directories.
     pub dirs: &'a [Dir<'a>],
-    /// Single files that it may open for reading.
-    pub files: &'a [BorrowedFd<'a>],
     /// Ports to which it may connect by TCP, over IPv4 and IPv6. None: it cannot even create a socket. Which hosts, the kernel
     /// cannot say: that is for the first layer.
     pub tcp_ports: &'a [u16],

@@ -1,10 +1,10 @@
 //! The commands on a running daemon: what they ask of its control interface, and how they show the answers.
 //!
 //! ```text
-//! args::OperateCommand ─▶ ask, tell ─▶ client   HTTP over the Unix socket, errors that say what to do
-//!                     │          └ stream   server-sent events
-//!                     ├─▶ view     the interface's types become text: pure
-//!                     └─▶ out      where the text goes; a reader that went away is no error
+//! args::OperateCommand ─▶ queries, orders ─▶ client   HTTP over the Unix socket, errors that say what to do
+//!                           │                 └ server_sent_events
+//!                           ├─▶ view     the interface's types become text: pure
+//!                           └─▶ output   where the text goes; a reader that went away is no error
 //! ```
 //!
 //! It must not know how a daemon works, only what [`twitcher_control::api`] says.
