@@ -3,6 +3,7 @@
 
 mod basics;
 mod defects;
+mod fairness;
 mod faults;
 mod hostile;
 mod said;

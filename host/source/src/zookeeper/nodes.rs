@@ -40,6 +40,9 @@ pub(super) struct Nodes {
     nodes: HashMap<Arc<str>, Node>,
     queue: VecDeque<Arc<str>>,
     large: VecDeque<Arc<str>>,
+    /// How many znodes of the queue are read before the next large one. It lets those pass that waited already, for it may lose
+    /// us the connection, but does not wait until the queue is empty: that may never be.
+    before_large: usize,
     /// How many connections each has lost us. From [`STRIKES`] on it is left alone, until forgiven.
     strikes: HashMap<Arc<str>, u8>,
 }
@@ -139,11 +142,12 @@ impl Nodes {
 
     /// Reads some of what must be read. What a lost connection interrupts is kept for the next time.
     pub async fn work(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || (self.before_large == 0 && !self.large.is_empty()) {
             return self.work_large(shared, client).await;
         }
         let count = self.queue.len().min(PIPELINE);
         let batch: Vec<Arc<str>> = self.queue.drain(..count).collect();
+        self.before_large = self.before_large.saturating_sub(count);
         if self.queue.is_empty() {
             self.queue.shrink_to(PIPELINE);
         }
@@ -236,7 +240,12 @@ impl Nodes {
                         node.handles(WatchType::Data).for_each(|handle| shared.settle(handle))
                     }
                     Ok(()) if self.large.contains(path) => {}
-                    Ok(()) => self.large.push_back(path.clone()),
+                    Ok(()) => {
+                        if self.large.is_empty() {
+                            self.before_large = self.queue.len();
+                        }
+                        self.large.push_back(path.clone());
+                    }
                 }
             }
             let Some(node) = self.nodes.get_mut(path) else {
@@ -257,6 +266,7 @@ impl Nodes {
         let Some(path) = self.large.pop_front() else {
             return Ok(());
         };
+        self.before_large = self.queue.len();
         match reads::data(client, &path).await {
             Err(Failure::Connection(error)) => {
                 *self.strikes.entry(path.clone()).or_default() += 1;

@@ -2,6 +2,11 @@
 //!
 //! Its session has no other watch: a one-shot watch on a path that a recursive watch covers would kill the latter
 //! (ZOOKEEPER-4466).
+//!
+//! It goes on in turns. A turn takes one thing that has come in: the session's state before all, then commands, then what a sweep
+//! or a listing found. Then it takes in all events and does one small step of work: some single znodes, and some of one subtree. So
+//! work does not hold back what was found, however busy a subtree is, and what is found does not hold back work. The subtrees are
+//! served one after the other, and so are small znodes and large ones.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -172,18 +177,21 @@ impl Worker {
         let mut retry = Instant::now() + self.shared.options.retry_interval;
         self.doubt_everything();
         loop {
+            let next_sweep = sweep.due.filter(|_| sweep.running.is_none());
             let ready_for_work = self.pause.is_none() && self.has_work();
+            // What is at hand all the time while a subtree is busy, events and work, comes last. Nothing waits for it: a step of
+            // work follows whatever is taken here.
             let wake = tokio::select! {
                 biased;
                 state = states.changed() => Wake::State(state),
                 command = commands.recv() => Wake::Command(command),
-                () = ready(()), if ready_for_work => Wake::Work,
-                () = self.inbox.arrived.notified() => Wake::Work,
-                () = due(self.pause) => { self.pause = None; Wake::Work }
-                () = sleep_until(retry) => Wake::Retry,
-                () = due(sweep.due), if sweep.running.is_none() => Wake::Sweep,
                 found = sweep.found() => Wake::Swept(found),
                 Some(listed) = self.trees.listed() => Wake::Listed(listed),
+                () = due(next_sweep) => Wake::Sweep,
+                () = sleep_until(retry) => Wake::Retry,
+                () = due(self.pause) => { self.pause = None; Wake::Work }
+                () = self.inbox.arrived.notified() => Wake::Work,
+                () = ready(()), if ready_for_work => Wake::Work,
             };
             match wake {
                 Wake::State(SessionState::SyncConnected) => {

@@ -25,12 +25,19 @@ const LISTINGS: usize = 16;
 struct Tree {
     subs: Vec<Handle>,
     subtree: Subtree,
-    /// Paths that events named and that were not looked at yet.
+    /// Paths that events named since the present round began.
     dirty: HashSet<Arc<str>>,
+    /// What is still to be looked at in the present round. The watches are told at its end, not when nothing is dirty: that may
+    /// never be.
+    round: Vec<Arc<str>>,
+    /// When it last had its turn, by [`Trees::turns`].
+    turn: u64,
     /// Must be listed anew.
     doubt: bool,
     /// Is being listed.
     listing: Option<Task>,
+    /// The number of its last listing: who was listed longest ago is listed next.
+    listed: u64,
     /// Cannot be read as a whole, so what is known of it is not its state.
     given_up: bool,
     /// The znodes in it whose children we may not see.
@@ -62,6 +69,8 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) struct Trees {
     trees: HashMap<Arc<str>, Tree>,
+    /// The turns so far. A turn goes to the tree that has waited longest since its last one.
+    turns: u64,
     listings: u64,
     ended: mpsc::UnboundedSender<Listed>,
     listed: mpsc::UnboundedReceiver<Listed>,
@@ -72,6 +81,7 @@ impl Default for Trees {
         let (ended, listed) = mpsc::unbounded_channel();
         Self {
             trees: HashMap::new(),
+            turns: 0,
             listings: 0,
             ended,
             listed,
@@ -158,36 +168,47 @@ impl Trees {
         if self.can_list() {
             self.list(client);
         }
-        let Some((root, tree)) = self.trees.iter_mut().find(|(_, tree)| tree.can_update()) else {
+        let Some((root, tree)) = self.next_to_update() else {
             return Ok(());
         };
-        let paths: Vec<Arc<str>> = tree.dirty.iter().take(PIPELINE).cloned().collect();
-        let stats = reads::stats(client, &paths).await?;
-        for (path, stat) in paths.iter().zip(stats) {
-            tree.dirty.remove(path);
-            tree.subtree.set(path, stat.as_ref().map(reads::mark_of));
-            if path == root {
+        let rest = tree.begin_round().saturating_sub(PIPELINE);
+        let stats = reads::stats(client, &tree.round[rest..]).await?;
+        for (path, stat) in tree.round.drain(rest..).zip(stats) {
+            tree.subtree.set(&path, stat.as_ref().map(reads::mark_of));
+            if path == *root {
                 tree.subtree.set_root(stat.as_ref().map(reads::stat_of));
             }
         }
-        if tree.dirty.is_empty() {
+        if tree.round.is_empty() {
             tree.tell(shared, root).await?;
         }
         Ok(())
     }
 
+    /// The tree whose turn it is to be updated: however often one changes, every other has its turn before it has another.
+    fn next_to_update(&mut self) -> Option<(&Arc<str>, &mut Tree)> {
+        let waiting = self.trees.iter_mut().filter(|(_, tree)| tree.can_update());
+        let (root, tree) = waiting.min_by_key(|(_, tree)| tree.turn)?;
+        self.turns += 1;
+        tree.turn = self.turns;
+        Some((root, tree))
+    }
+
     /// Starts listings, beside everything else: a large subtree takes seconds.
     fn list(&mut self, client: &Client) {
         let free = LISTINGS - self.running();
-        let waiting = self
+        let mut waiting: Vec<_> = self
             .trees
             .iter_mut()
-            .filter(|(_, tree)| tree.doubt && tree.listing.is_none());
-        for (root, tree) in waiting.take(free) {
+            .filter(|(_, tree)| tree.doubt && tree.listing.is_none())
+            .collect();
+        waiting.sort_by_key(|(_, tree)| tree.listed);
+        for (root, tree) in waiting.into_iter().take(free) {
             tree.doubt = false;
             // The listing is younger than these.
-            tree.dirty.clear();
+            tree.forget_events();
             self.listings += 1;
+            tree.listed = self.listings;
             let (client, root, number, ended) = (client.clone(), root.clone(), self.listings, self.ended.clone());
             let task = tokio::spawn(async move {
                 let result = reads::subtree(&client, &root).await;
@@ -232,7 +253,22 @@ impl Trees {
 
 impl Tree {
     fn can_update(&self) -> bool {
-        !self.dirty.is_empty() && !self.given_up && self.listing.is_none() && !self.doubt
+        let something = !self.dirty.is_empty() || !self.round.is_empty();
+        something && !self.given_up && self.listing.is_none() && !self.doubt
+    }
+
+    /// Begins a round with all that is dirty, unless one is under way, and says how many paths it has left.
+    fn begin_round(&mut self) -> usize {
+        if self.round.is_empty() {
+            self.round = std::mem::take(&mut self.dirty).into_iter().collect();
+        }
+        self.round.len()
+    }
+
+    /// Makes nothing of the events so far.
+    fn forget_events(&mut self) {
+        self.dirty.clear();
+        self.round.clear();
     }
 
     fn take(&mut self, shared: &Shared, root: &Arc<str>, listing: Listing) {
@@ -272,10 +308,64 @@ impl Tree {
     fn give_up(&mut self, shared: &Shared, root: &Arc<str>, failure: Failure) {
         self.subtree = Subtree::default();
         self.given_up = true;
-        self.dirty.clear();
+        self.forget_events();
         shared
             .troubles
             .note(root, WatchType::Tree, &failure, None, shared.options.retry_interval);
         self.subs.iter().for_each(|handle| shared.settle(*handle));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Subtrees that are up to date.
+    fn trees(roots: &[&str]) -> Trees {
+        let mut trees = Trees::default();
+        trees.trees = roots.iter().map(|root| ((*root).into(), Tree::default())).collect();
+        trees
+    }
+
+    /// Which tree is served next; it then has nothing left to do.
+    fn serve(trees: &mut Trees) -> Option<Arc<str>> {
+        let (root, tree) = trees.next_to_update()?;
+        let root = root.clone();
+        tree.forget_events();
+        Some(root)
+    }
+
+    #[test]
+    fn a_busy_tree_has_its_turn_again_when_every_other_has_had_one() {
+        let roots = ["/a", "/b", "/busy", "/c", "/d"];
+        let mut trees = trees(&roots);
+        for root in roots {
+            trees.event(root);
+        }
+        let mut served = Vec::new();
+        for _ in 0..roots.len() {
+            trees.event("/busy/always");
+            served.extend(serve(&mut trees));
+        }
+        trees.event("/busy/always");
+        served.sort();
+        assert_eq!(served, roots.map(Arc::from));
+        assert_eq!(serve(&mut trees).as_deref(), Some("/busy"));
+        assert_eq!(serve(&mut trees), None);
+    }
+
+    #[test]
+    fn a_round_ends_though_there_are_always_events() {
+        let mut trees = trees(&["/busy"]);
+        trees.event("/busy/a");
+        trees.event("/busy/b");
+        let (_, tree) = trees.next_to_update().unwrap();
+        assert_eq!(tree.begin_round(), 2);
+        trees.event("/busy/a");
+        let (_, tree) = trees.next_to_update().unwrap();
+        assert_eq!(tree.begin_round(), 2, "what comes later is for the next round");
+        tree.round.clear();
+        assert!(tree.can_update());
+        assert_eq!(tree.begin_round(), 1);
     }
 }
