@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
-use twitcher_source::tree::{Options, spawn};
-use twitcher_source::{Change, Report, Source, Subscription};
+use twitcher_source::tree::{TreeOptions, spawn};
+use twitcher_source::{Change, Source, SourceReport, Subscription};
 
 /// Nothing here takes long: what has not come by then does not come.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -29,14 +29,14 @@ impl Tree {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
-        let options = Options {
+        let options = TreeOptions {
             sweep: DEADLINE * 10,
-            ..Options::new(dir.path().join("tree"))
+            ..TreeOptions::new(dir.path().join("tree"))
         };
         Self::with(dir, options)
     }
 
-    fn with(dir: TempDir, options: Options) -> Self {
+    fn with(dir: TempDir, options: TreeOptions) -> Self {
         let source = spawn(options).unwrap();
         Self {
             dir,
@@ -71,7 +71,7 @@ impl Tree {
         }
     }
 
-    async fn report(&mut self) -> Report {
+    async fn report(&mut self) -> SourceReport {
         let report = tokio::time::timeout(DEADLINE, self.source.reports.recv());
         report.await.expect("a report").expect("the source lives")
     }
@@ -79,7 +79,7 @@ impl Tree {
     /// The next observation, of whatever watch.
     async fn next(&mut self) -> (WatchId, Observation) {
         loop {
-            if let Report::Observed(watch, observation) = self.report().await {
+            if let SourceReport::Observed(watch, observation) = self.report().await {
                 return (watch, observation);
             }
         }
@@ -96,7 +96,7 @@ impl Tree {
         let watch = self.subscribe(znode, watch_type);
         let (of, observation) = self.next().await;
         assert_eq!(of, watch);
-        assert!(matches!(self.report().await, Report::Armed));
+        assert!(matches!(self.report().await, SourceReport::Armed));
         text(&observation)
     }
 
@@ -167,7 +167,7 @@ fn a_new_watch_gets_the_same_version_and_a_touch_another() {
         assert_ne!(touched.version, first.version);
         // The same contents and time are the same version for a source that never saw the file before.
         let path = tree.dir.path().join("tree");
-        let mut other = Tree::with(TempDir::new().unwrap(), Options::new(path));
+        let mut other = Tree::with(TempDir::new().unwrap(), TreeOptions::new(path));
         other.subscribe("/f", WatchType::Data);
         assert_eq!(other.next().await.1, touched);
     });
@@ -308,9 +308,9 @@ fn a_file_that_is_never_closed_is_seen_all_the_same() {
     run(async {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
-        let options = Options {
+        let options = TreeOptions {
             writing: Duration::from_millis(100),
-            ..Options::new(dir.path().join("tree"))
+            ..TreeOptions::new(dir.path().join("tree"))
         };
         let mut tree = Tree::with(dir, options);
         assert_eq!(tree.first("/log", WatchType::Data).await, "-");
@@ -335,7 +335,7 @@ fn a_burst_is_seen_to_the_last_file() {
         let watches: HashMap<_, _> = add.iter().map(|subscription| subscription.watch).zip(0..).collect();
         tree.source.changes.send(Change { remove: vec![], add }).unwrap();
         let mut absent = 0;
-        while let Report::Observed(_, observation) = tree.report().await {
+        while let SourceReport::Observed(_, observation) = tree.report().await {
             assert!(!observation.exists());
             absent += 1;
         }
@@ -364,7 +364,7 @@ fn the_root_may_come_later_and_be_replaced() {
     run(async {
         let dir = TempDir::new().unwrap();
         let root = dir.path().join("above/tree");
-        let mut tree = Tree::with(dir, Options::new(&root));
+        let mut tree = Tree::with(dir, TreeOptions::new(&root));
         assert_eq!(tree.first("/f", WatchType::Data).await, "-");
         fs::create_dir_all(&root).unwrap();
         fs::write(root.join("f"), "first").unwrap();
@@ -462,9 +462,9 @@ fn the_sweep_finds_what_no_event_told() {
         fs::create_dir_all(dir.path().join("tree/target")).unwrap();
         std::os::unix::fs::symlink("target/f", dir.path().join("tree/link")).unwrap();
         fs::write(dir.path().join("tree/target/f"), "1").unwrap();
-        let options = Options {
+        let options = TreeOptions {
             sweep: Duration::from_millis(50),
-            ..Options::new(dir.path().join("tree"))
+            ..TreeOptions::new(dir.path().join("tree"))
         };
         let mut tree = Tree::with(dir, options);
         assert_eq!(tree.first("/link", WatchType::Data).await, "1");

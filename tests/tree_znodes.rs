@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 use twitcher_model::{WatchId, WatchType, ZnodePath};
-use twitcher_source::tree::{Options, spawn};
-use twitcher_source::{Change, Denial, Refusal, Report, Source, Subscription, ZnodeError, Znodes};
+use twitcher_source::tree::{TreeOptions, spawn};
+use twitcher_source::{Change, Denial, Source, SourceReport, Subscription, ZnodeError, ZnodeRefusal, Znodes};
 
 use crate::support::DEADLINE;
 
@@ -25,7 +25,7 @@ impl Tree {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
-        let source = spawn(Options::new(dir.path().join("tree"))).unwrap();
+        let source = spawn(TreeOptions::new(dir.path().join("tree"))).unwrap();
         Self { dir, source }
     }
 
@@ -56,7 +56,7 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn failed<T>(znode: &str, why: Refusal) -> Result<T, ZnodeError> {
+fn failed<T>(znode: &str, why: ZnodeRefusal) -> Result<T, ZnodeError> {
     Err(ZnodeError::Failed {
         znode: path(znode),
         why,
@@ -100,9 +100,9 @@ async fn files_are_read_and_written() {
     // What a directory tree has not.
     assert_eq!(znodes.get(&path("/d")).await.unwrap().0, bytes(""));
     let directory = znodes.set(&path("/d"), bytes("x"), None).await;
-    assert_eq!(directory, failed("/d", Refusal::Directory));
+    assert_eq!(directory, failed("/d", ZnodeRefusal::Directory));
     let below = znodes.create(&path("/a/b"), bytes("x")).await;
-    assert_eq!(below, failed("/a/b", Refusal::BelowFile));
+    assert_eq!(below, failed("/a/b", ZnodeRefusal::BelowFile));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_watch_and_a_request_tell_the_same_version() {
     for round in 2..5 {
         let seen = loop {
             let report = tokio::time::timeout(DEADLINE, tree.source.reports.recv()).await;
-            if let Report::Observed(_, observation) = report.unwrap().unwrap() {
+            if let SourceReport::Observed(_, observation) = report.unwrap().unwrap() {
                 break observation;
             }
         };
@@ -207,7 +207,7 @@ async fn links_inside_the_directory_are_followed_but_not_replaced() {
     symlink("d/a", tree.path("file")).unwrap();
     assert_eq!(znodes.get(&path("/file")).await.unwrap().0, bytes("1"));
     let set = znodes.set(&path("/file"), bytes("2"), None).await;
-    assert_eq!(set, failed("/file", Refusal::Link));
+    assert_eq!(set, failed("/file", ZnodeRefusal::Link));
     znodes.set(&path("/link/a"), bytes("2"), None).await.unwrap();
     znodes.create(&path("/link/b"), bytes("3")).await.unwrap();
     assert_eq!(fs::read_to_string(tree.path("d/a")).unwrap(), "2");
@@ -223,7 +223,7 @@ async fn names_that_are_no_znodes_are_out_of_reach() {
         assert_eq!(tree.znodes().get(&path(znode)).await, absent(znode));
         assert_eq!(tree.znodes().set(&path(znode), bytes("x"), None).await, absent(znode));
         let created = tree.znodes().create(&path(znode), bytes("x")).await;
-        assert_eq!(created, failed(znode, Refusal::HiddenName));
+        assert_eq!(created, failed(znode, ZnodeRefusal::HiddenName));
     }
     assert_eq!(fs::read_to_string(tree.path(".hidden")).unwrap(), "s");
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use twitcher_model::{Observation, Version, WatchId, WatchType, ZnodePath};
-use twitcher_source::zookeeper::{Options, Stats, spawn};
-use twitcher_source::{Change, Report, Source, Subscription};
+use twitcher_source::zookeeper::{Counters, ZooKeeperOptions, spawn};
+use twitcher_source::{Change, Source, SourceReport, Subscription};
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
 use crate::support::DEADLINE;
@@ -26,8 +26,8 @@ use crate::support::DEADLINE;
 const OPEN: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
 
 /// Options for tests: a server on loopback, a short session.
-fn options(servers: &str) -> Options {
-    let mut options = Options::new(servers.parse().unwrap());
+fn options(servers: &str) -> ZooKeeperOptions {
+    let mut options = ZooKeeperOptions::new(servers.parse().unwrap());
     options.session_timeout = Duration::from_secs(4);
     options.retry_interval = Duration::from_millis(300);
     options
@@ -38,11 +38,11 @@ struct Observer {
     source: Source,
     seen: HashMap<WatchId, Vec<Observation>>,
     armed: usize,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
 }
 
 impl Observer {
-    fn new(options: Options) -> Self {
+    fn new(options: ZooKeeperOptions) -> Self {
         let stats = options.stats.clone();
         Self {
             source: spawn(options),
@@ -93,9 +93,9 @@ impl Observer {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: SourceReport) {
         match report {
-            Report::Observed(watch, observation) => {
+            SourceReport::Observed(watch, observation) => {
                 let seen = self.seen.entry(watch).or_default();
                 assert_ne!(
                     seen.last().map(|last| last.version),
@@ -104,7 +104,7 @@ impl Observer {
                 );
                 seen.push(observation);
             }
-            Report::Armed => self.armed += 1,
+            SourceReport::Armed => self.armed += 1,
         }
     }
 

@@ -67,8 +67,8 @@ async fn tls_with_a_certificate_of_our_own() {
         ..tls
     });
     for options in [misnamed, anonymous, distrusting] {
-        let stats: Arc<Stats> = Arc::default();
-        let mut refused = Observer::new(Options {
+        let stats: Arc<Counters> = Arc::default();
+        let mut refused = Observer::new(ZooKeeperOptions {
             stats: stats.clone(),
             ..options
         });

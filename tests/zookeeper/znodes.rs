@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use twitcher_model::WatchType::{Data, Tree};
 use twitcher_source::zookeeper::Auth;
-use twitcher_source::{Denial, Refusal, ZnodeError, Znodes};
+use twitcher_source::{Denial, ZnodeError, ZnodeRefusal, Znodes};
 
 use super::*;
 use crate::support::proxy::{Proxy, op};
@@ -22,12 +22,12 @@ fn bytes(text: &str) -> Bytes {
 /// A source of which only the requests are of interest.
 struct Asker {
     znodes: Znodes,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
     _source: Source,
 }
 
 impl Asker {
-    fn new(options: Options) -> Self {
+    fn new(options: ZooKeeperOptions) -> Self {
         let stats = options.stats.clone();
         let source = spawn(options);
         Self {
@@ -372,7 +372,7 @@ async fn an_ephemeral_znode_has_no_children() {
     let below = path(format!("{root}/a"));
     let refused = ZnodeError::Failed {
         znode: below.clone(),
-        why: Refusal::ZooKeeper(Error::NoChildrenForEphemerals),
+        why: ZnodeRefusal::ZooKeeper(Error::NoChildrenForEphemerals),
     };
     assert_eq!(asker.znodes.create(&below, bytes("")).await, Err(refused));
 }

@@ -17,8 +17,8 @@ use tracing::warn;
 
 use super::component_resolver::{Changes, Watched};
 // The part of the tree source that knows inotify, not what is watched for.
-use twitcher_files::directory_watch::events::{self as fs_events, Batch, FsEvents, FsWatcher};
-use twitcher_files::directory_watch::settling::{Patience, Touch};
+use twitcher_files::directory_watch::events::{self as fs_events, DirectoryEvents, DirectoryWatcher, SettledChanges};
+use twitcher_files::directory_watch::settling::{PathEvent, SettleTimes};
 
 /// How long nothing must change before a change is told, unless the caller wishes otherwise.
 pub const SETTLE: Duration = Duration::from_millis(200);
@@ -38,7 +38,7 @@ const MOST_LINKS: usize = 40;
 /// Tells that configuration changed.
 #[derive(Debug)]
 pub struct Watcher {
-    events: FsEvents,
+    events: DirectoryEvents,
     directories: Arc<Mutex<Directories>>,
     /// A batch that is being looked at, and what will be told of it: kept until then, so that a cancelled wait loses nothing. The
     /// waiting side never locks the directories: whoever else looks at some may have to wait for a file system.
@@ -94,7 +94,7 @@ impl Watcher {
         };
         let paths = paths.iter().map(absolute).collect::<Result<_, _>>()?;
         let scope = Arc::new(RwLock::new(Scope::default()));
-        let patience = Patience {
+        let patience = SettleTimes {
             quiet: settle,
             busy: PATIENCE,
             writing: PATIENCE,
@@ -174,9 +174,9 @@ struct Scope {
 
 impl Scope {
     /// As what something that happened to a path counts.
-    fn counts(&self, path: &Path, touch: Touch) -> Option<Touch> {
+    fn counts(&self, path: &Path, touch: PathEvent) -> Option<PathEvent> {
         match self.exchanged.contains(path) {
-            true => Some(Touch::Exchanged),
+            true => Some(PathEvent::Exchanged),
             false => self.wants(path, touch).then_some(touch),
         }
     }
@@ -186,12 +186,12 @@ impl Scope {
         self.single.contains(path) || path.parent().is_some_and(|parent| self.whole.contains(parent))
     }
 
-    fn wants(&self, path: &Path, touch: Touch) -> bool {
+    fn wants(&self, path: &Path, touch: PathEvent) -> bool {
         if self.unknown || self.names(path) {
             return true;
         }
         let below = self.loaded.contains(path) || path.parent().is_some_and(|parent| self.loaded.contains(parent));
-        below && (is_configuration(path) || (touch == Touch::Entry && may_be_directory(path)))
+        below && (is_configuration(path) || (touch == PathEvent::Entry && may_be_directory(path)))
     }
 }
 
@@ -216,7 +216,7 @@ fn may_be_directory(path: &Path) -> bool {
 struct Directories {
     paths: Vec<PathBuf>,
     components: BTreeSet<Watched>,
-    watcher: FsWatcher,
+    watcher: DirectoryWatcher,
     scope: Arc<RwLock<Scope>>,
     /// A directory could not be watched; said once.
     unwatchable: bool,
@@ -225,7 +225,7 @@ struct Directories {
 impl Directories {
     /// Looks at what happened, and watches what is new. Tells what matters; none if nothing does, and nothing in particular if
     /// events were lost.
-    fn look(&mut self, batch: &Batch) -> Option<HashSet<PathBuf>> {
+    fn look(&mut self, batch: &SettledChanges) -> Option<HashSet<PathBuf>> {
         let mut changed = HashSet::new();
         if batch.lost {
             self.watcher.forget_all();
@@ -233,7 +233,7 @@ impl Directories {
         for (path, entry) in &batch.paths {
             let scope = self.scope.read().unwrap_or_else(PoisonError::into_inner);
             let matters = scope.names(path)
-                || scope.wants(path, Touch::Entry)
+                || scope.wants(path, PathEvent::Entry)
                     && (is_configuration(path)
                         || name(path).starts_with(b"..")
                         || self.watcher.is_watched(path)

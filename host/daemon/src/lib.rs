@@ -54,7 +54,7 @@ use twitcher_observe::metrics::Metrics;
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CacheUse;
 use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
-use twitcher_source::{Change, Report as SourceReport, Source, tree, zookeeper};
+use twitcher_source::{Change, Source, SourceReport, tree, zookeeper};
 use twitcher_state::{self as state, Parked, StateStore};
 
 use apply_config::LastLoad;
@@ -106,9 +106,9 @@ pub struct DaemonOptions {
 #[derive(Debug, Clone)]
 pub enum SourceOptions {
     /// A ZooKeeper ensemble.
-    ZooKeeper(Box<zookeeper::Options>),
+    ZooKeeper(Box<zookeeper::ZooKeeperOptions>),
     /// A local directory.
-    Tree(tree::Options),
+    Tree(tree::TreeOptions),
 }
 
 impl SourceOptions {

@@ -1,5 +1,12 @@
-//! Files as a daemon that is root must treat them: opened without trusting what is found, replaced so that a crash leaves the old or the
-//! new, watched for changes until they have settled. It must not know what is in any of them, nor who asks.
+//! Files as a daemon that is root must treat them: opened without trusting what is found, and replaced so that a crash leaves the old
+//! or the new. Directories are watched for changes, which are told once they have settled. It must not know what is in any of the
+//! files, nor who asks.
+//!
+//! ```text
+//!  kernel ── inotify ──▶ thread of the library ──▶ inbox ──▶ DirectoryEvents: told when settled ──▶ task of who asks
+//!                                 ▲
+//!                                 └── DirectoryWatcher: which directories ◀── thread that may block
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -17,23 +17,23 @@ pub struct Pidfile {
     file: Flock<File>,
 }
 
-/// Why there is no pid file.
+/// Why the pid file could not be locked or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PidfileError {
     /// Another daemon has it locked.
     #[error("another twitcher runs{}: it has the pid file {} locked", pid.as_ref().map(|p| format!(" (pid {p})")).unwrap_or_default(), path.display())]
     Locked {
-        /// The pid file.
+        /// The path of the pid file.
         path: PathBuf,
-        /// What it holds.
+        /// The process id that the file holds, if it holds anything.
         pid: Option<String>,
     },
     /// It cannot be opened, locked or written.
     #[error("cannot write the pid file {}: {source}", path.display())]
     Io {
-        /// The pid file.
+        /// The path of the pid file.
         path: PathBuf,
-        /// Why.
+        /// The error of opening, locking or writing it.
         source: io::Error,
     },
 }

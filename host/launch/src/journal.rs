@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
-use twitcher_process::{BootId, ProcessName, is_alive, since_boot};
+use twitcher_process::{BootId, ProcessIdentity, is_alive, since_boot};
 
 /// Size of the header and of each record, in bytes.
 const SLOT: usize = 512;
@@ -92,7 +92,7 @@ pub struct SurvivingRun {
     /// The state of the node that it is for, where that was known.
     pub version: Option<Version>,
     /// Its main process; of a run that was being terminated it may have ended already.
-    pub process: ProcessName,
+    pub process: ProcessIdentity,
     /// Its daemon was killed while it terminated the run.
     pub is_ending: bool,
     /// Where it is said that the run is being terminated.
@@ -424,7 +424,7 @@ fn decode(bytes: &[u8], mark: EndingMark) -> Option<SurvivingRun> {
         run: RunId(u64_at(16)?),
         watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
         version,
-        process: ProcessName::new(
+        process: ProcessIdentity::new(
             i32::from_le_bytes(*bytes.get(8..12)?.first_chunk()?),
             Duration::from_nanos(u64_at(24)?),
             BootId(*bytes.get(32..48)?.first_chunk()?),

@@ -1,7 +1,13 @@
 //! What the daemon tells about itself: the log, and what it counts.
 //!
-//! It must not know what is logged. Nothing here may make the daemon wait: lines go through a thread, and are counted and dropped
-//! when their reader has stopped reading.
+//! Nothing here may make the daemon wait: lines go through a thread, and are counted and dropped when their reader has stopped
+//! reading; counting is an atomic increment. It must not know what is logged or counted, nor why.
+//!
+//! ```text
+//!  any thread ── line ──▶ queue of bounded length ──▶ thread twitcher-log ──▶ stderr, stdout or file
+//!             └── line ──▶ journal or syslog, at once
+//!             └── count ──▶ Metrics ──▶ text for Prometheus, when asked for
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -24,10 +30,10 @@ pub use log_file::LogFile;
 /// Lines that may wait for a slow reader: some megabytes.
 const BUFFERED_LINES: usize = 32_768;
 
-/// How a line of the log looks.
+/// The format of the lines of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
+pub enum LogFormat {
+    /// Lines for people to read.
     #[default]
     Text,
     /// One JSON object a line: timestamp (RFC 3339, UTC), level, message, target, and the fields of the event beside them.
@@ -36,38 +42,38 @@ pub enum Format {
 
 /// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
+pub enum LogDestination {
     /// Standard error; the journal itself when that is what standard error is connected to.
     Stderr,
-    /// Standard output.
+    /// The standard output of the daemon.
     Stdout,
-    /// A file, appended to.
+    /// A file that lines are appended to.
     File(PathBuf),
-    /// syslog, facility daemon.
+    /// The syslog, with the facility daemon.
     Syslog,
 }
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verbosity {
-    /// What an operator wants to know.
+    /// What an operator wants to know is logged.
     #[default]
     Normal,
-    /// Also why Twitcher does what it does.
+    /// Also logged is why Twitcher does what it does.
     Verbose,
-    /// Everything, also of the libraries it uses.
+    /// Everything is logged, also by the libraries it uses.
     Debug,
 }
 
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The file cannot be opened.
+    /// The log file cannot be opened.
     #[error("cannot open the log file {}: {source}", path.display())]
     File {
-        /// The file.
+        /// The path of the log file.
         path: PathBuf,
-        /// Why.
+        /// The error of opening it.
         source: io::Error,
     },
     /// The journal does not answer.
@@ -76,7 +82,7 @@ pub enum LogError {
     /// syslog is in use in this process already.
     #[error("cannot log to syslog: it is in use already")]
     Syslog,
-    /// Called twice in one process.
+    /// The log of this process was set up before.
     #[error("the log is set up already")]
     Twice,
 }
@@ -92,7 +98,7 @@ pub struct Log {
 
 impl Log {
     /// Starts logging for the whole process. Starts a thread.
-    pub fn start(destination: &Destination, format: Format, verbosity: Verbosity) -> Result<Self, LogError> {
+    pub fn start(destination: &LogDestination, format: LogFormat, verbosity: Verbosity) -> Result<Self, LogError> {
         let mut log = Self {
             file: None,
             dropped: None,
@@ -100,7 +106,7 @@ impl Log {
             _worker: None,
         };
         let layer: Box<dyn Layer<Registry> + Send + Sync> = match destination {
-            Destination::Syslog => {
+            LogDestination::Syslog => {
                 let (options, facility) = (syslog_tracing::Options::LOG_PID, syslog_tracing::Facility::Daemon);
                 let syslog = syslog_tracing::Syslog::new(c"twitcher", options, facility).ok_or(LogError::Syslog)?;
                 // syslog has a time and a level of its own.
@@ -110,14 +116,14 @@ impl Log {
                     .with_level(false);
                 Box::new(text.with_ansi(false).with_target(false))
             }
-            Destination::Stderr if format == Format::Text && stderr_is_journal() => Box::new(
+            LogDestination::Stderr if format == LogFormat::Text && stderr_is_journal() => Box::new(
                 tracing_journald::layer()
                     .map_err(LogError::Journal)?
                     .with_field_prefix(None),
             ),
-            Destination::Stderr => log.lines(io::stderr(), format, io::stderr().is_terminal()),
-            Destination::Stdout => log.lines(io::stdout(), format, io::stdout().is_terminal()),
-            Destination::File(path) => {
+            LogDestination::Stderr => log.lines(io::stderr(), format, io::stderr().is_terminal()),
+            LogDestination::Stdout => log.lines(io::stdout(), format, io::stdout().is_terminal()),
+            LogDestination::File(path) => {
                 let at = |source| LogError::File {
                     path: path.clone(),
                     source,
@@ -132,7 +138,7 @@ impl Log {
         Ok(log)
     }
 
-    fn lines<W>(&mut self, writer: W, format: Format, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+    fn lines<W>(&mut self, writer: W, format: LogFormat, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>
     where
         W: io::Write + Send + 'static,
     {
@@ -144,14 +150,14 @@ impl Log {
         self._worker = Some(worker);
         let layer = tracing_subscriber::fmt::layer().with_writer(writer);
         match format {
-            Format::Json => Box::new(
+            LogFormat::Json => Box::new(
                 layer
                     .json()
                     .flatten_event(true)
                     .with_current_span(false)
                     .with_span_list(false),
             ),
-            Format::Text => Box::new(layer.with_ansi(colour).with_target(false)),
+            LogFormat::Text => Box::new(layer.with_ansi(colour).with_target(false)),
         }
     }
 

@@ -30,7 +30,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// Where it is.
+    /// The path of the log file.
     pub fn path(&self) -> &Path {
         &self.path
     }

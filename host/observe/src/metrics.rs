@@ -91,7 +91,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// With nothing counted.
+    /// Metrics of which nothing is counted yet.
     ///
     /// # Errors
     /// If a name is not allowed or used twice, which a test rules out.
@@ -246,7 +246,7 @@ impl Metrics {
         }
     }
 
-    /// A run has ended.
+    /// Counts a run that has ended.
     pub fn ended(&self, outcome: &str, elapsed: Duration, cpu: Duration, max_rss_kib: u64) {
         self.runs.with_label_values(&[outcome]).inc();
         self.duration.observe(elapsed.as_secs_f64());
@@ -257,7 +257,7 @@ impl Metrics {
         }
     }
 
-    /// In Prometheus' text format, version 0.0.4.
+    /// The metrics in Prometheus' text format, version 0.0.4.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
         // Writing to memory cannot fail, and every family has a metric.

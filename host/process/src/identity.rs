@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct BootId(pub [u8; 16]);
 
 impl BootId {
-    /// Of the boot that this is.
+    /// The id of the present boot.
     pub fn of_this() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -24,13 +24,13 @@ impl BootId {
 /// Names a process for good: the one that had this id at that time of that boot. A process id alone is given to others after a while,
 /// and again after a reboot; but a process that was given it later has started later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProcessName {
+pub struct ProcessIdentity {
     pid: i32,
     seen: Duration,
     boot: BootId,
 }
 
-impl ProcessName {
+impl ProcessIdentity {
     /// The process that had the id `pid` when the boot was so long ago.
     pub fn new(pid: i32, seen: Duration, boot: BootId) -> Self {
         Self { pid, seen, boot }
@@ -51,27 +51,27 @@ impl ProcessName {
         since_boot().saturating_sub(self.seen)
     }
 
-    /// The process's id.
+    /// The process id.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// When it is known to have had it, since the boot.
+    /// When the process is known to have had the id, as the time since the boot.
     pub fn seen(&self) -> Duration {
         self.seen
     }
 
-    /// The boot.
+    /// The boot in which the process had the id.
     pub fn boot(&self) -> BootId {
         self.boot
     }
 
-    /// Whether it is of the boot that this is.
+    /// Whether the process was started in the present boot.
     pub fn is_of_this_boot(&self) -> bool {
         BootId::of_this().is_ok_and(|boot| boot == self.boot)
     }
 
-    /// Whether that very process still runs.
+    /// Whether the very process that is meant still runs.
     pub fn exists(&self) -> bool {
         self.is_of_this_boot() && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
     }
@@ -115,21 +115,21 @@ mod tests {
 
     #[test]
     fn only_the_very_process_is_recognised() {
-        let name = ProcessName::of(std::process::id() as i32).unwrap();
+        let name = ProcessIdentity::of(std::process::id() as i32).unwrap();
         assert!(name.exists());
         // Whoever had the id before this process was there was another one; so was whoever had it before the machine was booted.
         let started = stat(name.pid).unwrap().started;
-        assert!(ProcessName { seen: started, ..name }.exists());
+        assert!(ProcessIdentity { seen: started, ..name }.exists());
         let earlier = started - Duration::from_millis(1);
-        assert!(!ProcessName { seen: earlier, ..name }.exists());
+        assert!(!ProcessIdentity { seen: earlier, ..name }.exists());
         let boot = BootId([7; 16]);
-        assert!(!ProcessName { boot, ..name }.exists());
+        assert!(!ProcessIdentity { boot, ..name }.exists());
     }
 
     #[test]
     fn one_that_has_ended_but_was_not_waited_for_does_not_run() {
         let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-        let name = ProcessName::of(child.id() as i32).unwrap();
+        let name = ProcessIdentity::of(child.id() as i32).unwrap();
         assert!(name.exists());
         child.kill().unwrap();
         let end = std::time::Instant::now() + Duration::from_secs(10);

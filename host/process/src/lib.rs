@@ -1,10 +1,10 @@
-//! Processes, as the kernel tells of them: which one an id means, what belongs to a run, and signals that reach no other. It starts none
-//! and waits for none. It must not know what a watch is, nor why anything is signalled.
+//! Processes, as the kernel tells of them: which one an id means, which belong to a run, and signals that reach no other. It starts
+//! none and waits for none. It must not know what a watch is, nor why anything is signalled.
 
 #![forbid(unsafe_code)]
 
-mod family;
 mod identity;
+mod run_processes;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, setpriority_process};
 
-pub use family::{Family, RUN_ID_VARIABLE};
-pub use identity::{BootId, ProcessName, is_alive, since_boot};
+pub use identity::{BootId, ProcessIdentity, is_alive, since_boot};
+pub use run_processes::{RUN_ID_VARIABLE, RunProcesses};
 
 /// Lets the calling thread, and those that it starts, give way to the others.
 pub fn lower_priority() {

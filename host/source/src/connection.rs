@@ -8,19 +8,19 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-/// The connection of a source.
+/// Whether a source can see what it watches: its connection to ZooKeeper, or to the directory, which is always there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Whether there is one.
+pub struct SourceConnection {
+    /// Whether the source is connected.
     pub connected: bool,
-    /// Since when that is so; none if there never was one.
+    /// Since when it is connected or not; none if it never was connected.
     pub since: Option<SystemTime>,
-    /// What is wrong, if something is.
+    /// Why the source is not connected, if it is known.
     pub problem: Option<String>,
 }
 
-impl Link {
-    /// One that always is there.
+impl SourceConnection {
+    /// The connection of a source that is always connected.
     pub fn always() -> Self {
         Self {
             connected: true,
@@ -32,26 +32,26 @@ impl Link {
 
 /// The connections of a source, each known by a number. `S` is what tells one session from another.
 #[derive(Debug)]
-pub(super) struct Lines<S> {
+pub(super) struct Connections<S> {
     state: Mutex<State<S>>,
-    said: watch::Sender<Link>,
+    published: watch::Sender<SourceConnection>,
 }
 
 #[derive(Debug)]
 struct State<S> {
-    /// The session of each, and whether it is connected.
-    lines: HashMap<u64, Option<(S, bool)>>,
+    /// The session of each connection that has one, and whether it is connected.
+    connections: HashMap<u64, Option<(S, bool)>>,
     last: u64,
 }
 
-impl<S> Default for Lines<S> {
+impl<S> Default for Connections<S> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                lines: HashMap::new(),
+                connections: HashMap::new(),
                 last: 0,
             }),
-            said: watch::Sender::new(Link {
+            published: watch::Sender::new(SourceConnection {
                 connected: false,
                 since: None,
                 problem: None,
@@ -60,70 +60,76 @@ impl<S> Default for Lines<S> {
     }
 }
 
-impl<S: PartialEq> Lines<S> {
-    /// The connection now, and whenever it changes.
-    pub fn link(&self) -> watch::Receiver<Link> {
-        self.said.subscribe()
+impl<S: PartialEq> Connections<S> {
+    /// The state of the source's connection, now and whenever it changes.
+    pub fn subscribe(&self) -> watch::Receiver<SourceConnection> {
+        self.published.subscribe()
     }
 
-    /// There is one more connection to be made.
+    /// Adds a connection, which is still to be made, and returns its number.
     pub fn open(&self) -> u64 {
         let mut state = self.state();
         state.last += 1;
-        let line = state.last;
-        state.lines.insert(line, None);
-        self.say(&state, None);
-        line
+        let connection = state.last;
+        state.connections.insert(connection, None);
+        self.publish(&state, None);
+        connection
     }
 
-    /// It has this session, or none.
-    pub fn set(&self, line: u64, session: Option<S>) {
+    /// Notes that a connection has this session, or none.
+    pub fn set(&self, connection: u64, session: Option<S>) {
         let mut state = self.state();
-        state.lines.insert(line, session.map(|session| (session, true)));
-        self.say(&state, None);
+        state
+            .connections
+            .insert(connection, session.map(|session| (session, true)));
+        self.publish(&state, None);
     }
 
-    /// It is not needed any more.
-    pub fn close(&self, line: u64) {
+    /// Removes a connection that is not needed any more.
+    pub fn close(&self, connection: u64) {
         let mut state = self.state();
-        state.lines.remove(&line);
-        self.say(&state, None);
+        state.connections.remove(&connection);
+        self.publish(&state, None);
     }
 
-    /// A session, if it is one of these, is connected or not.
+    /// Notes whether a session is connected, if it is that of one of the connections.
     pub fn note(&self, session: S, connected: bool) {
         let mut state = self.state();
-        let known = state.lines.values_mut().flatten().find(|(known, _)| *known == session);
+        let known = state
+            .connections
+            .values_mut()
+            .flatten()
+            .find(|(known, _)| *known == session);
         if let Some((_, up)) = known {
             *up = connected;
-            self.say(&state, (!connected).then_some("the connection was lost"));
+            self.publish(&state, (!connected).then_some("the connection was lost"));
         }
     }
 
-    /// Why there is no session.
-    pub fn trouble(&self, why: &str) {
+    /// Notes why an attempt at a connection failed.
+    pub fn failed(&self, why: &str) {
         let state = self.state();
-        self.say(&state, Some(why));
+        self.publish(&state, Some(why));
     }
 
-    fn say(&self, state: &State<S>, problem: Option<&str>) {
+    fn publish(&self, state: &State<S>, problem: Option<&str>) {
         let connected = state
-            .lines
+            .connections
             .values()
-            .all(|line| line.as_ref().is_some_and(|(_, up)| *up));
-        self.said.send_if_modified(|link| {
-            let before = link.clone();
+            .all(|connection| connection.as_ref().is_some_and(|(_, up)| *up));
+        self.published.send_if_modified(|connection| {
+            let before = connection.clone();
             if connected {
-                link.problem = None;
+                connection.problem = None;
             } else if let Some(problem) = problem {
-                link.problem = Some(problem.to_owned());
+                connection.problem = Some(problem.to_owned());
             }
             // Nothing was connected yet, and nothing is: it is not since now.
-            if link.connected != connected {
-                link.connected = connected;
-                link.since = Some(SystemTime::now());
+            if connection.connected != connected {
+                connection.connected = connected;
+                connection.since = Some(SystemTime::now());
             }
-            *link != before
+            *connection != before
         });
     }
 
@@ -138,27 +144,27 @@ mod tests {
 
     #[test]
     fn connected_when_all_are() {
-        let lines = Lines::default();
-        let link = lines.link();
-        let now = || (link.borrow().connected, link.borrow().problem.clone());
+        let connections = Connections::default();
+        let connection = connections.subscribe();
+        let now = || (connection.borrow().connected, connection.borrow().problem.clone());
         assert_eq!(now(), (false, None));
-        let (a, b) = (lines.open(), lines.open());
-        lines.trouble("refused");
+        let (a, b) = (connections.open(), connections.open());
+        connections.failed("refused");
         assert_eq!(now(), (false, Some("refused".to_owned())));
-        assert_eq!(link.borrow().since, None);
-        lines.set(a, Some(1));
+        assert_eq!(connection.borrow().since, None);
+        connections.set(a, Some(1));
         assert_eq!(now(), (false, Some("refused".to_owned())));
-        lines.set(b, Some(2));
+        connections.set(b, Some(2));
         assert_eq!(now(), (true, None));
-        lines.note(7, false);
+        connections.note(7, false);
         assert_eq!(now(), (true, None), "a session that is for something else");
-        lines.note(2, false);
+        connections.note(2, false);
         assert_eq!(now(), (false, Some("the connection was lost".to_owned())));
-        lines.note(2, true);
+        connections.note(2, true);
         assert_eq!(now(), (true, None));
-        lines.set(b, None);
+        connections.set(b, None);
         assert_eq!(now(), (false, None));
-        lines.close(b);
+        connections.close(b);
         assert!(now().0, "what is not needed need not be connected");
     }
 }

@@ -1,7 +1,20 @@
-//! Where observations come from: a ZooKeeper ensemble or a local directory tree.
+//! Where observations come from: a ZooKeeper ensemble, or a local directory tree that stands for one.
 //!
-//! A source is told which znodes are watched and says what state they are in; and it reads and writes single znodes on request. It
-//! must not know what is done about it: no actions, no run modes, no configuration files.
+//! A source is told which znodes are watched and reports what state they are in, losing no state that lasts; and it reads and writes
+//! single znodes on request. It must not know what is done about it: no actions, no run modes, no configuration files.
+//!
+//! ```text
+//!   daemon                       tasks of the source                  outside
+//!  ─────────  Change          ┌─────────────────────────┐
+//!            ───────────────▶ │ zookeeper: coordinator, │ ◀──── sessions ────▶ ensemble
+//!            ◀─────────────── │   a worker a session    │
+//!             SourceReport    ├─────────────────────────┤
+//!            ◀─────────────── │ tree: one task, and     │ ◀──── inotify, ────▶ directory
+//!             connection      │   threads for reading   │         files
+//!             Znodes          ├─────────────────────────┤
+//!            ◀──────────────▶ │ requests, on their own  │ ◀──── either ─────▶
+//!                             └─────────────────────────┘
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -12,8 +25,8 @@ pub mod zookeeper;
 
 use tokio::sync::{mpsc, watch};
 
-pub use self::connection::Link;
-pub use self::znodes::{Denial, Refusal, ZnodeError, Znodes};
+pub use self::connection::SourceConnection;
+pub use self::znodes::{Denial, ZnodeError, ZnodeRefusal, Znodes};
 use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
 
 /// A znode to be watched for one watch of the configuration. Several may name the same znode.
@@ -23,25 +36,25 @@ pub struct Subscription {
     pub watch: WatchId,
     /// Name of the watch, for the log.
     pub name: std::sync::Arc<str>,
-    /// The znode.
+    /// The znode that is watched.
     pub znode: ZnodePath,
-    /// What of it.
+    /// What of the znode is watched.
     pub watch_type: WatchType,
 }
 
 /// What a source is told. Changes travel in batches, so that a source can choose one strategy for the whole set.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// Watches that are gone. Applied first.
+    /// The watches that are gone. They are removed before others are added.
     pub remove: Vec<WatchId>,
     /// Watches to observe from now on. Each is answered by an observation of the present state as soon as there is one. A watch
     /// that is removed and added in one change is read afresh.
     pub add: Vec<Subscription>,
 }
 
-/// What a source says.
+/// What a source reports.
 #[derive(Debug)]
-pub enum Report {
+pub enum SourceReport {
     /// A watched node was read. Sent once after each subscription, and whenever the state differs from the last one sent for the
     /// watch (the scheduler compares again: sending an equal state is allowed, losing a state that lasts is not).
     Observed(WatchId, Observation),
@@ -55,22 +68,22 @@ pub enum Report {
 pub struct Source {
     /// Tells the source what to watch; unbounded because the daemon must never wait for a source.
     pub changes: mpsc::UnboundedSender<Change>,
-    /// What the source says; bounded: a source that is not listened to waits, and reads the state anew when it can go on.
-    pub reports: mpsc::Receiver<Report>,
-    /// Reads and writes single znodes.
+    /// What the source reports; bounded: a source that is not listened to waits, and reads the state anew when it can go on.
+    pub reports: mpsc::Receiver<SourceReport>,
+    /// By which single znodes are read and written.
     pub znodes: Znodes,
-    /// Whether it is connected.
-    pub link: watch::Receiver<Link>,
+    /// Whether the source is connected.
+    pub link: watch::Receiver<SourceConnection>,
 }
 
 impl Source {
-    /// A source that has nothing to say any more.
+    /// A source that has nothing to report any more.
     pub fn ended() -> Self {
         Self {
             changes: mpsc::unbounded_channel().0,
             reports: mpsc::channel(1).1,
             znodes: Znodes::ended(),
-            link: watch::Sender::new(Link {
+            link: watch::Sender::new(SourceConnection {
                 connected: false,
                 since: None,
                 problem: None,

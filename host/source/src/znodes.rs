@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::tree::Files;
-use super::zookeeper::Requests;
+use super::tree::TreeRequests;
+use super::zookeeper::ZooKeeperRequests;
 use twitcher_model::{Stat, ZnodePath};
 
 /// Requests under way at once. Each may hold a megabyte; more wait.
@@ -21,7 +21,7 @@ const PLACES: usize = 64;
 /// Time that a request waits for others to end.
 const QUEUE: Duration = Duration::from_secs(10);
 
-/// Why a request failed.
+/// Why a request for a znode failed.
 ///
 /// What a writer needs to know is which of them leave the znode as it was: all but [`ZnodeError::UnknownOutcome`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,17 +38,17 @@ pub enum ZnodeError {
     /// Its data, or the names of its children, are more than is passed on, or than a server takes.
     #[error("znode {znode}: data, or names of children, of more than {most} bytes are not passed on")]
     TooLarge {
-        /// The znode.
+        /// The znode whose data or names are too large.
         znode: ZnodePath,
-        /// Most bytes.
+        /// The most bytes that are passed on.
         most: usize,
     },
     /// The daemon itself may not do it.
     #[error("znode {znode}: {why}")]
     Denied {
-        /// The znode.
+        /// The znode that may not be read or changed.
         znode: ZnodePath,
-        /// Who says so.
+        /// Who denies it.
         why: Denial,
     },
     /// There was no session with the servers for so long that the request was given up. It was not carried out.
@@ -60,14 +60,14 @@ pub enum ZnodeError {
     /// It cannot be done, for another reason. It was not carried out.
     #[error("znode {znode}: {why}")]
     Failed {
-        /// The znode.
+        /// The znode that the request was for.
         znode: ZnodePath,
-        /// The reason.
-        why: Refusal,
+        /// The reason why it cannot be carried out.
+        why: ZnodeRefusal,
     },
 }
 
-/// Who says that the daemon may not.
+/// Who denies the daemon what it was asked to do with a znode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The znode's access control list.
@@ -81,9 +81,9 @@ pub enum Denial {
     Outside,
 }
 
-/// Why a request can not be carried out.
+/// Why a request for a znode cannot be carried out, though it is permitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ZnodeRefusal {
     /// The server, or the library that talks with it, says so.
     #[error("{0}")]
     ZooKeeper(zookeeper_client::Error),
@@ -102,9 +102,9 @@ pub enum Refusal {
     /// A system call failed.
     #[error("cannot {step}: {errno}")]
     Io {
-        /// What was attempted.
+        /// What was attempted, as in "cannot …".
         step: &'static str,
-        /// Why it failed.
+        /// The error of the system call.
         errno: Errno,
     },
 }
@@ -116,64 +116,64 @@ pub enum Refusal {
 #[derive(Debug, Clone)]
 pub struct Znodes {
     places: Arc<Semaphore>,
-    way: Way,
+    backend: Backend,
 }
 
 #[derive(Debug, Clone)]
-enum Way {
-    ZooKeeper(Requests),
-    Tree(Files),
+enum Backend {
+    ZooKeeper(ZooKeeperRequests),
+    Tree(TreeRequests),
     Ended,
 }
 
 impl Znodes {
-    pub(super) fn zookeeper(requests: Requests) -> Self {
-        Self::by(Way::ZooKeeper(requests))
+    pub(super) fn zookeeper(requests: ZooKeeperRequests) -> Self {
+        Self::by(Backend::ZooKeeper(requests))
     }
 
-    pub(super) fn tree(files: Files) -> Self {
-        Self::by(Way::Tree(files))
+    pub(super) fn tree(files: TreeRequests) -> Self {
+        Self::by(Backend::Tree(files))
     }
 
-    /// Answers everything with [`ZnodeError::SessionLost`].
+    /// The znodes of a source that has ended: every request fails with [`ZnodeError::SessionLost`].
     pub fn ended() -> Self {
-        Self::by(Way::Ended)
+        Self::by(Backend::Ended)
     }
 
-    fn by(way: Way) -> Self {
+    fn by(backend: Backend) -> Self {
         Self {
             places: Arc::new(Semaphore::new(PLACES)),
-            way,
+            backend,
         }
     }
 
     /// A znode's data and stat, never older than what the source had reported when the call was made.
     ///
-    /// This and the other calls wait while 64 requests are under way, and as long as there is no session, until their patience is
-    /// at an end (10 s each, by default).
+    /// This and the other calls wait while 64 requests are under way, and as long as there is no session, until their time is
+    /// over (10 s each, by default).
     ///
     /// # Errors
     /// Any but [`ZnodeError::NodeExists`], [`ZnodeError::BadVersion`] and [`ZnodeError::UnknownOutcome`]. A read is made again when
     /// the connection breaks, as long as its time lasts.
     pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
         let _place = self.place(path).await?;
-        match &self.way {
-            Way::ZooKeeper(requests) => requests.get(path).await,
-            Way::Tree(files) => files.get(path).await,
-            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.get(path).await,
+            Backend::Tree(files) => files.get(path).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }
 
     /// The sorted names of a znode's children.
     ///
     /// # Errors
-    /// As for [`Znodes::get`].
+    /// The same as those of [`Znodes::get`].
     pub async fn children(&self, path: &ZnodePath) -> Result<Vec<String>, ZnodeError> {
         let _place = self.place(path).await?;
-        match &self.way {
-            Way::ZooKeeper(requests) => requests.children(path).await,
-            Way::Tree(files) => files.children(path).await,
-            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.children(path).await,
+            Backend::Tree(files) => files.children(path).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }
 
@@ -187,10 +187,10 @@ impl Znodes {
             return Err(ZnodeError::BadVersion(path.clone()));
         }
         let _place = self.place(path).await?;
-        match &self.way {
-            Way::ZooKeeper(requests) => requests.set(path, &data, expect_version).await,
-            Way::Tree(files) => files.set(path, data, expect_version).await,
-            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.set(path, &data, expect_version).await,
+            Backend::Tree(files) => files.set(path, data, expect_version).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }
 
@@ -206,10 +206,10 @@ impl Znodes {
             return Err(ZnodeError::NodeExists(path.clone()));
         }
         let _place = self.place(path).await?;
-        match &self.way {
-            Way::ZooKeeper(requests) => requests.create(path, &data).await,
-            Way::Tree(files) => files.create(path, data).await,
-            Way::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.create(path, &data).await,
+            Backend::Tree(files) => files.create(path, data).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }
 

@@ -13,29 +13,29 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::settling::{Patience, Settling, Touch};
+use super::settling::{PathEvent, SettleTimes, UnsettledPaths};
 
 /// Events held for a reader that is busy, and unsettled paths: beyond so many, single paths are given up for "anything".
 const MOST_PATHS: usize = 32 * 1024;
 
 /// Chooses the directories that are watched. Its calls wait for a thread of the library: not for async code.
 #[derive(Debug)]
-pub struct FsWatcher {
+pub struct DirectoryWatcher {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
 }
 
-/// Tells what changed.
+/// Tells which paths changed, once they have settled.
 #[derive(Debug)]
-pub struct FsEvents {
+pub struct DirectoryEvents {
     inbox: Arc<Inbox>,
-    settling: Settling,
-    patience: Patience,
+    settling: UnsettledPaths,
+    times: SettleTimes,
 }
 
-/// What has settled.
+/// The changes that have settled since they were last asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct SettledChanges {
     /// Paths that changed; with each, whether it may be another file or directory now, or have other permissions.
     pub paths: Vec<(PathBuf, bool)>,
     /// Events were lost: anything may have changed, and every directory must be watched again.
@@ -47,26 +47,26 @@ const ANYTHING: &str = "";
 
 #[derive(Debug, Default)]
 struct Inbox {
-    news: Mutex<Vec<(Instant, PathBuf, Touch)>>,
+    news: Mutex<Vec<(Instant, PathBuf, PathEvent)>>,
     arrived: Notify,
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, PathBuf, Touch)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, PathBuf, PathEvent)>> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path, Touch) -> Option<Touch>) {
+    fn put(&self, event: notify::Result<notify::Event>, wanted: &impl Fn(&Path, PathEvent) -> Option<PathEvent>) {
         let now = Instant::now();
-        let lost = (now, PathBuf::from(ANYTHING), Touch::Entry);
+        let lost = (now, PathBuf::from(ANYTHING), PathEvent::Entry);
         let mut news = self.lock();
         match event {
             Ok(event) if event.flag() != Some(Flag::Rescan) => {
-                let Some(touch) = touch(&event.kind) else {
+                let Some(what) = path_event(&event.kind) else {
                     return;
                 };
                 let paths = event.paths.into_iter();
-                news.extend(paths.filter_map(|path| wanted(&path, touch).map(|touch| (now, path, touch))));
+                news.extend(paths.filter_map(|path| wanted(&path, what).map(|what| (now, path, what))));
             }
             Ok(_) | Err(_) => news.push(lost.clone()),
         }
@@ -80,34 +80,34 @@ impl Inbox {
 }
 
 /// What an event means; none for one that changes nothing, such as our own reading.
-fn touch(kind: &EventKind) -> Option<Touch> {
+fn path_event(kind: &EventKind) -> Option<PathEvent> {
     match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Touch::Closed),
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(PathEvent::Closed),
         EventKind::Access(_) => None,
-        EventKind::Modify(ModifyKind::Data(_)) => Some(Touch::Written),
+        EventKind::Modify(ModifyKind::Data(_)) => Some(PathEvent::Written),
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {
-            Some(Touch::Entry)
+            Some(PathEvent::Entry)
         }
     }
 }
 
 /// Begins to tell what happens to paths where it is `wanted`, and as what; asked on the library's thread, so it must be quick.
 pub fn open(
-    patience: Patience,
-    wanted: impl Fn(&Path, Touch) -> Option<Touch> + Send + 'static,
-) -> Result<(FsWatcher, FsEvents), notify::Error> {
+    times: SettleTimes,
+    wanted: impl Fn(&Path, PathEvent) -> Option<PathEvent> + Send + 'static,
+) -> Result<(DirectoryWatcher, DirectoryEvents), notify::Error> {
     let inbox = Arc::new(Inbox::default());
-    let events = FsEvents {
+    let events = DirectoryEvents {
         inbox: Arc::clone(&inbox),
-        settling: Settling::new(patience),
-        patience,
+        settling: UnsettledPaths::new(times),
+        times,
     };
     let watcher = notify::recommended_watcher(move |event| inbox.put(event, &wanted))?;
     let watched = BTreeSet::new();
-    Ok((FsWatcher { watcher, watched }, events))
+    Ok((DirectoryWatcher { watcher, watched }, events))
 }
 
-impl FsWatcher {
+impl DirectoryWatcher {
     /// Watches a directory, if it is not watched yet. False if there is no such directory. A symbolic link is followed; the same
     /// directory under two paths tells its events for one of them only.
     pub fn watch(&mut self, directory: &Path) -> Result<bool, notify::Error> {
@@ -130,7 +130,7 @@ impl FsWatcher {
         }
     }
 
-    /// Whether a directory is watched.
+    /// Whether this directory is watched.
     pub fn is_watched(&self, directory: &Path) -> bool {
         self.watched.contains(directory)
     }
@@ -154,7 +154,7 @@ impl FsWatcher {
         }
     }
 
-    /// Forgets every directory.
+    /// Watches no directory any more.
     pub fn forget_all(&mut self) {
         for path in std::mem::take(&mut self.watched) {
             let _ = self.watcher.unwatch(&path);
@@ -162,15 +162,15 @@ impl FsWatcher {
     }
 }
 
-impl FsEvents {
+impl DirectoryEvents {
     /// Waits until one or more paths have settled, and tells them. Cancel-safe.
-    pub async fn settled(&mut self) -> Batch {
-        self.wait(Settling::first_due).await
+    pub async fn settled(&mut self) -> SettledChanges {
+        self.wait(UnsettledPaths::first_due).await
     }
 
     /// Waits until something happened and everything that something happened to has settled. Cancel-safe.
-    pub async fn all_settled(&mut self) -> Batch {
-        self.wait(Settling::last_due).await
+    pub async fn all_settled(&mut self) -> SettledChanges {
+        self.wait(UnsettledPaths::last_due).await
     }
 
     /// The files that somebody is writing to. Each will be told.
@@ -179,7 +179,7 @@ impl FsEvents {
         self.settling.being_written().map(Path::to_owned).collect()
     }
 
-    async fn wait(&mut self, due: fn(&Settling) -> Option<Instant>) -> Batch {
+    async fn wait(&mut self, due: fn(&UnsettledPaths) -> Option<Instant>) -> SettledChanges {
         loop {
             self.take_in();
             let now = Instant::now();
@@ -190,24 +190,24 @@ impl FsEvents {
                     let all = paths.len();
                     paths.retain(|(path, _)| path != Path::new(ANYTHING));
                     let lost = paths.len() < all;
-                    return Batch { paths, lost };
+                    return SettledChanges { paths, lost };
                 }
                 // Not woken by each event of a burst. An event can make a file settle sooner (it was closed), but not within
                 // the quiet that has to follow it.
-                Some(due) => tokio::time::sleep_until(due.min(now + self.patience.quiet)).await,
+                Some(due) => tokio::time::sleep_until(due.min(now + self.times.quiet)).await,
             }
         }
     }
 
-    /// Takes in what arrived.
+    /// Moves the events that arrived to the paths that are to settle.
     fn take_in(&mut self) {
         let news = std::mem::take(&mut *self.inbox.lock());
-        for (at, path, touch) in news {
-            if self.settling.len() >= MOST_PATHS {
+        for (at, path, what) in news {
+            if self.settling.count() >= MOST_PATHS {
                 self.settling.clear();
-                self.settling.touch(at, ANYTHING.into(), Touch::Entry);
+                self.settling.note(at, ANYTHING.into(), PathEvent::Entry);
             }
-            self.settling.touch(at, path, touch);
+            self.settling.note(at, path, what);
         }
     }
 }
@@ -218,17 +218,17 @@ mod tests {
     use notify::event::{CreateKind, Event};
     use std::time::Duration;
 
-    fn events() -> (Arc<Inbox>, FsEvents) {
-        let patience = Patience {
+    fn events() -> (Arc<Inbox>, DirectoryEvents) {
+        let times = SettleTimes {
             quiet: Duration::from_millis(1),
             busy: Duration::from_millis(10),
             writing: Duration::from_secs(1),
         };
         let inbox = Arc::new(Inbox::default());
-        let events = FsEvents {
+        let events = DirectoryEvents {
             inbox: Arc::clone(&inbox),
-            settling: Settling::new(patience),
-            patience,
+            settling: UnsettledPaths::new(times),
+            times,
         };
         (inbox, events)
     }
@@ -237,7 +237,7 @@ mod tests {
         Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(path.into()))
     }
 
-    fn settled(mut events: FsEvents) -> Batch {
+    fn settled(mut events: DirectoryEvents) -> SettledChanges {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.unwrap().block_on(events.settled())
     }
@@ -249,9 +249,9 @@ mod tests {
             Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch)),
         ] {
             let (inbox, events) = events();
-            inbox.put(lost, &|_, touch| Some(touch));
+            inbox.put(lost, &|_, what| Some(what));
             let paths = vec![];
-            assert_eq!(settled(events), Batch { paths, lost: true });
+            assert_eq!(settled(events), SettledChanges { paths, lost: true });
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
     fn a_reader_that_does_not_read_costs_no_memory() {
         let (inbox, events) = events();
         for n in 0..MOST_PATHS * 3 {
-            inbox.put(created(format!("/{n}")), &|_, touch| Some(touch));
+            inbox.put(created(format!("/{n}")), &|_, what| Some(what));
             assert!(inbox.lock().len() <= MOST_PATHS);
         }
         assert!(settled(events).lost);
@@ -269,13 +269,13 @@ mod tests {
     fn what_is_not_wanted_and_our_own_reading_is_not_told() {
         let (inbox, events) = events();
         let read = Event::new(EventKind::Access(AccessKind::Open(AccessMode::Any))).add_path("/yes".into());
-        inbox.put(Ok(read), &|_, touch| Some(touch));
-        inbox.put(created("/no"), &|path, touch| {
-            ((path, touch) != (Path::new("/no"), Touch::Entry)).then_some(touch)
+        inbox.put(Ok(read), &|_, what| Some(what));
+        inbox.put(created("/no"), &|path, what| {
+            ((path, what) != (Path::new("/no"), PathEvent::Entry)).then_some(what)
         });
         assert!(inbox.lock().is_empty());
-        inbox.put(created("/yes"), &|_, touch| Some(touch));
+        inbox.put(created("/yes"), &|_, what| Some(what));
         let paths = vec![("/yes".into(), true)];
-        assert_eq!(settled(events), Batch { paths, lost: false });
+        assert_eq!(settled(events), SettledChanges { paths, lost: false });
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long changes are held back.
+/// How long changes of a path are held back, until it counts as settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct SettleTimes {
     /// A path has settled when nothing happened to it for so long.
     pub quiet: Duration,
     /// A path that something keeps happening to is told after so long all the same.
@@ -19,23 +19,23 @@ pub struct Patience {
     pub writing: Duration,
 }
 
-/// What happened to a path.
+/// What happened to a path, as far as settling depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touch {
+pub enum PathEvent {
     /// It came, went or changed its permissions: what is below it may have changed, too.
     Entry,
     /// A file was written to, and is not closed yet.
     Written,
     /// A file that had been opened for writing was closed.
     Closed,
-    /// As [`Touch::Entry`], of what is only ever exchanged as a whole: there is nothing to wait for.
+    /// As [`PathEvent::Entry`], of what is only ever exchanged as a whole: there is nothing to wait for.
     Exchanged,
 }
 
 /// Paths that something happened to and that have not been told yet.
 #[derive(Debug)]
-pub struct Settling {
-    patience: Patience,
+pub struct UnsettledPaths {
+    times: SettleTimes,
     paths: HashMap<PathBuf, Unsettled>,
 }
 
@@ -46,31 +46,31 @@ struct Unsettled {
     /// Since when a file is being written.
     writing: Option<Instant>,
     entry: bool,
-    /// It has settled already.
+    /// Whether there is nothing to wait for: it was exchanged as a whole.
     whole: bool,
 }
 
 impl Unsettled {
-    fn due(&self, patience: &Patience) -> Instant {
+    fn due(&self, times: &SettleTimes) -> Instant {
         match self.writing {
             _ if self.whole => self.first,
-            Some(since) => since + patience.writing,
-            None => (self.last + patience.quiet).min(self.first + patience.busy),
+            Some(since) => since + times.writing,
+            None => (self.last + times.quiet).min(self.first + times.busy),
         }
     }
 }
 
-impl Settling {
-    /// Nothing is touched yet.
-    pub fn new(patience: Patience) -> Self {
+impl UnsettledPaths {
+    /// No unsettled paths yet.
+    pub fn new(times: SettleTimes) -> Self {
         Self {
-            patience,
+            times,
             paths: HashMap::new(),
         }
     }
 
-    /// Something happened to a path.
-    pub fn touch(&mut self, now: Instant, path: PathBuf, touch: Touch) {
+    /// Notes that something happened to a path.
+    pub fn note(&mut self, now: Instant, path: PathBuf, event: PathEvent) {
         let path = self.paths.entry(path).or_insert(Unsettled {
             first: now,
             last: now,
@@ -79,13 +79,13 @@ impl Settling {
             whole: false,
         });
         path.last = now;
-        match touch {
-            Touch::Entry => path.entry = true,
-            Touch::Exchanged => (path.entry, path.whole) = (true, true),
-            Touch::Written => path.writing = path.writing.or(Some(now)),
-            Touch::Closed => path.writing = None,
+        match event {
+            PathEvent::Entry => path.entry = true,
+            PathEvent::Exchanged => (path.entry, path.whole) = (true, true),
+            PathEvent::Written => path.writing = path.writing.or(Some(now)),
+            PathEvent::Closed => path.writing = None,
         }
-        if touch == Touch::Entry {
+        if event == PathEvent::Entry {
             // Renamed or removed: whoever writes on writes to a file that has no name here any more.
             path.writing = None;
         }
@@ -98,34 +98,29 @@ impl Settling {
     }
 
     /// How many paths are unsettled.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.paths.len()
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Forgets all of them.
+    /// Forgets all unsettled paths.
     pub fn clear(&mut self) {
         self.paths = HashMap::new();
     }
 
     /// When the first path settles if nothing else happens.
     pub fn first_due(&self) -> Option<Instant> {
-        self.paths.values().map(|path| path.due(&self.patience)).min()
+        self.paths.values().map(|path| path.due(&self.times)).min()
     }
 
     /// When the last path settles if nothing else happens.
     pub fn last_due(&self) -> Option<Instant> {
-        self.paths.values().map(|path| path.due(&self.patience)).max()
+        self.paths.values().map(|path| path.due(&self.times)).max()
     }
 
     /// Removes the paths that have settled; with each, whether what is below it may have changed, too.
     pub fn take_settled(&mut self, now: Instant) -> Vec<(PathBuf, bool)> {
-        let patience = self.patience;
-        let settled = self.paths.extract_if(|_, path| path.due(&patience) <= now);
+        let times = self.times;
+        let settled = self.paths.extract_if(|_, path| path.due(&times) <= now);
         settled.map(|(path, unsettled)| (path, unsettled.entry)).collect()
     }
 }
@@ -134,19 +129,19 @@ impl Settling {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const PATIENCE: SettleTimes = SettleTimes {
         quiet: Duration::from_millis(10),
         busy: Duration::from_millis(100),
         writing: Duration::from_millis(1000),
     };
 
     /// When "/f" settles after what happened to it at these milliseconds.
-    fn due(touches: &[(u64, Touch)]) -> u64 {
+    fn due(touches: &[(u64, PathEvent)]) -> u64 {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut settling = Settling::new(PATIENCE);
-        for (ms, touch) in touches {
-            settling.touch(at(*ms), "/f".into(), *touch);
+        let mut settling = UnsettledPaths::new(PATIENCE);
+        for (ms, what) in touches {
+            settling.note(at(*ms), "/f".into(), *what);
         }
         let due = settling.first_due().unwrap();
         assert!(settling.take_settled(due - Duration::from_nanos(1)).is_empty());
@@ -156,7 +151,7 @@ mod tests {
 
     #[test]
     fn settles_when_quiet_and_closed() {
-        use Touch::{Closed, Entry, Written};
+        use PathEvent::{Closed, Entry, Written};
         for (name, touches, expected) in [
             ("one event", &[(0, Entry)][..], 10),
             ("each event renews the quiet", &[(0, Entry), (8, Entry)], 18),
@@ -178,9 +173,9 @@ mod tests {
     fn each_path_settles_by_itself() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut settling = Settling::new(PATIENCE);
-        settling.touch(start, "/slow".into(), Touch::Written);
-        settling.touch(start, "/quick".into(), Touch::Entry);
+        let mut settling = UnsettledPaths::new(PATIENCE);
+        settling.note(start, "/slow".into(), PathEvent::Written);
+        settling.note(start, "/quick".into(), PathEvent::Entry);
         assert_eq!(
             (settling.first_due(), settling.last_due()),
             (Some(at(10)), Some(at(1000)))

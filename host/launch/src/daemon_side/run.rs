@@ -29,7 +29,7 @@ use crate::daemon_side::queue::RunEvent;
 use crate::journal::EndingMark;
 use crate::protocol::Task;
 use twitcher_model::{ComponentFailure, Outcome};
-use twitcher_process::{Family, pidfd_signal};
+use twitcher_process::{RunProcesses, pidfd_signal};
 use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Level, Reason, ToAction, ZnodeFailure};
 
 /// Why a run is ended before it ends by itself.
@@ -281,8 +281,8 @@ impl SupervisedRun {
         }
     }
 
-    fn family(&self) -> Family {
-        Family {
+    fn family(&self) -> RunProcesses {
+        RunProcesses {
             leader: self.pid,
             run: self.invocation.run.to_string(),
         }

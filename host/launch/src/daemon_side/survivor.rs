@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::run::{FAMILY_GRACE, FAMILY_POLL};
 use crate::journal::SurvivingRun;
-use twitcher_process::{Family, pidfd_open, since_boot};
+use twitcher_process::{RunProcesses, pidfd_open, since_boot};
 
 impl SurvivingRun {
     /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
@@ -94,8 +94,8 @@ impl SurvivingRun {
         self.process.is_of_this_boot() && self.family().marked(None) > 0
     }
 
-    fn family(&self) -> Family {
-        Family {
+    fn family(&self) -> RunProcesses {
+        RunProcesses {
             leader: Pid::from_raw(self.process.pid()),
             run: self.run.to_string(),
         }

@@ -8,15 +8,15 @@
 //!   differs when either does. `touch` is a change, as setting the same data is in ZooKeeper. `version` is the
 //!   lower bits of `mzxid`, so that a file can be set on the condition that it is still what it was. `czxid` is 0: a file that an
 //!   editor replaces is the same node with other data, not another node. A directory has 0 for all of them.
-//! - **Half-written files.** A change is looked at when its path has been quiet for [`Options::quiet`]; a file that is being
-//!   written, when it is closed (or after [`Options::writing`]).
+//! - **Half-written files.** A change is looked at when its path has been quiet for [`TreeOptions::quiet`]; a file that is being
+//!   written, when it is closed (or after [`TreeOptions::writing`]).
 //! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
 //! - **Requests** replace a file as a whole, with the owner and permissions it had, and make new ones; they make no directories, and
 //!   no children of a file.
 //! - **The directory itself** may be absent, come later, and be replaced.
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
-//!   and a sweep every [`Options::sweep`] finds what was missed all the same.
+//!   and a sweep every [`TreeOptions::sweep`] finds what was missed all the same.
 
 mod node;
 mod requests;
@@ -33,11 +33,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
-pub(super) use self::requests::Files;
+pub(super) use self::requests::TreeRequests;
 use self::view::View;
-use super::{Change, Link, Report, Source, Znodes};
-use twitcher_files::directory_watch::events::{self as fs_events, Batch, FsEvents};
-use twitcher_files::directory_watch::settling::Patience;
+use super::{Change, Source, SourceConnection, SourceReport, Znodes};
+use twitcher_files::directory_watch::events::{self as fs_events, DirectoryEvents, SettledChanges};
+use twitcher_files::directory_watch::settling::SettleTimes;
 use twitcher_model::WatchId;
 
 /// Reports that wait for the daemon. Few, because each may carry 1 MiB.
@@ -45,8 +45,8 @@ const REPORTS: usize = 64;
 
 /// A directory that stands for a tree of znodes, and how long its changes are held back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The directory. It need not exist.
+pub struct TreeOptions {
+    /// The directory that stands for the root znode. It need not exist.
     pub root: PathBuf,
     /// A path is looked at when nothing happened to it for so long, or 5 times as long if things keep happening. Default 20 ms.
     pub quiet: Duration,
@@ -56,8 +56,8 @@ pub struct Options {
     pub sweep: Duration,
 }
 
-impl Options {
-    /// The defaults for a directory.
+impl TreeOptions {
+    /// The default options for a directory.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -72,17 +72,17 @@ impl Options {
 ///
 /// # Errors
 /// If inotify cannot be set up, or a relative root cannot be made absolute.
-pub fn spawn(options: Options) -> io::Result<Source> {
+pub fn spawn(options: TreeOptions) -> io::Result<Source> {
     let root = std::path::absolute(&options.root)?;
-    let patience = Patience {
+    let times = SettleTimes {
         quiet: options.quiet,
         busy: options.quiet.saturating_mul(5),
         writing: options.writing,
     };
     let below = root.clone();
     let wanted =
-        move |path: &std::path::Path, touch| (path.starts_with(&below) || below.starts_with(path)).then_some(touch);
-    let (watcher, events) = fs_events::open(patience, wanted).map_err(|error| match error.kind {
+        move |path: &std::path::Path, what| (path.starts_with(&below) || below.starts_with(path)).then_some(what);
+    let (watcher, events) = fs_events::open(times, wanted).map_err(|error| match error.kind {
         notify::ErrorKind::Io(error) => error,
         _ => io::Error::other(error),
     })?;
@@ -96,21 +96,21 @@ pub fn spawn(options: Options) -> io::Result<Source> {
         todo: VecDeque::new(),
         arming: None,
     };
-    let znodes = Znodes::tree(Files::new(root.clone()));
+    let znodes = Znodes::tree(TreeRequests::new(root.clone()));
     tokio::spawn(task.run(View::new(root, watcher), options.sweep.max(Duration::from_millis(1))));
     Ok(Source {
         changes,
         reports,
         znodes,
-        link: watch::Sender::new(Link::always()).subscribe(),
+        link: watch::Sender::new(SourceConnection::always()).subscribe(),
     })
 }
 
 struct Task {
     changes: mpsc::UnboundedReceiver<Change>,
-    reports: mpsc::Sender<Report>,
-    events: FsEvents,
-    /// Watches to be read.
+    reports: mpsc::Sender<SourceReport>,
+    events: DirectoryEvents,
+    /// The watches whose znodes are to be read, in this order.
     todo: VecDeque<WatchId>,
     /// How many of `todo`, from the front, must be read until every watch subscribed so far is armed.
     arming: Option<usize>,
@@ -118,7 +118,7 @@ struct Task {
 
 enum Wake {
     Change(Change),
-    Batch(Batch),
+    Settled(SettledChanges),
     Sweep,
 }
 
@@ -135,7 +135,7 @@ impl Task {
                         Some(change) => Some(Wake::Change(change)),
                         None => return,
                     },
-                    batch = self.events.settled() => Some(Wake::Batch(batch)),
+                    batch = self.events.settled() => Some(Wake::Settled(batch)),
                     _ = sweeps.tick() => Some(Wake::Sweep),
                 }
             } else {
@@ -151,7 +151,7 @@ impl Task {
             let read = spawn_blocking(move || {
                 match wake {
                     Some(Wake::Change(change)) => todo.extend(view.change(change)),
-                    Some(Wake::Batch(batch)) => todo.extend(view.affected(&batch)),
+                    Some(Wake::Settled(batch)) => todo.extend(view.affected(&batch)),
                     Some(Wake::Sweep) => todo.extend(view.all()),
                     None => {}
                 }
@@ -172,14 +172,19 @@ impl Task {
                 self.arming = Some(all);
             }
             for (watch, observation) in new {
-                if self.reports.send(Report::Observed(watch, observation)).await.is_err() {
+                if self
+                    .reports
+                    .send(SourceReport::Observed(watch, observation))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
             if let Some(left) = self.arming.take() {
                 match left.saturating_sub(all - self.todo.len()) {
                     0 => {
-                        if self.reports.send(Report::Armed).await.is_err() {
+                        if self.reports.send(SourceReport::Armed).await.is_err() {
                             return;
                         }
                     }

@@ -29,7 +29,7 @@ const ATTEMPTS: u32 = 3;
 
 /// What tells whether a file is still what it was without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Print {
+pub(super) struct Fingerprint {
     device: u64,
     inode: u64,
     size: u64,
@@ -37,11 +37,11 @@ pub(super) struct Print {
     changed: (i64, i64),
 }
 
-/// What is at a path.
+/// What a path below the root leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     Absent,
-    File { print: Print },
+    File { fingerprint: Fingerprint },
     Directory,
 }
 
@@ -99,7 +99,7 @@ impl Root {
     }
 
     /// The bytes of a file, and what they were read from; none if it is no file.
-    pub(super) fn data(&self, path: &str) -> Result<Option<(Bytes, Print)>, NodeError> {
+    pub(super) fn data(&self, path: &str) -> Result<Option<(Bytes, Fingerprint)>, NodeError> {
         let mut attempts = 0;
         loop {
             // Looked at first: opening a FIFO or a device can do more than open it.
@@ -109,13 +109,13 @@ impl Root {
             let Some(mut file) = self.open_at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)? else {
                 return Ok(None);
             };
-            let Node::File { print } = node(&file)? else {
+            let Node::File { fingerprint } = node(&file)? else {
                 return Ok(None);
             };
-            if print.size > MOST_DATA {
+            if fingerprint.size > MOST_DATA {
                 return Err(NodeError::TooLarge);
             }
-            let mut data = Vec::with_capacity(print.size as usize + 1);
+            let mut data = Vec::with_capacity(fingerprint.size as usize + 1);
             file.by_ref()
                 .take(MOST_DATA + 1)
                 .read_to_end(&mut data)
@@ -124,8 +124,8 @@ impl Root {
                 return Err(NodeError::TooLarge);
             }
             attempts += 1;
-            if node(&file)? == (Node::File { print }) || attempts == ATTEMPTS {
-                return Ok(Some((data.into(), print)));
+            if node(&file)? == (Node::File { fingerprint }) || attempts == ATTEMPTS {
+                return Ok(Some((data.into(), fingerprint)));
             }
         }
     }
@@ -207,12 +207,12 @@ fn node(file: &File) -> Result<Node, NodeError> {
         return Ok(Node::Absent);
     }
     Ok(Node::File {
-        print: print(&metadata),
+        fingerprint: fingerprint(&metadata),
     })
 }
 
-pub(super) fn print(metadata: &Metadata) -> Print {
-    Print {
+pub(super) fn fingerprint(metadata: &Metadata) -> Fingerprint {
+    Fingerprint {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
@@ -232,9 +232,9 @@ pub(super) fn znode_name(name: &OsStr) -> Option<&str> {
 
 /// A number for what a file holds: stays when nothing changed, also over restarts, and changes with the contents even if a
 /// tool sets back the time. Setting the same contents again is a change, as it is in ZooKeeper.
-pub(super) fn mzxid(data: &[u8], print: &Print) -> i64 {
-    let (seconds, nanoseconds) = print.modified;
-    let mut hash = Fnv::default();
+pub(super) fn mzxid(data: &[u8], fingerprint: &Fingerprint) -> i64 {
+    let (seconds, nanoseconds) = fingerprint.modified;
+    let mut hash = StableHash::default();
     hash.add(&seconds.to_le_bytes());
     hash.add(&nanoseconds.to_le_bytes());
     hash.add(data);
@@ -253,15 +253,15 @@ pub(super) fn stat(mzxid: i64) -> Stat {
 
 /// FNV-1a: chosen because it is the same for ever, unlike the hashers of the standard library.
 #[derive(Debug)]
-pub(super) struct Fnv(u64);
+pub(super) struct StableHash(u64);
 
-impl Default for Fnv {
+impl Default for StableHash {
     fn default() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 }
 
-impl Fnv {
+impl StableHash {
     pub(super) fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -365,8 +365,8 @@ mod tests {
                 .unwrap()
                 .set_modified(time)
                 .unwrap();
-            let (data, print) = Root::open(dir.path()).unwrap().data("f").unwrap().unwrap();
-            mzxid(&data, &print)
+            let (data, fingerprint) = Root::open(dir.path()).unwrap().data("f").unwrap().unwrap();
+            mzxid(&data, &fingerprint)
         };
         let first = version("a", 1);
         assert_eq!(version("a", 1), first);

@@ -18,8 +18,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use super::node::{MOST_DATA, MOST_NAMES, Node, NodeError, Root, mzxid, print, stat, znode_name};
-use crate::{Denial, Refusal, ZnodeError};
+use super::node::{MOST_DATA, MOST_NAMES, Node, NodeError, Root, fingerprint, mzxid, stat, znode_name};
+use crate::{Denial, ZnodeError, ZnodeRefusal};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Attempts at a temporary name that nobody has.
@@ -32,14 +32,14 @@ type Answer<T> = Result<T, ZnodeError>;
 
 /// Requests by way of the file system, on the threads for blocking work.
 #[derive(Debug, Clone)]
-pub(crate) struct Files {
+pub(crate) struct TreeRequests {
     root: Arc<PathBuf>,
     /// Held while a file is compared and replaced.
     writing: Arc<Mutex<()>>,
 }
 
-impl Files {
-    /// `root` is absolute.
+impl TreeRequests {
+    /// Requests below a directory, whose path is absolute.
     pub fn new(root: PathBuf) -> Self {
         Self {
             root: Arc::new(root),
@@ -103,8 +103,8 @@ impl Znode {
 
     fn data(&self) -> Answer<(Bytes, Stat)> {
         let read = self.root.data(self.below()).map_err(|error| self.unread(error))?;
-        let (data, print) = read.ok_or_else(|| self.absent())?;
-        let stat = stat(mzxid(&data, &print));
+        let (data, fingerprint) = read.ok_or_else(|| self.absent())?;
+        let stat = stat(mzxid(&data, &fingerprint));
         Ok((data, stat))
     }
 
@@ -120,7 +120,7 @@ impl Znode {
     fn set(&self, data: &[u8], expect_version: Option<i32>) -> Answer<Stat> {
         self.check_size(data)?;
         let Node::File { .. } = self.existing()? else {
-            return Err(self.failed(Refusal::Directory));
+            return Err(self.failed(ZnodeRefusal::Directory));
         };
         if let Some(expected) = expect_version
             && self.data()?.1.version != expected
@@ -135,13 +135,13 @@ impl Znode {
             .metadata()
             .map_err(|error| self.io("stat it", errno(&error)))?;
         if old.is_symlink() {
-            return Err(self.failed(Refusal::Link));
+            return Err(self.failed(ZnodeRefusal::Link));
         }
         let new = Temporary::write(&place.directory, data).map_err(|(step, errno)| self.io(step, errno))?;
         new.resemble(&old).map_err(|(step, errno)| self.io(step, errno))?;
         // Of what was written, whatever is there afterwards.
         let metadata = new.metadata().map_err(|(step, errno)| self.io(step, errno))?;
-        let stat = stat(mzxid(data, &print(&metadata)));
+        let stat = stat(mzxid(data, &fingerprint(&metadata)));
         new.rename(place.name)
             .map_err(|errno| self.io("replace the file", errno))?;
         Ok(stat)
@@ -150,7 +150,7 @@ impl Znode {
     fn create(&self, data: &[u8]) -> Answer<()> {
         self.check_size(data)?;
         if self.names().any(|name| znode_name(name.as_ref()).is_none()) {
-            return Err(self.failed(Refusal::HiddenName));
+            return Err(self.failed(ZnodeRefusal::HiddenName));
         }
         let place = self.place()?;
         let new = Temporary::write(&place.directory, data).map_err(|(step, errno)| self.io(step, errno))?;
@@ -178,7 +178,7 @@ impl Znode {
         let no_parent = || ZnodeError::NoNode(self.path.parent().unwrap_or_else(|| self.path.clone()));
         match self.root.look(parent).map_err(|error| self.unread(error))? {
             Node::Absent => Err(no_parent()),
-            Node::File { .. } => Err(self.failed(Refusal::BelowFile)),
+            Node::File { .. } => Err(self.failed(ZnodeRefusal::BelowFile)),
             Node::Directory => {
                 let directory = self.root.directory(parent).map_err(|error| self.unread(error))?;
                 let directory = directory.ok_or_else(no_parent)?;
@@ -206,7 +206,7 @@ impl Znode {
         ZnodeError::NoNode(self.path.clone())
     }
 
-    fn failed(&self, why: Refusal) -> ZnodeError {
+    fn failed(&self, why: ZnodeRefusal) -> ZnodeError {
         ZnodeError::Failed {
             znode: self.path.clone(),
             why,
@@ -334,7 +334,7 @@ fn io_error(path: &ZnodePath, step: &'static str, errno: Errno) -> ZnodeError {
         Errno::ENOENT => ZnodeError::NoNode(znode),
         errno => ZnodeError::Failed {
             znode,
-            why: Refusal::Io { step, errno },
+            why: ZnodeRefusal::Io { step, errno },
         },
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::node::{Fnv, Node, NodeError, Print, Root, mzxid};
+use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid};
 
 /// Most nodes of a watched subtree: bounds memory and the time of a walk.
 const MOST_NODES: usize = 200_000;
@@ -21,7 +21,7 @@ pub(super) struct Subtree {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     /// None for a directory, and for a file that must be read again.
-    print: Option<Print>,
+    fingerprint: Option<Fingerprint>,
     mzxid: i64,
 }
 
@@ -29,12 +29,12 @@ impl Subtree {
     /// Something happened to a path: it is not trusted to be unchanged only because its times are.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some(known) = self.nodes.get_mut(path) {
-            known.print = None;
+            known.fingerprint = None;
         }
     }
 
     /// Walks the subtree at `top`. `enter` is called for each directory before it is listed. Files in `writing` stay what they
-    /// were, as do those that cannot be read, which are passed to `trouble` the first time. Returns the paths that changed.
+    /// were, as do those that cannot be read, which are passed to `unreadable` the first time. Returns the paths that changed.
     pub(super) fn walk(
         &mut self,
         root: &Root,
@@ -42,7 +42,7 @@ impl Subtree {
         directory: &Path,
         writing: &HashSet<PathBuf>,
         mut enter: impl FnMut(&Path),
-        mut trouble: impl FnMut(&str, NodeError),
+        mut unreadable: impl FnMut(&str, NodeError),
     ) -> Result<Vec<String>, NodeError> {
         let mut found = BTreeMap::new();
         let mut unread = BTreeSet::new();
@@ -55,7 +55,7 @@ impl Subtree {
             } else {
                 look(root, &path, known).unwrap_or_else(|error| {
                     if !self.unread.contains(&path) {
-                        trouble(&path, error);
+                        unreadable(&path, error);
                     }
                     unread.insert(path.clone());
                     known
@@ -65,7 +65,7 @@ impl Subtree {
                 continue;
             };
             // A link to a directory is a node without children here: links could make the walk endless.
-            if now.print.is_none() && root.is_own_directory(&path).unwrap_or_default() {
+            if now.fingerprint.is_none() && root.is_own_directory(&path).unwrap_or_default() {
                 enter(&full);
                 let names = root.names(&path)?;
                 stack.extend(names.iter().map(|name| join(&path, name)));
@@ -87,7 +87,7 @@ impl Subtree {
     /// A digest over every node's path, creation and modification.
     pub(super) fn digest(&self) -> u64 {
         let one = |(path, known): (&String, &Known)| {
-            let mut hash = Fnv::default();
+            let mut hash = StableHash::default();
             hash.add(path.as_bytes());
             hash.add(&[0]);
             hash.add(&known.mzxid.to_le_bytes());
@@ -101,13 +101,16 @@ impl Subtree {
 fn look(root: &Root, path: &str, known: Option<Known>) -> Result<Option<Known>, NodeError> {
     match root.look(path)? {
         Node::Absent => Ok(None),
-        Node::Directory => Ok(Some(Known { print: None, mzxid: 0 })),
-        Node::File { print } if known.is_some_and(|known| known.print == Some(print)) => Ok(known),
+        Node::Directory => Ok(Some(Known {
+            fingerprint: None,
+            mzxid: 0,
+        })),
+        Node::File { fingerprint } if known.is_some_and(|known| known.fingerprint == Some(fingerprint)) => Ok(known),
         Node::File { .. } => {
-            let data: Option<(Bytes, Print)> = root.data(path)?;
-            Ok(data.map(|(data, print)| Known {
-                print: Some(print),
-                mzxid: mzxid(&data, &print),
+            let data: Option<(Bytes, Fingerprint)> = root.data(path)?;
+            Ok(data.map(|(data, fingerprint)| Known {
+                fingerprint: Some(fingerprint),
+                mzxid: mzxid(&data, &fingerprint),
             }))
         }
     }

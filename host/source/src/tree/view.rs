@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::node::{Fnv, Node, NodeError, Print, Root, mzxid, stat, znode_name};
+use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
 use crate::{Change, Subscription};
-use twitcher_files::directory_watch::events::{Batch, FsWatcher};
+use twitcher_files::directory_watch::events::{DirectoryWatcher, SettledChanges};
 use twitcher_model::{Observation, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
@@ -23,7 +23,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct View {
     root: PathBuf,
-    watcher: FsWatcher,
+    watcher: DirectoryWatcher,
     watched: HashMap<WatchId, Watched>,
     /// By path without the leading slash, so that all below a path are neighbours.
     by_path: BTreeMap<String, Vec<WatchId>>,
@@ -36,9 +36,9 @@ struct Watched {
     subscription: Subscription,
     sent: Option<Version>,
     /// The file as it was last read; none if it must be read again whatever its times say.
-    print: Option<Print>,
+    fingerprint: Option<Fingerprint>,
     subtree: Subtree,
-    trouble: Option<NodeError>,
+    unreadable: Option<NodeError>,
 }
 
 impl Watched {
@@ -49,7 +49,7 @@ impl Watched {
 
 impl View {
     /// Nothing is watched yet. `root` is absolute.
-    pub(super) fn new(root: PathBuf, watcher: FsWatcher) -> Self {
+    pub(super) fn new(root: PathBuf, watcher: DirectoryWatcher) -> Self {
         Self {
             root,
             watcher,
@@ -77,9 +77,9 @@ impl View {
             let watched = Watched {
                 subscription,
                 sent: None,
-                print: None,
+                fingerprint: None,
                 subtree: Subtree::default(),
-                trouble: None,
+                unreadable: None,
             };
             self.by_path.entry(watched.path().to_owned()).or_default().push(watch);
             self.watched.insert(watch, watched);
@@ -95,7 +95,7 @@ impl View {
     }
 
     /// The watches that may see something new after these events.
-    pub(super) fn affected(&mut self, batch: &Batch) -> Vec<WatchId> {
+    pub(super) fn affected(&mut self, batch: &SettledChanges) -> Vec<WatchId> {
         if batch.lost {
             return self.all();
         }
@@ -148,7 +148,7 @@ impl View {
                     WatchType::Tree => true,
                 };
                 if concerned {
-                    watched.print = None;
+                    watched.fingerprint = None;
                     watched.subtree.touch(&path);
                     affected.insert(*watch);
                 }
@@ -206,13 +206,13 @@ impl View {
         let Subscription { name, znode, .. } = &watched.subscription;
         let observation = match read {
             Ok(observation) => {
-                watched.trouble = None;
+                watched.unreadable = None;
                 observation.filter(|observation| watched.sent != Some(observation.version))
             }
             Err(error) => {
-                if watched.trouble.as_ref() != Some(&error) {
+                if watched.unreadable.as_ref() != Some(&error) {
                     warn!(watch = &**name, %znode, %error, "cannot read znode");
-                    watched.trouble = Some(error);
+                    watched.unreadable = Some(error);
                 }
                 None
             }
@@ -239,23 +239,24 @@ impl View {
         let path = watched.path().to_owned();
         let node = root.look(&path)?;
         if node == Node::Absent {
-            watched.print = None;
+            watched.fingerprint = None;
             watched.subtree = Subtree::default();
             return Ok(Some(Observation::absent()));
         }
         match watched.subscription.watch_type {
             WatchType::Data => {
-                if matches!(node, Node::File { print } if watched.sent.is_some() && watched.print == Some(print)) {
+                if matches!(node, Node::File { fingerprint } if watched.sent.is_some() && watched.fingerprint == Some(fingerprint))
+                {
                     return Ok(None);
                 }
                 let (data, mzxid) = match root.data(&path)? {
-                    Some((data, print)) => {
-                        watched.print = Some(print);
-                        let mzxid = mzxid(&data, &print);
+                    Some((data, fingerprint)) => {
+                        watched.fingerprint = Some(fingerprint);
+                        let mzxid = mzxid(&data, &fingerprint);
                         (data, mzxid)
                     }
                     None => {
-                        watched.print = None;
+                        watched.fingerprint = None;
                         (Bytes::new(), 0)
                     }
                 };
@@ -267,7 +268,7 @@ impl View {
             }
             WatchType::Children => {
                 let names = lines(root.names(&path)?.iter());
-                let mut hash = Fnv::default();
+                let mut hash = StableHash::default();
                 hash.add(&names);
                 Ok(Some(Observation {
                     version: Version::Children {
@@ -329,7 +330,7 @@ impl View {
     }
 }
 
-fn enter(watcher: &mut FsWatcher, unwatchable: &mut bool, directory: &Path) {
+fn enter(watcher: &mut DirectoryWatcher, unwatchable: &mut bool, directory: &Path) {
     if let Err(error) = watcher.watch(directory) {
         cannot_watch(unwatchable, directory, &error);
     }

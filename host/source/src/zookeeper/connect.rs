@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 use zookeeper_client::{Client, DigestMd5SaslOptions, Error, SessionId, SessionState};
 
-use super::context::Shared;
-use super::counters::Stats;
-use super::options::{Options, TlsError};
-use super::reads::{self, Failure};
+use super::context::Context;
+use super::counters::Counters;
+use super::options::{TlsError, ZooKeeperOptions};
+use super::reads::{self, ReadFailure};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -25,16 +25,16 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// Time for finding out why one server does not answer.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// Most servers whose trouble is spelled out in one line, and most different lines within a minute.
+/// Most servers whose failure is spelled out in one line, and most different lines within a minute.
 const PROBED: usize = 5;
 
-/// What was said about an outage, over all sessions of a source: one line a minute is enough, however many sessions.
+/// What was logged about an outage, over all sessions of a source: one line a minute is enough, however many sessions.
 #[derive(Debug, Default)]
-pub(super) struct Outage {
+pub(super) struct OutageLog {
     said: Mutex<Option<(Instant, Vec<String>)>>,
 }
 
-impl Outage {
+impl OutageLog {
     /// Whether it is time to say this: at once when it is new, then once a minute.
     fn due(&self, why: &str, now: Instant) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,64 +87,64 @@ impl Backoff {
     }
 }
 
-/// Why there is no session.
+/// Why an attempt to open a session failed.
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+enum OpenError {
     #[error("{0}")]
     Tls(#[from] TlsError),
     #[error("{0}")]
     Client(#[from] Error),
     #[error("{0}")]
-    CatchUp(Failure),
+    CatchUp(ReadFailure),
 }
 
-/// Opens one session after the other.
+/// Opens the sessions of one worker, one after the other.
 #[derive(Debug)]
-pub(super) struct Dialer {
-    options: Arc<Options>,
-    outage: Arc<Outage>,
+pub(super) struct SessionOpener {
+    options: Arc<ZooKeeperOptions>,
+    outage: Arc<OutageLog>,
     backoff: Backoff,
     /// When the last session was opened; one that did not last does not earn a quick next attempt.
     opened: Option<Instant>,
-    /// The connection that its sessions are, if the source is only connected with it.
-    line: Option<u64>,
+    /// The number of the connection among those of the source; none if the source counts as connected without it.
+    connection: Option<u64>,
 }
 
-impl Drop for Dialer {
+impl Drop for SessionOpener {
     fn drop(&mut self) {
-        if let Some(line) = self.line {
-            self.options.stats.lines.close(line);
+        if let Some(connection) = self.connection {
+            self.options.stats.connections.close(connection);
         }
     }
 }
 
-impl Dialer {
-    /// Of sessions that watch something.
-    pub fn new(shared: &Shared) -> Self {
-        let mut dialer = Self::aside(shared);
-        dialer.line = Some(shared.options.stats.lines.open());
-        dialer
+impl SessionOpener {
+    /// An opener of sessions that watch something: the source counts as connected only while they are.
+    pub fn for_watches(context: &Context) -> Self {
+        let mut opener = Self::for_requests(context);
+        opener.connection = Some(context.options.stats.connections.open());
+        opener
     }
 
-    /// Of sessions that are there only when somebody needs one.
-    pub fn aside(shared: &Shared) -> Self {
+    /// An opener of sessions for requests: they exist only while there are any, so the source is connected without them.
+    pub fn for_requests(context: &Context) -> Self {
         Self {
-            options: shared.options.clone(),
-            outage: shared.outage.clone(),
+            options: context.options.clone(),
+            outage: context.outage.clone(),
             backoff: Backoff::up_to(LONGEST_DELAY),
             opened: None,
-            line: None,
+            connection: None,
         }
     }
 
     fn note(&self, session: Option<SessionId>) {
-        if let Some(line) = self.line {
-            self.options.stats.lines.set(line, session);
+        if let Some(connection) = self.connection {
+            self.options.stats.connections.set(connection, session);
         }
     }
 
     /// A fresh session on a server that is up to date. Never gives up.
-    pub async fn dial(&mut self) -> Client {
+    pub async fn open(&mut self) -> Client {
         let started = Instant::now();
         self.note(None);
         match self.opened.take() {
@@ -165,14 +165,14 @@ impl Dialer {
                     info!(%session, %servers, seconds, timeout, "connected");
                     return client;
                 }
-                Err(error) => self.complain(&error).await,
+                Err(error) => self.log_failure(&error).await,
             }
             sleep(self.backoff.next()).await;
         }
     }
 
-    async fn attempt(&self) -> Result<Client, DialError> {
-        let Options {
+    async fn attempt(&self) -> Result<Client, OpenError> {
+        let ZooKeeperOptions {
             servers,
             session_timeout,
             auth,
@@ -195,16 +195,18 @@ impl Dialer {
             Some(tls) => connector.with_tls(tls.load()?).secure_connect(&servers).await?,
             None => connector.connect(&servers).await?,
         };
-        reads::catch_up(&client).await.map_err(DialError::CatchUp)?;
+        reads::catch_up(&client).await.map_err(OpenError::CatchUp)?;
         Ok(client)
     }
 
-    async fn complain(&self, error: &DialError) {
+    async fn log_failure(&self, error: &OpenError) {
         let options = &self.options;
         let servers = options.servers.to_string();
-        if let DialError::Client(Error::AuthFailed) | DialError::CatchUp(Failure::Session(Error::AuthFailed)) = error {
+        if let OpenError::Client(Error::AuthFailed) | OpenError::CatchUp(ReadFailure::Session(Error::AuthFailed)) =
+            error
+        {
             let why = "ZooKeeper refused our credentials";
-            options.stats.lines.trouble(why);
+            options.stats.connections.failed(why);
             if self.outage.due(why, Instant::now()) {
                 let (sasl, auth) = (Credential(options.sasl.is_some()), Credential(!options.auth.is_empty()));
                 error!(servers, %sasl, %auth, "{why}; trying again");
@@ -212,10 +214,10 @@ impl Dialer {
             return;
         }
         let why = match error {
-            DialError::Client(_) => diagnose(options, error).await,
+            OpenError::Client(_) => diagnose(options, error).await,
             _ => error.to_string(),
         };
-        options.stats.lines.trouble(&why);
+        options.stats.connections.failed(&why);
         if self.outage.due(&why, Instant::now()) {
             warn!(servers, "no ZooKeeper session: {why}; trying again");
         }
@@ -235,7 +237,7 @@ fn digest_md5(user: &str, password: &str) -> DigestMd5SaslOptions {
 }
 
 /// Asks each server's port why: the crate only says that there is no server left.
-async fn diagnose(options: &Options, error: &DialError) -> String {
+async fn diagnose(options: &ZooKeeperOptions, error: &OpenError) -> String {
     let mut reasons = Vec::new();
     for (host, port) in options.servers.servers().iter().take(PROBED) {
         let reason = match timeout(PROBE, TcpStream::connect((host.as_str(), *port))).await {
@@ -256,20 +258,20 @@ async fn diagnose(options: &Options, error: &DialError) -> String {
         _ => {}
     }
     match error {
-        DialError::Client(Error::NoHosts | Error::Timeout) => reasons.join("; "),
+        OpenError::Client(Error::NoHosts | Error::Timeout) => reasons.join("; "),
         error => format!("{error} ({})", reasons.join("; ")),
     }
 }
 
 /// Logs and counts a change of a session's state. Whether the session is over.
-pub(super) fn note_state(stats: &Stats, client: &Client, state: SessionState) -> bool {
+pub(super) fn note_state(counters: &Counters, client: &Client, state: SessionState) -> bool {
     let session = client.session_id();
     let connected = matches!(state, SessionState::SyncConnected | SessionState::ConnectedReadOnly);
-    stats.lines.note(session, connected);
+    counters.connections.note(session, connected);
     match state {
         SessionState::SyncConnected | SessionState::ConnectedReadOnly => info!(%session, "connected again"),
         SessionState::Disconnected => {
-            stats.count_lost();
+            counters.count_lost();
             warn!(%session, "connection lost, trying to keep the session");
         }
         SessionState::Expired => warn!(%session, "session expired, starting a new one"),
@@ -278,17 +280,17 @@ pub(super) fn note_state(stats: &Stats, client: &Client, state: SessionState) ->
     }
     let over = state.is_terminated();
     if over {
-        stats.count_ended();
+        counters.count_ended();
     }
     over
 }
 
 /// Logs and counts the end of a session that a request told us of.
-pub(super) fn note_end(stats: &Stats, client: &Client) {
+pub(super) fn note_end(counters: &Counters, client: &Client) {
     let state = client.state();
     // The crate's own task may be gone without a last word.
     note_state(
-        stats,
+        counters,
         client,
         if state.is_terminated() {
             state
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_at_once_and_then_once_a_minute() {
-        let outage = Outage::default();
+        let outage = OutageLog::default();
         let now = Instant::now();
         assert!(outage.due("refused", now));
         assert!(!outage.due("refused", now));

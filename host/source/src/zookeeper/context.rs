@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
-use super::connect::Outage;
+use super::connect::OutageLog;
 use super::ledger::{Handle, Ledger};
-use super::options::Options;
-use super::unreadable::Troubles;
-use crate::Report;
+use super::options::ZooKeeperOptions;
+use super::unreadable::UnreadableZnodes;
+use crate::SourceReport;
 use twitcher_model::{Observation, Version};
 
 /// Reports that may wait for the consumer.
@@ -20,39 +20,39 @@ const REPORTS: usize = 1024;
 /// each must not pile up, and what is not yet read from the server can still be overtaken by something newer.
 const LARGE: usize = 16 * 1024;
 
-/// Nobody listens any more.
+/// The consumer of the reports is gone, so there is nothing left to do.
 #[derive(Debug)]
 pub(super) struct Closed;
 
-/// One source's common ground.
+/// What the tasks of one source share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub options: Arc<Options>,
+pub(super) struct Context {
+    pub options: Arc<ZooKeeperOptions>,
     /// Woken when the last unsettled watch settles.
     pub settled: Notify,
     /// Woken when the strategy must be chosen again.
     pub replan: Notify,
-    pub outage: Arc<Outage>,
-    pub troubles: Troubles,
+    pub outage: Arc<OutageLog>,
+    pub unreadable: UnreadableZnodes,
     ledger: Mutex<Ledger>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<SourceReport>,
     one_by_one: AtomicBool,
 }
 
-impl Shared {
-    pub fn new(options: Options) -> (Arc<Self>, mpsc::Receiver<Report>) {
+impl Context {
+    pub fn new(options: ZooKeeperOptions) -> (Arc<Self>, mpsc::Receiver<SourceReport>) {
         let (reports, receiver) = mpsc::channel(REPORTS);
-        let shared = Self {
+        let context = Self {
             options: Arc::new(options),
             settled: Notify::new(),
             replan: Notify::new(),
             outage: Arc::default(),
-            troubles: Troubles::default(),
+            unreadable: UnreadableZnodes::default(),
             ledger: Mutex::default(),
             reports,
             one_by_one: AtomicBool::new(false),
         };
-        (Arc::new(shared), receiver)
+        (Arc::new(context), receiver)
     }
 
     /// The ledger. Never held over an await.
@@ -68,7 +68,7 @@ impl Shared {
             // The assignment may have ended while we waited.
             let still_ours = self.ledger().tell(handle, observation.version);
             if let Some(place) = places.next().filter(|_| still_ours) {
-                place.send(Report::Observed(handle.watch, observation));
+                place.send(SourceReport::Observed(handle.watch, observation));
             }
         }
         self.settle(handle);
@@ -84,7 +84,7 @@ impl Shared {
             let (watch, znode) = (&*armed.name, armed.znode.as_str());
             match armed.told {
                 Some(Version::Absent) => info!(watch, znode, "watch armed, znode absent"),
-                Some(version) => info!(watch, znode, version = %Shown(version), "watch armed"),
+                Some(version) => info!(watch, znode, version = %LoggedVersion(version), "watch armed"),
                 None => {}
             }
         }
@@ -93,12 +93,12 @@ impl Shared {
         }
     }
 
-    /// Says that every watch is armed.
+    /// Reports that every watch is armed.
     pub async fn say_armed(&self) -> Result<(), Closed> {
-        self.reports.send(Report::Armed).await.map_err(|_| Closed)
+        self.reports.send(SourceReport::Armed).await.map_err(|_| Closed)
     }
 
-    /// Ends when nobody listens any more.
+    /// Waits until the consumer of the reports is gone.
     pub async fn closed(&self) {
         self.reports.closed().await;
     }
@@ -123,9 +123,9 @@ impl Shared {
 }
 
 /// A version for the log.
-struct Shown(Version);
+struct LoggedVersion(Version);
 
-impl std::fmt::Display for Shown {
+impl std::fmt::Display for LoggedVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Version::Absent => f.write_str("absent"),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use super::context::{Closed, Shared};
+use super::context::{Closed, Context};
 use super::plan::Plan;
 use super::worker::{Command, Target};
 use super::{one_shot, recursive};
@@ -20,29 +20,30 @@ use twitcher_model::{WatchId, WatchType, ZnodePath};
 /// session fails until it expires.
 const SESSION_BYTES: usize = 100 * 1024;
 
+/// How a worker watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Strategy {
     Recursive,
     OneByOne,
 }
 
 #[derive(Debug)]
 struct Worker {
-    way: Way,
+    strategy: Strategy,
     commands: mpsc::UnboundedSender<Command>,
     task: JoinHandle<()>,
-    /// Watches it has.
+    /// How many watches the worker serves.
     watches: usize,
-    /// Bytes of the paths that it sets watches on.
+    /// Bytes of the paths that the worker sets watches on.
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Hub {
-    shared: Arc<Shared>,
+struct Coordinator {
+    context: Arc<Context>,
     plan: Plan,
     workers: Vec<Option<Worker>>,
-    /// Which worker has which recursive watch.
+    /// The worker of each recursive watch, by the path that it is set on.
     roots: HashMap<Arc<str>, u32>,
     /// Length of the chroot: the crate counts it as part of every path.
     prefix: usize,
@@ -51,14 +52,14 @@ struct Hub {
 }
 
 /// Serves one source until nobody listens to it or tells it anything any more.
-pub(super) async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceiver<Change>) {
-    let prefix = shared
+pub(super) async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Change>) {
+    let prefix = context
         .options
         .servers
         .chroot()
         .map_or(0, |chroot| chroot.as_str().len());
-    let mut hub = Hub {
-        shared,
+    let mut coordinator = Coordinator {
+        context,
         plan: Plan::default(),
         workers: Vec::new(),
         roots: HashMap::new(),
@@ -66,52 +67,57 @@ pub(super) async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceive
         armed_due: false,
         removals: HashMap::new(),
     };
-    let shared = hub.shared.clone();
+    let context = coordinator.context.clone();
     loop {
         tokio::select! {
             change = changes.recv() => {
                 let Some(change) = change else { break };
-                hub.change(change);
+                coordinator.change(change);
                 // What has come together is planned together.
                 while let Ok(change) = changes.try_recv() {
-                    hub.change(change);
+                    coordinator.change(change);
                 }
-                hub.armed_due = true;
-                hub.assign().await;
+                coordinator.armed_due = true;
+                coordinator.assign().await;
             }
-            () = shared.replan.notified() => hub.assign().await,
-            () = shared.settled.notified() => {}
-            () = shared.closed() => break,
+            () = context.replan.notified() => coordinator.assign().await,
+            () = context.settled.notified() => {}
+            () = context.closed() => break,
         }
-        if hub.armed_due && shared.ledger().all_settled() {
-            hub.armed_due = false;
-            if let Err(Closed) = shared.say_armed().await {
+        if coordinator.armed_due && context.ledger().all_settled() {
+            coordinator.armed_due = false;
+            if let Err(Closed) = context.say_armed().await {
                 break;
             }
         }
     }
     // The workers end as their channels close. Each drops its client, which closes the session with the server.
-    let tasks: Vec<_> = hub.workers.drain(..).flatten().map(|worker| worker.task).collect();
+    let tasks: Vec<_> = coordinator
+        .workers
+        .drain(..)
+        .flatten()
+        .map(|worker| worker.task)
+        .collect();
     for task in tasks {
         let _ = task.await;
     }
 }
 
-impl Hub {
+impl Coordinator {
     fn change(&mut self, change: Change) {
         for watch in change.remove {
             self.unassign(watch);
-            self.shared.ledger().unsubscribe(watch);
+            self.context.ledger().unsubscribe(watch);
         }
         for subscription in change.add {
             self.unassign(subscription.watch);
-            self.shared.ledger().subscribe(subscription);
+            self.context.ledger().subscribe(subscription);
         }
     }
 
     /// Takes a watch away from its worker, if it has one.
     fn unassign(&mut self, watch: WatchId) {
-        let Some(released) = self.shared.ledger().release(watch) else {
+        let Some(released) = self.context.ledger().release(watch) else {
             return;
         };
         let root = self.plan.root_of(released.znode.as_str()).cloned();
@@ -124,7 +130,7 @@ impl Hub {
         let bytes = self.bytes(&target.path);
         if let Some(worker) = self.worker(released.worker) {
             worker.watches -= 1;
-            if worker.way == Way::OneByOne {
+            if worker.strategy == Strategy::OneByOne {
                 worker.bytes -= bytes;
             }
         }
@@ -157,16 +163,16 @@ impl Hub {
 
     /// Beside the runtime: with a hundred thousand watches it takes long enough to be felt.
     async fn choose(&self) -> Plan {
-        if self.shared.one_by_one() {
+        if self.context.one_by_one() {
             return Plan::default();
         }
         let watches: Vec<(ZnodePath, WatchType)> = self
-            .shared
+            .context
             .ledger()
             .iter()
             .map(|(_, _, znode, kind)| (znode.clone(), kind))
             .collect();
-        let ours = self.shared.options.servers.chroot().is_some();
+        let ours = self.context.options.servers.chroot().is_some();
         let choose = move || Plan::choose(watches.iter().map(|(znode, kind)| (znode.as_str(), *kind)), ours);
         // It only fails when the runtime ends.
         tokio::task::spawn_blocking(choose).await.unwrap_or_default()
@@ -175,7 +181,7 @@ impl Hub {
     /// The watches that are not where `plan` wants them.
     fn misplaced(&self, plan: &Plan) -> Vec<WatchId> {
         let unchanged = *plan == self.plan;
-        let ledger = self.shared.ledger();
+        let ledger = self.context.ledger();
         let misplaced = ledger.iter().filter(|(_, worker, znode, _)| match worker {
             None => true,
             Some(_) if unchanged => false,
@@ -207,21 +213,21 @@ impl Hub {
             .cloned()
             .collect();
         for root in new {
-            let index = self.place(Way::Recursive, self.bytes(&root));
+            let index = self.place(Strategy::Recursive, self.bytes(&root));
             self.roots.insert(root, index);
         }
     }
 
     fn give(&mut self, watch: WatchId, additions: &mut HashMap<u32, Vec<Target>>) {
-        let Some(znode) = self.shared.ledger().znode(watch) else {
+        let Some(znode) = self.context.ledger().znode(watch) else {
             return;
         };
         let root = self.plan.root_of(znode.as_str()).cloned();
         let index = match root.as_ref().and_then(|root| self.roots.get(root)) {
             Some(index) => *index,
-            None => self.place(Way::OneByOne, self.bytes(znode.as_str())),
+            None => self.place(Strategy::OneByOne, self.bytes(znode.as_str())),
         };
-        let Some((handle, znode, kind)) = self.shared.ledger().assign(watch, index) else {
+        let Some((handle, znode, kind)) = self.context.ledger().assign(watch, index) else {
             return;
         };
         if let Some(worker) = self.worker(index) {
@@ -236,8 +242,8 @@ impl Hub {
     }
 
     /// A worker with room for so many bytes of paths; a new one when there is none.
-    fn place(&mut self, way: Way, bytes: usize) -> u32 {
-        let fits = |worker: &Worker| worker.way == way && worker.bytes + bytes <= SESSION_BYTES;
+    fn place(&mut self, strategy: Strategy, bytes: usize) -> u32 {
+        let fits = |worker: &Worker| worker.strategy == strategy && worker.bytes + bytes <= SESSION_BYTES;
         let index = match self.workers.iter().position(|worker| worker.as_ref().is_some_and(fits)) {
             Some(index) => index,
             None => {
@@ -246,7 +252,7 @@ impl Hub {
                 if free.is_none() {
                     self.workers.push(None);
                 }
-                self.workers[index] = Some(Worker::start(&self.shared, way));
+                self.workers[index] = Some(Worker::start(&self.context, strategy));
                 index
             }
         };
@@ -283,14 +289,14 @@ impl Hub {
 }
 
 impl Worker {
-    fn start(shared: &Arc<Shared>, way: Way) -> Self {
+    fn start(context: &Arc<Context>, strategy: Strategy) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = match way {
-            Way::Recursive => tokio::spawn(recursive::run(shared.clone(), receiver)),
-            Way::OneByOne => tokio::spawn(one_shot::run(shared.clone(), receiver)),
+        let task = match strategy {
+            Strategy::Recursive => tokio::spawn(recursive::run(context.clone(), receiver)),
+            Strategy::OneByOne => tokio::spawn(one_shot::run(context.clone(), receiver)),
         };
         Self {
-            way,
+            strategy,
             commands,
             task,
             watches: 0,

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zookeeper_client::SessionId;
 
-use crate::connection::Lines;
+use crate::connection::Connections;
 
-/// Counters of a ZooKeeper source, all from its start.
+/// What a ZooKeeper source has counted since its start.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct Counters {
     /// The sessions that watch something.
-    pub(super) lines: Lines<SessionId>,
+    pub(super) connections: Connections<SessionId>,
     sessions: AtomicU64,
     lost: AtomicU64,
     ended: AtomicU64,
@@ -18,28 +18,28 @@ pub struct Stats {
     sweeps: AtomicU64,
 }
 
-impl Stats {
-    /// Sessions that were established.
+impl Counters {
+    /// How many sessions were established.
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Times that a session lost its connection.
+    /// How many times a session lost its connection.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Sessions that ended without our wish, mostly by expiry.
+    /// How many sessions ended without our wish, mostly by expiry.
     pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Differences that a sweep found and no event had announced. Should stay 0.
+    /// How many differences a sweep found that no event had announced. The number should stay 0.
     pub fn stuck(&self) -> u64 {
         self.stuck.load(Ordering::Relaxed)
     }
 
-    /// Sweeps that were finished.
+    /// How many sweeps were finished.
     pub fn sweeps(&self) -> u64 {
         self.sweeps.load(Ordering::Relaxed)
     }

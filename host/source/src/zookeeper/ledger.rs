@@ -16,7 +16,7 @@ pub(super) struct Handle {
     epoch: u32,
 }
 
-/// What settling a watch brought about.
+/// What followed from settling a watch: what to log, and whether all are settled.
 #[derive(Debug)]
 pub(super) struct Settled {
     /// The first time for a subscription: what to log.
@@ -55,7 +55,7 @@ struct Entry {
     logged: bool,
 }
 
-/// All watches.
+/// Every watch, and what it was last told.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: HashMap<WatchId, Entry>,
@@ -83,7 +83,7 @@ impl Ledger {
         );
     }
 
-    /// Removes a watch.
+    /// Removes a watch; nothing happens if there is no such watch.
     pub fn unsubscribe(&mut self, watch: WatchId) {
         if let Some(entry) = self.entries.remove(&watch) {
             self.unsettled -= usize::from(!entry.settled);
@@ -165,7 +165,7 @@ impl Ledger {
         self.unsettled == 0
     }
 
-    /// What the watch watches.
+    /// The znode that the watch is for.
     pub fn znode(&self, watch: WatchId) -> Option<ZnodePath> {
         self.entries.get(&watch).map(|entry| entry.znode.clone())
     }

@@ -1,12 +1,12 @@
 //! Observations from a ZooKeeper ensemble, without losing any.
 //!
 //! ```text
-//!  Change ──▶ hub ── plan: which znodes share a recursive watch, which are watched one by one
-//!              │
-//!              ├──▶ recursive worker ── one session ── nodes, trees
-//!              ├──▶ one-shot worker  ── one session ── a task a znode
-//!              │         …                    every worker: connect, read, audit
-//!  Report ◀────┴── shared: ledger of what every watch was told
+//!  Change ──▶ coordinator ── plan: which znodes share a recursive watch, which are watched one by one
+//!                  │
+//!                  ├──▶ recursive worker ── one session ── single znodes, subtrees
+//!                  ├──▶ one-shot worker  ── one session ── a task a znode
+//!                  │         …                    every worker: connect, read, sweep
+//!  SourceReport ◀──┴── context: ledger of what every watch was told
 //!
 //!  Znodes ──▶ requests ──▶ one session more, while there are requests
 //! ```
@@ -40,9 +40,9 @@ mod worker;
 
 use tokio::sync::mpsc;
 
-pub use self::counters::Stats;
-pub use self::options::{Auth, AuthError, Options, SaslDigest, Servers, ServersError, Tls, TlsError};
-pub(super) use self::requests::Requests;
+pub use self::counters::Counters;
+pub use self::options::{Auth, AuthError, SaslDigest, Servers, ServersError, Tls, TlsError, ZooKeeperOptions};
+pub(super) use self::requests::ZooKeeperRequests;
 use super::{Source, Znodes};
 
 /// Starts a source. Must be called in a tokio runtime; its tasks run there, take turns often, and end when the source is dropped,
@@ -50,17 +50,17 @@ use super::{Source, Znodes};
 ///
 /// It never fails and never gives up: whatever is wrong with the ensemble, the network or a znode is logged, at first at once, and
 /// tried again. A znode that cannot be read (no permission, too large) is not reported until it can, and does not hold up
-/// [`Report::Armed`](super::Report::Armed).
-pub fn spawn(options: Options) -> Source {
-    let (shared, reports) = context::Shared::new(options);
-    let link = shared.options.stats.lines.link();
+/// [`SourceReport::Armed`](super::SourceReport::Armed).
+pub fn spawn(options: ZooKeeperOptions) -> Source {
+    let (context, reports) = context::Context::new(options);
+    let connection = context.options.stats.connections.subscribe();
     let (changes, receiver) = mpsc::unbounded_channel();
-    let znodes = Znodes::zookeeper(Requests::start(&shared));
-    tokio::spawn(coordinator::run(shared, receiver));
+    let znodes = Znodes::zookeeper(ZooKeeperRequests::start(&context));
+    tokio::spawn(coordinator::run(context, receiver));
     Source {
         changes,
         reports,
         znodes,
-        link,
+        link: connection,
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use zookeeper_client::Client;
 
-use super::context::Shared;
+use super::context::Context;
 use super::ledger::Handle;
 use super::plan::ancestors;
-use super::reads::{self, Failure, GUESS, LARGE, PIPELINE, SMALL};
-use super::sweep::Checked;
+use super::reads::{self, GUESS, LARGE, PIPELINE, ReadFailure, SMALL};
+use super::sweep::CheckedWatch;
 use super::worker::Stop;
 use twitcher_model::{Observation, WatchType};
 
@@ -26,17 +26,17 @@ struct Node {
     subs: Vec<(WatchType, Handle)>,
     /// Bytes of data when last read, or what it is taken to have: only a guess of how many there are now.
     size: u32,
-    /// Waits in the queue.
+    /// Whether the znode waits in the queue.
     queued: bool,
-    /// Maybe nothing happened: looking at the stat first may save reading much data.
+    /// Whether perhaps nothing happened: looking at the stat first may save reading much data.
     doubt: bool,
-    /// The last attempt failed: perhaps because the reply was larger than expected.
+    /// Whether the last attempt failed, perhaps because the reply was larger than expected.
     careful: bool,
 }
 
 /// Znodes watched for their data or their children.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
+pub(super) struct WatchedZnodes {
     nodes: HashMap<Arc<str>, Node>,
     queue: VecDeque<Arc<str>>,
     large: VecDeque<Arc<str>>,
@@ -47,7 +47,7 @@ pub(super) struct Nodes {
     strikes: HashMap<Arc<str>, u8>,
 }
 
-impl Nodes {
+impl WatchedZnodes {
     pub fn add(&mut self, path: &Arc<str>, kind: WatchType, handle: Handle) {
         let fresh = || Node {
             subs: Vec::with_capacity(1),
@@ -64,13 +64,13 @@ impl Nodes {
         self.mark(path, true);
     }
 
-    pub fn remove(&mut self, shared: &Shared, path: &Arc<str>, kind: WatchType, handle: Handle) {
+    pub fn remove(&mut self, context: &Context, path: &Arc<str>, kind: WatchType, handle: Handle) {
         let Some(node) = self.nodes.get_mut(path) else {
             return;
         };
         node.subs.retain(|(_, sub)| *sub != handle);
         if !node.subs.iter().any(|(other, _)| *other == kind) {
-            shared.troubles.forget(path, kind);
+            context.unreadable.forget(path, kind);
         }
         if node.subs.is_empty() {
             self.nodes.remove(path);
@@ -78,7 +78,7 @@ impl Nodes {
         }
     }
 
-    /// Has a znode read. `doubt` unless its data is known to have changed.
+    /// Puts a znode in the queue, to be read; with `doubt` unless its data is known to have changed.
     pub fn mark(&mut self, path: &str, doubt: bool) {
         let Some((path, _)) = self.nodes.get_key_value(path) else {
             return;
@@ -107,7 +107,7 @@ impl Nodes {
         }
     }
 
-    /// Has every znode read.
+    /// Puts every znode in the queue, to be read.
     pub fn mark_all(&mut self) {
         for (path, node) in &mut self.nodes {
             node.doubt = true;
@@ -117,7 +117,7 @@ impl Nodes {
         }
     }
 
-    /// Has a troubled znode tried again.
+    /// Puts a znode that could not be read in the queue, to be tried again.
     pub fn forgive(&mut self, path: &str) {
         self.strikes.remove(path);
         self.mark(path, true);
@@ -127,10 +127,10 @@ impl Nodes {
         !self.queue.is_empty() || !self.large.is_empty()
     }
 
-    pub fn watches(&self) -> impl Iterator<Item = Checked> {
+    pub fn watches(&self) -> impl Iterator<Item = CheckedWatch> {
         self.nodes.iter().flat_map(|(path, node)| {
             let size = Some(node.size as usize);
-            let checked = move |(kind, handle): &(WatchType, Handle)| Checked {
+            let checked = move |(kind, handle): &(WatchType, Handle)| CheckedWatch {
                 path: path.clone(),
                 kind: *kind,
                 handle: *handle,
@@ -141,9 +141,9 @@ impl Nodes {
     }
 
     /// Reads some of what must be read. What a lost connection interrupts is kept for the next time.
-    pub async fn work(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
+    pub async fn work(&mut self, context: &Context, client: &Client) -> Result<(), Stop> {
         if self.queue.is_empty() || (self.before_large == 0 && !self.large.is_empty()) {
-            return self.work_large(shared, client).await;
+            return self.work_large(context, client).await;
         }
         let count = self.queue.len().min(PIPELINE);
         let batch: Vec<Arc<str>> = self.queue.drain(..count).collect();
@@ -156,7 +156,7 @@ impl Nodes {
                 node.queued = false;
             }
         }
-        let done = self.read(shared, client, &batch).await;
+        let done = self.read(context, client, &batch).await;
         if done.is_err() {
             // Whatever of it was told already is not told again: the ledger knows.
             for path in &batch {
@@ -169,7 +169,7 @@ impl Nodes {
         done
     }
 
-    async fn read(&mut self, shared: &Shared, client: &Client, batch: &[Arc<str>]) -> Result<(), Stop> {
+    async fn read(&mut self, context: &Context, client: &Client, batch: &[Arc<str>]) -> Result<(), Stop> {
         let (survey, known): (Vec<_>, Vec<_>) = batch
             .iter()
             .filter_map(|path| self.nodes.get(path).map(|node| (path, node)))
@@ -180,14 +180,14 @@ impl Nodes {
             .collect();
         let survey: Vec<Arc<str>> = survey.into_iter().map(|(path, _)| path.clone()).collect();
         let mut lists = Vec::new();
-        self.survey(shared, client, &survey, &mut data, &mut lists).await?;
+        self.survey(context, client, &survey, &mut data, &mut lists).await?;
 
         while !data.is_empty() {
             let count = reads::batch(data.iter().map(|(_, size)| *size));
             let paths: Vec<Arc<str>> = data.drain(..count).map(|(path, _)| path).collect();
             let replies = reads::many(client, &paths).await?;
             for (path, reply) in paths.iter().zip(replies) {
-                self.take_data(shared, path, reply).await?;
+                self.take_data(context, path, reply).await?;
             }
         }
         for chunk in lists.chunks(LISTS) {
@@ -196,13 +196,13 @@ impl Nodes {
                 match reply.await {
                     Ok(Some((names, stat))) => {
                         let observation = reads::children_observation(names, &stat);
-                        self.tell(shared, path, WatchType::Children, observation).await?;
+                        self.tell(context, path, WatchType::Children, observation).await?;
                     }
                     Ok(None) => {
-                        self.tell(shared, path, WatchType::Children, Observation::absent())
+                        self.tell(context, path, WatchType::Children, Observation::absent())
                             .await?
                     }
-                    Err(failure) => self.trouble(shared, path, WatchType::Children, failure.of_one()?),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Children, failure.of_one()?),
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Nodes {
     /// Compares stats with what was told: what is old news is not read.
     async fn survey(
         &mut self,
-        shared: &Shared,
+        context: &Context,
         client: &Client,
         paths: &[Arc<str>],
         data: &mut Vec<(Arc<str>, usize)>,
@@ -226,18 +226,18 @@ impl Nodes {
             (node.doubt, node.careful) = (false, false);
             let Some(stat) = stat else {
                 node.size = 0;
-                self.tell(shared, path, WatchType::Data, Observation::absent()).await?;
-                self.tell(shared, path, WatchType::Children, Observation::absent())
+                self.tell(context, path, WatchType::Data, Observation::absent()).await?;
+                self.tell(context, path, WatchType::Children, Observation::absent())
                     .await?;
                 continue;
             };
             node.size = u32::try_from(stat.data_length).unwrap_or(0);
-            if node.news(shared, WatchType::Data, &reads::data_version(&stat)) {
-                match reads::check_data(&stat, shared.options.max_data) {
-                    Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
+            if node.news(context, WatchType::Data, &reads::data_version(&stat)) {
+                match reads::check_data(&stat, context.options.max_data) {
+                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure),
                     Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
                     Ok(()) if resting(&self.strikes, path) => {
-                        node.handles(WatchType::Data).for_each(|handle| shared.settle(handle))
+                        node.handles(WatchType::Data).for_each(|handle| context.settle(handle))
                     }
                     Ok(()) if self.large.contains(path) => {}
                     Ok(()) => {
@@ -251,9 +251,9 @@ impl Nodes {
             let Some(node) = self.nodes.get_mut(path) else {
                 continue;
             };
-            if node.news(shared, WatchType::Children, &reads::children_version(&stat)) {
+            if node.news(context, WatchType::Children, &reads::children_version(&stat)) {
                 match reads::check_children(&stat) {
-                    Err(failure) => self.trouble(shared, path, WatchType::Children, failure),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Children, failure),
                     Ok(()) => lists.push(path.clone()),
                 }
             }
@@ -261,32 +261,32 @@ impl Nodes {
         Ok(())
     }
 
-    /// Reads one large znode, alone.
-    async fn work_large(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
+    /// Reads one large znode in a request of its own.
+    async fn work_large(&mut self, context: &Context, client: &Client) -> Result<(), Stop> {
         let Some(path) = self.large.pop_front() else {
             return Ok(());
         };
         self.before_large = self.queue.len();
         match reads::data(client, &path).await {
-            Err(Failure::Connection(error)) => {
+            Err(ReadFailure::Connection(error)) => {
                 *self.strikes.entry(path.clone()).or_default() += 1;
                 if resting(&self.strikes, &path) {
-                    self.trouble(shared, &path, WatchType::Data, Failure::Connection(error.clone()));
+                    self.cannot_read(context, &path, WatchType::Data, ReadFailure::Connection(error.clone()));
                 } else {
                     self.mark(&path, true);
                 }
-                Err(Stop::Interrupted(Failure::Connection(error)))
+                Err(Stop::Interrupted(ReadFailure::Connection(error)))
             }
             reply => {
                 self.strikes.remove(&path);
-                self.take_data(shared, &path, reply).await
+                self.take_data(context, &path, reply).await
             }
         }
     }
 
     async fn take_data(
         &mut self,
-        shared: &Shared,
+        context: &Context,
         path: &Arc<str>,
         reply: reads::Reply<Option<(Vec<u8>, zookeeper_client::Stat)>>,
     ) -> Result<(), Stop> {
@@ -297,23 +297,23 @@ impl Nodes {
                     node.doubt = false;
                 }
                 // It may have grown since its stat was read.
-                match reads::check_data(&stat, shared.options.max_data) {
+                match reads::check_data(&stat, context.options.max_data) {
                     Ok(()) => {
-                        self.tell(shared, path, WatchType::Data, reads::data_observation(data, &stat))
+                        self.tell(context, path, WatchType::Data, reads::data_observation(data, &stat))
                             .await?
                     }
-                    Err(failure) => self.trouble(shared, path, WatchType::Data, failure),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure),
                 }
             }
-            Ok(None) => self.tell(shared, path, WatchType::Data, Observation::absent()).await?,
-            Err(failure) => self.trouble(shared, path, WatchType::Data, failure.of_one()?),
+            Ok(None) => self.tell(context, path, WatchType::Data, Observation::absent()).await?,
+            Err(failure) => self.cannot_read(context, path, WatchType::Data, failure.of_one()?),
         }
         Ok(())
     }
 
     async fn tell(
         &self,
-        shared: &Shared,
+        context: &Context,
         path: &Arc<str>,
         kind: WatchType,
         observation: Observation,
@@ -321,25 +321,25 @@ impl Nodes {
         let Some(node) = self.nodes.get(path).filter(|node| node.wants(kind)) else {
             return Ok(());
         };
-        shared.troubles.over(path, kind);
+        context.unreadable.note_readable(path, kind);
         for handle in node.handles(kind) {
-            shared.tell(handle, observation.clone()).await?;
+            context.tell(handle, observation.clone()).await?;
         }
         Ok(())
     }
 
-    fn trouble(&self, shared: &Shared, path: &Arc<str>, kind: WatchType, failure: Failure) {
+    fn cannot_read(&self, context: &Context, path: &Arc<str>, kind: WatchType, failure: ReadFailure) {
         let Some(node) = self.nodes.get(path).filter(|node| node.wants(kind)) else {
             return;
         };
-        shared.troubles.note(
+        context.unreadable.note(
             path,
             kind,
             &failure,
             Some(node.size as usize),
-            shared.options.retry_interval,
+            context.options.retry_interval,
         );
-        node.handles(kind).for_each(|handle| shared.settle(handle));
+        node.handles(kind).for_each(|handle| context.settle(handle));
     }
 }
 
@@ -367,13 +367,13 @@ impl Node {
     }
 
     /// Whether a watch of this kind was told something else; those that were not are settled.
-    fn news(&self, shared: &Shared, kind: WatchType, version: &twitcher_model::Version) -> bool {
+    fn news(&self, context: &Context, kind: WatchType, version: &twitcher_model::Version) -> bool {
         let mut news = false;
         for handle in self.handles(kind) {
-            if shared.ledger().wants(handle, version) {
+            if context.ledger().wants(handle, version) {
                 news = true;
             } else {
-                shared.settle(handle);
+                context.settle(handle);
             }
         }
         news

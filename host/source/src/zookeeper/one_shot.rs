@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
 
-use super::connect::{Backoff, Dialer, note_end, note_state};
-use super::context::{Closed, Shared};
+use super::connect::{Backoff, SessionOpener, note_end, note_state};
+use super::context::{Closed, Context};
 use super::ledger::Handle;
-use super::reads::{self, Failure, LARGE, Reply};
+use super::reads::{self, LARGE, ReadFailure, Reply};
 use super::subtree::Subtree;
-use super::sweep::{Checked, Sweep, due};
+use super::sweep::{CheckedWatch, Sweep, due};
 use super::worker::{Command, Commands, Stop};
 use twitcher_model::{Observation, WatchType};
 
@@ -36,13 +36,13 @@ type Key = (Arc<str>, WatchType);
 #[derive(Debug, Default)]
 struct Watched {
     subs: Vec<Handle>,
-    task: Option<Tending>,
+    task: Option<WatcherTask>,
 }
 
 #[derive(Debug)]
-struct Tending(JoinHandle<()>);
+struct WatcherTask(JoinHandle<()>);
 
-impl Drop for Tending {
+impl Drop for WatcherTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -50,7 +50,7 @@ impl Drop for Tending {
 
 #[derive(Debug)]
 struct Worker {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     watched: HashMap<Key, Watched>,
     /// Bounds how many znodes are read at once.
     places: Arc<Semaphore>,
@@ -59,20 +59,20 @@ struct Worker {
 }
 
 /// Watches what it is told to until nobody tells it any more.
-pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
-    let mut dialer = Dialer::new(&shared);
+pub(super) async fn run(context: Arc<Context>, mut commands: Commands) {
+    let mut opener = SessionOpener::for_watches(&context);
     let mut worker = Worker {
-        shared,
+        context,
         watched: HashMap::new(),
         places: Arc::new(Semaphore::new(READERS)),
         broken: Arc::default(),
     };
     loop {
         let client = {
-            let mut dial = std::pin::pin!(dialer.dial());
+            let mut opening = std::pin::pin!(opener.open());
             loop {
                 tokio::select! {
-                    client = &mut dial => break client,
+                    client = &mut opening => break client,
                     command = commands.recv() => match command {
                         Some(command) => worker.apply(command, None),
                         None => return,
@@ -111,7 +111,7 @@ impl Worker {
                     watched.subs.retain(|sub| *sub != target.handle);
                     if watched.subs.is_empty() {
                         self.watched.remove(&key);
-                        self.shared.troubles.forget(&key.0, key.1);
+                        self.context.unreadable.forget(&key.0, key.1);
                     } else if let Some(client) = client {
                         self.start(&key, client);
                     }
@@ -125,11 +125,11 @@ impl Worker {
         keys.iter().for_each(|key| self.start(key, client));
     }
 
-    /// Starts tending a znode; anew if it is tended already.
+    /// Starts the task of a znode; a new one in its place if there is one.
     fn start(&mut self, key: &Key, client: &Client) {
         if let Some(watched) = self.watched.get_mut(key) {
-            let tender = Tender {
-                shared: self.shared.clone(),
+            let watcher = ZnodeWatcher {
+                context: self.context.clone(),
                 client: client.clone(),
                 path: key.0.clone(),
                 kind: key.1,
@@ -138,19 +138,19 @@ impl Worker {
                 broken: self.broken.clone(),
                 size: None,
             };
-            watched.task = Some(Tending(tokio::spawn(tender.run())));
+            watched.task = Some(WatcherTask(tokio::spawn(watcher.run())));
         }
     }
 
-    /// Uses one session until it ends.
+    /// Watches by way of one session until that ends, and says why it ended.
     async fn serve(&mut self, client: &Client, commands: &mut Commands) -> Stop {
         let mut states = client.state_watcher();
-        let mut sweep = Sweep::new(&self.shared);
+        let mut sweep = Sweep::new(&self.context);
         loop {
             tokio::select! {
                 biased;
                 state = states.changed() => {
-                    if note_state(&self.shared.options.stats, client, state) {
+                    if note_state(&self.context.options.stats, client, state) {
                         return Stop::Session;
                     }
                     if state == SessionState::SyncConnected {
@@ -166,22 +166,22 @@ impl Worker {
                     let checked = |(key, watched): (&Key, &Watched)| {
                         let (path, kind) = key.clone();
                         let checked =
-                            move |handle: &Handle| Checked { path: path.clone(), kind, handle: *handle, size: None };
+                            move |handle: &Handle| CheckedWatch { path: path.clone(), kind, handle: *handle, size: None };
                         watched.subs.iter().map(checked).collect::<Vec<_>>()
                     };
                     let polled = |(key, _): &(&Key, &Watched)| key.1 != WatchType::Tree;
                     let watches = self.watched.iter().filter(polled).flat_map(checked).collect();
-                    sweep.start(&self.shared, client, watches);
+                    sweep.start(&self.context, client, watches);
                 }
                 () = self.broken.notified() => {
-                    note_end(&self.shared.options.stats, client);
+                    note_end(&self.context.options.stats, client);
                     return Stop::Session;
                 }
                 found = sweep.found() => {
-                    match sweep.ended(&self.shared, found) {
+                    match sweep.ended(&self.context, found) {
                         Ok(deaf) => deaf.into_iter().for_each(|watch| self.start(&(watch.path, watch.kind), client)),
                         Err(stop) => {
-                            note_end(&self.shared.options.stats, client);
+                            note_end(&self.context.options.stats, client);
                             return stop;
                         }
                     }
@@ -191,9 +191,9 @@ impl Worker {
     }
 }
 
-/// Tends one znode in one session.
-struct Tender {
-    shared: Arc<Shared>,
+/// The task of one znode in one session: reads it, waits for its watch, and begins again.
+struct ZnodeWatcher {
+    context: Arc<Context>,
     client: Client,
     path: Arc<str>,
     kind: WatchType,
@@ -207,13 +207,13 @@ struct Tender {
 /// The state of a znode, and what will tell that it changed.
 type Armed = (Reply<Observation>, OneshotWatcher);
 
-impl Tender {
+impl ZnodeWatcher {
     async fn run(mut self) {
         // The worker ends when nobody listens; until then there is nothing a single znode could do about it.
-        let Err(Closed) = self.tend().await;
+        let Err(Closed) = self.watch().await;
     }
 
-    async fn tend(&mut self) -> Result<std::convert::Infallible, Closed> {
+    async fn watch(&mut self) -> Result<std::convert::Infallible, Closed> {
         if self.kind == WatchType::Tree {
             return self.poll_tree().await;
         }
@@ -239,33 +239,33 @@ impl Tender {
                     self.wait(watcher).await;
                 }
                 // The connection broke between the stat and the data.
-                Ok((Err(Failure::Connection(error)), _)) if self.size.is_some_and(|size| size > LARGE) => {
+                Ok((Err(ReadFailure::Connection(error)), _)) if self.size.is_some_and(|size| size > LARGE) => {
                     strikes += 1;
                     if strikes >= STRIKES {
-                        self.trouble(&Failure::Connection(error));
-                        sleep(self.shared.options.retry_interval).await;
+                        self.cannot_read(&ReadFailure::Connection(error));
+                        sleep(self.context.options.retry_interval).await;
                     } else {
                         sleep(backoff.next()).await;
                     }
                 }
-                Ok((Err(Failure::Connection(_)), _)) => sleep(backoff.next()).await,
-                Ok((Err(Failure::Session(_)), _)) | Err(Failure::Session(_)) => return self.end().await,
+                Ok((Err(ReadFailure::Connection(_)), _)) => sleep(backoff.next()).await,
+                Ok((Err(ReadFailure::Session(_)), _)) | Err(ReadFailure::Session(_)) => return self.end().await,
                 Ok((Err(failure), watcher)) => {
-                    self.trouble(&failure);
+                    self.cannot_read(&failure);
                     // A change of permissions has no event.
-                    let retry = sleep(self.shared.options.retry_interval);
+                    let retry = sleep(self.context.options.retry_interval);
                     tokio::select! {
                         () = retry => {}
                         () = self.wait(watcher) => {}
                     }
                 }
-                Err(failure @ Failure::Connection(_)) => {
+                Err(failure @ ReadFailure::Connection(_)) => {
                     debug!(znode = &*self.path, %failure, "interrupted");
                     sleep(backoff.next()).await;
                 }
                 Err(failure) => {
-                    self.trouble(&failure);
-                    sleep(self.shared.options.retry_interval).await;
+                    self.cannot_read(&failure);
+                    sleep(self.context.options.retry_interval).await;
                 }
             }
         }
@@ -309,7 +309,7 @@ impl Tender {
         let data = (!careful).then(|| reads::data(client, path));
         let (stat, watcher) = stat.await?;
         self.size = stat.map(|stat| usize::try_from(stat.data_length).unwrap_or(0));
-        if let Some(Err(failure)) = stat.map(|stat| reads::check_data(&stat, self.shared.options.max_data)) {
+        if let Some(Err(failure)) = stat.map(|stat| reads::check_data(&stat, self.context.options.max_data)) {
             return Ok((Err(failure), watcher));
         }
         let data = match (data, stat) {
@@ -326,7 +326,7 @@ impl Tender {
     }
 
     fn sized(&self, data: Vec<u8>, stat: &Stat) -> Reply<Observation> {
-        reads::check_data(stat, self.shared.options.max_data).map(|()| reads::data_observation(data, stat))
+        reads::check_data(stat, self.context.options.max_data).map(|()| reads::data_observation(data, stat))
     }
 
     async fn children(&mut self) -> Reply<Armed> {
@@ -340,7 +340,7 @@ impl Tender {
             Err(Error::NoNode) => match self.client.check_and_watch_stat(&self.path).await? {
                 (None, watcher) => Ok((Ok(Observation::absent()), watcher)),
                 // It came into being in between.
-                (Some(_), _) => Err(Failure::Connection(Error::RuntimeInconsistent)),
+                (Some(_), _) => Err(ReadFailure::Connection(Error::RuntimeInconsistent)),
             },
             Err(error) => Err(error.into()),
         }
@@ -354,34 +354,34 @@ impl Tender {
                 Ok(listing) => {
                     subtree.set_all(&listing.marks);
                     subtree.set_root(listing.root);
-                    self.shared.troubles.over(&self.path, self.kind);
+                    self.context.unreadable.note_readable(&self.path, self.kind);
                     for handle in &self.subs {
-                        let all = self.shared.ledger().is_new(*handle);
-                        self.shared.tell(*handle, subtree.observation(all)).await?;
+                        let all = self.context.ledger().is_new(*handle);
+                        self.context.tell(*handle, subtree.observation(all)).await?;
                     }
                     subtree.told();
                 }
-                Err(Failure::Session(_)) => return self.end().await,
-                Err(Failure::Connection(_)) => {}
-                Err(failure) => self.trouble(&failure),
+                Err(ReadFailure::Session(_)) => return self.end().await,
+                Err(ReadFailure::Connection(_)) => {}
+                Err(failure) => self.cannot_read(&failure),
             }
-            sleep(self.shared.options.tree_poll_interval).await;
+            sleep(self.context.options.tree_poll_interval).await;
         }
     }
 
     async fn tell(&self, observation: &Observation) -> Result<(), Closed> {
-        self.shared.troubles.over(&self.path, self.kind);
+        self.context.unreadable.note_readable(&self.path, self.kind);
         for handle in &self.subs {
-            self.shared.tell(*handle, observation.clone()).await?;
+            self.context.tell(*handle, observation.clone()).await?;
         }
         Ok(())
     }
 
-    fn trouble(&self, failure: &Failure) {
-        let retry = self.shared.options.retry_interval;
-        self.shared
-            .troubles
+    fn cannot_read(&self, failure: &ReadFailure) {
+        let retry = self.context.options.retry_interval;
+        self.context
+            .unreadable
             .note(&self.path, self.kind, failure, self.size, retry);
-        self.subs.iter().for_each(|handle| self.shared.settle(*handle));
+        self.subs.iter().for_each(|handle| self.context.settle(*handle));
     }
 }

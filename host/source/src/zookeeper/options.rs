@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use zookeeper_client::{TlsCa, TlsCerts, TlsIdentity, TlsOptions};
 
-use super::counters::Stats;
+use super::counters::Counters;
 use twitcher_model::{ZnodePath, ZnodePathError};
 
 const DEFAULT_PORT: u16 = 2181;
@@ -31,7 +31,7 @@ pub enum ServersError {
     Empty {
         /// The whole text.
         text: String,
-        /// Which server, from 1.
+        /// The position of the empty server in the text, counted from 1.
         position: usize,
     },
     /// A port that is not 1 to 65535.
@@ -211,9 +211,9 @@ impl fmt::Debug for Auth {
 /// User and password of SASL DIGEST-MD5.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SaslDigest {
-    /// The user.
+    /// The user's name.
     pub user: String,
-    /// The password.
+    /// The user's password.
     pub password: String,
 }
 
@@ -234,23 +234,23 @@ pub struct Tls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Why TLS cannot be used.
+/// Why the files for TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// Why.
+        /// The error of opening or reading it.
         source: std::io::Error,
     },
     /// A file is not what it should be.
     #[error("{path} is not usable: {source}")]
     Content {
-        /// The file.
+        /// The file with the certificate or key.
         path: PathBuf,
-        /// Why.
+        /// What the ZooKeeper client finds wrong with its contents.
         source: zookeeper_client::Error,
     },
 }
@@ -288,16 +288,16 @@ fn read_pem(path: &Path) -> Result<String, TlsError> {
 
 /// How the source reaches ZooKeeper and how often it checks what it knows.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Where the ensemble is.
+pub struct ZooKeeperOptions {
+    /// The servers of the ensemble, and the chroot.
     pub servers: Servers,
     /// Session timeout asked for; the server may grant another. Default 10 s.
     pub session_timeout: Duration,
     /// Credentials for `addauth`. Default none.
     pub auth: Vec<Auth>,
-    /// SASL DIGEST-MD5. Default none.
+    /// User and password for SASL DIGEST-MD5. Default none.
     pub sasl: Option<SaslDigest>,
-    /// TLS. Default none: plain TCP.
+    /// Certificates and key for TLS. Default none: plain TCP.
     pub tls: Option<Tls>,
     /// Time between two sweeps that compare everything known with the server, give or take a tenth; zero for none but those after a
     /// reconnect. Default 10 min.
@@ -312,12 +312,12 @@ pub struct Options {
     /// Most time that a request for a single znode waits for a session, and a write then for its answer. Six
     /// times that without a request, and their session is closed. Default 10 s.
     pub patience: Duration,
-    /// Counters, for whoever wants to read them.
-    pub stats: Arc<Stats>,
+    /// What the source counts, for whoever wants to read it.
+    pub stats: Arc<Counters>,
 }
 
-impl Options {
-    /// Defaults, for these servers.
+impl ZooKeeperOptions {
+    /// The default options for these servers.
     pub fn new(servers: Servers) -> Self {
         Self {
             servers,

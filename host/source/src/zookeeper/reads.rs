@@ -32,13 +32,13 @@ pub(super) const LARGE: usize = 128 * 1024;
 /// Most children of a znode whose names are read: more is a reply of many megabytes.
 pub(super) const MAX_CHILDREN: usize = 200_000;
 
-/// Most znodes of a watched subtree.
+/// Most znodes that a watched subtree may have; a larger one is left alone.
 pub(super) const MAX_TREE: usize = 500_000;
 
-/// Why a read failed.
+/// Why a znode could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
-    /// We may not read this znode.
+pub(super) enum ReadFailure {
+    /// The znode's access control list does not let us read it.
     #[error("not permitted")]
     Denied,
     /// The znode has more data or children than is sensible.
@@ -58,7 +58,7 @@ pub(super) enum Failure {
     Session(Error),
 }
 
-/// What there is too much of.
+/// What a znode or a subtree has too much of to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Excess {
     #[error("it has {0} bytes, more than are taken as an update")]
@@ -69,27 +69,27 @@ pub(super) enum Excess {
     Tree,
 }
 
-impl From<Error> for Failure {
+impl From<Error> for ReadFailure {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoAuth => Failure::Denied,
-            Error::Unimplemented => Failure::Unimplemented,
+            Error::NoAuth => ReadFailure::Denied,
+            Error::Unimplemented => ReadFailure::Unimplemented,
             Error::SessionExpired | Error::SessionMoved | Error::AuthFailed | Error::ClientClosed | Error::NoHosts => {
-                Failure::Session(error)
+                ReadFailure::Session(error)
             }
             // What the crate says when its own session task is gone.
-            Error::UnexpectedError(_) => Failure::Session(error),
+            Error::UnexpectedError(_) => ReadFailure::Session(error),
             Error::BadArguments(_) | Error::MarshallingError | Error::UnmarshalError { .. } | Error::QuotaExceeded => {
-                Failure::Znode(error)
+                ReadFailure::Znode(error)
             }
             // Everything else passes: a request that was in flight when the connection broke fails with ConnectionLoss, but also
             // with a custom error ("no response from connection"), a timeout, or an error code of a server that shuts down.
-            _ => Failure::Connection(error),
+            _ => ReadFailure::Connection(error),
         }
     }
 }
 
-pub(super) type Reply<T> = Result<T, Failure>;
+pub(super) type Reply<T> = Result<T, ReadFailure>;
 type ZkStat = zookeeper_client::Stat;
 
 pub(super) fn stat_of(stat: &ZkStat) -> Stat {
@@ -145,14 +145,14 @@ pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Obs
 
 pub(super) fn check_data(stat: &ZkStat, max: usize) -> Reply<()> {
     match usize::try_from(stat.data_length).unwrap_or(0) {
-        length if length > max => Err(Failure::TooLarge(Excess::Data(length))),
+        length if length > max => Err(ReadFailure::TooLarge(Excess::Data(length))),
         _ => Ok(()),
     }
 }
 
 pub(super) fn check_children(stat: &ZkStat) -> Reply<()> {
     match usize::try_from(stat.num_children).unwrap_or(0) {
-        count if count > MAX_CHILDREN => Err(Failure::TooLarge(Excess::Children(count))),
+        count if count > MAX_CHILDREN => Err(ReadFailure::TooLarge(Excess::Children(count))),
         _ => Ok(()),
     }
 }
@@ -170,9 +170,9 @@ pub(super) async fn stats(client: &Client, paths: &[Arc<str>]) -> Reply<Vec<Opti
     for chunk in paths.chunks(PIPELINE) {
         let sent: Vec<_> = chunk.iter().map(|path| client.check_stat(path)).collect();
         for reply in sent {
-            stats.push(match reply.await.map_err(Failure::from) {
+            stats.push(match reply.await.map_err(ReadFailure::from) {
                 // The path cannot exist on any server.
-                Err(Failure::Znode(_)) => None,
+                Err(ReadFailure::Znode(_)) => None,
                 reply => reply?,
             });
         }
@@ -217,7 +217,7 @@ pub(super) fn batch(sizes: impl Iterator<Item = usize>) -> usize {
 pub(super) async fn many(client: &Client, paths: &[Arc<str>]) -> Reply<Vec<Reply<Option<(Vec<u8>, ZkStat)>>>> {
     if let [path] = paths {
         return match data(client, path).await {
-            Err(failure @ (Failure::Connection(_) | Failure::Session(_))) => Err(failure),
+            Err(failure @ (ReadFailure::Connection(_) | ReadFailure::Session(_))) => Err(failure),
             reply => Ok(vec![reply]),
         };
     }
@@ -225,15 +225,15 @@ pub(super) async fn many(client: &Client, paths: &[Arc<str>]) -> Reply<Vec<Reply
     for path in paths {
         reader.add_get_data(path)?;
     }
-    let replies = match reader.commit().await.map_err(Failure::from) {
-        Err(Failure::Unimplemented) => return Ok(one_by_one(client, paths).await),
+    let replies = match reader.commit().await.map_err(ReadFailure::from) {
+        Err(ReadFailure::Unimplemented) => return Ok(one_by_one(client, paths).await),
         replies => replies?,
     };
     let replies = replies.into_iter().map(|reply| match reply {
         MultiReadResult::Data { data, stat } => Ok(Some((data, stat))),
         MultiReadResult::Error { err } => optional(Err(err)),
         // Children, which nobody asked for.
-        _ => Err(Failure::Znode(Error::MarshallingError)),
+        _ => Err(ReadFailure::Znode(Error::MarshallingError)),
     });
     Ok(replies.collect())
 }
@@ -272,7 +272,7 @@ pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
                     }
                     Ok(None) => None,
                     // That it exists may be seen without permission.
-                    Err(Failure::Denied) => {
+                    Err(ReadFailure::Denied) => {
                         listing.denied.push(path.clone());
                         client.check_stat(path).await?
                     }
@@ -285,7 +285,7 @@ pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
                 }
             }
             if listing.marks.len() + next.len() > MAX_TREE {
-                return Err(Failure::TooLarge(Excess::Tree));
+                return Err(ReadFailure::TooLarge(Excess::Tree));
             }
         }
         level = next;
@@ -313,11 +313,14 @@ mod tests {
             Error::Throttled,
             Error::UnexpectedErrorCode(-1),
         ] {
-            assert!(matches!(Failure::from(error), Failure::Connection(_)));
+            assert!(matches!(ReadFailure::from(error), ReadFailure::Connection(_)));
         }
-        assert_eq!(Failure::from(Error::NoAuth), Failure::Denied);
-        assert!(matches!(Failure::from(Error::SessionExpired), Failure::Session(_)));
-        assert!(matches!(Failure::from(Error::AuthFailed), Failure::Session(_)));
+        assert_eq!(ReadFailure::from(Error::NoAuth), ReadFailure::Denied);
+        assert!(matches!(
+            ReadFailure::from(Error::SessionExpired),
+            ReadFailure::Session(_)
+        ));
+        assert!(matches!(ReadFailure::from(Error::AuthFailed), ReadFailure::Session(_)));
     }
 
     #[test]

@@ -19,12 +19,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
-use super::connect::{Backoff, Dialer, note_end, note_state};
-use super::context::Shared;
-use super::nodes::Nodes;
-use super::reads::{self, Failure, PIPELINE, Reply};
-use super::subtrees::{Listed, Trees};
-use super::sweep::{Checked, Sweep, due};
+use super::connect::{Backoff, SessionOpener, note_end, note_state};
+use super::context::Context;
+use super::nodes::WatchedZnodes;
+use super::reads::{self, PIPELINE, ReadFailure, Reply};
+use super::subtrees::{Listed, WatchedSubtrees};
+use super::sweep::{CheckedWatch, Sweep, due};
 use super::worker::{Command, Commands, Stop, Target};
 use twitcher_model::WatchType;
 
@@ -54,7 +54,7 @@ impl Inbox {
 /// A place for a recursive watch.
 #[derive(Debug, Default)]
 struct Root {
-    /// How many watches it serves.
+    /// How many watches of the configuration it serves.
     users: usize,
     /// Whether the watch is set in the present connection.
     armed: bool,
@@ -73,34 +73,34 @@ impl Drop for Relay {
 
 #[derive(Debug)]
 struct Worker {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     roots: HashMap<Arc<str>, Root>,
-    nodes: Nodes,
-    trees: Trees,
+    nodes: WatchedZnodes,
+    trees: WatchedSubtrees,
     inbox: Arc<Inbox>,
     backoff: Backoff,
-    /// No work before this.
+    /// When work may go on after a failure; none when it may at any time.
     pause: Option<Instant>,
 }
 
 /// Watches what it is told to until nobody tells it any more.
-pub(super) async fn run(shared: Arc<Shared>, mut commands: Commands) {
-    let mut dialer = Dialer::new(&shared);
+pub(super) async fn run(context: Arc<Context>, mut commands: Commands) {
+    let mut opener = SessionOpener::for_watches(&context);
     let mut worker = Worker {
-        shared,
+        context,
         roots: HashMap::new(),
-        nodes: Nodes::default(),
-        trees: Trees::default(),
+        nodes: WatchedZnodes::default(),
+        trees: WatchedSubtrees::default(),
         inbox: Arc::default(),
         backoff: Backoff::up_to(LONGEST_PAUSE),
         pause: None,
     };
     loop {
         let client = {
-            let mut dial = std::pin::pin!(dialer.dial());
+            let mut opening = std::pin::pin!(opener.open());
             loop {
                 tokio::select! {
-                    client = &mut dial => break client,
+                    client = &mut opening => break client,
                     command = commands.recv() => match command {
                         Some(command) => worker.apply(command),
                         None => return,
@@ -121,7 +121,7 @@ enum Wake {
     Work,
     Retry,
     Sweep,
-    Swept(Reply<Vec<Checked>>),
+    Swept(Reply<Vec<CheckedWatch>>),
     Listed(Listed),
 }
 
@@ -165,16 +165,16 @@ impl Worker {
             root.users = root.users.saturating_sub(1);
         }
         match kind {
-            WatchType::Tree => self.trees.remove(&self.shared, &path, handle),
-            kind => self.nodes.remove(&self.shared, &path, kind, handle),
+            WatchType::Tree => self.trees.remove(&self.context, &path, handle),
+            kind => self.nodes.remove(&self.context, &path, kind, handle),
         }
     }
 
-    /// Uses one session until it ends.
+    /// Watches by way of one session until that ends, and says why it ended.
     async fn serve(&mut self, client: &Client, commands: &mut Commands) -> Stop {
         let mut states = client.state_watcher();
-        let mut sweep = Sweep::new(&self.shared);
-        let mut retry = Instant::now() + self.shared.options.retry_interval;
+        let mut sweep = Sweep::new(&self.context);
+        let mut retry = Instant::now() + self.context.options.retry_interval;
         self.doubt_everything();
         loop {
             let next_sweep = sweep.due.filter(|_| sweep.running.is_none());
@@ -195,13 +195,13 @@ impl Worker {
             };
             match wake {
                 Wake::State(SessionState::SyncConnected) => {
-                    note_state(&self.shared.options.stats, client, SessionState::SyncConnected);
+                    note_state(&self.context.options.stats, client, SessionState::SyncConnected);
                     // The crate does not set recursive watches again after a reconnect, and the server does not tell what they
                     // missed.
                     self.doubt_everything();
                 }
                 Wake::State(state) => {
-                    if note_state(&self.shared.options.stats, client, state) {
+                    if note_state(&self.context.options.stats, client, state) {
                         return Stop::Session;
                     }
                 }
@@ -209,14 +209,14 @@ impl Worker {
                 Wake::Command(Some(command)) => self.apply(command),
                 Wake::Work => {}
                 Wake::Listed(listed) => {
-                    let taken = self.trees.take(&self.shared, listed).await;
+                    let taken = self.trees.take(&self.context, listed).await;
                     if let Err(stop) = self.went(client, taken) {
                         return stop;
                     }
                 }
                 Wake::Retry => {
-                    retry = Instant::now() + self.shared.options.retry_interval;
-                    for (path, kind) in self.shared.troubles.all() {
+                    retry = Instant::now() + self.context.options.retry_interval;
+                    for (path, kind) in self.context.unreadable.all() {
                         match kind {
                             WatchType::Tree => self.trees.mark(&path),
                             _ => self.nodes.forgive(&path),
@@ -225,12 +225,12 @@ impl Worker {
                 }
                 Wake::Sweep => {
                     let watches = self.nodes.watches().chain(self.trees.watches()).collect();
-                    sweep.start(&self.shared, client, watches);
+                    sweep.start(&self.context, client, watches);
                 }
-                Wake::Swept(found) => match sweep.ended(&self.shared, found) {
+                Wake::Swept(found) => match sweep.ended(&self.context, found) {
                     Ok(deaf) => self.heal(&deaf),
                     Err(stop) => {
-                        note_end(&self.shared.options.stats, client);
+                        note_end(&self.context.options.stats, client);
                         return stop;
                     }
                 },
@@ -253,7 +253,7 @@ impl Worker {
                 Ok(())
             }
             Err(Stop::Session) => {
-                note_end(&self.shared.options.stats, client);
+                note_end(&self.context.options.stats, client);
                 Err(Stop::Session)
             }
             result => result,
@@ -273,7 +273,7 @@ impl Worker {
 
     /// One small step, so that events and commands are looked at in between.
     async fn work(&mut self, client: &Client) -> Result<(), Stop> {
-        if self.shared.one_by_one() {
+        if self.context.one_by_one() {
             // What is still here is about to be taken away.
             self.pause = Some(Instant::now() + self.backoff.next());
             return Ok(());
@@ -284,10 +284,10 @@ impl Worker {
             self.trees.event(&path);
         }
         if self.nodes.has_work() {
-            self.nodes.work(&self.shared, client).await?;
+            self.nodes.work(&self.context, client).await?;
         }
         if self.trees.has_work() {
-            self.trees.work(&self.shared, client).await?;
+            self.trees.work(&self.context, client).await?;
         }
         self.backoff.reset();
         Ok(())
@@ -316,9 +316,9 @@ impl Worker {
                 .map(|path| client.watch(path, AddWatchMode::PersistentRecursive))
                 .collect();
             for (path, reply) in chunk.iter().zip(sent) {
-                let watcher = match reply.await.map_err(Failure::from) {
-                    Err(Failure::Unimplemented) => {
-                        self.shared.watch_one_by_one();
+                let watcher = match reply.await.map_err(ReadFailure::from) {
+                    Err(ReadFailure::Unimplemented) => {
+                        self.context.watch_one_by_one();
                         return Ok(());
                     }
                     reply => reply?,
@@ -334,8 +334,8 @@ impl Worker {
         Ok(())
     }
 
-    fn heal(&mut self, deaf: &[Checked]) {
-        for Checked { path, kind, .. } in deaf {
+    fn heal(&mut self, deaf: &[CheckedWatch]) {
+        for CheckedWatch { path, kind, .. } in deaf {
             self.roots.values_mut().for_each(|root| root.armed = false);
             match kind {
                 WatchType::Tree => self.trees.mark(path),

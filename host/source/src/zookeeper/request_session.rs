@@ -11,28 +11,28 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 use zookeeper_client::{Client, SessionState};
 
-use super::connect::{Dialer, note_end, note_state};
-use super::context::Shared;
-use super::counters::Stats;
+use super::connect::{SessionOpener, note_end, note_state};
+use super::context::Context;
+use super::counters::Counters;
 
 /// A session is closed when there was no request for so many times the patience of one; a request takes twice that at most.
 const IDLE: u32 = 6;
 
 /// A session, as those that use it see it.
 #[derive(Debug, Clone)]
-pub(super) struct Live {
+pub(super) struct OpenSession {
     pub client: Client,
     broken: Arc<Notify>,
 }
 
-impl Live {
+impl OpenSession {
     /// To be called by who finds that the session is over: the crate does not always say so by itself.
     pub fn give_up(&self) {
         self.broken.notify_one();
     }
 }
 
-/// There was no session in time.
+/// No session could be had before the deadline.
 #[derive(Debug)]
 pub(super) struct NoSession;
 
@@ -40,56 +40,57 @@ pub(super) struct NoSession;
 #[derive(Debug, Clone)]
 pub(super) struct Sessions {
     wanted: Arc<Notify>,
-    current: watch::Receiver<Option<Live>>,
+    current: watch::Receiver<Option<OpenSession>>,
 }
 
 impl Sessions {
-    pub fn start(shared: &Shared) -> Self {
+    pub fn start(context: &Context) -> Self {
         let wanted = Arc::new(Notify::new());
         let (sender, current) = watch::channel(None);
-        let keeper = Keeper {
+        let keeper = SessionKeeper {
             wanted: wanted.clone(),
             current: sender,
-            stats: shared.options.stats.clone(),
-            idle: shared.options.patience.saturating_mul(IDLE),
+            counters: context.options.stats.clone(),
+            idle: context.options.patience.saturating_mul(IDLE),
         };
-        tokio::spawn(keeper.run(Dialer::aside(shared)));
+        tokio::spawn(keeper.run(SessionOpener::for_requests(context)));
         Self { wanted, current }
     }
 
-    /// A session that is connected.
-    pub async fn connected(&self, deadline: Instant) -> Result<Live, NoSession> {
+    /// Waits for a session that is connected, and has one opened if there is none.
+    pub async fn connected(&self, deadline: Instant) -> Result<OpenSession, NoSession> {
         self.wanted.notify_one();
         let mut current = self.current.clone();
-        let is_connected = |live: &Option<Live>| {
-            live.as_ref()
-                .is_some_and(|live| live.client.state() == SessionState::SyncConnected)
+        let is_connected = |session: &Option<OpenSession>| {
+            session
+                .as_ref()
+                .is_some_and(|session| session.client.state() == SessionState::SyncConnected)
         };
         match timeout_at(deadline, current.wait_for(is_connected)).await {
-            Ok(Ok(live)) => live.clone().ok_or(NoSession),
+            Ok(Ok(session)) => session.clone().ok_or(NoSession),
             _ => Err(NoSession),
         }
     }
 }
 
-struct Keeper {
+struct SessionKeeper {
     wanted: Arc<Notify>,
-    current: watch::Sender<Option<Live>>,
-    stats: Arc<Stats>,
+    current: watch::Sender<Option<OpenSession>>,
+    counters: Arc<Counters>,
     idle: Duration,
 }
 
 enum End {
-    /// No requests for a while.
+    /// There were no requests for a while.
     Idle,
     /// The session is over.
     Session,
-    /// Nobody can ask any more.
+    /// The last clone of [`Sessions`] is gone, so there can be no more requests.
     Closed,
 }
 
-impl Keeper {
-    async fn run(self, mut dialer: Dialer) {
+impl SessionKeeper {
+    async fn run(self, mut opener: SessionOpener) {
         let mut idle = true;
         loop {
             if idle {
@@ -99,7 +100,7 @@ impl Keeper {
                 }
             }
             let client = tokio::select! {
-                client = dialer.dial() => client,
+                client = opener.open() => client,
                 () = self.current.closed() => return,
             };
             let end = self.keep(client).await;
@@ -117,23 +118,23 @@ impl Keeper {
     /// Offers a session until it is over or not wanted any more.
     async fn keep(&self, client: Client) -> End {
         let mut states = client.state_watcher();
-        let live = Live {
+        let session = OpenSession {
             client,
             broken: Arc::default(),
         };
-        self.current.send_replace(Some(live.clone()));
+        self.current.send_replace(Some(session.clone()));
         let mut idle = Instant::now() + self.idle;
         loop {
             tokio::select! {
                 state = states.changed() => {
-                    if note_state(&self.stats, &live.client, state) {
+                    if note_state(&self.counters, &session.client, state) {
                         return End::Session;
                     }
                     // Wakes who waits, to look at the state.
-                    self.current.send_replace(Some(live.clone()));
+                    self.current.send_replace(Some(session.clone()));
                 }
-                () = live.broken.notified() => {
-                    note_end(&self.stats, &live.client);
+                () = session.broken.notified() => {
+                    note_end(&self.counters, &session.client);
                     return End::Session;
                 }
                 () = self.wanted.notified() => idle = Instant::now() + self.idle,

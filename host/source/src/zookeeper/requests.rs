@@ -14,10 +14,10 @@ use tracing::debug;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use super::connect::Backoff;
-use super::context::Shared;
-use super::reads::{self, Failure, Reply};
+use super::context::Context;
+use super::reads::{self, ReadFailure, Reply};
 use super::request_session::Sessions;
-use crate::{Denial, Refusal, ZnodeError};
+use crate::{Denial, ZnodeError, ZnodeRefusal};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Longest pause before a read is made again.
@@ -28,7 +28,7 @@ const OVERHEAD: usize = 1024;
 
 /// Requests by way of a session of the daemon.
 #[derive(Debug, Clone)]
-pub(crate) struct Requests {
+pub(crate) struct ZooKeeperRequests {
     sessions: Sessions,
     patience: Duration,
     max_data: usize,
@@ -38,11 +38,11 @@ pub(crate) struct Requests {
     credentials: bool,
 }
 
-impl Requests {
-    pub(super) fn start(shared: &Shared) -> Self {
-        let options = &shared.options;
+impl ZooKeeperRequests {
+    pub(super) fn start(context: &Context) -> Self {
+        let options = &context.options;
         Self {
-            sessions: Sessions::start(shared),
+            sessions: Sessions::start(context),
             patience: options.patience,
             max_data: options.max_data,
             prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
@@ -128,19 +128,19 @@ impl Requests {
         let deadline = Instant::now() + self.patience;
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
-            let live = self.sessions.connected(deadline).await.map_err(|_| lost())?;
-            let failure = match timeout_at(deadline, ask(&live.client)).await.map_err(|_| lost())? {
+            let session = self.sessions.connected(deadline).await.map_err(|_| lost())?;
+            let failure = match timeout_at(deadline, ask(&session.client)).await.map_err(|_| lost())? {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => return Err(ZnodeError::NoNode(path.clone())),
                 Err(failure) => failure,
             };
             match failure {
-                Failure::Denied => return Err(denied(path)),
-                Failure::TooLarge(_) => return Err(self.too_large(path)),
-                Failure::Unimplemented => return Err(failed(path, Error::Unimplemented)),
-                Failure::Znode(error) => return Err(failed(path, error)),
-                Failure::Session(_) => live.give_up(),
-                Failure::Connection(_) => {}
+                ReadFailure::Denied => return Err(denied(path)),
+                ReadFailure::TooLarge(_) => return Err(self.too_large(path)),
+                ReadFailure::Unimplemented => return Err(failed(path, Error::Unimplemented)),
+                ReadFailure::Znode(error) => return Err(failed(path, error)),
+                ReadFailure::Session(_) => session.give_up(),
+                ReadFailure::Connection(_) => {}
             }
             debug!(znode = %path, %failure, "asking again");
             timeout_at(deadline, sleep(backoff.next())).await.map_err(|_| lost())?;
@@ -154,17 +154,17 @@ impl Requests {
         needed: &ZnodePath,
         send: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, ZnodeError> {
-        let live = match self.sessions.connected(Instant::now() + self.patience).await {
-            Ok(live) => live,
+        let session = match self.sessions.connected(Instant::now() + self.patience).await {
+            Ok(session) => session,
             Err(_) => return Err(ZnodeError::SessionLost(path.clone())),
         };
-        let Ok(answer) = timeout(self.patience, send(&live.client)).await else {
+        let Ok(answer) = timeout(self.patience, send(&session.client)).await else {
             return Err(ZnodeError::UnknownOutcome(path.clone()));
         };
         answer.map_err(|error| {
             debug!(znode = %path, %error, "a write failed");
-            if matches!(Failure::from(error.clone()), Failure::Session(_)) {
-                live.give_up();
+            if matches!(ReadFailure::from(error.clone()), ReadFailure::Session(_)) {
+                session.give_up();
             }
             match error {
                 Error::NoNode => ZnodeError::NoNode(needed.clone()),
@@ -199,7 +199,7 @@ fn denied(path: &ZnodePath) -> ZnodeError {
 fn failed(path: &ZnodePath, error: Error) -> ZnodeError {
     ZnodeError::Failed {
         znode: path.clone(),
-        why: Refusal::ZooKeeper(error),
+        why: ZnodeRefusal::ZooKeeper(error),
     }
 }
 

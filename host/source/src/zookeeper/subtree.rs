@@ -85,22 +85,22 @@ impl Subtree {
             .map(|(path, mark)| (&**path, *mark))
     }
 
-    /// What is known of a path.
+    /// The mark of a znode; none when the subtree has no such znode.
     pub fn get(&self, path: &str) -> Option<Mark> {
         self.nodes.get(path).copied()
     }
 
-    /// Every known path.
+    /// The paths of all known znodes, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(|path| &**path)
     }
 
-    /// Number of znodes.
+    /// How many znodes are known.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Tells this state from others.
+    /// The version of the subtree: differs when any of its znodes does.
     pub fn version(&self) -> Version {
         match self.root {
             Some(_) => Version::Tree { digest: self.digest },
@@ -132,7 +132,7 @@ impl Subtree {
             .map(|(path, _)| &**path)
     }
 
-    /// Forgets the changes: they were told.
+    /// Forgets the changes, once the watches were told.
     pub fn told(&mut self) {
         self.before.clear();
     }

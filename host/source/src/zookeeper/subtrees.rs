@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use zookeeper_client::Client;
 
-use super::context::Shared;
+use super::context::Context;
 use super::ledger::Handle;
 use super::plan::ancestors;
-use super::reads::{self, Excess, Failure, Listing, MAX_TREE, PIPELINE, Reply};
+use super::reads::{self, Excess, Listing, MAX_TREE, PIPELINE, ReadFailure, Reply};
 use super::subtree::Subtree;
-use super::sweep::Checked;
+use super::sweep::CheckedWatch;
 use super::worker::Stop;
 use twitcher_model::WatchType;
 
@@ -32,13 +32,13 @@ struct Tree {
     round: Vec<Arc<str>>,
     /// When it last had its turn, by [`Trees::turns`].
     turn: u64,
-    /// Must be listed anew.
+    /// Whether the subtree must be listed anew.
     doubt: bool,
-    /// Is being listed.
+    /// The listing under way, if the subtree is being listed.
     listing: Option<Task>,
     /// The number of its last listing: who was listed longest ago is listed next.
     listed: u64,
-    /// Cannot be read as a whole, so what is known of it is not its state.
+    /// Whether the subtree cannot be read as a whole, so that what is known of it is not its state.
     given_up: bool,
     /// The znodes in it whose children we may not see.
     denied: Vec<Arc<str>>,
@@ -67,7 +67,7 @@ pub(super) struct Listed {
 
 /// All watched subtrees of a session.
 #[derive(Debug)]
-pub(super) struct Trees {
+pub(super) struct WatchedSubtrees {
     trees: HashMap<Arc<str>, Tree>,
     /// The turns so far. A turn goes to the tree that has waited longest since its last one.
     turns: u64,
@@ -76,7 +76,7 @@ pub(super) struct Trees {
     listed: mpsc::UnboundedReceiver<Listed>,
 }
 
-impl Default for Trees {
+impl Default for WatchedSubtrees {
     fn default() -> Self {
         let (ended, listed) = mpsc::unbounded_channel();
         Self {
@@ -89,14 +89,14 @@ impl Default for Trees {
     }
 }
 
-impl Trees {
+impl WatchedSubtrees {
     pub fn add(&mut self, root: &Arc<str>, handle: Handle) {
         let tree = self.trees.entry(root.clone()).or_default();
         tree.subs.push(handle);
         tree.doubt = true;
     }
 
-    pub fn remove(&mut self, shared: &Shared, root: &Arc<str>, handle: Handle) {
+    pub fn remove(&mut self, context: &Context, root: &Arc<str>, handle: Handle) {
         let Some(tree) = self.trees.get_mut(root) else {
             return;
         };
@@ -106,7 +106,7 @@ impl Trees {
             denied
                 .iter()
                 .chain([root])
-                .for_each(|path| shared.troubles.forget(path, WatchType::Tree));
+                .for_each(|path| context.unreadable.forget(path, WatchType::Tree));
         }
     }
 
@@ -119,12 +119,12 @@ impl Trees {
         }
     }
 
-    /// Has the subtrees listed anew that this znode is in.
+    /// Marks the subtrees that a znode is in, to be listed anew.
     pub fn mark(&mut self, path: &str) {
         self.each_containing(path, |tree| tree.doubt = true);
     }
 
-    /// Has every subtree listed anew; what is under way belongs to a connection that is gone.
+    /// Marks every subtree, to be listed anew; what is under way belongs to a connection that is gone.
     pub fn mark_all(&mut self) {
         for tree in self.trees.values_mut() {
             tree.listing = None;
@@ -145,9 +145,9 @@ impl Trees {
         self.trees.values().filter(|tree| tree.listing.is_some()).count()
     }
 
-    pub fn watches(&self) -> impl Iterator<Item = Checked> {
+    pub fn watches(&self) -> impl Iterator<Item = CheckedWatch> {
         self.trees.iter().flat_map(|(path, tree)| {
-            let checked = |handle: &Handle| Checked {
+            let checked = |handle: &Handle| CheckedWatch {
                 path: path.clone(),
                 kind: WatchType::Tree,
                 handle: *handle,
@@ -164,7 +164,7 @@ impl Trees {
     }
 
     /// Does some of what must be done. What a lost connection interrupts is kept for the next time.
-    pub async fn work(&mut self, shared: &Shared, client: &Client) -> Result<(), Stop> {
+    pub async fn work(&mut self, context: &Context, client: &Client) -> Result<(), Stop> {
         if self.can_list() {
             self.list(client);
         }
@@ -180,7 +180,7 @@ impl Trees {
             }
         }
         if tree.round.is_empty() {
-            tree.tell(shared, root).await?;
+            tree.tell(context, root).await?;
         }
         Ok(())
     }
@@ -227,8 +227,8 @@ impl Trees {
         self.listed.recv().await
     }
 
-    /// Takes over what a listing found.
-    pub async fn take(&mut self, shared: &Shared, listed: Listed) -> Result<(), Stop> {
+    /// Makes what a listing found the state of its subtree, and tells the watches.
+    pub async fn take(&mut self, context: &Context, listed: Listed) -> Result<(), Stop> {
         let Listed { root, number, result } = listed;
         let current = |tree: &&mut Tree| tree.listing.as_ref().is_some_and(|task| task.number == number);
         let Some(tree) = self.trees.get_mut(&root).filter(current) else {
@@ -237,14 +237,14 @@ impl Trees {
         tree.listing = None;
         match result {
             Ok(listing) => {
-                tree.take(shared, &root, listing);
-                tree.tell(shared, &root).await
+                tree.take(context, &root, listing);
+                tree.tell(context, &root).await
             }
             Err(failure) => {
                 tree.doubt = true;
                 let failure = failure.of_one()?;
                 tree.doubt = false;
-                tree.give_up(shared, &root, failure);
+                tree.give_up(context, &root, failure);
                 Ok(())
             }
         }
@@ -271,48 +271,48 @@ impl Tree {
         self.round.clear();
     }
 
-    fn take(&mut self, shared: &Shared, root: &Arc<str>, listing: Listing) {
+    fn take(&mut self, context: &Context, root: &Arc<str>, listing: Listing) {
         self.given_up = false;
         self.subtree.set_all(&listing.marks);
         self.subtree.set_root(listing.root);
         let now_readable = |path: &&Arc<str>| !listing.denied.contains(path);
         for path in self.denied.iter().chain([root]).filter(now_readable) {
-            shared.troubles.over(path, WatchType::Tree);
+            context.unreadable.note_readable(path, WatchType::Tree);
         }
         for path in &listing.denied {
-            shared.troubles.note(
+            context.unreadable.note(
                 path,
                 WatchType::Tree,
-                &Failure::Denied,
+                &ReadFailure::Denied,
                 None,
-                shared.options.retry_interval,
+                context.options.retry_interval,
             );
         }
         self.denied = listing.denied;
     }
 
     /// What happened while it was listed is still to be looked at, and will be told next.
-    async fn tell(&mut self, shared: &Shared, root: &Arc<str>) -> Result<(), Stop> {
+    async fn tell(&mut self, context: &Context, root: &Arc<str>) -> Result<(), Stop> {
         if self.subtree.len() > MAX_TREE {
-            self.give_up(shared, root, Failure::TooLarge(Excess::Tree));
+            self.give_up(context, root, ReadFailure::TooLarge(Excess::Tree));
             return Ok(());
         }
         for handle in &self.subs {
-            let all = shared.ledger().is_new(*handle);
-            shared.tell(*handle, self.subtree.observation(all)).await?;
+            let all = context.ledger().is_new(*handle);
+            context.tell(*handle, self.subtree.observation(all)).await?;
         }
         self.subtree.told();
         Ok(())
     }
 
-    fn give_up(&mut self, shared: &Shared, root: &Arc<str>, failure: Failure) {
+    fn give_up(&mut self, context: &Context, root: &Arc<str>, failure: ReadFailure) {
         self.subtree = Subtree::default();
         self.given_up = true;
         self.forget_events();
-        shared
-            .troubles
-            .note(root, WatchType::Tree, &failure, None, shared.options.retry_interval);
-        self.subs.iter().for_each(|handle| shared.settle(*handle));
+        context
+            .unreadable
+            .note(root, WatchType::Tree, &failure, None, context.options.retry_interval);
+        self.subs.iter().for_each(|handle| context.settle(*handle));
     }
 }
 
@@ -320,15 +320,16 @@ impl Tree {
 mod tests {
     use super::*;
 
-    /// Subtrees that are up to date.
-    fn trees(roots: &[&str]) -> Trees {
-        let mut trees = Trees::default();
-        trees.trees = roots.iter().map(|root| ((*root).into(), Tree::default())).collect();
-        trees
+    /// Watched subtrees that are up to date.
+    fn trees(roots: &[&str]) -> WatchedSubtrees {
+        WatchedSubtrees {
+            trees: roots.iter().map(|root| ((*root).into(), Tree::default())).collect(),
+            ..WatchedSubtrees::default()
+        }
     }
 
     /// Which tree is served next; it then has nothing left to do.
-    fn serve(trees: &mut Trees) -> Option<Arc<str>> {
+    fn serve(trees: &mut WatchedSubtrees) -> Option<Arc<str>> {
         let (root, tree) = trees.next_to_update()?;
         let root = root.clone();
         tree.forget_events();

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 use zookeeper_client::Client;
 
-use super::context::Shared;
+use super::context::Context;
 use super::ledger::Handle;
-use super::reads::{self, Failure, PIPELINE, Reply, SMALL};
+use super::reads::{self, PIPELINE, ReadFailure, Reply, SMALL};
 use super::subtree::Subtree;
 use super::worker::Stop;
 use twitcher_model::{Version, WatchType};
@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A watch to check.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
+pub(super) struct CheckedWatch {
     pub path: Arc<str>,
     pub kind: WatchType,
     pub handle: Handle,
@@ -36,24 +36,24 @@ pub(super) struct Checked {
 pub(super) struct Sweep {
     /// When; none is never, unless somebody asks for one.
     pub due: Option<Instant>,
-    pub running: Option<JoinHandle<Reply<Vec<Checked>>>>,
+    pub running: Option<JoinHandle<Reply<Vec<CheckedWatch>>>>,
 }
 
 impl Sweep {
-    pub fn new(shared: &Shared) -> Self {
+    pub fn new(context: &Context) -> Self {
         Self {
-            due: next_sweep(shared),
+            due: next_sweep(context),
             running: None,
         }
     }
 
-    pub fn start(&mut self, shared: &Arc<Shared>, client: &Client, watches: Vec<Checked>) {
-        let (shared, client) = (shared.clone(), client.clone());
-        self.running = Some(tokio::spawn(async move { deaf(&shared, &client, watches).await }));
+    pub fn start(&mut self, context: &Arc<Context>, client: &Client, watches: Vec<CheckedWatch>) {
+        let (context, client) = (context.clone(), client.clone());
+        self.running = Some(tokio::spawn(async move { deaf(&context, &client, watches).await }));
     }
 
     /// What it found, once it ended. Safe to be dropped while waiting.
-    pub async fn found(&mut self) -> Reply<Vec<Checked>> {
+    pub async fn found(&mut self) -> Reply<Vec<CheckedWatch>> {
         match &mut self.running {
             Some(task) => task.await.unwrap_or_else(|_| Ok(Vec::new())),
             None => std::future::pending().await,
@@ -61,28 +61,28 @@ impl Sweep {
     }
 
     /// Logs and counts what it found, and hands it on. An error when it found that the session is over.
-    pub fn ended(&mut self, shared: &Shared, found: Reply<Vec<Checked>>) -> Result<Vec<Checked>, Stop> {
+    pub fn ended(&mut self, context: &Context, found: Reply<Vec<CheckedWatch>>) -> Result<Vec<CheckedWatch>, Stop> {
         self.running = None;
-        self.due = next_sweep(shared);
+        self.due = next_sweep(context);
         let deaf = match found {
             Ok(deaf) => deaf,
-            Err(Failure::Session(_)) => return Err(Stop::Session),
+            Err(ReadFailure::Session(_)) => return Err(Stop::Session),
             // Interrupted by a lost connection: what is in doubt is read again then anyway.
             Err(_) => return Ok(Vec::new()),
         };
-        let stats = &shared.options.stats;
-        stats.count_sweep();
+        let counters = &context.options.stats;
+        counters.count_sweep();
         for watch in &deaf {
-            stats.count_stuck();
-            let (name, znode) = (shared.ledger().name(watch.handle), &*watch.path);
+            counters.count_stuck();
+            let (name, znode) = (context.ledger().name(watch.handle), &*watch.path);
             warn!(
                 watch = name.as_deref(),
                 znode, "a change was not announced; setting the watch again"
             );
         }
         debug!(
-            sweeps = stats.sweeps(),
-            stuck = stats.stuck(),
+            sweeps = counters.sweeps(),
+            stuck = counters.stuck(),
             "compared what is known with the server"
         );
         Ok(deaf)
@@ -95,8 +95,8 @@ impl Drop for Sweep {
     }
 }
 
-fn next_sweep(shared: &Shared) -> Option<Instant> {
-    let interval = shared.options.sweep_interval;
+fn next_sweep(context: &Context) -> Option<Instant> {
+    let interval = context.options.sweep_interval;
     (!interval.is_zero()).then(|| Instant::now() + interval.mul_f64(0.9 + fastrand::f64() / 5.0))
 }
 
@@ -109,28 +109,32 @@ pub(super) async fn due(at: Option<Instant>) {
 }
 
 /// The watches that were not told what lasts.
-async fn deaf(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<Checked>> {
-    let suspects = differing(shared, client, watches).await?;
+async fn deaf(context: &Context, client: &Client, watches: Vec<CheckedWatch>) -> Reply<Vec<CheckedWatch>> {
+    let suspects = differing(context, client, watches).await?;
     if suspects.is_empty() {
         return Ok(Vec::new());
     }
     sleep(GRACE).await;
     let (watches, versions): (Vec<_>, Vec<_>) = suspects.into_iter().unzip();
     let before: HashMap<Handle, Version> = watches.iter().map(|watch| watch.handle).zip(versions).collect();
-    let mut lasting = differing(shared, client, watches).await?;
+    let mut lasting = differing(context, client, watches).await?;
     // A consumer that is behind makes the ledger lag: no proof of anything.
-    if shared.congested() {
+    if context.congested() {
         lasting.clear();
     }
     lasting.retain(|(watch, version)| before.get(&watch.handle) == Some(version));
     Ok(lasting.into_iter().map(|(watch, _)| watch).collect())
 }
 
-async fn differing(shared: &Shared, client: &Client, watches: Vec<Checked>) -> Reply<Vec<(Checked, Version)>> {
+async fn differing(
+    context: &Context,
+    client: &Client,
+    watches: Vec<CheckedWatch>,
+) -> Reply<Vec<(CheckedWatch, Version)>> {
     let mut differing = Vec::new();
     let (trees, nodes): (Vec<_>, Vec<_>) = watches.into_iter().partition(|watch| watch.kind == WatchType::Tree);
     // Small data is read, for many reads fit in one request; of everything else the stat.
-    let small = |watch: &Checked| watch.kind == WatchType::Data && watch.size.is_some_and(|size| size <= SMALL);
+    let small = |watch: &CheckedWatch| watch.kind == WatchType::Data && watch.size.is_some_and(|size| size <= SMALL);
     let (small, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(small);
     let mut rest = &small[..];
     while !rest.is_empty() {
@@ -140,7 +144,7 @@ async fn differing(shared: &Shared, client: &Client, watches: Vec<Checked>) -> R
         for (watch, reply) in batch.iter().zip(reads::many(client, &paths).await?) {
             if let Ok(found) = reply {
                 let version = found.map_or(Version::Absent, |(_, stat)| reads::data_version(&stat));
-                keep_different(shared, watch, version, &mut differing);
+                keep_different(context, watch, version, &mut differing);
             }
         }
     }
@@ -153,27 +157,32 @@ async fn differing(shared: &Shared, client: &Client, watches: Vec<Checked>) -> R
                 (Some(stat), WatchType::Children) => reads::children_version(stat),
                 (Some(stat), _) => reads::data_version(stat),
             };
-            keep_different(shared, watch, version, &mut differing);
+            keep_different(context, watch, version, &mut differing);
         }
     }
     for watch in trees {
         let listing = match reads::subtree(client, &watch.path).await {
-            Err(Failure::TooLarge(_)) => continue,
+            Err(ReadFailure::TooLarge(_)) => continue,
             listing => listing?,
         };
         let mut subtree = Subtree::default();
         subtree.set_all(&listing.marks);
         subtree.set_root(listing.root);
-        keep_different(shared, &watch, subtree.version(), &mut differing);
+        keep_different(context, &watch, subtree.version(), &mut differing);
     }
     Ok(differing)
 }
 
-fn keep_different(shared: &Shared, watch: &Checked, version: Version, differing: &mut Vec<(Checked, Version)>) {
-    let ledger = shared.ledger();
+fn keep_different(
+    context: &Context,
+    watch: &CheckedWatch,
+    version: Version,
+    differing: &mut Vec<(CheckedWatch, Version)>,
+) {
+    let ledger = context.ledger();
     if ledger.wants(watch.handle, &version)
         && !ledger.is_new(watch.handle)
-        && !shared.troubles.has(&watch.path, watch.kind)
+        && !context.unreadable.has(&watch.path, watch.kind)
     {
         differing.push((watch.clone(), version));
     }

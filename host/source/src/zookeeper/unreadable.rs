@@ -8,64 +8,71 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::reads::Failure;
+use super::reads::ReadFailure;
 use twitcher_model::WatchType;
 
 type Key = (Arc<str>, WatchType);
 
-/// The troubled znodes of a source.
+/// The znodes of a source that could not be read when that was last tried, and why.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
-    known: Mutex<HashMap<Key, Failure>>,
+pub(super) struct UnreadableZnodes {
+    known: Mutex<HashMap<Key, ReadFailure>>,
 }
 
-impl Troubles {
-    fn known(&self) -> MutexGuard<'_, HashMap<Key, Failure>> {
+impl UnreadableZnodes {
+    fn known(&self) -> MutexGuard<'_, HashMap<Key, ReadFailure>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a failure, and logs it unless it is the one already noted.
-    pub fn note(&self, znode: &Arc<str>, kind: WatchType, failure: &Failure, bytes: Option<usize>, retry: Duration) {
+    pub fn note(
+        &self,
+        znode: &Arc<str>,
+        kind: WatchType,
+        failure: &ReadFailure,
+        bytes: Option<usize>,
+        retry: Duration,
+    ) {
         if self.known().insert((znode.clone(), kind), failure.clone()).as_ref() == Some(failure) {
             return;
         }
         let (znode, retry) = (&**znode, retry.as_secs_f64());
         match failure {
-            Failure::Denied => warn!(
+            ReadFailure::Denied => warn!(
                 znode,
                 retry, "no permission to read the znode; trying again from time to time"
             ),
-            Failure::Connection(_) => {
+            ReadFailure::Connection(_) => {
                 error!(
                     znode,
                     bytes, retry, "reading the znode loses the connection each time; leaving it alone for a while"
                 )
             }
-            Failure::TooLarge(excess) => error!(znode, retry, "the znode is left alone: {excess}"),
+            ReadFailure::TooLarge(excess) => error!(znode, retry, "the znode is left alone: {excess}"),
             failure => error!(znode, retry, "cannot read the znode: {failure}"),
         }
     }
 
-    /// The znode was read.
-    pub fn over(&self, znode: &Arc<str>, kind: WatchType) {
+    /// Forgets that a znode could not be read, and logs that it was.
+    pub fn note_readable(&self, znode: &Arc<str>, kind: WatchType) {
         let mut known = self.known();
         if !known.is_empty() && known.remove(&(znode.clone(), kind)).is_some() {
             info!(znode = &**znode, "the znode can be read again");
         }
     }
 
-    /// Nobody watches the znode any more.
+    /// Forgets a znode that nobody watches any more.
     pub fn forget(&self, znode: &Arc<str>, kind: WatchType) {
         self.known().remove(&(znode.clone(), kind));
     }
 
-    /// Whether the znode is in trouble.
+    /// Whether the last attempt to read the znode failed.
     pub fn has(&self, znode: &Arc<str>, kind: WatchType) -> bool {
         let known = self.known();
         !known.is_empty() && known.contains_key(&(znode.clone(), kind))
     }
 
-    /// Every znode in trouble.
+    /// Every znode whose last reading failed.
     pub fn all(&self) -> Vec<Key> {
         self.known().keys().cloned().collect()
     }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::context::Closed;
 use super::ledger::Handle;
-use super::reads::Failure;
+use super::reads::ReadFailure;
 use twitcher_model::WatchType;
 
 /// What a worker is told. When its channel closes it ends.
@@ -28,15 +28,15 @@ pub(super) struct Target {
     pub handle: Handle,
 }
 
-/// Why work stopped.
+/// Why a worker stopped using a session, or stopped in the middle of a step.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// Nobody needs this worker any more.
+    /// The worker is not needed any more.
     Closed,
     /// The session is over.
     Session,
     /// It failed on the way, mostly by a lost connection; what was to be done still is.
-    Interrupted(Failure),
+    Interrupted(ReadFailure),
 }
 
 impl From<Closed> for Stop {
@@ -45,20 +45,20 @@ impl From<Closed> for Stop {
     }
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
+impl From<ReadFailure> for Stop {
+    fn from(failure: ReadFailure) -> Self {
         match failure {
-            Failure::Session(_) => Stop::Session,
+            ReadFailure::Session(_) => Stop::Session,
             failure => Stop::Interrupted(failure),
         }
     }
 }
 
-impl Failure {
+impl ReadFailure {
     /// Splits what concerns one znode from what concerns everything.
-    pub fn of_one(self) -> Result<Failure, Stop> {
+    pub fn of_one(self) -> Result<ReadFailure, Stop> {
         match self {
-            Failure::Connection(_) | Failure::Session(_) => Err(self.into()),
+            ReadFailure::Connection(_) | ReadFailure::Session(_) => Err(self.into()),
             failure => Ok(failure),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use twitcher_observe::Format;
+use twitcher_observe::LogFormat;
 
 mod bundle;
 mod operate;
@@ -334,8 +334,8 @@ pub struct ZooKeeperArguments {
 #[command(next_help_heading = "Log")]
 pub struct LogArguments {
     /// How a line looks
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// Append to FILE; opened anew on SIGHUP
     #[arg(long, value_name = "FILE", conflicts_with = "log_to_stdout")]
     pub logfile: Option<PathBuf>,

@@ -10,7 +10,7 @@ use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
 use twitcher_files::system::ca_bundle;
 use twitcher_launch::{Journal, Launcher};
-use twitcher_observe::{Destination, Log, LogFile, Verbosity};
+use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
 use twitcher_source::{tree, zookeeper};
 use twitcher_state as state;
 
@@ -126,7 +126,7 @@ fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<Listen
 fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     if let Some(dir) = &arguments.tree {
         let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
-        return Ok(SourceOptions::Tree(tree::Options::new(root)));
+        return Ok(SourceOptions::Tree(tree::TreeOptions::new(root)));
     }
     let servers = arguments.zk.clone().or_else(|| std::env::var("TWITCHER_ZK").ok());
     let Some(servers) = servers else {
@@ -134,7 +134,7 @@ fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     };
     let servers = servers.parse().with_context(|| format!("--zk {servers}"))?;
     let given = &arguments.zookeeper;
-    let mut options = zookeeper::Options::new(servers);
+    let mut options = zookeeper::ZooKeeperOptions::new(servers);
     options.session_timeout = given.zk_session_timeout;
     options.sweep_interval = given.resync;
     if let Some(file) = &given.zk_digest_file {
@@ -172,18 +172,18 @@ fn credentials(file: &Path) -> Result<(String, String)> {
     Ok((user.to_owned(), password.to_owned()))
 }
 
-fn destination(arguments: &args::RunArguments) -> Result<Destination> {
+fn destination(arguments: &args::RunArguments) -> Result<LogDestination> {
     let log = &arguments.log;
     Ok(match &log.logfile {
         Some(path) => {
             let path = std::path::absolute(path)?;
             // Fails here, where somebody sees it, rather than in the background.
             LogFile::open(path.clone()).with_context(|| format!("cannot open the log file {}", path.display()))?;
-            Destination::File(path)
+            LogDestination::File(path)
         }
-        None if log.log_to_stdout || log.devel => Destination::Stdout,
-        None if arguments.daemonize => Destination::Syslog,
-        None => Destination::Stderr,
+        None if log.log_to_stdout || log.devel => LogDestination::Stdout,
+        None if arguments.daemonize => LogDestination::Syslog,
+        None => LogDestination::Stderr,
     })
 }
 

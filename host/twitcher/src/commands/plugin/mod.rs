@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use twitcher_launch::Launcher;
 use twitcher_model::Watch;
-use twitcher_observe::{Destination, Format, Log, Verbosity};
+use twitcher_observe::{Log, LogDestination, LogFormat, Verbosity};
 
 use self::bench::bench;
 use self::inspect::inspect;
@@ -38,7 +38,7 @@ pub fn plugin(command: args::PluginCommand) -> Result<u8> {
             let trial = trial(*arguments)?;
             let (watch, launcher) = prepare(&trial)?;
             // Held until the end: what is still on its way to the terminal is written then.
-            let log = Log::start(&Destination::Stderr, Format::Text, Verbosity::Verbose)?;
+            let log = Log::start(&LogDestination::Stderr, LogFormat::Text, Verbosity::Verbose)?;
             let report = locally(run(&trial, &watch, launcher))?;
             drop(log);
             print(&format!(

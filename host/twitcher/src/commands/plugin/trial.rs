@@ -198,7 +198,7 @@ impl Bench {
     pub(super) fn new(launcher: Launcher, tree: Option<&Path>) -> Result<Self, TrialError> {
         let (launches, events) = Launches::start(launcher, 64)?;
         let source = match tree {
-            Some(root) => tree::spawn(tree::Options::new(root.to_owned())).map_err(|error| TrialError::Io {
+            Some(root) => tree::spawn(tree::TreeOptions::new(root.to_owned())).map_err(|error| TrialError::Io {
                 step: "watch the tree",
                 error,
             })?,

@@ -15,14 +15,14 @@ use crate::{pidfd_open, pidfd_signal};
 pub const RUN_ID_VARIABLE: &str = "TWITCHER_RUN_ID";
 
 /// The processes of a run besides its main process: its process group, and those that left the group but kept the environment.
-pub struct Family {
+pub struct RunProcesses {
     /// The main process, not yet waited for: until then its id and its group's are not given to others.
     pub leader: Pid,
     /// The run's id as in the environment.
     pub run: String,
 }
 
-impl Family {
+impl RunProcesses {
     /// Whether any but the main process is alive. Reads all of /proc: milliseconds; call it from a thread that may block.
     pub fn others_alive(&self) -> bool {
         all_processes().any(|pid| pid != self.leader && self.has_member(pid))
