@@ -10,7 +10,7 @@ use twitcher_observe::metrics::raise;
 
 impl Daemon {
     pub(super) fn on_link(&mut self) {
-        let link = self.source.link.borrow_and_update().clone();
+        let link = self.source.connection.borrow_and_update().clone();
         self.happened_to_all(EventKind::Source, || match (link.connected, link.problem) {
             (true, _) => "connected".to_owned(),
             (false, Some(problem)) => format!("not connected: {problem}"),

@@ -146,7 +146,7 @@ impl Daemon {
     }
 
     pub(super) fn overview(&self) -> Overview {
-        let link = self.source.link.borrow().clone();
+        let link = self.source.connection.borrow().clone();
         let (kind, target) = self.options.source.name();
         Overview {
             started: self.started,

@@ -73,7 +73,7 @@ pub struct Source {
     /// By which single znodes are read and written.
     pub znodes: Znodes,
     /// Whether the source is connected.
-    pub link: watch::Receiver<SourceConnection>,
+    pub connection: watch::Receiver<SourceConnection>,
 }
 
 impl Source {
@@ -83,7 +83,7 @@ impl Source {
             changes: mpsc::unbounded_channel().0,
             reports: mpsc::channel(1).1,
             znodes: Znodes::ended(),
-            link: watch::Sender::new(SourceConnection {
+            connection: watch::Sender::new(SourceConnection {
                 connected: false,
                 since: None,
                 problem: None,

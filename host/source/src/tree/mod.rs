@@ -102,7 +102,7 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         changes,
         reports,
         znodes,
-        link: watch::Sender::new(SourceConnection::always()).subscribe(),
+        connection: watch::Sender::new(SourceConnection::always()).subscribe(),
     })
 }
 

@@ -61,6 +61,6 @@ pub fn spawn(options: ZooKeeperOptions) -> Source {
         changes,
         reports,
         znodes,
-        link: connection,
+        connection,
     }
 }

@@ -30,7 +30,7 @@ struct Tree {
     /// What is still to be looked at in the present round. The watches are told at its end, not when nothing is dirty: that may
     /// never be.
     round: Vec<Arc<str>>,
-    /// When it last had its turn, by [`Trees::turns`].
+    /// When it last had its turn, by [`WatchedSubtrees::turns`].
     turn: u64,
     /// Whether the subtree must be listed anew.
     doubt: bool,
