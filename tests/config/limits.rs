@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use twitcher_config::{Config, Evaluator, report};
@@ -143,10 +145,16 @@ fn ten_thousand_watches_load_in_one_go() {
 #[test]
 fn a_helper_that_cannot_start_is_an_error() {
     let mut dir = Dir::new(&[("a.twc", "")]);
+    let babbling = tempfile::tempdir().unwrap();
+    let babbler = babbling.path().join("yes");
+    // Written by a process of its own: while this one has it open for writing, so may what another test starts, and then it cannot run.
+    let make = "printf '#!/bin/sh\\nexec yes >&0\\n' >$0 && chmod 755 $0";
+    let made = Command::new("sh").args(["-c", make]).arg(&babbler).status().unwrap();
+    assert!(made.success());
     for (program, message) in [
         ("/nonexistent", "cannot start the process"),
         ("/bin/true", "broke down"),
-        ("/bin/yes", "nonsense"),
+        (babbler.to_str().unwrap(), "nonsense"),
     ] {
         dir.config = Config::new(vec![dir.dir.path().to_owned()], Evaluator::new(program.into()));
         let errors = dir.errors();
@@ -154,17 +162,22 @@ fn a_helper_that_cannot_start_is_an_error() {
     }
 }
 
-#[test]
-fn the_helper_has_no_rights() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+/// A helper, and the daemon's end of its socket.
+fn helper() -> (Child, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_twitcher"))
         .arg("evaluate")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdin(OwnedFd::from(theirs))
         .spawn()
         .unwrap();
+    (child, ours)
+}
+
+#[test]
+fn the_helper_has_no_rights() {
+    let (mut child, mut socket) = helper();
     // Its first message says that it has given up its rights.
-    let mut length = [0; 4];
-    child.stdout.as_mut().unwrap().read_exact(&mut length).unwrap();
+    socket.read_exact(&mut [0; 4]).unwrap();
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -193,7 +206,7 @@ fn the_helper_has_no_rights() {
         let values: Vec<&str> = line[name.len()..].split_whitespace().take(2).collect();
         assert_eq!(values, [most, most], "{name}");
     }
-    drop(child.stdin.take());
+    drop(socket);
     child.wait().unwrap();
 }
 
@@ -201,22 +214,18 @@ fn the_helper_has_no_rights() {
 fn the_helper_does_not_outlive_the_daemon() {
     // The kernel counts the thread that started it as its parent.
     let daemon = std::thread::spawn(|| {
-        let mut helper = Command::new(env!("CARGO_BIN_EXE_twitcher"))
-            .arg("evaluate")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (child, mut socket) = helper();
         let text = "print(1)\nx = [a for a in range(1000000000) if a < 0]\n";
         let request =
             serde_json::json!({"Evaluate": {"file": "/a.twc", "text": text, "budget_ms": 10_000}}).to_string();
         let length = u32::try_from(request.len()).unwrap().to_le_bytes();
-        let mut stdin = helper.stdin.take().unwrap();
-        stdin.write_all(&[&length, request.as_bytes()].concat()).unwrap();
+        socket.write_all(&[&length, request.as_bytes()].concat()).unwrap();
         // It has begun once it has said that it is ready; what it prints is still in its buffer.
-        helper.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
-        helper
+        socket.read_exact(&mut [0; 4]).unwrap();
+        // Open to the end: it is not the end of the stream that ends it.
+        (child, socket)
     });
-    let status = daemon.join().unwrap().wait().unwrap();
+    let (mut child, _socket) = daemon.join().unwrap();
+    let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "{status}");
 }

@@ -3,22 +3,17 @@
 //! Evaluating a file always ends, within a bounded time and with bounded memory, whatever the file does to the helper. This module
 //! must not know what a watch is.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use twitcher_ipc::helper::{Death, ExchangeError, Helper};
 
 use super::error::{ConfigError, Source};
 use super::evaluator_helper::MEMORY_MAX;
-use super::evaluator_protocol::{REPLY_MAX, Reply, Request, announced, frame, parse};
+use super::evaluator_protocol::{REPLIES, REQUESTS, Reply, Request};
 use super::json::WATCHES_MAX;
 use super::validate::Parsed;
 use twitcher_model::sanitize;
@@ -67,8 +62,10 @@ enum HelperError {
     TooMuch,
     #[error("more than {WATCHES_MAX} watches in one file")]
     TooManyWatches,
+    #[error("the process that evaluates .twc files has gone")]
+    Gone,
     #[error("the process that evaluates .twc files broke down: {0}")]
-    Broken(String),
+    Broken(Death),
     #[error("the process that evaluates .twc files sent nonsense: {0}")]
     Nonsense(io::Error),
 }
@@ -120,7 +117,7 @@ impl Evaluator {
                 errors: Vec::new(),
             },
             prints: Vec::new(),
-            received: 0,
+            received_before: 0,
         };
         let result = match self.helper() {
             Ok(helper) => work.run(helper, load),
@@ -142,7 +139,8 @@ impl Evaluator {
 
     fn helper(&mut self) -> Result<&mut Helper, HelperError> {
         if self.helper.is_none() {
-            self.helper = Some(Helper::start(&self.program)?);
+            let helper = Helper::start(&self.program, "evaluate", REQUESTS, REPLIES);
+            self.helper = Some(helper.map_err(HelperError::Start)?);
         }
         match &mut self.helper {
             Some(helper) => Ok(helper),
@@ -156,7 +154,7 @@ impl Evaluator {
             return error;
         };
         match error {
-            HelperError::Broken(_) => helper.cause_of_death(self.budget),
+            HelperError::Gone => verdict(helper.cause_of_death(), self.budget),
             other => other,
         }
     }
@@ -168,7 +166,8 @@ struct Work {
     deadline: Instant,
     parsed: Parsed,
     prints: Vec<Print>,
-    received: usize,
+    /// How much the helper had said before it came to this file.
+    received_before: usize,
 }
 
 impl Work {
@@ -177,9 +176,11 @@ impl Work {
         helper: &mut Helper,
         load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
     ) -> Result<Result<(), Vec<ConfigError>>, HelperError> {
-        if !helper.ready {
+        self.received_before = helper.received();
+        // A new helper says first whether it has given up its rights.
+        if self.received_before == 0 {
             match self.receive(helper)? {
-                Reply::Ready => helper.ready = true,
+                Reply::Ready => {}
                 Reply::Refused(why) => return Err(HelperError::Refused(why)),
                 _ => return Err(nonsense()),
             }
@@ -246,136 +247,29 @@ impl Work {
     }
 
     fn send(&self, helper: &mut Helper, request: &Request) -> Result<(), HelperError> {
-        let frame = frame(request).map_err(HelperError::Nonsense)?;
-        helper.write(&frame, self.deadline, self.budget)
+        let sent = helper.send(request, self.deadline);
+        sent.map_err(|error| self.failed(error))
     }
 
-    fn receive(&mut self, helper: &mut Helper) -> Result<Reply, HelperError> {
-        let mut length = [0; 4];
-        helper.read(&mut length, self.deadline, self.budget)?;
-        let length = announced(length, REPLY_MAX).map_err(HelperError::Nonsense)?;
-        self.received += length;
-        if self.received > REPLIES_MAX {
+    fn receive(&self, helper: &mut Helper) -> Result<Reply, HelperError> {
+        let reply = helper.receive(self.deadline);
+        if helper.received() - self.received_before > REPLIES_MAX {
             return Err(HelperError::TooMuch);
         }
-        let mut bytes = vec![0; length];
-        helper.read(&mut bytes, self.deadline, self.budget)?;
-        parse(&bytes).map_err(HelperError::Nonsense)
+        reply.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: ExchangeError) -> HelperError {
+        match error {
+            ExchangeError::TimedOut => HelperError::TimedOut(self.budget),
+            ExchangeError::Gone => HelperError::Gone,
+            ExchangeError::Channel(error) => HelperError::Nonsense(error),
+        }
     }
 }
 
 fn nonsense() -> HelperError {
     HelperError::Nonsense(io::ErrorKind::InvalidData.into())
-}
-
-/// A running helper process, killed when dropped.
-#[derive(Debug)]
-struct Helper {
-    child: Child,
-    /// Its stdin and stdout. They don't block: every wait is a poll with a deadline.
-    requests: File,
-    replies: File,
-    /// Its stderr, which says what ended it.
-    complaints: File,
-    /// Bytes that were read from `replies` and not used yet, from `used` on.
-    buffer: Vec<u8>,
-    used: usize,
-    /// Whether it has said that it is ready.
-    ready: bool,
-}
-
-impl Helper {
-    fn start(program: &Path) -> Result<Self, HelperError> {
-        let mut child = Command::new(program)
-            .arg("evaluate")
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(HelperError::Start)?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(HelperError::Start(io::ErrorKind::BrokenPipe.into()));
-        };
-        let pipe = |fd: OwnedFd| {
-            fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| HelperError::Start(errno.into()))?;
-            Ok(File::from(fd))
-        };
-        Ok(Self {
-            requests: pipe(stdin.into())?,
-            replies: pipe(stdout.into())?,
-            complaints: pipe(stderr.into())?,
-            child,
-            buffer: Vec::new(),
-            used: 0,
-            ready: false,
-        })
-    }
-
-    /// Fills `bytes`.
-    fn read(&mut self, mut bytes: &mut [u8], deadline: Instant, budget: Duration) -> Result<(), HelperError> {
-        while !bytes.is_empty() {
-            if self.used == self.buffer.len() {
-                self.refill(deadline, budget)?;
-            }
-            let ready = &self.buffer[self.used..];
-            let count = ready.len().min(bytes.len());
-            let (now, later) = bytes.split_at_mut(count);
-            now.copy_from_slice(&ready[..count]);
-            self.used += count;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    fn refill(&mut self, deadline: Instant, budget: Duration) -> Result<(), HelperError> {
-        self.buffer.resize(65_536, 0);
-        self.used = self.buffer.len();
-        loop {
-            match self.replies.read(&mut self.buffer) {
-                Ok(0) => return Err(HelperError::Broken(String::new())),
-                Ok(count) => {
-                    self.buffer.truncate(count);
-                    self.used = 0;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(&self.replies, PollFlags::POLLIN, deadline, budget)?
-                }
-                Err(error) => return Err(HelperError::Nonsense(error)),
-            }
-        }
-    }
-
-    fn write(&mut self, mut bytes: &[u8], deadline: Instant, budget: Duration) -> Result<(), HelperError> {
-        while !bytes.is_empty() {
-            match self.requests.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(&self.requests, PollFlags::POLLOUT, deadline, budget)?
-                }
-                Err(_) => return Err(HelperError::Broken(String::new())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Why a helper that has closed its end did so.
-    fn cause_of_death(mut self, budget: Duration) -> HelperError {
-        let mut said = vec![0; 4096];
-        let length = self.complaints.read(&mut said).unwrap_or(0);
-        let said = String::from_utf8_lossy(&said[..length]).into_owned();
-        // It is on its way out already, which no signal changes; but it must not be waited for if it only closed its stdout.
-        let _ = self.child.kill();
-        match self.child.wait() {
-            Ok(status) => verdict(status, &said, budget),
-            Err(error) => HelperError::Broken(error.to_string()),
-        }
-    }
 }
 
 /// What is said when memory runs out: by Rust's runtime, by its collections, and by Starlark about a list of billions.
@@ -385,49 +279,18 @@ const MEMORY_WORDS: [&str; 3] = [
     "AlignedSize must not exceed",
 ];
 
-/// Rust's runtime ends a process by the same signal when memory runs out and when the stack does; what it says differs.
-fn verdict(status: ExitStatus, said: &str, budget: Duration) -> HelperError {
-    let signal = status.signal().and_then(|signal| Signal::try_from(signal).ok());
-    if MEMORY_WORDS.iter().any(|words| said.contains(words)) {
+/// Why a helper has gone. Rust's runtime ends a process by the same signal when memory runs out and when the stack does; what it says
+/// differs.
+fn verdict(death: Death, budget: Duration) -> HelperError {
+    if MEMORY_WORDS.iter().any(|words| death.said(words)) {
         return HelperError::Memory;
     }
-    if said.contains("overflowed its stack") {
+    if death.said("overflowed its stack") {
         return HelperError::Nesting;
     }
-    match signal {
+    match death.signal() {
         Some(Signal::SIGSEGV) => HelperError::Nesting,
         Some(Signal::SIGXCPU) => HelperError::TimedOut(budget),
-        _ => {
-            // A panic says where it was on its first line and why on the next.
-            let why: Vec<&str> = said
-                .lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty())
-                .take(2)
-                .collect();
-            HelperError::Broken(format!("{status}: {}", why.join(" ")))
-        }
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // Both fail only if it has been waited for already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn wait(file: &File, flags: PollFlags, deadline: Instant, budget: Duration) -> Result<(), HelperError> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(HelperError::TimedOut(budget));
-    }
-    // Rounded up, or the last millisecond would be spent spinning.
-    let milliseconds = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
-    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(file.as_fd(), flags)], timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(errno) => Err(HelperError::Nonsense(errno.into())),
+        _ => HelperError::Broken(death),
     }
 }

@@ -4,7 +4,8 @@
 //! process. It must not know what a watch is.
 
 use std::cell::RefCell;
-use std::io::{self, BufReader, BufWriter, Stdin, Stdout, Write};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 
-use super::evaluator_protocol::{REPLY_MAX, REQUEST_MAX, Reply, Request, frame, read, write};
+use super::evaluator_protocol::{REPLIES, REQUESTS, Reply, Request};
 use super::starlark::{self, Host, Limits, ScriptError};
 use super::value::Registration;
+use twitcher_ipc::frames::FrameError;
+use twitcher_ipc::helper::socket_of_helper;
 use twitcher_ipc::rights::{Resources, become_nobody, limit};
 
 /// Most memory of the process, in bytes.
@@ -33,12 +36,12 @@ const RESOURCES: Resources = Resources {
     file_size: 0,
 };
 
-/// The main function of `twitcher evaluate`: answers requests on stdin until it is closed. Returns the process's exit code.
+/// The main function of `twitcher evaluate`: answers requests on its stdin, a socket, until that is closed. Returns the exit code.
 pub fn serve() -> i32 {
     if let Err(error) = become_nobody(RESOURCES) {
-        let mut out = io::stdout().lock();
         // Nobody is left to tell if this fails.
-        let _ = write(&mut out, &Reply::Refused(error.to_string())).and_then(|()| out.flush());
+        let refused = Reply::Refused(error.to_string());
+        let _ = socket_of_helper().and_then(|mut daemon| REPLIES.write(&mut daemon, &refused));
         return 1;
     }
     let evaluation = std::thread::Builder::new()
@@ -55,21 +58,22 @@ pub fn serve() -> i32 {
 fn answer_all() -> io::Result<()> {
     // This thread was the last one to start.
     limit(Resource::RLIMIT_NPROC, 0)?;
-    let pipe = Pipe {
-        ends: RefCell::new((BufReader::new(io::stdin()), BufWriter::new(io::stdout()))),
+    let socket = socket_of_helper()?;
+    let daemon = Daemon {
+        ends: RefCell::new((BufReader::new(socket.try_clone()?), BufWriter::new(socket))),
     };
-    pipe.send(&Reply::Ready)?;
-    pipe.flush()?;
-    while let Some(request) = pipe.receive()? {
+    daemon.send(&Reply::Ready)?;
+    daemon.flush()?;
+    while let Some(request) = daemon.receive()? {
         let Request::Evaluate { file, text, budget_ms } = request else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let budget = Duration::from_millis(budget_ms);
         grant_cpu(budget)?;
         let limits = Limits { budget, heap: HEAP_MAX };
-        let result = starlark::evaluate(Path::new(&file), &text, &pipe, Some(limits), None);
-        pipe.send(&Reply::Done(result))?;
-        pipe.flush()?;
+        let result = starlark::evaluate(Path::new(&file), &text, &daemon, Some(limits), None);
+        daemon.send(&Reply::Done(result))?;
+        daemon.flush()?;
     }
     Ok(())
 }
@@ -84,14 +88,14 @@ fn grant_cpu(budget: Duration) -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CPU, soft.min(hard), hard)
 }
 
-/// The two pipes to the daemon.
-struct Pipe {
-    ends: RefCell<(BufReader<Stdin>, BufWriter<Stdout>)>,
+/// The daemon, at the other end of the socket.
+struct Daemon {
+    ends: RefCell<(BufReader<UnixStream>, BufWriter<UnixStream>)>,
 }
 
-impl Pipe {
+impl Daemon {
     fn send(&self, reply: &Reply) -> io::Result<()> {
-        write(&mut self.ends.borrow_mut().1, reply)
+        REPLIES.write(&mut self.ends.borrow_mut().1, reply)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -99,7 +103,7 @@ impl Pipe {
     }
 
     fn receive(&self) -> io::Result<Option<Request>> {
-        read(&mut self.ends.borrow_mut().0, REQUEST_MAX)
+        REQUESTS.read(&mut self.ends.borrow_mut().0)
     }
 
     fn ask(&self, path: &Path) -> io::Result<Option<Request>> {
@@ -110,7 +114,7 @@ impl Pipe {
     }
 }
 
-impl Host for Pipe {
+impl Host for Daemon {
     fn text(&self, path: &Path) -> Result<Arc<str>, String> {
         match self.ask(path) {
             Ok(Some(Request::Text(text))) => text.map(Arc::from),
@@ -120,14 +124,16 @@ impl Host for Pipe {
     }
 
     fn registered(&self, registration: Registration) -> Result<(), ScriptError> {
-        let bytes = frame(&Reply::Registered(registration)).map_err(ScriptError::Disconnected)?;
-        if bytes.len() > REPLY_MAX {
-            return Err(ScriptError::TooLarge);
-        }
+        let frame = REPLIES
+            .frame(&Reply::Registered(registration))
+            .map_err(|error| match error {
+                FrameError::TooLong => ScriptError::TooLarge,
+                other => ScriptError::Disconnected(other.into()),
+            })?;
         self.ends
             .borrow_mut()
             .1
-            .write_all(&bytes)
+            .write_all(&frame)
             .map_err(ScriptError::Disconnected)
     }
 

@@ -1,21 +1,21 @@
-//! What the daemon and the helper process that evaluates `.twc` files say to each other, over the helper's stdin and stdout.
+//! What the daemon and the helper process that evaluates `.twc` files say to each other, over the helper's stdin.
 //!
-//! Each message is a length and that much JSON. The daemon believes nothing that comes from the helper: it has run hostile code.
-//! Lengths are bounded before anything is allocated, the parser bounds its recursion, and offsets are clamped where they are used.
+//! The daemon believes nothing that comes from the helper: it has run hostile code. The messages are JSON, for two things that postcard
+//! does not do: its parser bounds its recursion, where [`Call`](super::value::Call)s may hold one another without end; and no value takes
+//! much more memory than it took bytes, so that the bound on what a helper may say bounds what the daemon keeps of it. In postcard two
+//! bytes make an element of a list. Offsets are clamped where they are used.
 
-use std::io::{self, Read, Write};
-
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use twitcher_ipc::frames::Format;
 
 use super::error::ConfigError;
 use super::files::FILE_MAX;
 use super::value::Registration;
 
-/// Largest message to the helper: a file whose every byte takes six in JSON, and what surrounds it.
-pub(super) const REQUEST_MAX: usize = 6 * FILE_MAX + 65_536;
-/// Largest message from the helper.
-pub(super) const REPLY_MAX: usize = 4 << 20;
+/// Messages to the helper. The largest is a file whose every byte takes six in JSON, and what surrounds it.
+pub(super) const REQUESTS: Format = Format::json(6 * FILE_MAX + 65_536);
+/// Messages from the helper.
+pub(super) const REPLIES: Format = Format::json(4 << 20);
 
 /// What the daemon says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,76 +43,26 @@ pub(super) enum Reply {
     Done(Result<(), Vec<ConfigError>>),
 }
 
-/// A message with its length before it.
-pub(super) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4];
-    serde_json::to_writer(&mut bytes, message)?;
-    let length = u32::try_from(bytes.len() - 4).map_err(|_| io::ErrorKind::InvalidInput)?;
-    bytes[..4].copy_from_slice(&length.to_le_bytes());
-    Ok(bytes)
-}
-
-/// The length that four bytes announce, if it is at most `max`.
-pub(super) fn announced(length: [u8; 4], max: usize) -> io::Result<usize> {
-    let length = u32::from_le_bytes(length) as usize;
-    if length > max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
-    }
-    Ok(length)
-}
-
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(bytes).map_err(io::Error::from)
-}
-
-pub(super) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    to.write_all(&frame(message)?)
-}
-
-/// The next message; none when the other side has closed.
-pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, max: usize) -> io::Result<Option<T>> {
-    let mut length = [0; 4];
-    match from.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let mut bytes = vec![0; announced(length, max)?];
-    from.read_exact(&mut bytes)?;
-    parse(&bytes).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
-    #[test]
-    fn messages_arrive_as_sent() {
-        let mut bytes = Vec::new();
-        let text = Request::Text(Ok("ü\n\"".to_owned()));
-        write(&mut bytes, &text).unwrap();
-        let Some(Request::Text(Ok(read))) = read(&mut bytes.as_slice(), REQUEST_MAX).unwrap() else {
-            panic!("another message");
-        };
-        assert_eq!(read, "ü\n\"");
-    }
-
-    #[test]
-    fn a_long_message_is_refused_before_it_is_read() {
-        let bytes = u32::MAX.to_le_bytes();
-        let error = read::<Reply>(&mut bytes.as_slice(), REPLY_MAX).unwrap_err();
-        assert_eq!(error.to_string(), "a message is too long");
+    fn read(message: &str) -> io::Result<Option<Reply>> {
+        let length = u32::try_from(message.len()).unwrap().to_le_bytes();
+        REPLIES.read(&mut [&length, message.as_bytes()].concat().as_slice())
     }
 
     #[test]
     fn deep_nesting_is_refused() {
         let deep = "[".repeat(1_000_000);
-        assert!(parse::<Reply>(format!("{{\"Done\":{deep}").as_bytes()).is_err());
-        assert!(
-            parse::<Reply>(
-                format!("{{\"Registered\":{{\"what\":\"Watch\",\"within\":null,\"call\":0,\"origin\":0,\"x\":{deep}")
-                    .as_bytes()
-            )
-            .is_err()
-        );
+        assert!(read(&format!("{{\"Done\":{deep}")).is_err());
+        let registered = "{\"Registered\":{\"what\":\"Watch\",\"within\":null,\"call\":0,\"origin\":0,";
+        assert!(read(&format!("{registered}\"x\":{deep}")).is_err());
+        // The one type that holds itself.
+        let field = "{\"name\":\"\",\"name_at\":0,\"value_at\":0,\"value\":";
+        let call = format!("{field}{{\"Component\":{{\"within\":null,\"at\":0,\"arguments\":[");
+        let error = read(&format!("{registered}\"fields\":[{}", call.repeat(10_000))).unwrap_err();
+        assert!(error.to_string().contains("recursion limit"), "{error}");
     }
 }

@@ -5,7 +5,7 @@
 //! ```text
 //! files      finds and reads, refusing what others could have changed
 //!   │ .twc                                    │ .json
-//! evaluator ── pipes ── helper (no rights,  json
+//! evaluator ── socket ─ helper (no rights,  json
 //!   │                   few resources):       │
 //!   │                   script                │
 //!   └── registrations: plain values with places ┘

@@ -247,7 +247,7 @@ impl Daemon {
                 () = watcher.changed() => drop(self.loader.request()),
                 Some(ask) = questions.recv() => self.on_ask(ask),
                 () = yield_now(), if self.waiting.has_survey() => self.survey_on(),
-                Ok(()) = self.source.connection.changed() => self.on_link(),
+                Ok(()) = self.source.connection.changed() => self.on_connection(),
                 () = self.service.watchdog() => drop(self.service.alive()),
                 _ = hangup.recv() => {
                     info!("SIGHUP: loading the configuration again");

@@ -9,9 +9,9 @@ use twitcher_model::EventKind;
 use twitcher_observe::metrics::raise;
 
 impl Daemon {
-    pub(super) fn on_link(&mut self) {
-        let link = self.source.connection.borrow_and_update().clone();
-        self.happened_to_all(EventKind::Source, || match (link.connected, link.problem) {
+    pub(super) fn on_connection(&mut self) {
+        let connection = self.source.connection.borrow_and_update().clone();
+        self.happened_to_all(EventKind::Source, || match (connection.connected, connection.problem) {
             (true, _) => "connected".to_owned(),
             (false, Some(problem)) => format!("not connected: {problem}"),
             (false, None) => "not connected".to_owned(),

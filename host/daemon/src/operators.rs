@@ -146,7 +146,7 @@ impl Daemon {
     }
 
     pub(super) fn overview(&self) -> Overview {
-        let link = self.source.connection.borrow().clone();
+        let connection = self.source.connection.borrow().clone();
         let (kind, target) = self.options.source.name();
         Overview {
             started: self.started,
@@ -154,9 +154,9 @@ impl Daemon {
             source: SourceStatus {
                 kind: kind.to_owned(),
                 target,
-                connected: link.connected,
-                since: link.since.map(timestamp),
-                problem: link.problem,
+                connected: connection.connected,
+                since: connection.since.map(timestamp),
+                problem: connection.problem,
             },
             armed: self.armed,
             config: self.config_status(),

@@ -12,8 +12,9 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 use twitcher_bundle::{BundleReader, sign_again};
 pub use twitcher_config::fuzzing::{json, twc};
 use twitcher_interfaces::{imports, interfaces};
+use twitcher_ipc::frames::Frames;
 use twitcher_launch::protocol::{receive_reply, receive_request, receive_setup, send_request};
-use twitcher_sandbox::channel::{Frames, FromAction, ToAction, frame};
+use twitcher_sandbox::channel::{FORMAT, FromAction, ToAction};
 use twitcher_sandbox::compile::compile;
 
 /// A message to or from the launcher, or the bytes of a component's channel; the first byte says which.
@@ -68,12 +69,12 @@ fn request(message: &[u8]) {
 }
 
 fn frames<T: serde::de::DeserializeOwned + serde::Serialize>(bytes: &[u8]) {
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(FORMAT);
     // In pieces, as they come.
     for piece in bytes.chunks(7) {
         frames.push(piece);
         while let Ok(Some(message)) = frames.take::<T>() {
-            drop(frame(&message));
+            drop(FORMAT.frame(&message));
         }
     }
 }

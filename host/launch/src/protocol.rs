@@ -1,28 +1,23 @@
-//! Messages between the daemon and the launcher: one datagram each on a `SOCK_SEQPACKET` pair, so nothing needs framing.
+//! Messages between the daemon and the launcher, one datagram each.
 //!
 //! Both ends treat the other as hostile: sizes are bounded, descriptors are counted, what does not decode is refused.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
 
 use super::journal::JournalEntry;
+use twitcher_ipc::datagram::{BODY_MAX, Datagram, receive, send};
 use twitcher_ipc::memfd;
 use twitcher_model::{ChangeFacts, FunctionAction, Limit, Resource, WasmAction};
 use twitcher_sandbox::Reach;
 
-/// Largest message in a datagram, in bytes. A larger request travels in a memfd. One page: each page that the launcher writes to after
-/// a clone costs a fault.
-const MAX_INLINE: usize = 4096;
-/// Largest request of all, in bytes: it holds no znode data, but may hold the text of a configuration file.
+/// Largest request of all, in bytes: it holds no znode data, but may hold the text of a configuration file. One that is too large for a
+/// datagram travels in a memfd.
 const MAX_REQUEST: usize = 64 * 1024 * 1024;
-/// stdin, stdout, stderr, a component's native code and its channel, and a body too large to be inline.
-const MAX_FDS: usize = 6;
 /// Length of the part of a message that says which it is, and all of it that is inline when the rest travels in a memfd.
 const HEAD: usize = 8;
 
@@ -153,15 +148,14 @@ const SETUP: &[u8] = b"twitcher launcher 2";
 
 /// Hands the journal over. Must come before any request.
 pub fn send_setup(socket: BorrowedFd<'_>, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let fds: Vec<RawFd> = journal.iter().map(AsRawFd::as_raw_fd).collect();
-    send(socket, SETUP, &fds)
+    send(socket, SETUP, journal.as_slice())
 }
 
 /// Receives what [`send_setup`] sends; `EBADMSG` for anything else, `None` at the end of the stream.
 pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<Option<OwnedFd>>> {
     match receive(socket)? {
         None => Ok(None),
-        Some((body, fds)) if body == SETUP && fds.len() <= 1 => Ok(Some(fds.into_iter().next())),
+        Some(Datagram { body, fds, cut: false }) if body == SETUP && fds.len() <= 1 => Ok(Some(fds.into_iter().next())),
         Some(_) => Err(Errno::EBADMSG.into()),
     }
 }
@@ -169,20 +163,22 @@ pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<Option<OwnedFd
 /// Sends a request with the descriptors that [`Task::descriptors`] tells. `EAGAIN` when the launcher is behind.
 pub fn send_request(socket: BorrowedFd<'_>, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = encode(request.seq, request)?;
-    let mut fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    if body.len() <= MAX_INLINE {
-        return send(socket, &body, &fds);
+    if body.len() <= BODY_MAX {
+        return send(socket, &body, fds);
     }
     let large = memfd::sealed(c"twitcher-request", &body)?;
-    fds.push(large.as_raw_fd());
-    send(socket, &body[..HEAD], &fds)
+    send(socket, &body[..HEAD], &[fds, &[large.as_fd()]].concat())
 }
 
 /// Receives a request; `None` at the end of the stream.
 pub fn receive_request(socket: BorrowedFd<'_>) -> io::Result<Option<Received<Request>>> {
-    let Some((mut body, mut fds)) = receive(socket)? else {
+    let Some(Datagram { mut body, mut fds, cut }) = receive(socket)? else {
         return Ok(None);
     };
+    if cut {
+        let message = Err(seq_of(&body));
+        return Ok(Some(Received { message, fds }));
+    }
     if body.len() == HEAD
         && let Some(large) = fds.pop()
     {
@@ -207,7 +203,8 @@ pub fn send_reply(socket: BorrowedFd<'_>, reply: Reply) -> io::Result<()> {
 pub fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Reply>> {
     match receive(socket)? {
         None => Ok(None),
-        Some((body, _)) => Ok(Some(postcard::from_bytes(&body).map_err(|_| Errno::EBADMSG)?)),
+        Some(Datagram { body, cut: false, .. }) => Ok(Some(postcard::from_bytes(&body).map_err(|_| Errno::EBADMSG)?)),
+        Some(_) => Err(Errno::EBADMSG.into()),
     }
 }
 
@@ -235,51 +232,12 @@ fn seq_of(body: &[u8]) -> u64 {
     body.first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
 }
 
-fn send(socket: BorrowedFd<'_>, body: &[u8], fds: &[RawFd]) -> io::Result<()> {
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(body)], control, flags, None)?;
-    Ok(())
-}
-
-fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut body = [0u8; MAX_INLINE];
-    let mut control = cmsg_space!([RawFd; MAX_FDS]);
-    let (length, fds, whole) = {
-        let mut buffers = [IoSliceMut::new(&mut body)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = loop {
-            match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), flags) {
-                Err(Errno::EINTR) => continue,
-                other => break other?,
-            }
-        };
-        let mut fds = Vec::new();
-        for part in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = part {
-                // SAFETY: the kernel has just installed these descriptors for this message; nobody else knows of them.
-                #[allow(unsafe_code)]
-                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        let cut = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;
-        (message.bytes, fds, !message.flags.intersects(cut))
-    };
-    if length == 0 {
-        return Ok(None);
-    }
-    // A message that was cut does not decode; its descriptors are closed with it.
-    let kept = if whole { length } else { HEAD.min(length) };
-    Ok(Some((body[..kept].to_vec(), fds)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
     use std::fs::File;
-    use std::os::fd::AsFd;
+    use std::os::fd::AsRawFd;
 
     fn pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
@@ -309,7 +267,7 @@ mod tests {
     fn requests_of_any_size_arrive_whole_with_their_descriptors() {
         let (ours, theirs) = pair();
         let null = File::open("/dev/null").unwrap();
-        for size in [0, MAX_INLINE, 5_000_000] {
+        for size in [0, BODY_MAX, 5_000_000] {
             send_request(ours.as_fd(), &request(size), &[null.as_fd(); 3]).unwrap();
             let got = receive_request(theirs.as_fd()).unwrap().unwrap();
             assert_eq!(got.message, Ok(request(size)));
@@ -328,9 +286,11 @@ mod tests {
             send(ours.as_fd(), body, &[]).unwrap();
             assert_eq!(receive_request(theirs.as_fd()).unwrap().unwrap().message, Err(seq));
         }
-        send(ours.as_fd(), &[1; MAX_INLINE + 1], &[]).unwrap();
-        assert!(
-            receive_request(theirs.as_fd()).unwrap().unwrap().message.is_err(),
+        let long = [1; BODY_MAX + 1];
+        nix::sys::socket::send(ours.as_raw_fd(), &long, MsgFlags::empty()).unwrap();
+        assert_eq!(
+            receive_request(theirs.as_fd()).unwrap().unwrap().message,
+            Err(0x0101_0101_0101_0101),
             "a cut message"
         );
         // A request without its descriptors, and one with a writable body that could change while it is read.

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use twitcher_ipc::frames::{Format, Frames};
 use twitcher_model::{ComponentFailure, Stat, ZnodePath};
 
 /// Largest frame, in bytes: the data of a znode, or the output of a command, with room for the rest.
 pub const FRAME_MAX: usize = 4 << 20;
+/// What both ends say.
+pub const FORMAT: Format = Format::postcard(FRAME_MAX);
 /// Longest message of a log line or of a failure, in bytes; what is longer is cut.
 pub const TEXT_MAX: usize = 8 << 10;
 /// Most fields of a log line.
@@ -249,51 +251,6 @@ pub enum ZnodeFailure {
     Failed(String),
 }
 
-/// A message as a frame: its length in four bytes, little-endian, and its encoding. Fails with `EMSGSIZE` if it is too large.
-pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut frame = postcard::to_extend(message, vec![0; 4]).map_err(|_| Errno::EMSGSIZE)?;
-    let length = frame.len() - 4;
-    if length > FRAME_MAX {
-        return Err(Errno::EMSGSIZE.into());
-    }
-    frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
-    Ok(frame)
-}
-
-/// Frames as their bytes come in.
-#[derive(Debug, Default)]
-pub struct Frames {
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Frames {
-    /// Takes bytes in.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.bytes.drain(..self.used);
-        self.used = 0;
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// The next whole message. `EBADMSG` for one that is too large or does not decode: then nothing that follows can be trusted.
-    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let rest = &self.bytes[self.used..];
-        let Some((head, rest)) = rest.split_first_chunk() else {
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*head) as usize;
-        if length > FRAME_MAX {
-            return Err(Errno::EBADMSG.into());
-        }
-        let Some(body) = rest.get(..length) else {
-            return Ok(None);
-        };
-        let message = postcard::from_bytes(body).map_err(|_| Errno::EBADMSG)?;
-        self.used += 4 + length;
-        Ok(Some(message))
-    }
-}
-
 /// The component's end, for what needs no answer. Without a socket nobody listens.
 #[derive(Debug, Clone)]
 pub struct Speaker(Option<Arc<OwnedFd>>);
@@ -304,7 +261,7 @@ impl Speaker {
         let Some(socket) = &self.0 else {
             return Ok(());
         };
-        let frame = frame(message)?;
+        let frame = FORMAT.frame(message)?;
         let mut rest = &frame[..];
         while !rest.is_empty() {
             match send(socket.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
@@ -330,7 +287,7 @@ impl Channel {
     pub fn new(socket: Option<OwnedFd>) -> Self {
         Self {
             speaker: Speaker(socket.map(Arc::new)),
-            frames: Frames::default(),
+            frames: Frames::new(FORMAT),
             cancelled: None,
         }
     }
@@ -414,56 +371,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn frames_arrive_whole_however_they_are_cut() {
-        let messages = [
-            ToAction::Cancel(Reason::Timeout),
-            ToAction::Znode(Ok(ZnodeReply::Data(vec![7; 1 << 20], Stat::default()))),
-            ToAction::Command(Err(CommandFailure::Denied("no".into()))),
-        ];
-        let bytes: Vec<u8> = messages.iter().flat_map(|m| frame(m).unwrap()).collect();
-        for size in [1, 3, 4096, bytes.len()] {
-            let mut frames = Frames::default();
-            let mut got = Vec::new();
-            for chunk in bytes.chunks(if size == 1 { 1000 } else { size }) {
-                frames.push(chunk);
-                while let Some(message) = frames.take::<ToAction>().unwrap() {
-                    got.push(message);
-                }
-            }
-            assert_eq!(got, messages);
-        }
-    }
-
-    #[test]
-    fn a_frame_that_lies_about_its_size_is_refused() {
-        let mut frames = Frames::default();
-        frames.push(&u32::MAX.to_le_bytes());
-        assert!(frames.take::<FromAction>().is_err());
-        let mut frames = Frames::default();
-        frames.push(&[1, 0, 0, 0, 200]);
-        assert!(frames.take::<FromAction>().is_err());
-        assert!(
-            frame(&FromAction::Command {
-                name: String::new(),
-                args: vec![],
-                stdin: vec![0; FRAME_MAX]
-            })
-            .is_err()
-        );
-    }
-
-    #[test]
     fn a_word_to_stop_that_comes_before_an_answer_is_kept() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(Some(ours.into()));
         assert_eq!(channel.cancelled(), None);
-        let mut daemon = Frames::default();
+        let mut daemon = Frames::new(FORMAT);
         let said = [
             ToAction::Cancel(Reason::Superseded),
             ToAction::Znode(Err(ZnodeFailure::NoNode)),
         ];
         for message in &said {
-            io::Write::write_all(&mut &theirs, &frame(message).unwrap()).unwrap();
+            io::Write::write_all(&mut &theirs, &FORMAT.frame(message).unwrap()).unwrap();
         }
         let question = FromAction::Znode(ZnodeRequest::Get { path: "/a".into() });
         assert_eq!(channel.ask(&question).unwrap(), said[1]);

@@ -145,7 +145,7 @@ impl commands::Host for Host {
         stdin: Vec<u8>,
     ) -> wasmtime::Result<Result<commands::Output, commands::Error>> {
         let question = FromAction::Command { name, args, stdin };
-        if channel::frame(&question).is_err() {
+        if channel::FORMAT.frame(&question).is_err() {
             return Ok(Err(commands::Error::Failed(
                 "arguments and stdin are larger than 4 MiB".to_owned(),
             )));
@@ -172,7 +172,7 @@ impl commands::Host for Host {
 impl Host {
     fn znode(&mut self, request: ZnodeRequest) -> wasmtime::Result<Result<ZnodeReply, znodes::Error>> {
         let question = FromAction::Znode(request);
-        if channel::frame(&question).is_err() {
+        if channel::FORMAT.frame(&question).is_err() {
             return Ok(Err(znodes::Error::TooLarge));
         }
         match self.channel.ask(&question)? {

@@ -13,7 +13,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::daemon_side::polled::{forget_readiness, polled};
-use twitcher_sandbox::channel::{CallEnd, Frames, FromAction, Timing, ToAction, frame};
+use twitcher_ipc::frames::Frames;
+use twitcher_sandbox::channel::{CallEnd, FORMAT, FromAction, Timing, ToAction};
 
 /// Most bytes that wait to be read by the component: more than any one answer.
 const OUTGOING_MAX: usize = 16 << 20;
@@ -40,7 +41,7 @@ impl ComponentChannel {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             socket: polled(socket, Interest::READABLE | Interest::WRITABLE)?,
-            incoming: Frames::default(),
+            incoming: Frames::new(FORMAT),
             outgoing: VecDeque::new(),
             asked: false,
             ended: None,
@@ -107,7 +108,7 @@ impl ComponentChannel {
         if !matches!(message, ToAction::Cancel(_)) {
             self.asked = false;
         }
-        match frame(message) {
+        match FORMAT.frame(message) {
             Ok(bytes) if self.outgoing.len() + bytes.len() <= OUTGOING_MAX => self.outgoing.extend(bytes),
             Ok(_) | Err(_) => self.close(),
         }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     fn says(theirs: &mut UnixStream, message: &FromAction) {
-        theirs.write_all(&frame(message).unwrap()).unwrap();
+        theirs.write_all(&FORMAT.frame(message).unwrap()).unwrap();
     }
 
     /// What was heard, once all that was said has been read.
@@ -183,7 +184,7 @@ mod tests {
     fn is_over(talk: &mut ComponentChannel, theirs: &mut UnixStream) {
         assert!(talk.is_closed());
         theirs.read_to_end(&mut Vec::new()).unwrap();
-        assert!(theirs.write_all(&frame(&question()).unwrap()).is_err());
+        assert!(theirs.write_all(&FORMAT.frame(&question()).unwrap()).is_err());
         assert_eq!(heard(talk), []);
     }
 
