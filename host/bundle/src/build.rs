@@ -10,7 +10,7 @@ use wasmparser::{Parser, Payload};
 
 use super::compatibility::EngineFacts;
 use super::manifest::{COMPONENT, FORMAT, FileFacts, Manifest, ManifestError, NativeFacts, World};
-use super::requests::Requests;
+use super::requested_grants::Requests;
 use super::signature::{KeyError, SecretKey};
 use super::trust;
 use super::writer::{WriteError, pack};

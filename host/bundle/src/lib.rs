@@ -79,7 +79,7 @@ mod install;
 mod installed;
 mod manifest;
 mod reader;
-mod requests;
+mod requested_grants;
 mod signature;
 mod store;
 mod suggested_grants;
@@ -99,7 +99,7 @@ pub use manifest::{
     Versions, World, digest, parse_digest,
 };
 pub use reader::{BundleReader, ReadError};
-pub use requests::{Comparison, DirAccess, Requests, ZnodeAccess, compare};
+pub use requested_grants::{Comparison, DirAccess, Requests, ZnodeAccess, compare};
 pub use signature::{
     KeyError, KeyId, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError, generate, public_file,
 };

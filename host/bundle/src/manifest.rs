@@ -10,7 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::requests::Requests;
+use super::requested_grants::Requests;
 use twitcher_model::grant_syntax::check_name as check_grant_name;
 use twitcher_model::{Digest, EntryPoint, NATIVE_MAX, WASM_MAX};
 

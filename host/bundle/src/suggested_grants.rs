@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::manifest::Manifest;
-use super::requests::{ANY, DirAccess, ZnodeAccess};
+use super::requested_grants::{ANY, DirAccess, ZnodeAccess};
 
 /// A watch with everything that the bundle requests, to be filled in.
 pub fn stanza(manifest: &Manifest) -> String {

@@ -8,7 +8,7 @@ use semver::Version;
 
 use super::compatibility::EngineFacts;
 use super::manifest::{COMPONENT, FORMAT, FileFacts, Manifest, NativeFacts, World};
-use super::requests::Requests;
+use super::requested_grants::Requests;
 use super::signature::{PublicKey, SecretKey, Signature, generate};
 use super::trust::{Keys, Trust, TrustedKey, comment};
 use super::writer::pack;

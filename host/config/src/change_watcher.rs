@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::component_resolver::{Changes, Watched};
 // The part of the tree source that knows inotify, not what is watched for.
-use twitcher_files::directory_watch::events::{self as fs_events, DirectoryEvents, DirectoryWatcher, SettledChanges};
+use twitcher_files::directory_watch::inotify::{self as fs_events, DirectoryEvents, DirectoryWatcher, SettledChanges};
 use twitcher_files::directory_watch::settling::{PathEvent, SettleTimes};
 
 /// How long nothing must change before a change is told, unless the caller wishes otherwise.

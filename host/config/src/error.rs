@@ -17,7 +17,7 @@ const MESSAGE_SHOWN: usize = 2000;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
+pub struct TextPosition {
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.
@@ -26,19 +26,19 @@ pub struct Position {
 
 /// A text that is read as configuration, with what it takes to place errors in it.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct SourceText {
     pub(super) file: Arc<Path>,
     pub(super) text: Arc<str>,
     /// The position of every `MARK_EVERY`th byte. Without them, placing each of 10,000 watches in one large file would take time
     /// quadratic in the file, and the file may be hostile.
-    marks: Vec<Position>,
+    marks: Vec<TextPosition>,
 }
 
 const MARK_EVERY: usize = 1024;
 
-impl Source {
+impl SourceText {
     pub(super) fn new(file: Arc<Path>, text: Arc<str>) -> Self {
-        let mut marks = vec![Position { line: 1, column: 1 }];
+        let mut marks = vec![TextPosition { line: 1, column: 1 }];
         let mut at = 0;
         while at + MARK_EVERY <= text.len() {
             let from = marks[marks.len() - 1];
@@ -49,7 +49,7 @@ impl Source {
     }
 
     /// The place `offset` bytes into the text. An offset past the end, or inside a character, counts as the nearest place before it.
-    pub(super) fn position(&self, offset: usize) -> Position {
+    pub(super) fn position(&self, offset: usize) -> TextPosition {
         let mark = offset.min(self.text.len()) / MARK_EVERY;
         advance(self.marks[mark], &self.text, mark * MARK_EVERY, offset)
     }
@@ -61,7 +61,7 @@ impl Source {
 }
 
 /// The position of `to`, given that of `from`.
-fn advance(mut position: Position, text: &str, from: usize, to: usize) -> Position {
+fn advance(mut position: TextPosition, text: &str, from: usize, to: usize) -> TextPosition {
     for c in text[text.floor_char_boundary(from)..text.floor_char_boundary(to)].chars() {
         if c == '\n' {
             position.line = position.line.saturating_add(1);
@@ -79,7 +79,7 @@ pub struct ConfigError {
     /// The file or directory.
     pub file: PathBuf,
     /// Where in the file; none when it is about the file as a whole.
-    pub position: Option<Position>,
+    pub position: Option<TextPosition>,
     /// What is wrong: lower case, one line.
     pub message: String,
     /// What to do about it.
@@ -110,7 +110,7 @@ impl ConfigError {
     }
 
     /// An error at a place in the `text` of `file`.
-    pub fn at(file: &Path, text: &str, position: Position, message: impl fmt::Display) -> Self {
+    pub fn at(file: &Path, text: &str, position: TextPosition, message: impl fmt::Display) -> Self {
         Self {
             position: Some(position),
             source_line: source_line(text, position),
@@ -128,7 +128,7 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if let Some(Position { line, column }) = self.position {
+        if let Some(TextPosition { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.message)?;
@@ -146,7 +146,7 @@ impl std::error::Error for ConfigError {}
 
 /// The line at `position`, cut to what a terminal can show. Control characters become blanks, so that a file cannot drive the
 /// terminal of whoever reads the error, and the caret stays below what it points at.
-fn source_line(text: &str, position: Position) -> Option<SourceLine> {
+fn source_line(text: &str, position: TextPosition) -> Option<SourceLine> {
     let line = text.lines().nth(position.line as usize - 1)?;
     let column = position.column as usize - 1;
     let skip = if column < LINE_SHOWN {
@@ -210,15 +210,15 @@ pub(super) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a 
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Source {
-        Source::new(Path::new("/etc/twitcher/a.twc").into(), text.into())
+    fn source(text: &str) -> SourceText {
+        SourceText::new(Path::new("/etc/twitcher/a.twc").into(), text.into())
     }
 
     #[test]
     fn positions_count_characters() {
         let source = source("a = 1\nü = x\n");
         let of = |offset| {
-            let Position { line, column } = source.position(offset);
+            let TextPosition { line, column } = source.position(offset);
             (line, column)
         };
         assert_eq!(of(0), (1, 1));
@@ -233,7 +233,7 @@ mod tests {
         let text = "ü-line with ünusual letters 漢\n".repeat(400) + &"ß".repeat(5000);
         let source = source(&text);
         for offset in (0..text.len() + 10).step_by(7) {
-            let slow = advance(Position { line: 1, column: 1 }, &text, 0, offset);
+            let slow = advance(TextPosition { line: 1, column: 1 }, &text, 0, offset);
             assert_eq!(source.position(offset), slow, "{offset}");
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use twitcher_ipc::helper::{Death, ExchangeError, Helper};
 
-use super::error::{ConfigError, Source};
+use super::error::{ConfigError, SourceText};
 use super::evaluator_helper::MEMORY_MAX;
 use super::evaluator_protocol::{REPLIES, REQUESTS, Reply, Request};
 use super::json::WATCHES_MAX;
@@ -104,8 +104,8 @@ impl Evaluator {
     /// Evaluates one file. `load` gives the files that it loads.
     pub(super) fn evaluate(
         &mut self,
-        source: &Source,
-        load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
+        source: &SourceText,
+        load: &mut dyn FnMut(&Path) -> Result<SourceText, ConfigError>,
     ) -> Evaluation {
         let mut work = Work {
             budget: self.budget,
@@ -174,7 +174,7 @@ impl Work {
     fn run(
         &mut self,
         helper: &mut Helper,
-        load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
+        load: &mut dyn FnMut(&Path) -> Result<SourceText, ConfigError>,
     ) -> Result<Result<(), Vec<ConfigError>>, HelperError> {
         self.received_before = helper.received();
         // A new helper says first whether it has given up its rights.
@@ -211,7 +211,7 @@ impl Work {
     fn load(
         &mut self,
         path: &Path,
-        load: &mut dyn FnMut(&Path) -> Result<Source, ConfigError>,
+        load: &mut dyn FnMut(&Path) -> Result<SourceText, ConfigError>,
     ) -> Result<String, String> {
         let source = load(path).map_err(|error| match error.hint {
             Some(hint) => format!("{} (hint: {hint})", error.message),

@@ -18,7 +18,7 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, lstat};
 use nix::unistd::{Uid, User, geteuid};
 
-use super::error::{ConfigError, Source};
+use super::error::{ConfigError, SourceText};
 
 /// Largest configuration file, in bytes.
 pub(super) const FILE_MAX: usize = 16 << 20;
@@ -58,12 +58,12 @@ pub(super) struct Found {
 
 /// Finds and reads configuration files.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader {
+pub(super) struct FileReader {
     /// Whose files are read beside root's, when others' are refused; none when anybody's are.
     trusted: Option<Uid>,
 }
 
-impl Reader {
+impl FileReader {
     /// Refuses what others could change if this process is root. To anybody else such a file can do no more than they could.
     pub(super) fn new() -> Self {
         Self::refusing_others(geteuid().is_root())
@@ -155,11 +155,11 @@ impl Reader {
     }
 
     /// The text of a configuration file.
-    pub(super) fn read(self, path: &Path) -> Result<Source, ConfigError> {
+    pub(super) fn read(self, path: &Path) -> Result<SourceText, ConfigError> {
         let text = self.read_bytes(path)?;
         let text = String::from_utf8(text)
             .map_err(|error| not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))?;
-        Ok(Source::new(path.into(), text.into()))
+        Ok(SourceText::new(path.into(), text.into()))
     }
 
     fn read_bytes(self, path: &Path) -> Result<Vec<u8>, ConfigError> {
@@ -203,7 +203,7 @@ impl Reader {
     }
 
     /// The text of a file that `load()` names. `roots` are the directories that it must lie in.
-    pub(super) fn read_load(self, roots: &[PathBuf], path: &Path) -> Result<Source, ConfigError> {
+    pub(super) fn read_load(self, roots: &[PathBuf], path: &Path) -> Result<SourceText, ConfigError> {
         let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
             return Err(ConfigError::of_file(path, "lies outside the configuration directories"));
         };
@@ -276,7 +276,7 @@ fn too_large(path: &Path, size: i64) -> ConfigError {
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> ConfigError {
     let lossy = String::from_utf8_lossy(bytes);
     // The text before the first bad byte is the same in both.
-    let source = Source::new(Arc::from(path), Arc::from(&*lossy));
+    let source = SourceText::new(Arc::from(path), Arc::from(&*lossy));
     let byte = bytes.get(at).copied().unwrap_or_default();
     source.error(at, format!("is not UTF-8: byte 0x{byte:02x}"))
 }
@@ -288,10 +288,10 @@ mod tests {
 
     use super::*;
 
-    const ANY: Reader = Reader { trusted: None };
+    const ANY: FileReader = FileReader { trusted: None };
 
-    fn strict() -> Reader {
-        Reader::refusing_others(true)
+    fn strict() -> FileReader {
+        FileReader::refusing_others(true)
     }
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {

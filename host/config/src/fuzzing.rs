@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::component_resolver::{Components, Resolver};
-use super::error::Source;
+use super::error::SourceText;
 use super::interner::Interner;
 use super::starlark::{self, Host, Limits, ScriptError};
 use super::validate::{Parsed, Surroundings, watches};
@@ -16,7 +16,7 @@ use super::{ConfigError, json};
 
 /// The text of a `.json` file.
 pub fn json(text: &str) {
-    let source = Source::new(Path::new("fuzzed.json").into(), text.into());
+    let source = SourceText::new(Path::new("fuzzed.json").into(), text.into());
     let parsed = json::parse(&source).map(|(registrations, errors)| Parsed {
         source,
         loads: Vec::new(),
@@ -43,7 +43,7 @@ pub fn twc(text: &str) {
     };
     let result = starlark::evaluate(file, text, &host, Some(limits), None);
     let parsed = result.map(|()| Parsed {
-        source: Source::new(file.into(), text.into()),
+        source: SourceText::new(file.into(), text.into()),
         loads: Vec::new(),
         registrations: host.registered.into_inner(),
         errors: Vec::new(),

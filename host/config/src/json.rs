@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::error::{ConfigError, Position, Source};
+use super::error::{ConfigError, SourceText, TextPosition};
 use super::value::{Call, Field, Item, Registered, Registration, Scalar, Value};
 
 /// Most watches in one file.
@@ -20,7 +20,7 @@ pub(super) const WATCHES_MAX: usize = 100_000;
 pub(super) type Contents = (Vec<Registration>, Vec<ConfigError>);
 
 /// Reads a list of objects, or an object with such a list as `watches`.
-pub(super) fn parse(source: &Source) -> Result<Contents, ConfigError> {
+pub(super) fn parse(source: &SourceText) -> Result<Contents, ConfigError> {
     let text = &*source.text;
     let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(source, &error))?;
     match document.get().as_bytes().first() {
@@ -31,7 +31,7 @@ pub(super) fn parse(source: &Source) -> Result<Contents, ConfigError> {
 }
 
 /// The document that names its schema beside the watches.
-fn wrapped(source: &Source, document: &RawValue) -> Result<Contents, ConfigError> {
+fn wrapped(source: &SourceText, document: &RawValue) -> Result<Contents, ConfigError> {
     let mut watches = None;
     for (name, name_at, value) in members(source, document)? {
         match name.as_str() {
@@ -52,7 +52,7 @@ fn wrapped(source: &Source, document: &RawValue) -> Result<Contents, ConfigError
     }
 }
 
-fn list(source: &Source, list: &RawValue) -> Result<Contents, ConfigError> {
+fn list(source: &SourceText, list: &RawValue) -> Result<Contents, ConfigError> {
     let Elements(elements) = serde_json::from_str(list.get()).map_err(|error| syntax(source, &error))?;
     if elements.len() > WATCHES_MAX {
         return Err(ConfigError::of_file(
@@ -74,7 +74,7 @@ fn list(source: &Source, list: &RawValue) -> Result<Contents, ConfigError> {
     Ok((registrations, errors))
 }
 
-fn registration(source: &Source, element: &RawValue) -> Result<Registration, ConfigError> {
+fn registration(source: &SourceText, element: &RawValue) -> Result<Registration, ConfigError> {
     let at = offset(&source.text, element.get());
     if !element.get().starts_with('{') {
         return Err(source.error(at, "a watch must be an object"));
@@ -95,7 +95,7 @@ fn registration(source: &Source, element: &RawValue) -> Result<Registration, Con
 }
 
 /// The members of an object as fields. A name that is given twice is an error: one of the two would be ignored.
-fn fields(source: &Source, object: &RawValue) -> Result<Vec<Field>, ConfigError> {
+fn fields(source: &SourceText, object: &RawValue) -> Result<Vec<Field>, ConfigError> {
     let mut fields: Vec<Field> = Vec::new();
     for (name, name_at, value) in members(source, object)? {
         if fields.iter().any(|field| field.name == name) {
@@ -141,7 +141,7 @@ fn given_twice(value: &RawValue) -> Option<String> {
 
 /// The component that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
 /// inside a watch that have fields and so need places.
-fn call(source: &Source, value: &RawValue, wanted: &str) -> Result<Option<Arc<Call>>, ConfigError> {
+fn call(source: &SourceText, value: &RawValue, wanted: &str) -> Result<Option<Arc<Call>>, ConfigError> {
     if !value.get().starts_with('{') {
         return Ok(None);
     }
@@ -156,7 +156,7 @@ fn call(source: &Source, value: &RawValue, wanted: &str) -> Result<Option<Arc<Ca
 }
 
 /// The members of an object, in order, with the place of each name.
-fn members<'a>(source: &Source, object: &'a RawValue) -> Result<Vec<(String, usize, &'a RawValue)>, ConfigError> {
+fn members<'a>(source: &SourceText, object: &'a RawValue) -> Result<Vec<(String, usize, &'a RawValue)>, ConfigError> {
     let text = object.get();
     let start = offset(&source.text, text);
     let Members(members) = serde_json::from_str(text).map_err(|error| source.error(start, message(&error)))?;
@@ -180,7 +180,7 @@ fn short(offset: usize) -> u32 {
 }
 
 /// The place and the words of an error that `serde_json` found in the whole text.
-fn syntax(source: &Source, error: &serde_json::Error) -> ConfigError {
+fn syntax(source: &SourceText, error: &serde_json::Error) -> ConfigError {
     if source.text.trim().is_empty() {
         return ConfigError::of_file(
             &*source.file,
@@ -195,8 +195,13 @@ fn syntax(source: &Source, error: &serde_json::Error) -> ConfigError {
         .map(str::len)
         .sum::<usize>();
     let at = (line + error.column().saturating_sub(1)).min(source.text.len());
-    let Position { line, column } = source.position(at);
-    ConfigError::at(&source.file, &source.text, Position { line, column }, message(error))
+    let TextPosition { line, column } = source.position(at);
+    ConfigError::at(
+        &source.file,
+        &source.text,
+        TextPosition { line, column },
+        message(error),
+    )
 }
 
 /// The words of an error without its place.

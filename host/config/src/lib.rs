@@ -4,16 +4,15 @@
 //!
 //! ```text
 //! files      finds and reads, refusing what others could have changed
-//!   │ .twc                                    │ .json
-//! evaluator ── socket ─ helper (no rights,  json
-//!   │                   few resources):       │
-//!   │                   script                │
-//!   └── registrations: plain values with places ┘
-//! build      fields, identity, component: one validation for both ──► Watch
-//! set        all files together; each a transaction
+//!   │ .twc                                              │ .json
+//! evaluator ── socket ── evaluator helper (no rights,  json
+//!   │                    few resources): starlark       │
+//!   └── registrations: plain values with places ────────┘
+//! validate   fields, accounts, component resolver: one validation for both ──► Watch
+//! reload     all files together; each a transaction
 //! ```
 //!
-//! A function action runs elsewhere and later: [`function`] is called in the action's own process.
+//! A function action runs elsewhere and later: [`function_action`] is called in the action's own process.
 //!
 //! This crate must not know what happens to watches: no sources, no scheduler, no launcher.
 
@@ -41,7 +40,7 @@ mod validate;
 mod value;
 
 pub use component_resolver::{Changes, Find, Found, Resolver, Watched};
-pub use error::{ConfigError, Position, SourceLine, nearest};
+pub use error::{ConfigError, SourceLine, TextPosition, nearest};
 pub use evaluator::{Evaluator, Print};
 pub use reference::Wanted;
 pub use reload::{Config, FileOutcome, FileReport, Reload};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::accounts::Accounts;
 use super::component_resolver::{self, Changes, Components, Resolver, Used, Watched};
-use super::error::{ConfigError, Position, Source};
+use super::error::{ConfigError, SourceText, TextPosition};
 use super::evaluator::{Evaluator, Print};
 use super::fields::group::GroupLimit;
-use super::files::{Kind, Reader};
+use super::files::{FileReader, Kind};
 use super::interner::Interner;
 use super::json;
 use super::validate::{Built, Entry, Parsed, Surroundings, taken_elsewhere, watches};
@@ -22,7 +22,7 @@ use twitcher_model::{Action, ProcessSettings, Watch};
 #[derive(Debug)]
 pub struct Config {
     paths: Vec<PathBuf>,
-    reader: Reader,
+    reader: FileReader,
     evaluator: Evaluator,
     /// This host's name, for `splay`.
     host: String,
@@ -37,8 +37,8 @@ pub struct Config {
 #[derive(Debug)]
 struct Loaded {
     /// The texts that the watches come from.
-    source: Source,
-    loads: Vec<Source>,
+    source: SourceText,
+    loads: Vec<SourceText>,
     entries: Vec<Entry>,
     groups: Vec<GroupLimit>,
     /// Whether a later text of the file failed.
@@ -117,7 +117,7 @@ impl Config {
                 .into_iter()
                 .map(|path| std::path::absolute(&path).unwrap_or(path))
                 .collect(),
-            reader: Reader::new(),
+            reader: FileReader::new(),
             evaluator,
             host: host_name(),
             interner: Interner::default(),
@@ -298,7 +298,7 @@ impl Config {
         }
     }
 
-    fn evaluate(&mut self, source: &Source, prints: &mut Vec<Print>) -> Result<Parsed, Vec<ConfigError>> {
+    fn evaluate(&mut self, source: &SourceText, prints: &mut Vec<Print>) -> Result<Parsed, Vec<ConfigError>> {
         if source.file.to_str().is_none() {
             return Err(vec![ConfigError::of_file(
                 &*source.file,
@@ -322,9 +322,9 @@ impl Config {
         self.paths.iter().map(root).collect()
     }
 
-    fn loads_unchanged(&self, loads: &[Source]) -> bool {
+    fn loads_unchanged(&self, loads: &[SourceText]) -> bool {
         let roots = self.roots();
-        let same = |load: &Source| {
+        let same = |load: &SourceText| {
             self.reader
                 .read_load(&roots, &load.file)
                 .is_ok_and(|now| now.text == load.text)
@@ -429,7 +429,7 @@ fn with_present_users(
     entries: &[Entry],
     accounts: &mut Accounts,
     interner: &mut Interner,
-    source: &Source,
+    source: &SourceText,
 ) -> Result<Vec<Entry>, Vec<ConfigError>> {
     let mut errors: Vec<ConfigError> = Vec::new();
     let mut present = Vec::with_capacity(entries.len());
@@ -464,7 +464,7 @@ fn with_present_users(
 fn with_present_bundles(
     entries: &[Entry],
     components: &mut Components,
-    source: &Source,
+    source: &SourceText,
     notes: &mut Vec<ConfigError>,
 ) -> Result<Vec<Entry>, Vec<ConfigError>> {
     let mut errors: Vec<ConfigError> = Vec::new();
@@ -497,8 +497,8 @@ fn with_present_bundles(
     if errors.is_empty() { Ok(present) } else { Err(errors) }
 }
 
-fn position(watch: &Watch) -> Position {
-    Position {
+fn position(watch: &Watch) -> TextPosition {
+    TextPosition {
         line: watch.origin.line,
         column: watch.origin.column,
     }

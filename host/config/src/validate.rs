@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::actions::WantedComponent;
 use super::accounts::{Accounts, Who};
 use super::component_resolver::Components;
-use super::error::{ConfigError, Position, Source, did_you_mean};
+use super::error::{ConfigError, SourceText, TextPosition, did_you_mean};
 use super::fields::group::{self, GroupLimit};
 use super::fields::types::{ActionSpec, Mismatch, Seconds};
 use super::fields::{Fields, NAMES};
@@ -61,9 +61,9 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug)]
 pub(super) struct Parsed {
     /// The file's own text.
-    pub(super) source: Source,
+    pub(super) source: SourceText,
     /// The files that it loaded.
-    pub(super) loads: Vec<Source>,
+    pub(super) loads: Vec<SourceText>,
     pub(super) registrations: Vec<Registration>,
     /// What is wrong with the file already.
     pub(super) errors: Vec<ConfigError>,
@@ -143,8 +143,8 @@ fn duplicate_name(watch: &Watch, first: &Watch) -> String {
 }
 
 /// The error for a watch whose name an earlier file has taken.
-pub(super) fn taken_elsewhere(source: &Source, watch: &Watch, first: &Watch) -> ConfigError {
-    let position = Position {
+pub(super) fn taken_elsewhere(source: &SourceText, watch: &Watch, first: &Watch) -> ConfigError {
+    let position = TextPosition {
         line: watch.origin.line,
         column: watch.origin.column,
     };
@@ -177,7 +177,7 @@ struct Builder<'a, 'b> {
 
 impl<'a> Builder<'a, '_> {
     /// The text that the offsets of a registration or component are in.
-    fn place(&self, within: Option<&str>) -> &'a Source {
+    fn place(&self, within: Option<&str>) -> &'a SourceText {
         let file = within.map(Path::new);
         let load = |file: &Path| self.parsed.loads.iter().find(|load| &*load.file == file);
         file.and_then(load).unwrap_or(&self.parsed.source)
@@ -199,7 +199,7 @@ impl<'a> Builder<'a, '_> {
     /// Notes an error in a text, with the place in the file itself that led there.
     fn error_in(
         &mut self,
-        place: &Source,
+        place: &SourceText,
         offset: u32,
         message: String,
         hint: Option<String>,
@@ -207,7 +207,7 @@ impl<'a> Builder<'a, '_> {
     ) {
         let error = place.error(offset as usize, message);
         let called = led_by.map(|(how, origin)| {
-            let Position { line, column } = self.parsed.source.position(origin as usize);
+            let TextPosition { line, column } = self.parsed.source.position(origin as usize);
             format!("{how} {}:{line}:{column}", self.parsed.source.file.display())
         });
         let hints: Vec<String> = hint.into_iter().chain(called).collect();
@@ -315,7 +315,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn origin(&self, registration: &Registration) -> Origin {
-        let Position { line, column } = self.parsed.source.position(registration.origin as usize);
+        let TextPosition { line, column } = self.parsed.source.position(registration.origin as usize);
         Origin {
             file: self.parsed.source.file.clone(),
             line,

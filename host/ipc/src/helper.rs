@@ -1,4 +1,4 @@
-//! A helper process: this program under another name, started to do what it might not survive, and watched while it does.
+//! A helper process: a program started to do what it might not survive, and watched while it does.
 //!
 //! ```text
 //! daemon ── frames ──▶ helper (its stdin is a socket) ── frames ──▶ daemon

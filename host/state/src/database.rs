@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::memory::Batch;
-use super::{HistoryLimits, StartedRun, WatchRecord, rows, schema};
+use super::{HistoryLimits, StartedRun, WatchRecord, rows, tables};
 use twitcher_model::RunId;
 
 /// Name of the database in the state directory.
@@ -30,7 +30,7 @@ pub(super) enum DatabaseError {
     #[error("{} is damaged: {why}", path.display())]
     Damaged { path: PathBuf, why: String },
     /// It was made by a newer version of Twitcher.
-    #[error("{} has version {found}, which is newer than this program's {}", path.display(), schema::STEPS.len())]
+    #[error("{} has version {found}, which is newer than this program's {}", path.display(), tables::STEPS.len())]
     Newer { path: PathBuf, found: usize },
     /// It was removed or replaced.
     #[error("{} was removed or replaced", path.display())]
@@ -94,9 +94,9 @@ impl Database {
         if metadata.len() > 0 {
             // To open it for writing may change it already.
             let found = read_only(&path)
-                .and_then(|connection| schema::version(&connection))
+                .and_then(|connection| tables::version(&connection))
                 .map_err(sqlite)?;
-            if found > schema::STEPS.len() {
+            if found > tables::STEPS.len() {
                 return Err(DatabaseError::Newer { path, found });
             }
         }
@@ -108,7 +108,7 @@ impl Database {
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "synchronous", "normal")?;
             connection.pragma_update(None, "cache_size", -1024)?;
-            schema::migrate(&mut connection, &schema::STEPS)?;
+            tables::migrate(&mut connection, &tables::STEPS)?;
             let stored = read(&connection)?;
             Ok((connection, stored))
         };

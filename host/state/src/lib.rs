@@ -34,8 +34,8 @@ mod history;
 mod memory;
 mod quarantine;
 mod rows;
-mod schema;
-mod writer;
+mod tables;
+mod writer_thread;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,7 @@ use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Watch, WatchType, 
 pub use history::{History, HistoryError, RunQuery, RunRecord};
 
 use memory::{Memory, SharedMemory};
-use writer::Writer;
+use writer_thread::Writer;
 
 /// Of how many watches that are not in the configuration any more something is remembered: they may come back.
 const MOST_REMOVED: usize = 10_000;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 
 use super::types::{FromValue, MaxParallel, Mismatch};
-use crate::error::{ConfigError, Position, Source, did_you_mean};
+use crate::error::{ConfigError, SourceText, TextPosition, did_you_mean};
 use crate::value::{Field, Registration, Value, quoted};
 use twitcher_model::Origin;
 
@@ -46,8 +46,8 @@ impl GroupLimit {
     }
 
     /// The error for a group that an earlier file has given another limit.
-    pub(crate) fn taken_elsewhere(&self, source: &Source, first: &GroupLimit) -> ConfigError {
-        let position = Position {
+    pub(crate) fn taken_elsewhere(&self, source: &SourceText, first: &GroupLimit) -> ConfigError {
+        let position = TextPosition {
             line: self.origin.line,
             column: self.origin.column,
         };

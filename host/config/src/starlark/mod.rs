@@ -30,7 +30,7 @@ use starlark::syntax::{AstModule, Dialect, DialectTypes};
 use starlark::values::{FrozenHeapName, Heap, ProvidesStaticType, Value};
 
 use self::arguments::Places;
-use super::error::{ConfigError, Position, Source};
+use super::error::{ConfigError, SourceText, TextPosition};
 use super::files::{Kind, path_named_in};
 use super::value::Registration;
 
@@ -266,7 +266,7 @@ impl<'a> Engine<'a> {
         let mut all = match error.span() {
             Some(span) if is_other_language => {
                 let text = Arc::from(span.file.source());
-                migrating::findings(&Source::new(Path::new(span.filename()).into(), text))
+                migrating::findings(&SourceText::new(Path::new(span.filename()).into(), text))
             }
             _ => Vec::new(),
         };
@@ -306,8 +306,9 @@ impl<'a> Engine<'a> {
         let calls: Vec<_> = calls
             .filter(|(file, position)| found.position != Some(*position) || found.file != *file)
             .collect();
-        let told =
-            |(file, Position { line, column }): &(PathBuf, Position)| format!("{}:{line}:{column}", file.display());
+        let told = |(file, TextPosition { line, column }): &(PathBuf, TextPosition)| {
+            format!("{}:{line}:{column}", file.display())
+        };
         let mut hints: Vec<String> = own.and_then(ScriptError::hint).into_iter().collect();
         if found.message.contains("reserved keyword") {
             hints.push(
@@ -416,10 +417,10 @@ impl Loader<'_, '_> {
     }
 }
 
-fn place(span: &FileSpan) -> (PathBuf, Position) {
+fn place(span: &FileSpan) -> (PathBuf, TextPosition) {
     let begin = span.resolve_span().begin;
     let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
-    let position = Position {
+    let position = TextPosition {
         line: count(begin.line),
         column: count(begin.column),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ask, Builder};
-use crate::error::Source;
+use crate::error::SourceText;
 use crate::fields::component;
 use crate::fields::retry;
 use crate::fields::types::{ActionSpec, FailureSpec, Mismatch};
@@ -30,7 +30,7 @@ impl Builder<'_, '_> {
             ActionSpec::Function => {
                 let parsed = self.parsed;
                 let program = self.program.get_or_insert_with(|| {
-                    let pair = |load: &Source| (load.file.clone(), load.text.clone());
+                    let pair = |load: &SourceText| (load.file.clone(), load.text.clone());
                     Arc::new(Program {
                         file: parsed.source.file.clone(),
                         source: parsed.source.text.clone(),

@@ -2,5 +2,5 @@
 //!
 //! It must not know what is in the files, nor who asks.
 
-pub mod events;
+pub mod inotify;
 pub mod settling;

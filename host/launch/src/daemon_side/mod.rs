@@ -14,6 +14,6 @@ mod polled;
 pub mod queue;
 mod request;
 mod resolver;
-mod run;
+mod supervised_run;
 mod supervisor;
 mod survivor;

@@ -26,7 +26,7 @@ use crate::daemon_side::polled::forget_readiness;
 use crate::daemon_side::queue::{Command, RunEvent};
 use crate::daemon_side::request::{launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
-use crate::daemon_side::run::{Ends, MAX_LINGERING, SupervisedRun};
+use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
 use twitcher_ipc::memfd;

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon_side::polled::polled;
-use crate::daemon_side::run::{FAMILY_GRACE, FAMILY_POLL};
+use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL};
 use crate::journal::SurvivingRun;
 use twitcher_process::{RunProcesses, pidfd_open, since_boot};
 

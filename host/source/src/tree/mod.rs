@@ -21,7 +21,7 @@
 mod node;
 mod requests;
 mod subtree;
-mod view;
+mod watched;
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,9 +34,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
 pub(super) use self::requests::TreeRequests;
-use self::view::View;
+use self::watched::View;
 use super::{Change, Source, SourceConnection, SourceReport, Znodes};
-use twitcher_files::directory_watch::events::{self as fs_events, DirectoryEvents, SettledChanges};
+use twitcher_files::directory_watch::inotify::{self as fs_events, DirectoryEvents, SettledChanges};
 use twitcher_files::directory_watch::settling::SettleTimes;
 use twitcher_model::WatchId;
 

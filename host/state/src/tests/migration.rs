@@ -52,12 +52,12 @@ fn a_step_that_was_released_stays_as_it_is() {
         .collect::<Vec<_>>()
     };
     let mut new = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut new, &schema::STEPS).unwrap();
+    tables::migrate(&mut new, &tables::STEPS).unwrap();
     let mut old = Connection::open_in_memory().unwrap();
     old.execute_batch(VERSION_1).unwrap();
-    schema::migrate(&mut old, &schema::STEPS).unwrap();
+    tables::migrate(&mut old, &tables::STEPS).unwrap();
     assert_eq!(schema(&new), schema(&old));
-    assert_eq!(schema::version(&old).unwrap(), schema::STEPS.len());
+    assert_eq!(tables::version(&old).unwrap(), tables::STEPS.len());
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn steps_are_taken_once_and_all_or_none() {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(VERSION_1).unwrap();
     let steps = [
-        schema::STEPS[0],
+        tables::STEPS[0],
         "ALTER TABLE watch ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",
         "UPDATE watch SET note = name",
     ];
@@ -77,17 +77,17 @@ fn steps_are_taken_once_and_all_or_none() {
             .ok()
     };
     let broken = [steps[0], steps[1], "UPDATE nothing SET note = name"];
-    assert!(schema::migrate(&mut connection, &broken).is_err());
-    assert_eq!((schema::version(&connection).unwrap(), note(&connection)), (1, None));
-    schema::migrate(&mut connection, &steps[..2]).unwrap();
+    assert!(tables::migrate(&mut connection, &broken).is_err());
+    assert_eq!((tables::version(&connection).unwrap(), note(&connection)), (1, None));
+    tables::migrate(&mut connection, &steps[..2]).unwrap();
     assert_eq!(
-        (schema::version(&connection).unwrap(), note(&connection)),
+        (tables::version(&connection).unwrap(), note(&connection)),
         (2, Some("none".into()))
     );
-    schema::migrate(&mut connection, &steps).unwrap();
-    schema::migrate(&mut connection, &steps).unwrap();
+    tables::migrate(&mut connection, &steps).unwrap();
+    tables::migrate(&mut connection, &steps).unwrap();
     assert_eq!(
-        (schema::version(&connection).unwrap(), note(&connection)),
+        (tables::version(&connection).unwrap(), note(&connection)),
         (3, Some("a".into()))
     );
 }

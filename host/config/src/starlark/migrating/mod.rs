@@ -10,13 +10,13 @@ mod tokens;
 use std::collections::{HashMap, HashSet};
 
 use self::tokens::{Kind, Token};
-use crate::error::{ConfigError, Source};
+use crate::error::{ConfigError, SourceText};
 
 /// Most findings in one file. Whoever has more is better served by a script.
 const FINDINGS_MAX: usize = 50;
 
 /// Everything in a file that is Python's and not Starlark's, in the order of the text.
-pub(super) fn findings(source: &Source) -> Vec<ConfigError> {
+pub(super) fn findings(source: &SourceText) -> Vec<ConfigError> {
     let tokens: Vec<Token<'_>> = tokens::of(&source.text).collect();
     let names = Names::of(&tokens);
     let mut search = Search {
@@ -50,7 +50,7 @@ pub(super) fn findings(source: &Source) -> Vec<ConfigError> {
 
 /// A text while it is looked through.
 struct Search<'a> {
-    source: &'a Source,
+    source: &'a SourceText,
     tokens: Vec<Token<'a>>,
     names: Names<'a>,
     /// The brackets that are open.

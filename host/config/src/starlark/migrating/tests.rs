@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn found(text: &str) -> Vec<ConfigError> {
-    findings(&Source::new(Path::new("a.twc").into(), text.into()))
+    findings(&SourceText::new(Path::new("a.twc").into(), text.into()))
 }
 
 /// Line, column and message of each.

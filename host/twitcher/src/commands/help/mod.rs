@@ -1,13 +1,13 @@
 //! The pages that `twitcher help TOPIC` prints and that are the manual pages twitcher-TOPIC(7).
 //!
 //! Each is a plain text in `topics/`, shown on a terminal as it is. What must not drift from the program is not written there: a line
-//! `@fields Watch@` stands for the fields that the JSON Schema has (see `reference.rs`), and tests compare the rest with the code.
+//! `@fields Watch@` stands for the fields that the JSON Schema has (see `field_reference.rs`), and tests compare the rest with the code.
 //!
 //! This module must not know what any of it does: it reads the schema and the definition of the command line, and nothing else.
 
+mod field_reference;
 mod man;
 mod markup;
-mod reference;
 
 use clap::Command;
 
@@ -71,7 +71,7 @@ impl Topic {
         let mut text = String::with_capacity(self.source.len());
         for line in self.source.lines() {
             match line.strip_prefix("@fields ").and_then(|rest| rest.strip_suffix('@')) {
-                Some(object) => text.push_str(&reference::fields(&schema, object)),
+                Some(object) => text.push_str(&field_reference::fields(&schema, object)),
                 None => {
                     text.push_str(line);
                     text.push('\n');

@@ -12,10 +12,10 @@
 mod client;
 mod error;
 mod orders;
-mod output;
 mod queries;
 mod server_sent_events;
 pub mod states;
+mod stdout;
 mod table;
 mod theme;
 mod view;
@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 use self::client::Client;
 use self::error::OperateError;
-use self::output::Output;
+use self::stdout::Output;
 use self::theme::Theme;
 use crate::args::{OperateCommand, exit};
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
 use crate::{Change, Subscription};
-use twitcher_files::directory_watch::events::{DirectoryWatcher, SettledChanges};
+use twitcher_files::directory_watch::inotify::{DirectoryWatcher, SettledChanges};
 use twitcher_model::{Observation, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
