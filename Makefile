@@ -28,7 +28,7 @@ test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-de
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
-	cargo test --workspace --locked --no-fail-fast
+	tests/run.sh --workspace
 
 bench: zookeeper kazoo wrk wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2

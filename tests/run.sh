@@ -1,0 +1,13 @@
+#!/bin/sh
+# Runs the tests, all of them also if one fails, and ends with one line that counts. Arguments go to `cargo test`.
+set -u
+
+said=$(mktemp)
+trap 'rm -f "$said" "$said.status"' EXIT
+{
+    cargo test --locked --no-fail-fast "$@" 2>&1
+    echo $? > "$said.status"
+} | tee "$said"
+awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+    END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$said"
+exit "$(cat "$said.status")"
