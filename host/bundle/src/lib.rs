@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! author ── build ─▶ NAME-VERSION.twb ── install ─▶ store ── code ─▶ what the daemon loads
-//!           write                        read, trust        trust, facts
+//!           writer                       reader, trust      trust, compatibility
 //! ```
 //!
 //! # The format
@@ -68,7 +68,7 @@
 //! the digests, on a copy that only root can write to, then whether native code fits; wasmtime's own check last, for it is made
 //! against mistakes, not against attacks. See [`trust`] for keys, and [`Installed::code`].
 //!
-//! This module must not know configurations, watches or the daemon.
+//! This crate must not know configurations, watches or the daemon.
 
 #![forbid(unsafe_code)]
 

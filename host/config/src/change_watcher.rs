@@ -77,7 +77,7 @@ pub enum WatcherError {
     Relative {
         /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
 }
