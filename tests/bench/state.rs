@@ -185,8 +185,10 @@ fn recovery(table: &mut Table) {
     first.kill().unwrap();
     first.wait().unwrap();
     // The first time, it waits for the launcher to be gone.
-    let (journal, actions) = Journal::claim(&state_dir).unwrap();
-    drop(journal);
+    let (journal, found) = Journal::claim(&state_dir).unwrap();
+    let actions: Vec<Pid> = found.iter().map(|found| Pid::from_raw(found.process.pid())).collect();
+    // Both hold the file, and so its lock.
+    drop((journal, found));
     assert_eq!(actions.len(), RUNNING);
     let opened = {
         let begin = Instant::now();
@@ -201,7 +203,7 @@ fn recovery(table: &mut Table) {
         let (state, _) = StateStore::open(&state_dir, HistoryLimits::default(), alive.collect());
         let opened = begin.elapsed();
         state.close();
-        drop(journal);
+        drop((journal, found));
         opened
     };
     let begin = Instant::now();
@@ -219,8 +221,8 @@ fn recovery(table: &mut Table) {
     assert_eq!(found, RUNNING);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    for action in &actions {
-        let _ = killpg(Pid::from_raw(action.process.pid()), Signal::SIGKILL);
+    for action in actions {
+        let _ = killpg(action, Signal::SIGKILL);
     }
     let what = format!("{WATCHES} positions and {RUNNING} running actions");
     table.row(format!("{what}: read at a start"), ms(opened), "");
