@@ -214,7 +214,7 @@ fn message(error: &serde_json::Error) -> String {
 }
 
 /// A JSON value as a configuration value.
-fn plain(value: serde_json::Value) -> Value {
+pub(super) fn plain(value: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match value {
         Json::Null => Value::None,

@@ -2,21 +2,21 @@
 //!
 //! This module must not know whether there is such a file or bundle.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value as Json;
 
-use super::fields::types::{FromValue, Mismatch};
+use super::fields::declaration::FieldType;
+use super::fields::forms::{Called, Form, Text, called};
+use super::fields::mismatch::Refusal;
 use super::files::path_named_in;
-use super::value::Value;
 use twitcher_model::grant_syntax::PATH_MAX;
 
 /// What stands for a component, as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reference(String);
 
 /// What is to be found.
@@ -52,27 +52,28 @@ fn is_path(text: &str) -> bool {
     text.contains('/') || text.ends_with(".wasm") || text.ends_with(".twb")
 }
 
-impl FromValue for Reference {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let expected = "the path of a component or bundle, or the name of an installed bundle";
-        let Value::Str(text) = value else {
-            return Err(Mismatch::expected(expected, value));
-        };
-        if text.is_empty() || text.ends_with('/') || text.contains('\0') || text.len() > PATH_MAX {
-            return Err(Mismatch::expected(expected, value));
-        }
-        Ok(Self(text.clone()))
+impl FieldType for Reference {
+    type Form = Called<Text<String>>;
+    const FORM: Self::Form = called(
+        "the path of a component or bundle, or the name of an installed bundle",
+        Text::new(reference).most(PATH_MAX).pattern("[^/]$"),
+    );
+
+    fn of(text: String) -> Result<Self, Refusal> {
+        Ok(Self(text))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Self::FORM.schema(generator);
+        // Published from the first, though no component is no default.
+        schema.insert("default".to_owned(), Json::Null);
+        schema
     }
 }
 
-impl JsonSchema for Reference {
-    fn schema_name() -> Cow<'static, str> {
-        "Reference".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "[^/]$", "maxLength": PATH_MAX})
+fn reference(text: &str) -> Result<String, Refusal> {
+    match text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        true => Err(Refusal::UNFIT),
+        false => Ok(text.to_owned()),
     }
 }

@@ -13,8 +13,10 @@ use self::actions::WantedComponent;
 use super::accounts::{Accounts, Who};
 use super::component_resolver::Components;
 use super::error::{ConfigError, SourceText, TextPosition, did_you_mean};
+use super::fields::calls::ActionSpec;
 use super::fields::group::{self, GroupLimit};
-use super::fields::types::{ActionSpec, Mismatch, Seconds};
+use super::fields::mismatch::Mismatch;
+use super::fields::types::Seconds;
 use super::fields::{Fields, NAMES};
 use super::interner::{Interner, intern};
 use super::reference::Wanted;
@@ -268,7 +270,7 @@ impl<'a> Builder<'a, '_> {
             inherit_env: fields.inherit_env,
             limits: fields.limits.0,
             pipe_stdin: fields.pipe_stdin,
-            timeout: fields.timeout.map(|seconds| seconds.0),
+            timeout: fields.timeout.map(|timeout| timeout.0),
             kill_after: fields.kill_after.0,
         });
         let watch = Watch {

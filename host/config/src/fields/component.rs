@@ -1,87 +1,67 @@
 //! The arguments of `Wasm(…)`: their names, what they mean to a reader, and their defaults.
 //!
-//! As in `fields`, both file formats come here and the published JSON Schema is made from the same struct. This module must not
-//! look anything up: no files, no components.
+//! As in `fields`, both file formats come here and the published JSON Schema is made from the same declaration. This module must
+//! not look anything up: no files, no components.
 
-use schemars::JsonSchema;
-
+use super::declaration::fields;
 use super::grants::{Arguments, Commands, Dirs, Memory, Settings, Warm, Znodes};
+use super::mismatch::Mismatch;
 use super::network::{Hosts, Origins};
 use super::process::Environment;
-use super::types::{FromValue, Mismatch};
 use crate::error::did_you_mean;
 use crate::reference::Reference;
 use crate::value::{Call, Field, Value, quoted};
 use twitcher_model::Grants;
 
 /// The argument that says which component, and the only one that can be given by position.
-pub(crate) const REF: &str = "component";
-
-/// Every argument.
-pub(crate) const NAMES: [&str; 11] = [
-    REF, "config", "args", "env", "dirs", "net", "http", "commands", "znodes", "memory", "warm",
-];
+pub(crate) const REF: &str = NAMES[0];
 
 /// Most bytes of text that a component is given, in all: they travel with every run.
 const TEXT_TOTAL_MAX: usize = 1 << 20;
 /// Most arguments of one component, known or not.
 const ARGUMENTS_MAX: usize = 32;
 
-/// A component with what it is granted. What is not granted, it cannot reach.
-#[derive(Debug, Clone, Default, JsonSchema)]
-#[schemars(rename = "Component", default, deny_unknown_fields, extend("required" = [REF]))]
-pub(crate) struct ComponentFields {
+fields! {
+    /// A component with what it is granted. What is not granted, it cannot reach.
+    struct ComponentFields, published as "Component", required [REF];
+
     /// The component: a file of one or of a bundle, as an absolute path or one that is relative to the directory of the file that says so;
     /// or an installed bundle by its name, such as "render" or "render@1.2".
-    #[schemars(with = "Reference")]
-    pub(crate) component: Option<Reference>,
+    component: Option<Reference> = None,
+
     /// The component's own settings.
-    pub(crate) config: Settings,
+    config: Settings = Settings::default(),
+
     /// Its arguments, after the name of the program.
-    pub(crate) args: Arguments,
+    args: Arguments = Arguments::default(),
+
     /// Its environment: all of it.
-    pub(crate) env: Environment,
+    env: Environment = Environment::default(),
+
     /// Directories that it sees: where it finds each, and the host's directory, read-only unless ":rw" follows.
-    pub(crate) dirs: Dirs,
+    dirs: Dirs = Dirs::default(),
+
     /// Addresses that it may connect to, as "host:port".
-    pub(crate) net: Hosts,
+    net: Hosts = Hosts::default(),
+
     /// Origins that it may send HTTP requests to, such as "https://example.org".
-    pub(crate) http: Origins,
+    http: Origins = Origins::default(),
+
     /// Commands that it may have run as the watch's user, by the name that it knows them by: a program and its arguments. After a
     /// last argument "*", the component's own are appended; else it may give none.
-    pub(crate) commands: Commands,
+    commands: Commands = Commands::default(),
+
     /// Znodes that it may read, "r", or also set and create, "rw". "/path" is that node alone, "/path/**" the node and all below.
-    pub(crate) znodes: Znodes,
+    znodes: Znodes = Znodes::default(),
+
     /// Most memory of its own: a size such as "64MiB", or a number of bytes.
-    pub(crate) memory: Memory,
+    memory: Memory = Memory(64 << 20),
+
     /// Instances that are kept ready. This version keeps none.
-    pub(crate) warm: Warm,
+    warm: Warm = Warm::default(),
 }
 
 impl ComponentFields {
-    /// Sets one argument. A value of none leaves the default; a name that is not of [`NAMES`] is left to the caller and changes
-    /// nothing.
-    pub(crate) fn set(&mut self, name: &str, value: &Value) -> Result<(), Mismatch> {
-        if matches!(value, Value::None) {
-            return Ok(());
-        }
-        match name {
-            REF => self.component = Some(value_of(value)?),
-            "config" => self.config = value_of(value)?,
-            "args" => self.args = value_of(value)?,
-            "env" => self.env = value_of(value)?,
-            "dirs" => self.dirs = value_of(value)?,
-            "net" => self.net = value_of(value)?,
-            "http" => self.http = value_of(value)?,
-            "commands" => self.commands = value_of(value)?,
-            "znodes" => self.znodes = value_of(value)?,
-            "memory" => self.memory = value_of(value)?,
-            "warm" => self.warm = value_of(value)?,
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// What the component may do.
     fn grants(self) -> Result<Grants, Mismatch> {
         let pairs = self.config.0.iter().chain(&self.env.0);
@@ -142,8 +122,4 @@ pub(crate) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatc
         }
         _ => Err(faults),
     }
-}
-
-fn value_of<T: FromValue>(value: &Value) -> Result<T, Mismatch> {
-    T::from_value(value)
 }

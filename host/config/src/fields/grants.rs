@@ -7,126 +7,87 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value as Json;
 
-use super::types::{ARG_MAX, FromValue, LIST_MAX, Mismatch, TEXT_MAX};
-use crate::value::{Item, Scalar, Value};
-use twitcher_model::grant_syntax::{MemorySize, PATH_MAX, check_name, check_path, quoted, znode_pattern};
-use twitcher_model::{CommandGrant, DirGrant, ZnodeGrant};
+use super::collections::{Dict, Entries, List, unfit_item};
+use super::declaration::FieldType;
+use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Whole, called, called_with_hint};
+use super::mismatch::{Mismatch, Refusal};
+use super::types::{ARG_MAX, LIST_MAX};
+use crate::value::quoted;
+use twitcher_model::grant_syntax::{MemorySize, NAME_MAX, PATH_MAX, check_name, check_path, znode_pattern};
+use twitcher_model::{CommandGrant, DirGrant, ZnodeGrant, ZnodePath};
 
-/// The entries of a dict, if there are not too many.
-fn entries<'a>(value: &'a Value, what: &str) -> Result<&'a [(String, Item)], Mismatch> {
-    match value {
-        Value::Dict(entries) if entries.len() > LIST_MAX => {
-            Err(Mismatch::new(format!("must not have more than {LIST_MAX} entries")))
-        }
-        Value::Dict(entries) => Ok(entries),
-        other => Err(Mismatch::expected(what, other)),
-    }
-}
-
-/// The strings of a list, if there are not too many.
-pub(crate) fn strings(value: &Value) -> Result<Vec<&str>, Mismatch> {
-    let items = match value {
-        Value::List(items) if items.len() > LIST_MAX => {
-            return Err(Mismatch::new(format!("must not have more than {LIST_MAX} items")));
-        }
-        Value::List(items) => items,
-        other => return Err(Mismatch::expected("a list of strings", other)),
-    };
-    items
-        .iter()
-        .map(|item| match item {
-            Scalar::Str(text) => Ok(text.as_str()),
-            other => Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
-        })
-        .collect()
-}
+/// A name by which a component asks for something.
+const NAME: Text<String> = Text::new(|name| {
+    check_name(name)?;
+    Ok(name.to_owned())
+})
+.least(1)
+.most(NAME_MAX);
 
 /// An argument as the kernel takes it.
-fn check_argument(text: &str) -> Result<(), Mismatch> {
+const ARGUMENT: Text<String> = Text::new(|text| {
     if text.contains('\0') || text.len() > ARG_MAX {
-        return Err(Mismatch::new(format!(
+        return Err(Refusal::wrong(format!(
             "has a NUL character or more than {ARG_MAX} bytes in {}",
             quoted(text)
         )));
     }
-    Ok(())
-}
+    Ok(text.to_owned())
+})
+.most(ARG_MAX);
 
 /// `config`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings(pub(crate) Vec<(String, String)>);
 
-impl FromValue for Settings {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mut settings = Vec::new();
-        for (key, value) in entries(value, "a dict of strings")? {
-            check_name(key)?;
-            let Item::Scalar(Scalar::Str(text)) = value else {
-                let mismatch = Mismatch::new(format!("must have a string for {}, not {value}", quoted(key)));
-                let hint = match value {
-                    Item::Scalar(Scalar::Int(n)) => Some(format!("put it in quotes: \"{n}\"")),
-                    Item::Scalar(Scalar::Bool(b)) => Some(format!("put it in quotes: \"{b}\"")),
-                    _ => Some("only strings are passed on: encode other values as one, as JSON for example".to_owned()),
-                };
-                return Err(mismatch.hint(hint));
-            };
-            check_argument(text)?;
-            settings.push((key.clone(), text.clone()));
-        }
-        Ok(Self(settings))
+impl FieldType for Settings {
+    type Form = Dict<Text<String>, Called<Text<String>>>;
+    const FORM: Self::Form = Dict {
+        words: "a dict of strings",
+        keys: NAME,
+        values: called_with_hint("a string", how_to_write_a_setting, ARGUMENT),
+        most: LIST_MAX,
+        entries: "entries",
+    };
+
+    fn of(entries: Entries<String, String>) -> Result<Self, Refusal> {
+        entries.into_iter().collect::<Result<_, _>>().map(Self)
+    }
+
+    fn written(&self) -> Json {
+        self.0.iter().cloned().collect()
     }
 }
 
-impl Serialize for Settings {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-    }
-}
-
-impl JsonSchema for Settings {
-    fn schema_name() -> Cow<'static, str> {
-        "Settings".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"minLength": 1, "maxLength": TEXT_MAX},
-            "additionalProperties": {"type": "string", "maxLength": ARG_MAX},
-            "maxProperties": LIST_MAX,
-        })
-    }
+fn how_to_write_a_setting(seen: Seen<'_>) -> Option<String> {
+    Some(match (seen.int(), seen.bool()) {
+        (Some(n), _) => format!("put it in quotes: \"{n}\""),
+        (_, Some(b)) => format!("put it in quotes: \"{b}\""),
+        _ => "only strings are passed on: encode other values as one, as JSON for example".to_owned(),
+    })
 }
 
 /// `args`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Arguments(pub(crate) Vec<String>);
 
-impl FromValue for Arguments {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mut arguments = Vec::new();
-        for text in strings(value)? {
-            check_argument(text)?;
-            arguments.push(text.to_owned());
-        }
+impl FieldType for Arguments {
+    type Form = List<Text<String>>;
+    const FORM: Self::Form = List {
+        items: ARGUMENT,
+        least: 0,
+        most: LIST_MAX,
+    };
+
+    fn of(arguments: Vec<String>) -> Result<Self, Refusal> {
         Ok(Self(arguments))
     }
-}
 
-impl JsonSchema for Arguments {
-    fn schema_name() -> Cow<'static, str> {
-        "Arguments".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "array", "maxItems": LIST_MAX, "items": {"type": "string", "maxLength": ARG_MAX}})
+    fn written(&self) -> Json {
+        self.0.as_slice().into()
     }
 }
 
@@ -134,36 +95,51 @@ impl JsonSchema for Arguments {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dirs(pub(crate) Vec<DirGrant>);
 
-impl FromValue for Dirs {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mut dirs: Vec<DirGrant> = Vec::new();
-        for (guest, host) in entries(value, "a dict from paths in the component to directories of this host")? {
+impl FieldType for Dirs {
+    type Form = Dict<Text<String>, Called<Text<String>>>;
+    const FORM: Self::Form = Dict {
+        words: "a dict from paths in the component to directories of this host",
+        keys: Text::new(|guest| {
             check_path(guest)?;
-            let Item::Scalar(Scalar::Str(text)) = host else {
-                return Err(Mismatch::new(format!(
-                    "must have a directory for {}, not {host}",
-                    quoted(guest)
-                )));
-            };
+            Ok(guest.to_owned())
+        })
+        .most(PATH_MAX)
+        .pattern("^/"),
+        values: called(
+            "a directory",
+            Text::new(|host| Ok(host.to_owned())).pattern("^/.*?(:ro|:rw)?$"),
+        ),
+        most: LIST_MAX,
+        entries: "entries",
+    };
+
+    fn of(entries: Entries<String, String>) -> Result<Self, Refusal> {
+        let mut dirs: Vec<DirGrant> = Vec::new();
+        for entry in entries {
+            let (guest, text) = entry?;
             // Which of the two a path inside both means would be up to the component's library.
             let related = |dir: &&DirGrant| {
-                let (one, other) = (Path::new(&dir.guest), Path::new(guest));
+                let (one, other) = (Path::new(&dir.guest), Path::new(&guest));
                 one.starts_with(other) || other.starts_with(one)
             };
             if let Some(dir) = dirs.iter().find(related) {
-                return Err(Mismatch::new(format!(
+                return Err(Refusal::wrong(format!(
                     "has {} and {}, and one of them lies in the other",
                     quoted(&dir.guest),
-                    quoted(guest)
+                    quoted(&guest)
                 )));
             }
-            dirs.push(dir(guest, text)?);
+            dirs.push(dir(guest, &text)?);
         }
         Ok(Self(dirs))
     }
+
+    fn written(&self) -> Json {
+        self.0.iter().map(|dir| (dir.guest.clone(), dir.target())).collect()
+    }
 }
 
-fn dir(guest: &str, text: &str) -> Result<DirGrant, Mismatch> {
+fn dir(guest: String, text: &str) -> Result<DirGrant, Refusal> {
     let (host, writable) = match text.rsplit_once(':') {
         Some((host, "rw")) => (host, true),
         Some((host, "ro")) => (host, false),
@@ -173,119 +149,109 @@ fn dir(guest: &str, text: &str) -> Result<DirGrant, Mismatch> {
                 "has {}, which must end in \":ro\", \":rw\" or neither",
                 quoted(text)
             ))
-            .hint("a directory with \":\" in its name needs \":ro\" or \":rw\" after it".to_owned()));
+            .hint("a directory with \":\" in its name needs \":ro\" or \":rw\" after it".to_owned())
+            .into());
         }
         _ => (text, false),
     };
     check_path(host)?;
     Ok(DirGrant {
-        guest: guest.to_owned(),
+        guest,
         host: Path::new(host).into(),
         writable,
     })
-}
-
-impl Serialize for Dirs {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|dir| (&dir.guest, dir.target())))
-    }
-}
-
-impl JsonSchema for Dirs {
-    fn schema_name() -> Cow<'static, str> {
-        "Dirs".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"pattern": "^/", "maxLength": PATH_MAX},
-            "additionalProperties": {"type": "string", "pattern": "^/.*?(:ro|:rw)?$"},
-            "maxProperties": LIST_MAX,
-        })
-    }
 }
 
 /// `commands`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Commands(pub(crate) Vec<CommandGrant>);
 
-impl FromValue for Commands {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mut commands = Vec::new();
-        for (name, command) in entries(value, "a dict of commands")? {
-            check_name(name)?;
-            let mismatch = |got: &dyn std::fmt::Display| {
-                let name = quoted(name);
-                Mismatch::new(format!(
-                    "must have a list of strings for {name}, beginning with the program, not {got}"
-                ))
-            };
-            let items = match command {
-                Item::List(items) if items.len() <= LIST_MAX => items,
-                Item::List(_) => return Err(mismatch(&"one that is so long")),
-                Item::Scalar(Scalar::Str(_)) => {
-                    let hint = "write [\"program\", \"argument\"]: nothing goes through a shell".to_owned();
-                    return Err(mismatch(command).hint(hint));
-                }
-                Item::Scalar(_) => return Err(mismatch(command)),
-            };
-            let mut argv = Vec::with_capacity(items.len());
-            for item in items {
-                let Scalar::Str(text) = item else {
-                    return Err(mismatch(&format_args!("one with {item}")));
-                };
-                check_argument(text)?;
-                argv.push(text.clone());
+impl FieldType for Commands {
+    type Form = Dict<Text<String>, CommandForm>;
+    const FORM: Self::Form = Dict {
+        words: "a dict of commands",
+        keys: NAME,
+        values: CommandForm,
+        most: LIST_MAX,
+        entries: "entries",
+    };
+
+    fn of(entries: Entries<String, Command>) -> Result<Self, Refusal> {
+        let grant = |entry: Result<(String, Command), Refusal>| {
+            let (name, Command { argv, arguments }) = entry?;
+            Ok(CommandGrant { name, argv, arguments })
+        };
+        entries.into_iter().map(grant).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn written(&self) -> Json {
+        let list = |command: &CommandGrant| command.list().map(str::to_owned).collect::<Vec<_>>();
+        self.0
+            .iter()
+            .map(|command| (command.name.clone(), list(command)))
+            .collect()
+    }
+}
+
+/// A program with its arguments, and whether the component may append its own.
+pub(crate) struct Command {
+    argv: Vec<String>,
+    arguments: bool,
+}
+
+/// A list that begins with the program, and may end with `"*"`.
+pub(crate) struct CommandForm;
+
+const COMMAND: List<Text<String>> = List {
+    items: ARGUMENT,
+    least: 1,
+    most: LIST_MAX,
+};
+
+impl Form for CommandForm {
+    type Read = Command;
+
+    fn words(&self) -> Cow<'static, str> {
+        COMMAND.words()
+    }
+
+    fn words_for(&self, key: &str) -> String {
+        format!("{} for {}, beginning with the program", self.words(), quoted(key))
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        COMMAND.schema(generator)
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<Command, Refusal> {
+        let items = match seen.list() {
+            Some(items) if items.len() <= COMMAND.most => items,
+            Some(_) => return Err(Refusal::unfit("one that is so long")),
+            None => {
+                let hint = "write [\"program\", \"argument\"]: nothing goes through a shell";
+                return Err(Refusal::Unfit {
+                    got: None,
+                    hint: seen.text().map(|_| hint.to_owned()),
+                });
             }
-            let arguments = argv.pop_if(|last| last == "*").is_some();
-            match argv.first() {
-                Some(program) if !program.is_empty() => {}
-                Some(_) => return Err(mismatch(&"an empty string")),
-                None if arguments => {
-                    let hint = "a command of the component's own choice cannot be granted".to_owned();
-                    return Err(mismatch(&"\"*\" alone").hint(hint));
-                }
-                None => return Err(mismatch(&"an empty list")),
-            }
-            commands.push(CommandGrant {
-                name: name.clone(),
-                argv,
-                arguments,
+        };
+        let mut argv = Vec::with_capacity(items.len());
+        for item in items {
+            argv.push(match COMMAND.items.read(Seen::Scalar(item)) {
+                Err(Refusal::Unfit { .. }) => return Err(unfit_item(item)),
+                read => read?,
             });
         }
-        Ok(Self(commands))
-    }
-}
-
-impl Serialize for Commands {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let list = |command: &CommandGrant| command.list().map(str::to_owned).collect::<Vec<_>>();
-        serializer.collect_map(self.0.iter().map(|command| (&command.name, list(command))))
-    }
-}
-
-impl JsonSchema for Commands {
-    fn schema_name() -> Cow<'static, str> {
-        "Commands".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"minLength": 1, "maxLength": TEXT_MAX},
-            "additionalProperties": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": LIST_MAX,
-                "items": {"type": "string", "maxLength": ARG_MAX},
-            },
-            "maxProperties": LIST_MAX,
-        })
+        let arguments = argv.pop_if(|last| last == "*").is_some();
+        match argv.first() {
+            Some(program) if !program.is_empty() => Ok(Command { argv, arguments }),
+            Some(_) => Err(Refusal::unfit("an empty string")),
+            None if arguments => Err(Refusal::Unfit {
+                got: Some("\"*\" alone".to_owned()),
+                hint: Some("a command of the component's own choice cannot be granted".to_owned()),
+            }),
+            None => Err(Refusal::unfit("an empty list")),
+        }
     }
 }
 
@@ -293,47 +259,27 @@ impl JsonSchema for Commands {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Znodes(pub(crate) Vec<ZnodeGrant>);
 
-impl FromValue for Znodes {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mut znodes = Vec::new();
-        for (pattern, access) in entries(value, "a dict from paths to \"r\" or \"rw\"")? {
-            let (path, below) = znode_pattern(pattern)?;
-            let writable = match access {
-                Item::Scalar(Scalar::Str(access)) if access == "r" => false,
-                Item::Scalar(Scalar::Str(access)) if access == "rw" => true,
-                other => {
-                    let pattern = quoted(pattern);
-                    return Err(Mismatch::new(format!(
-                        "must have \"r\" or \"rw\" for {pattern}, not {other}"
-                    )));
-                }
-            };
-            znodes.push(ZnodeGrant { path, below, writable });
-        }
-        Ok(Self(znodes))
-    }
-}
+impl FieldType for Znodes {
+    type Form = Dict<Text<(ZnodePath, bool)>, Literals<bool>>;
+    const FORM: Self::Form = Dict {
+        words: "a dict from paths to \"r\" or \"rw\"",
+        keys: Text::new(|pattern| Ok(znode_pattern(pattern)?)).pattern("^/[^*]*(/\\*\\*)?$|^/\\*\\*$"),
+        values: Literals(&[("r", false), ("rw", true)]),
+        most: LIST_MAX,
+        entries: "entries",
+    };
 
-impl Serialize for Znodes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|znode| (znode.pattern(), znode.access())))
+    fn of(entries: Entries<(ZnodePath, bool), bool>) -> Result<Self, Refusal> {
+        let grant = |entry: Result<_, Refusal>| {
+            let ((path, below), writable) = entry?;
+            Ok(ZnodeGrant { path, below, writable })
+        };
+        entries.into_iter().map(grant).collect::<Result<_, _>>().map(Self)
     }
-}
 
-impl JsonSchema for Znodes {
-    fn schema_name() -> Cow<'static, str> {
-        "Znodes".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"pattern": "^/[^*]*(/\\*\\*)?$|^/\\*\\*$"},
-            "additionalProperties": {"enum": ["r", "rw"]},
-            "maxProperties": LIST_MAX,
-        })
+    fn written(&self) -> Json {
+        let pair = |znode: &ZnodeGrant| (znode.pattern(), znode.access());
+        self.0.iter().map(pair).collect()
     }
 }
 
@@ -341,77 +287,76 @@ impl JsonSchema for Znodes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory(pub(crate) u64);
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self(64 << 20)
-    }
-}
+impl FieldType for Memory {
+    type Form = Called<Either<Text<MemorySize>, Whole>>;
+    const FORM: Self::Form = called_with_hint(
+        "a size from \"1MiB\" to \"4GiB\"",
+        |_| Some("write a whole number with KiB, MiB or GiB right after it, or a number of bytes".to_owned()),
+        Either(
+            Text::new(|text| MemorySize::parse(text).ok_or(Refusal::UNFIT)).pattern("^[0-9]+(KiB|MiB|GiB)$"),
+            Whole {
+                least: MemorySize::MIN as i64,
+                most: MemorySize::MAX as i64,
+            },
+        ),
+    );
 
-impl FromValue for Memory {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let size = match value {
-            Value::Int(n) => u64::try_from(*n).ok().and_then(MemorySize::of_bytes),
-            Value::Str(text) => MemorySize::parse(text),
-            _ => None,
-        };
-        match size {
-            Some(size) => Ok(Self(size.bytes())),
-            _ => Err(Mismatch::expected("a size from \"1MiB\" to \"4GiB\"", value)
-                .hint("write a whole number with KiB, MiB or GiB right after it, or a number of bytes".to_owned())),
-        }
+    fn of(size: OneOf<MemorySize, i64>) -> Result<Self, Refusal> {
+        Ok(match size {
+            OneOf::First(size) => Self(size.bytes()),
+            OneOf::Second(bytes) => Self(bytes as u64),
+        })
     }
-}
 
-impl Serialize for Memory {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn written(&self) -> Json {
         let whole = |(_, size): &&(&str, u64)| self.0.is_multiple_of(*size);
         match MemorySize::UNITS.iter().rev().find(whole) {
-            Some((unit, size)) => serializer.collect_str(&format_args!("{}{unit}", self.0 / size)),
-            None => serializer.serialize_u64(self.0),
+            Some((unit, size)) => format!("{}{unit}", self.0 / size).into(),
+            None => self.0.into(),
         }
-    }
-}
-
-impl JsonSchema for Memory {
-    fn schema_name() -> Cow<'static, str> {
-        "Memory".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)$"},
-            {"type": "integer", "minimum": MemorySize::MIN, "maximum": MemorySize::MAX},
-        ]})
     }
 }
 
 /// `warm`, for which a later version brings other values than 0.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Warm(u32);
 
-impl FromValue for Warm {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Int(0) => Ok(Self(0)),
-            Value::Int(n) if *n > 0 => Err(Mismatch::new(format!(
-                "cannot be {n}: this version of Twitcher does not support it"
-            ))
-            .hint("leave it out: every run has an instance of its own".to_owned())),
-            other => Err(Mismatch::expected("0", other)),
-        }
+impl FieldType for Warm {
+    type Form = Zero;
+    const FORM: Zero = Zero;
+
+    fn of(_: ()) -> Result<Self, Refusal> {
+        Ok(Self(0))
+    }
+
+    fn written(&self) -> Json {
+        self.0.into()
     }
 }
 
-impl JsonSchema for Warm {
-    fn schema_name() -> Cow<'static, str> {
-        "Warm".into()
+/// The number 0.
+pub(crate) struct Zero;
+
+impl Form for Zero {
+    type Read = ();
+
+    fn words(&self) -> Cow<'static, str> {
+        "0".into()
     }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+
+    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
         json_schema!({"const": 0})
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<(), Refusal> {
+        match seen.int() {
+            Some(0) => Ok(()),
+            Some(n) if n > 0 => {
+                let message = format!("cannot be {n}: this version of Twitcher does not support it");
+                let hint = "leave it out: every run has an instance of its own".to_owned();
+                Err(Mismatch::new(message).hint(hint).into())
+            }
+            _ => Err(Refusal::UNFIT),
+        }
     }
 }

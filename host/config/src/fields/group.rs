@@ -4,26 +4,22 @@
 
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-
-use super::types::{FromValue, MaxParallel, Mismatch};
+use super::declaration::fields;
+use super::mismatch::Mismatch;
+use super::types::MaxParallel;
 use crate::error::{ConfigError, SourceText, TextPosition, did_you_mean};
 use crate::value::{Field, Registration, Value, quoted};
 use twitcher_model::Origin;
 
-/// Every argument. All can be given by position.
-pub(crate) const NAMES: [&str; 2] = ["group", "limit"];
+fields! {
+    /// How many actions of a group may run at once, on each host.
+    struct GroupFields, published as "Group", required ["group", "limit"];
 
-/// How many actions of a group may run at once, on each host.
-#[derive(JsonSchema)]
-#[schemars(rename = "Group", deny_unknown_fields)]
-#[allow(dead_code, reason = "only its schema is used: the two fields are read by name")]
-pub(crate) struct GroupFields {
     /// Name of the group, as watches give it.
-    #[schemars(length(min = 1, max = 255))]
-    group: Arc<str>,
+    group: Option<Arc<str>> = None,
+
     /// Most actions of the group's watches that run at once; 1 for a group that is not listed.
-    limit: MaxParallel,
+    limit: Option<MaxParallel> = None,
 }
 
 /// A group with its limit.
@@ -61,7 +57,7 @@ type Faults = Vec<(u32, Mismatch)>;
 
 /// The group and its limit; or all that is wrong, each with the offset of its place.
 pub(crate) fn read(registration: &Registration) -> Result<(Arc<str>, u32), Faults> {
-    let (mut group, mut limit) = (None, None);
+    let mut fields = GroupFields::default();
     let mut faults = Vec::new();
     for Field {
         name,
@@ -70,16 +66,12 @@ pub(crate) fn read(registration: &Registration) -> Result<(Arc<str>, u32), Fault
         value,
     } in registration.fields.iter().filter(|field| field.value != Value::None)
     {
-        let read = match name.as_str() {
-            "group" => FromValue::from_value(value).map(|text| group = Some(text)),
-            "limit" => FromValue::from_value(value).map(|MaxParallel(most)| limit = Some(most)),
-            _ => {
-                let mismatch = Mismatch::new(format!("unknown field {} of a group", quoted(name)));
-                faults.push((*name_at, mismatch.hint(did_you_mean(name, NAMES))));
-                continue;
-            }
-        };
-        if let Err(mismatch) = read {
+        if !NAMES.contains(&name.as_str()) {
+            let mismatch = Mismatch::new(format!("unknown field {} of a group", quoted(name)));
+            faults.push((*name_at, mismatch.hint(did_you_mean(name, NAMES))));
+            continue;
+        }
+        if let Err(mismatch) = fields.set(name, value) {
             let message = format!("{name} {}", mismatch.message);
             faults.push((*value_at, Mismatch { message, ..mismatch }));
         }
@@ -87,9 +79,12 @@ pub(crate) fn read(registration: &Registration) -> Result<(Arc<str>, u32), Fault
             break;
         }
     }
-    match (group, limit) {
-        (Some(group), Some(limit)) if faults.is_empty() => Ok((group, limit)),
-        (group, limit) => {
+    match fields {
+        GroupFields {
+            group: Some(group),
+            limit: Some(MaxParallel(limit)),
+        } if faults.is_empty() => Ok((group, limit)),
+        GroupFields { group, limit } => {
             for (name, missing) in [("group", group.is_none()), ("limit", limit.is_none())] {
                 let given = registration
                     .fields

@@ -6,72 +6,77 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value as Json;
 
-use super::types::{ARG_MAX, FromValue, LIST_MAX, Mismatch, TEXT_MAX};
+use super::collections::{Dict, Entries, Pair};
+use super::declaration::FieldType;
+use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Whole, called};
+use super::mismatch::{Mismatch, Refusal};
+use super::types::{ARG_MAX, LIST_MAX, TEXT_MAX};
 use crate::error::did_you_mean;
-use crate::value::{Item, Scalar, Value, quoted};
+use crate::value::quoted;
 use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{Limit, Resource};
 
 /// A user or a group. A string of digits is a number unless there is an account of that name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Account {
     Name(String),
     Id(u32),
 }
 
-impl FromValue for Account {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            // The highest number means "no change" to the system calls that set ids.
-            Value::Int(n) if (0..i64::from(u32::MAX)).contains(n) => Ok(Self::Id(*n as u32)),
-            Value::Str(name) if !name.is_empty() && name.len() <= TEXT_MAX && !name.chars().any(char::is_control) => {
-                Ok(Self::Name(name.clone()))
-            }
-            other => Err(Mismatch::expected("a name or a number", other)),
-        }
+impl FieldType for Account {
+    type Form = Either<Called<Text<String>>, Called<Whole>>;
+    const FORM: Self::Form = Either(
+        called("a name", Text::new(account_name).least(1).most(TEXT_MAX)),
+        // The highest number means "no change" to the system calls that set ids.
+        called(
+            "a number",
+            Whole {
+                least: 0,
+                most: u32::MAX as i64 - 1,
+            },
+        ),
+    );
+    const DEFINITION: Option<&'static str> = Some("Account");
+
+    fn of(account: OneOf<String, i64>) -> Result<Self, Refusal> {
+        Ok(match account {
+            OneOf::First(name) => Self::Name(name),
+            OneOf::Second(id) => Self::Id(id as u32),
+        })
     }
 }
 
-impl JsonSchema for Account {
-    fn schema_name() -> Cow<'static, str> {
-        "Account".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "minLength": 1, "maxLength": TEXT_MAX},
-            {"type": "integer", "minimum": 0, "maximum": u32::MAX - 1},
-        ]})
+fn account_name(name: &str) -> Result<String, Refusal> {
+    match name.chars().any(char::is_control) {
+        true => Err(Refusal::UNFIT),
+        false => Ok(name.to_owned()),
     }
 }
 
 /// The working directory.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct WorkingDir(pub(crate) Arc<Path>);
 
-impl FromValue for WorkingDir {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Str(path) if path.starts_with('/') && path.len() <= PATH_MAX && !path.contains('\0') => {
-                Ok(Self(Path::new(path).into()))
-            }
-            other => Err(Mismatch::expected("an absolute path", other)),
-        }
+impl FieldType for WorkingDir {
+    type Form = Called<Text<Arc<Path>>>;
+    const FORM: Self::Form = called("an absolute path", Text::new(absolute).most(PATH_MAX).pattern("^/"));
+
+    fn of(path: Arc<Path>) -> Result<Self, Refusal> {
+        Ok(Self(path))
+    }
+
+    fn written(&self) -> Json {
+        self.0.to_string_lossy().into()
     }
 }
 
-impl JsonSchema for WorkingDir {
-    fn schema_name() -> Cow<'static, str> {
-        "WorkingDir".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^/", "maxLength": PATH_MAX})
+fn absolute(path: &str) -> Result<Arc<Path>, Refusal> {
+    match path.starts_with('/') && !path.contains('\0') {
+        true => Ok(Path::new(path).into()),
+        false => Err(Refusal::UNFIT),
     }
 }
 
@@ -79,106 +84,84 @@ impl JsonSchema for WorkingDir {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Umask(pub(crate) u32);
 
-impl FromValue for Umask {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let mask = match value {
-            Value::Int(n) => u32::try_from(*n).ok(),
-            Value::Str(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => u32::from_str_radix(digits, 8).ok(),
-            _ => None,
-        };
-        match mask {
-            Some(mask) if mask <= 0o777 => Ok(Self(mask)),
-            _ => Err(Mismatch::expected("a mask from \"000\" to \"777\"", value)),
-        }
+/// Bits that a mask can have.
+const UMASK_MAX: u32 = 0o777;
+
+impl FieldType for Umask {
+    type Form = Called<Either<Text<u32>, Whole>>;
+    const FORM: Self::Form = called(
+        "a mask from \"000\" to \"777\"",
+        Either(
+            Text::new(octal).pattern("^0*[0-7]{1,3}$"),
+            Whole {
+                least: 0,
+                most: UMASK_MAX as i64,
+            },
+        ),
+    );
+
+    fn of(mask: OneOf<u32, i64>) -> Result<Self, Refusal> {
+        Ok(match mask {
+            OneOf::First(mask) => Self(mask),
+            OneOf::Second(mask) => Self(mask as u32),
+        })
+    }
+
+    fn written(&self) -> Json {
+        format!("{:03o}", self.0).into()
     }
 }
 
-impl Serialize for Umask {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:03o}", self.0))
-    }
-}
-
-impl JsonSchema for Umask {
-    fn schema_name() -> Cow<'static, str> {
-        "Umask".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "pattern": "^0*[0-7]{1,3}$"},
-            {"type": "integer", "minimum": 0, "maximum": 0o777},
-        ]})
-    }
+fn octal(digits: &str) -> Result<u32, Refusal> {
+    // The parser would take a sign.
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let mask = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    mask.filter(|mask| *mask <= UMASK_MAX).ok_or(Refusal::UNFIT)
 }
 
 /// Extra environment variables.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(pub(crate) Vec<(String, String)>);
 
-impl FromValue for Environment {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Dict(entries) = value else {
-            return Err(Mismatch::expected("a dict of strings", value));
-        };
-        if entries.len() > LIST_MAX {
-            return Err(Mismatch::new(format!("must not have more than {LIST_MAX} variables")));
-        }
-        let mut variables = Vec::with_capacity(entries.len());
-        for (name, value) in entries {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(Mismatch::new(format!(
-                    "has {}, which is not the name of a variable",
-                    quoted(name)
-                )));
-            }
-            if name.starts_with("TWITCHER_") {
-                return Err(Mismatch::new(format!(
-                    "must not set {}: Twitcher sets such names itself",
-                    quoted(name)
-                )));
-            }
-            let Item::Scalar(Scalar::Str(text)) = value else {
-                return Err(Mismatch::new(format!(
-                    "must have a string for {}, not {value}",
-                    quoted(name)
-                )));
-            };
+impl FieldType for Environment {
+    type Form = Dict<Text<String>, Text<String>>;
+    const FORM: Self::Form = Dict {
+        words: "a dict of strings",
+        keys: Text::new(variable).pattern("^(?!TWITCHER_)[^=]+$"),
+        values: Text::new(|text| Ok(text.to_owned())),
+        most: LIST_MAX,
+        entries: "variables",
+    };
+
+    fn of(entries: Entries<String, String>) -> Result<Self, Refusal> {
+        let fits = |entry: Result<(String, String), Refusal>| {
+            let (name, text) = entry?;
             if text.contains('\0') || name.len() + text.len() + 1 > ARG_MAX {
-                return Err(Mismatch::new(format!(
+                return Err(Refusal::wrong(format!(
                     "has a NUL character or too many bytes in {}",
-                    quoted(name)
+                    quoted(&name)
                 )));
             }
-            variables.push((name.clone(), text.clone()));
-        }
-        Ok(Self(variables))
+            Ok((name, text))
+        };
+        entries.into_iter().map(fits).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn written(&self) -> Json {
+        self.0.iter().cloned().collect()
     }
 }
 
-impl Serialize for Environment {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+fn variable(name: &str) -> Result<String, Refusal> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        let message = format!("has {}, which is not the name of a variable", quoted(name));
+        return Err(Refusal::wrong(message));
     }
-}
-
-impl JsonSchema for Environment {
-    fn schema_name() -> Cow<'static, str> {
-        "Environment".into()
+    if name.starts_with("TWITCHER_") {
+        let message = format!("must not set {}: Twitcher sets such names itself", quoted(name));
+        return Err(Refusal::wrong(message));
     }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"pattern": "^(?!TWITCHER_)[^=]+$"},
-            "additionalProperties": {"type": "string"},
-            "maxProperties": LIST_MAX,
-        })
-    }
+    Ok(name.to_owned())
 }
 
 /// Resource limits.
@@ -197,84 +180,91 @@ const RESOURCES: [(&str, Resource); 9] = [
     ("stack", Resource::Stack),
 ];
 
-impl FromValue for Limits {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Dict(entries) = value else {
-            return Err(Mismatch::expected("a dict of limits", value));
+/// How no limit is written.
+const UNLIMITED: &str = "unlimited";
+
+type OneLimit = Either<Whole, Literals<u64>>;
+const ONE_LIMIT: OneLimit = Either(
+    Whole {
+        least: 0,
+        most: i64::MAX,
+    },
+    Literals(&[(UNLIMITED, u64::MAX)]),
+);
+
+impl FieldType for Limits {
+    type Form = Dict<ResourceName, Called<Either<OneLimit, Pair<OneLimit>>>>;
+    const FORM: Self::Form = Dict {
+        words: "a dict of limits",
+        keys: ResourceName,
+        values: called(
+            "a whole number, \"unlimited\", or a pair [soft, hard] of these",
+            Either(ONE_LIMIT, Pair(ONE_LIMIT)),
+        ),
+        most: usize::MAX,
+        entries: "limits",
+    };
+
+    fn of(entries: <Self::Form as Form>::Read) -> Result<Self, Refusal> {
+        let number = |limit| match limit {
+            OneOf::First(n) => n as u64,
+            OneOf::Second(unlimited) => unlimited,
         };
-        let mut limits: Vec<Limit> = Vec::with_capacity(entries.len().min(RESOURCES.len()));
-        for (name, value) in entries {
-            let names = || RESOURCES.iter().map(|(name, _)| *name);
-            let Some((_, resource)) = RESOURCES.iter().find(|(known, _)| known == name) else {
-                let all = names().collect::<Vec<_>>().join(", ");
-                return Err(Mismatch::new(format!("has {}, which is none of {all}", quoted(name)))
-                    .hint(did_you_mean(name, names())));
-            };
-            let (soft, hard) = match value {
-                Item::Scalar(both) => (limit(both), limit(both)),
-                Item::List(pair) => match pair.as_slice() {
-                    [soft, hard] => (limit(soft), limit(hard)),
-                    _ => (None, None),
-                },
-            };
-            let (Some(soft), Some(hard)) = (soft, hard) else {
-                return Err(Mismatch::new(format!(
-                    "must have a whole number, \"unlimited\", or a pair [soft, hard] of these for {name:?}, not {value}"
-                )));
+        let mut limits = Vec::with_capacity(entries.len().min(RESOURCES.len()));
+        for entry in entries {
+            let ((name, resource), limit) = entry?;
+            let (soft, hard) = match limit {
+                OneOf::First(both) => {
+                    let both = number(both);
+                    (both, both)
+                }
+                OneOf::Second((soft, hard)) => (number(soft), number(hard)),
             };
             if soft > hard {
-                return Err(Mismatch::new(format!(
+                return Err(Refusal::wrong(format!(
                     "has a soft limit above the hard one for {name:?}"
                 )));
             }
-            limits.push(Limit {
-                resource: *resource,
-                soft,
-                hard,
-            });
+            limits.push(Limit { resource, soft, hard });
         }
         Ok(Self(limits))
     }
-}
 
-fn limit(value: &Scalar) -> Option<u64> {
-    match value {
-        Scalar::Int(n) => u64::try_from(*n).ok(),
-        Scalar::Str(word) if word == "unlimited" => Some(u64::MAX),
-        _ => None,
-    }
-}
-
-impl Serialize for Limits {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name = |of: Resource| {
-            RESOURCES
-                .iter()
-                .find(|(_, resource)| *resource == of)
-                .map_or("", |(name, _)| name)
+    fn written(&self) -> Json {
+        let number = |n| match n {
+            u64::MAX => UNLIMITED.into(),
+            n => Json::from(n),
         };
-        serializer.collect_map(
-            self.0
-                .iter()
-                .map(|limit| (name(limit.resource), (limit.soft, limit.hard))),
-        )
+        let limit = |limit: &Limit| {
+            let known = RESOURCES.iter().find(|(_, resource)| *resource == limit.resource);
+            let (name, _) = known?;
+            let pair = vec![number(limit.soft), number(limit.hard)];
+            Some((*name, pair))
+        };
+        self.0.iter().filter_map(limit).collect()
     }
 }
 
-impl JsonSchema for Limits {
-    fn schema_name() -> Cow<'static, str> {
-        "Limits".into()
+/// The name of a resource that can be limited.
+pub(crate) struct ResourceName;
+
+impl Form for ResourceName {
+    type Read = (&'static str, Resource);
+
+    fn words(&self) -> Cow<'static, str> {
+        "the name of a resource".into()
     }
-    fn inline_schema() -> bool {
-        true
+
+    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": RESOURCES.map(|(name, _)| name)})
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
-        let one = json_schema!({"oneOf": [{"type": "integer", "minimum": 0}, {"const": "unlimited"}]});
-        json_schema!({
-            "type": "object",
-            "propertyNames": {"enum": names},
-            "additionalProperties": {"oneOf": [one, {"type": "array", "minItems": 2, "maxItems": 2, "items": one}]},
+
+    fn read(&self, seen: Seen<'_>) -> Result<Self::Read, Refusal> {
+        let name = seen.text().ok_or(Refusal::UNFIT)?;
+        RESOURCES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
+            let names = RESOURCES.map(|(name, _)| name);
+            let message = format!("has {}, which is none of {}", quoted(name), names.join(", "));
+            Mismatch::new(message).hint(did_you_mean(name, names)).into()
         })
     }
 }

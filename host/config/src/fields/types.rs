@@ -1,4 +1,4 @@
-//! What each field of a watch accepts, in words, and as a JSON Schema. Those about its process are in `process_types`.
+//! What the fields of a watch accept, but those about its process (see `process`) and those that can be calls (see `calls`).
 //!
 //! This module must not know which fields there are, nor where a value stands in a file.
 
@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value as Json;
 
-use super::component::ComponentFields;
-use super::retry::RetryFields;
-use crate::error::did_you_mean;
-use crate::value::{Call, Item, Scalar, Value};
-use twitcher_model::grant_syntax::{GrantSyntaxError, PATH_MAX, quoted};
+use super::declaration::FieldType;
+use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole, Word, Words, called, unknown_word};
+use super::mismatch::Refusal;
+use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{OnFailure, RunMode, RunOnLoad, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
@@ -23,365 +22,127 @@ pub(crate) const ARG_MAX: usize = 131_071;
 pub(crate) const LIST_MAX: usize = 4096;
 /// Longest name, description, user or path.
 pub(crate) const TEXT_MAX: usize = 255;
-/// The third value of `run_on_load`.
-const IF_CHANGED: &str = "IF_CHANGED";
 /// Longest duration: ten years. Deadlines are sums of durations and must not overflow.
-const SECONDS_MAX: f64 = 315_360_000.0;
+const SECONDS_MAX: u32 = 315_360_000;
 
-/// Why a value does not fit a field: the end of a sentence that begins with the field's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mismatch {
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
+impl FieldType for bool {
+    type Form = Truth;
+    const FORM: Truth = Truth;
 
-impl Mismatch {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+    fn of(is: bool) -> Result<Self, Refusal> {
+        Ok(is)
     }
 
-    pub(crate) fn expected(what: &str, got: impl std::fmt::Display) -> Self {
-        Self::new(format!("must be {what}, not {got}"))
+    fn written(&self) -> Json {
+        (*self).into()
     }
-
-    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
-        self.hint = hint.into();
-        self
-    }
-}
-
-impl From<GrantSyntaxError> for Mismatch {
-    fn from(error: GrantSyntaxError) -> Self {
-        let GrantSyntaxError { message, hint } = error;
-        Self { message, hint }
-    }
-}
-
-/// A type that a field's value is read as.
-pub(crate) trait FromValue: Sized {
-    fn from_value(value: &Value) -> Result<Self, Mismatch>;
-}
-
-impl FromValue for bool {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Bool(b) => Ok(*b),
-            other => Err(Mismatch::expected("true or false", other)),
-        }
-    }
-}
-
-impl FromValue for RunOnLoad {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Bool(true) => Ok(RunOnLoad::Always),
-            Value::Bool(false) => Ok(RunOnLoad::Never),
-            Value::Str(text) if text == IF_CHANGED => Ok(RunOnLoad::IfChanged),
-            Value::Str(text) => {
-                Err(Mismatch::expected("true, false or IF_CHANGED", quoted(text))
-                    .hint(did_you_mean(text, [IF_CHANGED])))
-            }
-            other => Err(Mismatch::expected("true, false or IF_CHANGED", other)),
-        }
-    }
-}
-
-pub(crate) fn run_on_load_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"enum": [true, false, IF_CHANGED]})
 }
 
 /// A text for people: names and descriptions. They stand in logs and tables, so a line break in one would forge lines.
-impl FromValue for Arc<str> {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Str(text) = value else {
-            return Err(Mismatch::expected("a string", value));
-        };
-        if text.trim().is_empty() {
-            return Err(Mismatch::new("must not be empty"));
-        }
-        if text.len() > TEXT_MAX {
-            return Err(Mismatch::new(format!("must not be longer than {TEXT_MAX} bytes")));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(Mismatch::new("must not have line breaks or other control characters"));
-        }
-        Ok(text.as_str().into())
+impl FieldType for Arc<str> {
+    type Form = Text<Self>;
+    const FORM: Text<Self> = Text::new(text_for_people).least(1).most(TEXT_MAX);
+
+    fn of(text: Self) -> Result<Self, Refusal> {
+        Ok(text)
     }
+}
+
+fn text_for_people(text: &str) -> Result<Arc<str>, Refusal> {
+    if text.trim().is_empty() {
+        return Err(Refusal::wrong("must not be empty"));
+    }
+    if text.len() > TEXT_MAX {
+        return Err(Refusal::wrong(format!("must not be longer than {TEXT_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::wrong("must not have line breaks or other control characters"));
+    }
+    Ok(text.into())
 }
 
 /// The path of a znode.
 #[derive(Debug, Clone)]
 pub(crate) struct Znode(pub(crate) ZnodePath);
 
-impl FromValue for Znode {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let Value::Str(path) = value else {
-            return Err(Mismatch::expected("a string", value));
-        };
-        if path.len() > PATH_MAX {
-            return Err(Mismatch::new(format!("must not be longer than {PATH_MAX} bytes")));
-        }
-        match ZnodePath::new(path.as_str()) {
-            Ok(path) => Ok(Self(path)),
-            // The error begins with "znode path", and the name of the field will stand before it.
-            Err(error) => Err(Mismatch::new(error.to_string().trim_start_matches("znode "))),
-        }
+impl FieldType for Znode {
+    type Form = Text<ZnodePath>;
+    const FORM: Text<ZnodePath> = Text::new(znode_path).most(PATH_MAX).pattern("^/([^/]+(/[^/]+)*)?$");
+
+    fn of(path: ZnodePath) -> Result<Self, Refusal> {
+        Ok(Self(path))
     }
 }
 
-impl JsonSchema for Znode {
-    fn schema_name() -> Cow<'static, str> {
-        "Znode".into()
+fn znode_path(path: &str) -> Result<ZnodePath, Refusal> {
+    if path.len() > PATH_MAX {
+        return Err(Refusal::wrong(format!("must not be longer than {PATH_MAX} bytes")));
     }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^/([^/]+(/[^/]+)*)?$", "maxLength": PATH_MAX})
-    }
+    // The error begins with "znode path", and the name of the field will stand before it.
+    ZnodePath::new(path).map_err(|error| Refusal::wrong(error.to_string().trim_start_matches("znode ")))
 }
 
-/// What a watch runs.
-#[derive(Debug, Clone)]
-pub(crate) enum ActionSpec {
-    Shell(Arc<str>),
-    Argv(Arc<[Arc<str>]>),
-    Function,
-    /// Its arguments are read where an error in one of them can be placed.
-    Component(Arc<Call>),
-}
-
-impl FromValue for ActionSpec {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let forms = || {
-            "Exec(\"command\"), Exec([\"program\", \"argument\"]), Wasm(\"file.wasm\", …) or a function; in JSON {\"exec\": …} or \
-             {\"wasm\": {\"component\": \"file.wasm\", …}}"
-                .to_owned()
-        };
-        match value {
-            Value::Function => Ok(Self::Function),
-            Value::Component(call) => Ok(Self::Component(call.clone())),
-            Value::Dict(entries) => match entries.as_slice() {
-                [(key, command)] if key == "exec" => command_from(command),
-                [(key, other)] if key == "wasm" => {
-                    let form = "{\"wasm\": {\"component\": \"file.wasm\", …}}";
-                    Err(Mismatch::expected("an object as \"wasm\"", other).hint(form.to_owned()))
-                }
-                _ => Err(Mismatch::new("must have \"exec\" or \"wasm\" and nothing else").hint(forms())),
-            },
-            other => Err(Mismatch::expected("Exec(…), Wasm(…) or a function", other).hint(forms())),
-        }
-    }
-}
-
-/// The command of an `Exec`.
-fn command_from(command: &Item) -> Result<ActionSpec, Mismatch> {
-    match command {
-        Item::Scalar(Scalar::Str(line)) if line.trim().is_empty() => Err(Mismatch::new("must not be an empty command")),
-        Item::Scalar(Scalar::Str(line)) => Ok(ActionSpec::Shell(argument(line)?)),
-        Item::List(items) if items.is_empty() => Err(Mismatch::new(
-            "must not be an empty list: the first item is the program",
-        )),
-        Item::List(items) if items.len() > LIST_MAX => {
-            Err(Mismatch::new(format!("must not have more than {LIST_MAX} arguments")))
-        }
-        Item::List(items) => {
-            let mut argv = Vec::with_capacity(items.len());
-            for item in items {
-                match item {
-                    Scalar::Str(text) => argv.push(argument(text)?),
-                    other => return Err(Mismatch::expected("a list of strings", format!("one with {other}"))),
-                }
-            }
-            match argv.first() {
-                Some(program) if program.is_empty() => {
-                    Err(Mismatch::new("must have a program as the list's first item"))
-                }
-                _ => Ok(ActionSpec::Argv(argv.into())),
-            }
-        }
-        other => Err(Mismatch::expected("a command line or a list of strings", other)),
-    }
-}
-
-fn argument(text: &str) -> Result<Arc<str>, Mismatch> {
-    if text.contains('\0') {
-        return Err(Mismatch::new(
-            "must not have a NUL character: programs cannot be given one",
-        ));
-    }
-    if text.len() > ARG_MAX {
-        return Err(Mismatch::new(format!(
-            "has {} bytes in one argument; Linux allows {ARG_MAX}",
-            text.len()
-        ))
-        .hint("put the script into a file and execute that".to_owned()));
-    }
-    Ok(text.into())
-}
-
-impl JsonSchema for ActionSpec {
-    fn schema_name() -> Cow<'static, str> {
-        "Action".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": false,
-            "properties": {
-                "wasm": generator.subschema_for::<ComponentFields>(),
-                "exec": {
-                    "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
-                    "oneOf": [
-                        {"type": "string", "minLength": 1, "maxLength": ARG_MAX},
-                        {"type": "array", "minItems": 1, "maxItems": LIST_MAX, "items": {"type": "string", "maxLength": ARG_MAX}},
-                    ],
-                },
-            },
-        })
-    }
-}
-
-const WATCH_TYPES: [(&str, WatchType); 3] = [
-    ("WATCH_DATA", WatchType::Data),
-    ("WATCH_CHILDREN", WatchType::Children),
-    ("WATCH_TREE", WatchType::Tree),
-];
-const RUN_MODES: [(&str, RunMode); 4] = [
-    ("QUEUE", RunMode::Queue),
-    ("DISCARD", RunMode::Discard),
-    ("PARALLEL", RunMode::Parallel),
-    ("RESTART", RunMode::Restart),
-];
-const ON_FAILURES: [(&str, OnFailure); 2] = [("KEEP", OnFailure::Keep), ("STOP", OnFailure::Stop)];
+const WATCH_TYPES: Words<WatchType> = Words(&[
+    (Word::Name("WATCH_DATA"), WatchType::Data),
+    (Word::Name("WATCH_CHILDREN"), WatchType::Children),
+    (Word::Name("WATCH_TREE"), WatchType::Tree),
+]);
+const RUN_MODES: Words<RunMode> = Words(&[
+    (Word::Name("QUEUE"), RunMode::Queue),
+    (Word::Name("DISCARD"), RunMode::Discard),
+    (Word::Name("PARALLEL"), RunMode::Parallel),
+    (Word::Name("RESTART"), RunMode::Restart),
+]);
+const ON_FAILURES: Words<OnFailure> = Words(&[
+    (Word::Name("KEEP"), OnFailure::Keep),
+    (Word::Name("STOP"), OnFailure::Stop),
+]);
+const RUNS_ON_LOAD: Words<RunOnLoad> = Words(&[
+    (Word::Truth(true), RunOnLoad::Always),
+    (Word::Truth(false), RunOnLoad::Never),
+    (Word::Name("IF_CHANGED"), RunOnLoad::IfChanged),
+]);
 
 /// The names that are constants of a `.twc` file, beside the signals'. Each stands for itself as a string.
 pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
-    let types = WATCH_TYPES.iter().map(|(name, _)| *name);
-    let modes = RUN_MODES.iter().map(|(name, _)| *name);
-    let failures = ON_FAILURES.iter().map(|(name, _)| *name);
-    types.chain(modes).chain(failures).chain([IF_CHANGED])
+    let of_watches = WATCH_TYPES.names().chain(RUN_MODES.names());
+    of_watches.chain(ON_FAILURES.names()).chain(RUNS_ON_LOAD.names())
 }
 
-/// One of a few named values.
-fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, Mismatch> {
-    let names = || choices.iter().map(|(name, _)| *name);
-    let all = names().collect::<Vec<_>>().join(", ");
-    let Value::Str(text) = value else {
-        return Err(Mismatch::expected(&format!("one of {all}"), value));
+/// Declares types of the model as the words that they are written in.
+macro_rules! of_words {
+    ($($type:ty: $words:ident),*) => {
+        $(impl FieldType for $type {
+            type Form = Words<Self>;
+            const FORM: Words<Self> = $words;
+
+            fn of(choice: Self) -> Result<Self, Refusal> {
+                Ok(choice)
+            }
+
+            fn written(&self) -> Json {
+                $words.written(*self)
+            }
+        })*
     };
-    match choices.iter().find(|(name, _)| name == text) {
-        Some((_, choice)) => Ok(*choice),
-        None => Err(Mismatch::expected(&format!("one of {all}"), quoted(text)).hint(did_you_mean(text, names()))),
-    }
 }
 
-fn choice_schema<T>(choices: &[(&str, T)]) -> Schema {
-    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    json_schema!({"type": "string", "enum": names})
-}
+of_words!(WatchType: WATCH_TYPES, RunMode: RUN_MODES, OnFailure: ON_FAILURES, RunOnLoad: RUNS_ON_LOAD);
 
-impl FromValue for WatchType {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        choice(value, &WATCH_TYPES)
-    }
-}
-
-impl FromValue for RunMode {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        choice(value, &RUN_MODES)
-    }
-}
-
-impl FromValue for OnFailure {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        choice(value, &ON_FAILURES)
-    }
-}
-
-/// `on_failure`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub(crate) enum FailureSpec {
-    Plain(OnFailure),
-    /// Its arguments are read where an error in one of them can be placed.
-    #[serde(skip)]
-    Retry(Arc<Call>),
-}
-
-impl FromValue for FailureSpec {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let forms = "Retry(times = 5) has it retried; in JSON {\"retry\": {\"times\": 5}}";
-        match value {
-            Value::Retry(call) => Ok(Self::Retry(call.clone())),
-            Value::Str(_) => match choice(value, &ON_FAILURES) {
-                Ok(plain) => Ok(Self::Plain(plain)),
-                Err(mismatch) if mismatch.hint.is_none() => Err(mismatch.hint(forms.to_owned())),
-                Err(mismatch) => Err(mismatch),
-            },
-            other => Err(Mismatch::expected("KEEP, STOP or Retry(…)", other).hint(forms.to_owned())),
-        }
-    }
-}
-
-pub(crate) fn watch_type_schema(_: &mut SchemaGenerator) -> Schema {
-    choice_schema(&WATCH_TYPES)
-}
-
-pub(crate) fn run_mode_schema(_: &mut SchemaGenerator) -> Schema {
-    choice_schema(&RUN_MODES)
-}
-
-pub(crate) fn then_schema(_: &mut SchemaGenerator) -> Schema {
-    choice_schema(&ON_FAILURES)
-}
-
-pub(crate) fn on_failure_schema(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({"oneOf": [
-        choice_schema(&ON_FAILURES),
-        {
-            "type": "object",
-            "required": ["retry"],
-            "additionalProperties": false,
-            "properties": {"retry": generator.subschema_for::<RetryFields>()},
-        },
-    ]})
-}
-
-/// `max_parallel`.
-#[derive(Debug, Clone, Copy, Serialize)]
+/// `max_parallel`, and the limit of a group.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct MaxParallel(pub(crate) u32);
 
-impl MaxParallel {
-    const MAX: u32 = 10_000;
-}
+impl FieldType for MaxParallel {
+    type Form = Whole;
+    const FORM: Whole = Whole { least: 1, most: 10_000 };
 
-impl FromValue for MaxParallel {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        match value {
-            Value::Int(n) if (1..=i64::from(Self::MAX)).contains(n) => Ok(Self(*n as u32)),
-            other => Err(Mismatch::expected(
-                &format!("a whole number from 1 to {}", Self::MAX),
-                other,
-            )),
-        }
+    fn of(most: i64) -> Result<Self, Refusal> {
+        Ok(Self(most as u32))
     }
-}
 
-impl JsonSchema for MaxParallel {
-    fn schema_name() -> Cow<'static, str> {
-        "MaxParallel".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "integer", "minimum": 1, "maximum": Self::MAX})
+    fn written(&self) -> Json {
+        self.0.into()
     }
 }
 
@@ -389,51 +150,52 @@ impl JsonSchema for MaxParallel {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seconds(pub(crate) Duration);
 
+/// The form of all durations; those that have tighter bounds check them when they are read.
+pub(crate) const DURATION: Number = Number {
+    least: 0,
+    most: SECONDS_MAX,
+    above: false,
+};
+
 impl Seconds {
     pub(crate) const fn new(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
-
-    pub(crate) fn above_zero(value: &Value) -> Result<Self, Mismatch> {
-        match Self::from_value(value) {
-            Ok(seconds) if !seconds.0.is_zero() => Ok(seconds),
-            _ => Err(Mismatch::expected(
-                "a number of seconds above 0 and at most 10 years",
-                value,
-            )),
-        }
-    }
 }
 
-impl FromValue for Seconds {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let seconds = match value {
-            Value::Int(n) => *n as f64,
-            Value::Float(x) => *x,
-            _ => f64::NAN,
-        };
-        if !(0.0..=SECONDS_MAX).contains(&seconds) {
-            return Err(Mismatch::expected("a number of seconds from 0 to 10 years", value));
-        }
+impl FieldType for Seconds {
+    type Form = Called<Number>;
+    const FORM: Self::Form = called("a number of seconds from 0 to 10 years", DURATION);
+
+    fn of(seconds: f64) -> Result<Self, Refusal> {
         Ok(Self(Duration::from_secs_f64(seconds)))
     }
+
+    fn written(&self) -> Json {
+        self.0.as_secs().into()
+    }
 }
 
-impl Serialize for Seconds {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(self.0.as_secs())
-    }
-}
+/// `timeout`: a duration that is not zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeout(pub(crate) Duration);
 
-impl JsonSchema for Seconds {
-    fn schema_name() -> Cow<'static, str> {
-        "Seconds".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "number", "minimum": 0, "maximum": SECONDS_MAX as u64})
+impl FieldType for Timeout {
+    type Form = Called<Number>;
+    const FORM: Self::Form = called(
+        "a number of seconds above 0 and at most 10 years",
+        Number {
+            above: true,
+            ..DURATION
+        },
+    );
+
+    fn of(seconds: f64) -> Result<Self, Refusal> {
+        match Duration::from_secs_f64(seconds) {
+            // Above 0 as a number, and less than half a nanosecond.
+            Duration::ZERO => Err(Refusal::UNFIT),
+            timeout => Ok(Self(timeout)),
+        }
     }
 }
 
@@ -441,31 +203,40 @@ impl JsonSchema for Seconds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SignalNumber(pub(crate) i32);
 
-impl FromValue for SignalNumber {
-    fn from_value(value: &Value) -> Result<Self, Mismatch> {
-        let names = || Signal::iterator().map(Signal::as_str);
-        match value {
-            Value::Int(n) => match i32::try_from(*n).ok().and_then(|n| Signal::try_from(n).ok()) {
-                Some(signal) => Ok(Self(signal as i32)),
-                None => Err(Mismatch::expected("a signal's name or number", value)),
-            },
-            Value::Str(name) => match Signal::iterator().find(|signal| signal.as_str() == name) {
-                Some(signal) => Ok(Self(signal as i32)),
-                None => {
-                    Err(Mismatch::expected("a signal's name or number", quoted(name)).hint(did_you_mean(name, names())))
-                }
-            },
-            other => Err(Mismatch::expected("a signal's name or number", other)),
-        }
+impl FieldType for SignalNumber {
+    type Form = Called<Either<SignalName, Whole>>;
+    const FORM: Self::Form = called(
+        "a signal's name or number",
+        Either(SignalName, Whole { least: 1, most: 31 }),
+    );
+    const DEFINITION: Option<&'static str> = Some("Signal");
+
+    fn of(signal: OneOf<Signal, i64>) -> Result<Self, Refusal> {
+        let signal = match signal {
+            OneOf::First(signal) => Some(signal),
+            OneOf::Second(number) => Signal::try_from(number as i32).ok(),
+        };
+        signal.map(|signal| Self(signal as i32)).ok_or(Refusal::UNFIT)
     }
 }
 
-impl JsonSchema for SignalNumber {
-    fn schema_name() -> Cow<'static, str> {
-        "Signal".into()
+/// One of the names that the system has for signals, which are constants in a `.twc` file.
+pub(crate) struct SignalName;
+
+impl Form for SignalName {
+    type Read = Signal;
+
+    fn words(&self) -> Cow<'static, str> {
+        "a signal's name".into()
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+
+    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
         let names: Vec<&str> = Signal::iterator().map(Signal::as_str).collect();
-        json_schema!({"oneOf": [{"enum": names}, {"type": "integer", "minimum": 1, "maximum": 31}]})
+        json_schema!({"enum": names})
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<Signal, Refusal> {
+        let found = Signal::iterator().find(|signal| seen.text() == Some(signal.as_str()));
+        found.ok_or_else(|| unknown_word(seen, Signal::iterator().map(Signal::as_str)))
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{Ask, Builder};
 use crate::error::SourceText;
+use crate::fields::calls::{ActionSpec, FailureSpec};
 use crate::fields::component;
+use crate::fields::mismatch::Mismatch;
 use crate::fields::retry;
-use crate::fields::types::{ActionSpec, FailureSpec, Mismatch};
 use crate::interner::intern;
 use crate::value::{Call, Registration};
 use twitcher_model::{Action, FunctionAction, OnFailure, Program, Retry, WasmAction};

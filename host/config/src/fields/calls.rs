@@ -1,0 +1,220 @@
+//! What a watch runs, and what its failure leads to: values that can be calls with arguments of their own.
+//!
+//! This module must not know what those arguments mean: they are read where an error in one of them can be placed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value as Json;
+
+use super::collections::List;
+use super::component::ComponentFields;
+use super::declaration::FieldType;
+use super::forms::{Form, Seen, Text};
+use super::mismatch::{Mismatch, Refusal};
+use super::retry::RetryFields;
+use super::types::{ARG_MAX, LIST_MAX};
+use crate::value::{Call, Item, Value};
+use twitcher_model::OnFailure;
+
+/// What a watch runs.
+#[derive(Debug, Clone)]
+pub(crate) enum ActionSpec {
+    Shell(Arc<str>),
+    Argv(Arc<[Arc<str>]>),
+    Function,
+    Component(Arc<Call>),
+}
+
+impl FieldType for ActionSpec {
+    type Form = ActionForm;
+    const FORM: ActionForm = ActionForm;
+    const DEFINITION: Option<&'static str> = Some("Action");
+
+    fn of(action: Self) -> Result<Self, Refusal> {
+        Ok(action)
+    }
+}
+
+/// A call of `Exec` or `Wasm`, in JSON an object, or a function.
+pub(crate) struct ActionForm;
+
+/// A command line for the shell.
+const LINE: Text<Arc<str>> = Text::new(|line| match line.trim().is_empty() {
+    true => Err(Refusal::wrong("must not be an empty command")),
+    false => argument(line),
+})
+.least(1)
+.most(ARG_MAX);
+
+/// A program and its arguments.
+const ARGV: List<Text<Arc<str>>> = List {
+    items: Text::new(argument).most(ARG_MAX),
+    least: 1,
+    most: LIST_MAX,
+};
+
+fn argument(text: &str) -> Result<Arc<str>, Refusal> {
+    if text.contains('\0') {
+        return Err(Refusal::wrong(
+            "must not have a NUL character: programs cannot be given one",
+        ));
+    }
+    if text.len() > ARG_MAX {
+        let message = format!("has {} bytes in one argument; Linux allows {ARG_MAX}", text.len());
+        let hint = "put the script into a file and execute that".to_owned();
+        return Err(Mismatch::new(message).hint(hint).into());
+    }
+    Ok(text.into())
+}
+
+impl Form for ActionForm {
+    type Read = ActionSpec;
+
+    fn words(&self) -> Cow<'static, str> {
+        "Exec(…), Wasm(…) or a function".into()
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+            "properties": {
+                "wasm": generator.subschema_for::<ComponentFields>(),
+                "exec": {
+                    "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
+                    "oneOf": [LINE.schema(generator), ARGV.schema(generator)],
+                },
+            },
+        })
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<ActionSpec, Refusal> {
+        let forms = "Exec(\"command\"), Exec([\"program\", \"argument\"]), Wasm(\"file.wasm\", …) or a function; in JSON {\"exec\": …} or \
+                     {\"wasm\": {\"component\": \"file.wasm\", …}}";
+        match seen {
+            Seen::Value(Value::Function) => Ok(ActionSpec::Function),
+            Seen::Value(Value::Component(call)) => Ok(ActionSpec::Component(call.clone())),
+            Seen::Value(Value::Dict(entries)) => match entries.as_slice() {
+                [(key, command)] if key == "exec" => command_from(command),
+                [(key, other)] if key == "wasm" => {
+                    let form = "{\"wasm\": {\"component\": \"file.wasm\", …}}";
+                    Err(Mismatch::expected("an object as \"wasm\"", other)
+                        .hint(form.to_owned())
+                        .into())
+                }
+                _ => {
+                    let mismatch = Mismatch::new("must have \"exec\" or \"wasm\" and nothing else");
+                    Err(mismatch.hint(forms.to_owned()).into())
+                }
+            },
+            _ => Err(Refusal::Unfit {
+                got: None,
+                hint: Some(forms.to_owned()),
+            }),
+        }
+    }
+}
+
+/// The command of an `Exec`.
+fn command_from(command: &Item) -> Result<ActionSpec, Refusal> {
+    let seen = Seen::item(command);
+    let items = match seen.list() {
+        None => {
+            let words = format!("a command line or {}", ARGV.words());
+            let line = LINE.read(seen);
+            let line = line.map_err(|refusal| refusal.told(seen, |got| format!("must be {words}, not {got}")));
+            return Ok(ActionSpec::Shell(line?));
+        }
+        Some([]) => {
+            let message = "must not be an empty list: the first item is the program";
+            return Err(Refusal::wrong(message));
+        }
+        Some(items) if items.len() > ARGV.most => {
+            let message = format!("must not have more than {} arguments", ARGV.most);
+            return Err(Refusal::wrong(message));
+        }
+        Some(items) => items,
+    };
+    let mut argv = Vec::with_capacity(items.len());
+    for item in items {
+        argv.push(match ARGV.items.read(Seen::Scalar(item)) {
+            Err(Refusal::Unfit { .. }) => {
+                return Err(Mismatch::expected(&ARGV.words(), format!("one with {item}")).into());
+            }
+            read => read?,
+        });
+    }
+    match argv.first() {
+        Some(program) if program.is_empty() => Err(Refusal::wrong("must have a program as the list's first item")),
+        _ => Ok(ActionSpec::Argv(argv.into())),
+    }
+}
+
+/// `on_failure`.
+#[derive(Debug, Clone)]
+pub(crate) enum FailureSpec {
+    Plain(OnFailure),
+    Retry(Arc<Call>),
+}
+
+impl FieldType for FailureSpec {
+    type Form = FailureForm;
+    const FORM: FailureForm = FailureForm;
+
+    fn of(failure: Self) -> Result<Self, Refusal> {
+        Ok(failure)
+    }
+
+    fn written(&self) -> Json {
+        match self {
+            Self::Plain(plain) => plain.written(),
+            // No default has one.
+            Self::Retry(_) => Json::Null,
+        }
+    }
+}
+
+/// One of the words, or a call of `Retry`, in JSON an object.
+pub(crate) struct FailureForm;
+
+impl Form for FailureForm {
+    type Read = FailureSpec;
+
+    fn words(&self) -> Cow<'static, str> {
+        "KEEP, STOP or Retry(…)".into()
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [
+            OnFailure::schema(generator),
+            {
+                "type": "object",
+                "required": ["retry"],
+                "additionalProperties": false,
+                "properties": {"retry": generator.subschema_for::<RetryFields>()},
+            },
+        ]})
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<FailureSpec, Refusal> {
+        let hint = || Some("Retry(times = 5) has it retried; in JSON {\"retry\": {\"times\": 5}}".to_owned());
+        match seen {
+            Seen::Value(Value::Retry(call)) => Ok(FailureSpec::Retry(call.clone())),
+            Seen::Value(word @ Value::Str(_)) => match OnFailure::from_value(word) {
+                Ok(plain) => Ok(FailureSpec::Plain(plain)),
+                Err(Mismatch { message, hint: near }) => Err(Refusal::Wrong(Mismatch {
+                    message,
+                    hint: near.or_else(hint),
+                })),
+            },
+            _ => Err(Refusal::Unfit {
+                got: None,
+                hint: hint(),
+            }),
+        }
+    }
+}
