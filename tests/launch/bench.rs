@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 use twitcher_launch::{Invocation, Journal, Launcher, Launches, RunEvent, RunReport, protocol::Task};
 use twitcher_model::{Identity, Outcome, ProcessSettings, RunId};
+use twitcher_process::cgroup::CgroupTree;
 
 /// Longer than anything here takes unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,12 +36,12 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        Self::with(None)
+        Self::with(None, None)
     }
 
-    pub fn with(journal: Option<Journal>) -> Self {
+    pub fn with(journal: Option<Journal>, cgroups: Option<CgroupTree>) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_twitcher"));
-        let launcher = Launcher::spawn_with(program, &["launcher"], journal).unwrap();
+        let launcher = Launcher::spawn_with(program, &["launcher"], journal, cgroups).unwrap();
         let pid = launcher.pid();
         let (launches, events) = Launches::start(launcher, 100).unwrap();
         Self {

@@ -120,7 +120,7 @@ fn a_process_is_in_the_journal_before_it_does_anything() {
     assert!(found.is_empty());
     let mut runs = Vec::new();
     alone(async {
-        let mut bench = Bench::with(Some(journal));
+        let mut bench = Bench::with(Some(journal), None);
         // Of one that shares the launcher's memory, and one that does not.
         for _ in 0..2 {
             runs.push(bench.sh(&format!("echo $$ >> {}; exec sleep 1000", mark.display())));
@@ -162,7 +162,7 @@ fn what_a_dead_daemon_asked_for_is_not_started() {
     let mark = dir.path().join("mark");
     let mut launcher = 0;
     alone(async {
-        let mut bench = Bench::with(Some(journal));
+        let mut bench = Bench::with(Some(journal), None);
         let pid = Pid::from_raw(bench.launcher as i32);
         launcher = bench.launcher;
         bench.sh("true");

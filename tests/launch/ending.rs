@@ -1,12 +1,14 @@
 //! How runs end, with everything that they started.
 
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use twitcher_launch::Control;
 use twitcher_model::{Outcome, ProcessSettings};
+use twitcher_process::cgroup::CgroupTree;
 use twitcher_sandbox::channel::Reason;
 
 use crate::bench::{Bench, alive, alone, argv, eventually, pids_in, settings, sh};
@@ -40,6 +42,119 @@ fn timeout_ends_the_whole_family_even_if_it_ignores_sigterm_or_left_the_group() 
         assert_eq!(pids.len(), 3);
         for pid in pids {
             assert!(!alive(pid), "{pid} survived");
+        }
+    });
+}
+
+/// Ways out of the process group, the session and the environment that administrators take without thinking of it.
+const WAYS_OUT: [&str; 6] = [
+    "exec su - nobody -s /bin/sh -c APP",
+    "/usr/sbin/runuser -l nobody -s /bin/sh -c APP; sleep 1000",
+    "setsid -f env -i APP; sleep 1000",
+    "script -qec APP /dev/null; sleep 1000",
+    "(setsid sh -c 'env -i APP & exit' &); sleep 1000",
+    "sh -c 'setsid -f env -i APP'; sleep 1000",
+];
+
+/// One that does not listen, and works for another user; it has a child each time anew.
+const DEAF: &str = "#!/bin/sh\ntrap '' TERM HUP INT\necho $$ >> PIDS\nwhile :; do sleep 0.02; done\n";
+
+async fn timeout_ends_who_took_a_way_out(cgroups: impl Fn() -> Option<CgroupTree>) {
+    for way in WAYS_OUT {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, pids) = (dir.path().join("app"), dir.path().join("pids"));
+        std::fs::write(&app, DEAF.replace("PIDS", &pids.to_string_lossy())).unwrap();
+        std::fs::write(&pids, "").unwrap();
+        for (path, mode) in [(dir.path(), 0o755), (&*app, 0o755), (&*pids, 0o666)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut bench = Bench::with(None, cgroups());
+        // It begins once the deaf one is there, so that there is no timeout to be guessed.
+        let patient = ProcessSettings {
+            kill_after: Duration::from_millis(300),
+            ..settings()
+        };
+        let run = bench.launch(sh(&way.replace("APP", &app.to_string_lossy())), patient, b"");
+        bench.started(run).await;
+        eventually(way, || !pids_in(&pids).is_empty()).await;
+        bench.launches.control(run, Control::Terminate(Reason::Superseded));
+        assert_eq!(bench.ended(run).await.outcome, Outcome::Terminated, "{way}");
+        for pid in pids_in(&pids) {
+            assert!(!alive(pid), "{way}: {pid} survived");
+        }
+    }
+}
+
+#[test]
+fn whatever_way_out_was_taken_the_cgroup_holds_it() {
+    alone(async {
+        let claim = || CgroupTree::claim(None).ok();
+        let tree = claim().expect("a cgroup v2 hierarchy that can be written to");
+        let path = tree.path().to_owned();
+        drop(tree);
+        timeout_ends_who_took_a_way_out(claim).await;
+        // The service that has the last of them ends on its own.
+        eventually("none is left behind", || !path.exists()).await;
+    });
+}
+
+#[test]
+fn without_cgroups_whoever_took_a_way_out_is_followed() {
+    alone(timeout_ends_who_took_a_way_out(|| None));
+}
+
+/// What a run leaves behind when it ends by itself is left alone, and its cgroup goes when it does.
+#[test]
+fn what_a_run_leaves_behind_on_purpose_lives_on() {
+    alone(async {
+        let tree = CgroupTree::claim(None).unwrap();
+        let path = tree.path().to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let pids = dir.path().join("pids");
+        let mut bench = Bench::with(None, Some(tree));
+        let script = format!("setsid -f sh -c 'echo $$ > {}; exec sleep 1000'", pids.display());
+        let (outcome, _) = bench.run(sh(&script), settings(), b"").await;
+        assert_eq!(outcome, Outcome::Exited(0));
+        eventually("it is there", || !pids_in(&pids).is_empty()).await;
+        let left = pids_in(&pids)[0];
+        assert!(alive(left));
+        let cgroup = std::fs::read_to_string(format!("/proc/{left}/cgroup")).unwrap();
+        assert!(
+            cgroup
+                .lines()
+                .any(|line| line.starts_with("0::") && line.contains("/run-")),
+            "{cgroup}"
+        );
+        kill(left, Signal::SIGKILL).unwrap();
+        drop(bench);
+        let runs = || {
+            std::fs::read_dir(&path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|e| e.path().is_dir())
+        };
+        eventually("it can be removed", || {
+            runs().all(|run| std::fs::remove_dir(run.path()).is_ok())
+        })
+        .await;
+    });
+}
+
+/// From the moment that a run is told of, it can be ended: also before it is set up.
+#[test]
+fn the_first_moment_is_early_enough_to_end_a_run() {
+    alone(async {
+        let mut bench = Bench::new();
+        let patient = ProcessSettings {
+            kill_after: Duration::from_secs(600),
+            ..settings()
+        };
+        for _ in 0..100 {
+            let run = bench.launch(argv(&["/bin/sleep", "1000"]), patient.clone(), b"");
+            bench.started(run).await;
+            bench.launches.control(run, Control::Terminate(Reason::Superseded));
+            assert_eq!(bench.ended(run).await.outcome, Outcome::Terminated);
         }
     });
 }

@@ -1,6 +1,7 @@
 //! Runs that outlive their daemon: found, waited for, counted or terminated, as the run mode says. Upgrades, and a second daemon.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -199,6 +200,37 @@ fn a_run_of_a_watch_that_comes_later_waits_for_it() {
     daemon.wait_runs("n", 1);
 }
 
+/// The daemon raises its own limit of open files, and a launcher that it starts later must not inherit that.
+#[test]
+fn actions_of_every_launcher_start_with_the_same_limits() {
+    let site = Site::new();
+    site.set("/n", "1");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('ulimit -Sn >> OUT/log; ulimit -Hn >> OUT/log'), name='n')",
+    );
+    let limited = site.path("limited");
+    let script = format!(
+        "#!/bin/sh\nulimit -Sn 1000\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_twitcher")
+    );
+    fs::write(&limited, script).unwrap();
+    fs::set_permissions(&limited, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = site.start_program(&limited);
+    daemon.wait_runs("n", 1);
+    kill_9(launcher(daemon.pid()).unwrap());
+    said(&daemon, "launcher started");
+    site.set("/n", "2");
+    daemon.wait_runs("n", 2);
+    let limits = site.lines("out/log");
+    assert_eq!(limits[0], "1000");
+    assert_eq!(
+        limits[..2],
+        limits[2..],
+        "soft and hard, of the first launcher and of the second"
+    );
+}
+
 #[test]
 fn the_program_is_replaced_and_restarted_while_actions_run() {
     let site = Site::new();
@@ -328,6 +360,28 @@ fn what_is_left_of_a_run_that_was_being_terminated_is_ended_before_the_next() {
     let daemon = site.start();
     daemon.wait("found", message("n", FOUND));
     assert_eq!(daemon.count(message("n", FOUND)), 1, "{}", daemon.text());
+}
+
+/// What is left has neither session nor environment nor parents of the run, only its cgroup.
+#[test]
+fn what_is_left_of_such_a_run_is_found_by_its_cgroup() {
+    const STUBBORN: &str = r#"Exec('setsid -f env -i /bin/sh -c "trap : TERM; echo \\$\\$ > OUT/child; while :; do /bin/sleep 0.05; done"; echo $$ > OUT/main; exec sleep 1000')"#;
+    let site = Site::new();
+    let fields = "run_mode=RESTART, kill_after=1000";
+    site.config("a.twc", &format!("RegisterWatch('/n', {STUBBORN}, name='n', {fields})"));
+    site.set("/n", "1");
+    let daemon = site.start();
+    let pid = |file: &str| site.read(file).trim().parse().ok().map(Pid::from_raw);
+    until("both run", || pid("out/main").is_some() && pid("out/child").is_some());
+    let (main, child) = (pid("out/main").unwrap(), pid("out/child").unwrap());
+    site.set("/n", "2");
+    until("the main process has ended", || !alive(main));
+    daemon.crash();
+    assert!(alive(child));
+    site.config("a.twc", "");
+    let daemon = site.start();
+    said(&daemon, "the last daemon was terminating this run");
+    until("it is killed", || !alive(child));
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn judge(parsed: Result<Parsed, Vec<ConfigError>>) {
         accounts: &mut Accounts::default(),
         interner: &mut Interner::default(),
         components: &mut Components::new(resolver),
+        controllers: None,
         host: "host",
         notes: &mut Vec::new(),
     };

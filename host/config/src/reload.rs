@@ -28,6 +28,7 @@ pub struct Config {
     host: String,
     interner: Interner,
     components: Components,
+    controllers: Option<Vec<&'static str>>,
     files: BTreeMap<PathBuf, Loaded>,
     /// What each file used when it was last read, also if it failed: what was wrong may be mended in the component.
     used: BTreeMap<PathBuf, Used>,
@@ -124,6 +125,7 @@ impl Config {
             components: Components::new(Resolver::of_files(|_, _| {
                 Err(vec!["components are not supported in this build".to_owned()])
             })),
+            controllers: None,
             files: BTreeMap::new(),
             used: BTreeMap::new(),
         }
@@ -132,6 +134,13 @@ impl Config {
     /// The same configuration with somebody who knows components. Without, every component is an error.
     pub fn with_components(mut self, resolver: Resolver) -> Self {
         self.components = Components::new(resolver);
+        self
+    }
+
+    /// The same configuration for a daemon that can limit whole runs by these cgroup controllers, and by no others. Without, every limit is
+    /// taken for one that can be had.
+    pub fn with_controllers(mut self, controllers: &[&'static str]) -> Self {
+        self.controllers = Some(controllers.to_vec());
         self
     }
 
@@ -282,6 +291,7 @@ impl Config {
             interner: &mut self.interner,
             components: &mut self.components,
             host: &self.host,
+            controllers: self.controllers.as_deref(),
             notes: &mut reload.notes,
         };
         let built = parsed.and_then(|mut parsed| watches(&mut parsed, &mut around).map(|entries| (parsed, entries)));

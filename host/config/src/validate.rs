@@ -55,6 +55,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) components: &'a mut Components,
     /// This host's name, for `splay`.
     pub(super) host: &'a str,
+    /// The cgroup controllers that a run can be limited by; none if that is not known, as in a check outside of the daemon.
+    pub(super) controllers: Option<&'a [&'static str]>,
     /// What is not wrong, but should be known.
     pub(super) notes: &'a mut Vec<ConfigError>,
 }
@@ -268,7 +270,8 @@ impl<'a> Builder<'a, '_> {
             umask: fields.umask.0,
             env: fields.env.0,
             inherit_env: fields.inherit_env,
-            limits: fields.limits.0,
+            limits: fields.limits.each,
+            run_limits: fields.limits.run,
             pipe_stdin: fields.pipe_stdin,
             timeout: fields.timeout.map(|timeout| timeout.0),
             kill_after: fields.kill_after.0,
@@ -383,6 +386,26 @@ impl<'a> Builder<'a, '_> {
                 None,
             );
             *refused = true;
+        }
+        if let Some(controllers) = self.around.controllers
+            && let Some((limit, controller)) = fields.limits.needed().find(|(_, needed)| !controllers.contains(needed))
+        {
+            let at = value_offset(registration, "limits");
+            let message = format!(
+                "the limit {limit:?} needs the cgroup controller {controller:?}, which is not there for this daemon"
+            );
+            let hint = "run it under systemd with Delegate=yes on a unified hierarchy (cgroup v2), leave the limit out, or take it where it \
+                        can be had: add \"optional\": True";
+            if fields.limits.run.optional {
+                let place = self.place(registration.within.as_deref());
+                let note = place
+                    .error(at as usize, message)
+                    .with_hint(Some("it is left out".to_owned()));
+                self.around.notes.push(note);
+            } else {
+                self.error(registration, at, message, Some(hint.to_owned()));
+                *refused = true;
+            }
         }
         if matches!(fields.action, Some(ActionSpec::Component(_))) {
             let hint = "a component sees only what Wasm(…, env = {…}) gives it";

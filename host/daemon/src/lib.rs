@@ -51,6 +51,7 @@ use twitcher_launch::{
 use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
 use twitcher_observe::Log;
 use twitcher_observe::metrics::Metrics;
+use twitcher_process::cgroup::CgroupError;
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CacheUse;
 use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
@@ -90,6 +91,8 @@ pub struct DaemonOptions {
     pub history: state::HistoryLimits,
     /// The runs of the last daemon that the journal has; or why there is no journal.
     pub found: Result<Vec<SurvivingRun>, JournalError>,
+    /// Why runs have no cgroups of their own, if they have none.
+    pub no_cgroups: Option<CgroupError>,
     /// Where bundles come from, and whose.
     pub sources: BundleLocations,
     /// Where operators find the control interface.
@@ -145,13 +148,23 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     });
     let alive = found.iter().map(runs::alive).collect();
     let (state, newest) = StateStore::open(&options.state_dir, options.history, alive);
+    let controllers = launcher.controllers();
+    if let Some(error) = &options.no_cgroups {
+        info!("{error}: runs have no cgroups of their own; they are followed by their sessions and parents instead");
+    }
     let (launches, runs) = Launches::start(launcher, options.max_processes)?;
     let started = SystemTime::now();
     let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
     let supply = ComponentFinder::new(options.program.clone(), &options.state_dir, options.sources.clone());
     let cache = supply.cache_use();
-    let loader = Loader::new(&options.config, &options.program, supply, watcher.components());
+    let loader = Loader::new(
+        &options.config,
+        &options.program,
+        supply,
+        watcher.components(),
+        &controllers,
+    );
     let source = options.source.spawn()?;
     let metrics = Arc::new(Metrics::new()?);
     let events = Arc::new(EventRing::default());

@@ -52,8 +52,17 @@ pub struct LoadedConfig {
 
 impl Loader {
     /// Loads files at or below `paths`, whose components come from `supply`, and tells `components` what shows changes of those.
-    pub fn new(paths: &[PathBuf], program: &Path, supply: ComponentFinder, components: ComponentWatch) -> Self {
-        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned())).with_components(supply.resolver());
+    /// Runs can be limited by these cgroup `controllers`.
+    pub fn new(
+        paths: &[PathBuf],
+        program: &Path,
+        supply: ComponentFinder,
+        components: ComponentWatch,
+        controllers: &[&'static str],
+    ) -> Self {
+        let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()))
+            .with_components(supply.resolver())
+            .with_controllers(controllers);
         Self {
             config: Arc::new(Mutex::new(config)),
             components,

@@ -17,8 +17,8 @@ use rustix::net::{
 /// Largest datagram, in bytes. What is larger travels in a memory file. One page: each page that a process writes to after it was
 /// cloned costs a fault.
 pub const BODY_MAX: usize = 4096;
-/// Most descriptors that come with a datagram: the streams of a process, two more that it is handed, and a memory file.
-pub const FDS_MAX: usize = 6;
+/// Most descriptors that come with a datagram: the streams of a process, two more that it is handed, its cgroup, and a memory file.
+pub const FDS_MAX: usize = 7;
 
 /// A datagram that came.
 #[derive(Debug)]

@@ -17,17 +17,19 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
-use twitcher_process::{BootId, ProcessIdentity, is_alive, since_boot};
+use twitcher_process::cgroup::RunCgroup;
+use twitcher_process::{BootId, ProcessIdentity, RunProcesses, is_alive, since_boot};
 
 /// Size of the header and of each record, in bytes.
 const SLOT: usize = 512;
@@ -97,6 +99,8 @@ pub struct SurvivingRun {
     pub is_ending: bool,
     /// Where it is said that the run is being terminated.
     pub(crate) mark: EndingMark,
+    /// Where its processes are.
+    pub(crate) family: Arc<Mutex<RunProcesses>>,
 }
 
 /// The place of a run's record that says whether it is being terminated.
@@ -127,6 +131,8 @@ pub struct Journal {
     file: Arc<File>,
     writable: bool,
     slots: Vec<u32>,
+    /// Where the cgroups of runs are: the last daemon's, until this one says otherwise.
+    cgroups: Option<PathBuf>,
 }
 
 /// Where and as what a process is to write itself down. Travels in a request.
@@ -167,8 +173,12 @@ impl Journal {
         };
         lock(&file, dir, &path)?;
         let file = Arc::new(file);
+        let mut header = [0; SLOT];
+        let cgroups = file.read_exact_at(&mut header, 0).ok();
+        let cgroups = cgroups.and_then(|()| header_line(&header, "cgroup ").map(PathBuf::from));
         let found = read(&file).map_err(at)?;
         let mut journal = Self {
+            cgroups,
             file,
             writable,
             slots: found.iter().map(|(slot, _)| *slot).collect(),
@@ -184,9 +194,28 @@ impl Journal {
 
     /// Writes down which process holds the lock: this one. To be called again by a process that was forked.
     pub fn sign(&self) -> io::Result<()> {
+        self.write_header(self.cgroups.as_deref())
+    }
+
+    /// Writes down where the cgroups of runs are from now on.
+    pub fn sign_cgroups(&mut self, cgroups: &Path) -> io::Result<()> {
+        self.cgroups = Some(cgroups.to_owned());
+        self.sign()
+    }
+
+    /// Where the cgroups of the last daemon's runs are, if they had any.
+    pub fn former_cgroups(&self) -> Option<&Path> {
+        self.cgroups.as_deref()
+    }
+
+    fn write_header(&self, cgroups: Option<&Path>) -> io::Result<()> {
+        let mut text = format!("{MAGIC}pid {}\n", std::process::id());
+        if let Some(path) = cgroups.and_then(Path::to_str) {
+            text += &format!("cgroup {path}\n");
+        }
         let mut header = [0; SLOT];
-        let text = format!("{MAGIC}pid {}\n", std::process::id());
-        header[..text.len()].copy_from_slice(text.as_bytes());
+        let room = header.get_mut(..text.len()).ok_or(io::ErrorKind::InvalidFilename)?;
+        room.copy_from_slice(text.as_bytes());
         self.file.write_all_at(&header, 0)
     }
 
@@ -221,20 +250,36 @@ fn lock(file: &File, dir: &Path, path: &Path) -> Result<(), JournalError> {
 fn holder(file: &File) -> Option<i32> {
     let mut header = [0; SLOT];
     file.read_exact_at(&mut header, 0).ok()?;
-    let text = std::str::from_utf8(&header).ok()?.strip_prefix(MAGIC)?;
-    text.lines().next()?.strip_prefix("pid ")?.parse().ok()
+    header_line(&header, "pid ")?.parse().ok()
+}
+
+/// What the header says behind a word.
+fn header_line<'a>(bytes: &'a [u8], word: &str) -> Option<&'a str> {
+    let header = bytes.get(..SLOT)?;
+    let text = std::str::from_utf8(header).ok()?.strip_prefix(MAGIC)?;
+    text.trim_end_matches('\0')
+        .lines()
+        .find_map(|line| line.strip_prefix(word))
 }
 
 /// The records of which there are processes still, with their places.
 fn read(file: &Arc<File>) -> io::Result<Vec<(u32, SurvivingRun)>> {
     let mut bytes = Vec::new();
     file.as_ref().take(offset(MOST)).read_to_end(&mut bytes)?;
+    let cgroups = header_line(&bytes, "cgroup ").map(PathBuf::from);
     let records = bytes.chunks_exact(SLOT).skip(1).zip(0u32..);
     let records = records.filter_map(|(record, slot)| {
         let file = Arc::clone(file);
-        Some((slot, decode(record, EndingMark { file, slot })?))
+        Some((slot, decode(record, EndingMark { file, slot }, cgroups.as_deref())?))
     });
-    let runs = |found: &SurvivingRun| found.process.exists() || (found.is_ending && found.has_left_something());
+    let runs = |found: &SurvivingRun| {
+        let mut family = found.family.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_alive = found.process.exists();
+        if !is_alive {
+            family.leader_is_gone();
+        }
+        is_alive || (found.is_ending && found.process.is_of_this_boot() && family.others() > 0)
+    };
     Ok(records.filter(|(_, found)| runs(found)).collect())
 }
 
@@ -406,7 +451,7 @@ impl JournalWriter {
     }
 }
 
-fn decode(bytes: &[u8], mark: EndingMark) -> Option<SurvivingRun> {
+fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<SurvivingRun> {
     let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..at + 8)?.first_chunk()?));
     let length = usize::from(u16::from_le_bytes(*bytes.get(14..16)?.first_chunk()?));
     if u64_at(0)? != checksum(bytes.get(8..NAME + length)?) {
@@ -420,17 +465,22 @@ fn decode(bytes: &[u8], mark: EndingMark) -> Option<SurvivingRun> {
             u64_at(56)?.cast_signed(),
         )?),
     };
+    let run = RunId(u64_at(16)?);
+    let process = ProcessIdentity::new(
+        i32::from_le_bytes(*bytes.get(8..12)?.first_chunk()?),
+        Duration::from_nanos(u64_at(24)?),
+        BootId(*bytes.get(32..48)?.first_chunk()?),
+    );
+    let cgroup = cgroups.and_then(|tree| RunCgroup::find(tree, &run.to_string()));
+    let family = RunProcesses::new(Pid::from_raw(process.pid()), &run.to_string(), cgroup.map(Arc::new));
     Some(SurvivingRun {
-        run: RunId(u64_at(16)?),
+        run,
         watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
         version,
-        process: ProcessIdentity::new(
-            i32::from_le_bytes(*bytes.get(8..12)?.first_chunk()?),
-            Duration::from_nanos(u64_at(24)?),
-            BootId(*bytes.get(32..48)?.first_chunk()?),
-        ),
+        process,
         is_ending: *bytes.get(ENDING)? != 0,
         mark,
+        family: Arc::new(Mutex::new(family)),
     })
 }
 

@@ -46,6 +46,16 @@ pub struct Request {
     pub may_share_memory: bool,
     /// What the process writes into the journal.
     pub journal: Option<JournalEntry>,
+    /// Whether the run has a cgroup of its own, whose directory is the last descriptor. One that has none becomes the parent of what its
+    /// processes leave behind, so that they can be told from those of others.
+    pub in_cgroup: bool,
+}
+
+impl Request {
+    /// How many descriptors come with it.
+    pub fn descriptors(&self) -> usize {
+        self.task.descriptors() + usize::from(self.in_cgroup)
+    }
 }
 
 /// What a process does once it is set up.
@@ -60,7 +70,8 @@ pub enum Task {
 }
 
 impl Task {
-    /// How many descriptors come with it: stdin, stdout and stderr; for a component also its native code and its channel.
+    /// How many descriptors come with it, before that of a cgroup: stdin, stdout and stderr; for a component also its native code and its
+    /// channel.
     pub fn descriptors(&self) -> usize {
         match self {
             Task::Exec(_) | Task::Function(_) => 3,
@@ -83,7 +94,7 @@ pub struct WasmTask {
 /// Says what became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// The process exists. Sent by the process itself before anything else.
+    /// The process exists, and leads a session of its own. Sent by the process itself before it is set up any further.
     Started {
         /// Of the request.
         seq: u64,
@@ -111,10 +122,12 @@ pub enum Step {
     Decode,
     /// The process was cloned.
     Clone,
-    /// Signal dispositions and mask were reset.
-    Signals,
+    /// It is in the run's cgroup.
+    Cgroup,
     /// It leads a session and a process group of its own.
     Session,
+    /// Signal dispositions and mask were reset.
+    Signals,
     /// Its standard streams are in place.
     Stdio,
     /// A resource limit was set.
@@ -144,23 +157,36 @@ pub struct Received<T> {
 }
 
 /// The first message to a launcher: what it needs besides the socket.
-const SETUP: &[u8] = b"twitcher launcher 2";
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The soft and the hard limit of open files, which actions inherit. The daemon has raised its own when it starts a second launcher.
+    pub open_files: (u64, u64),
+}
 
-/// Hands the journal over. Must come before any request.
-pub fn send_setup(socket: BorrowedFd<'_>, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    send(socket, SETUP, journal.as_slice())
+/// What its bytes begin with: the launcher is another process, and perhaps of another version should the program have been replaced.
+const SETUP: &[u8] = b"twitcher launcher 3";
+
+/// Tells the launcher what it needs to know, and hands the journal over. Must come before any request.
+pub fn send_setup(socket: BorrowedFd<'_>, setup: &Setup, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let body = postcard::to_extend(setup, SETUP.to_vec()).map_err(|_| Errno::EMSGSIZE)?;
+    send(socket, &body, journal.as_slice())
 }
 
 /// Receives what [`send_setup`] sends; `EBADMSG` for anything else, `None` at the end of the stream.
-pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<Option<OwnedFd>>> {
-    match receive(socket)? {
-        None => Ok(None),
-        Some(Datagram { body, fds, cut: false }) if body == SETUP && fds.len() <= 1 => Ok(Some(fds.into_iter().next())),
-        Some(_) => Err(Errno::EBADMSG.into()),
+pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<(Setup, Option<OwnedFd>)>> {
+    let Some(Datagram { body, fds, cut }) = receive(socket)? else {
+        return Ok(None);
+    };
+    let setup = body
+        .strip_prefix(SETUP)
+        .and_then(|rest| postcard::from_bytes(rest).ok());
+    match setup.filter(|_| !cut && fds.len() <= 1) {
+        Some(setup) => Ok(Some((setup, fds.into_iter().next()))),
+        None => Err(Errno::EBADMSG.into()),
     }
 }
 
-/// Sends a request with the descriptors that [`Task::descriptors`] tells. `EAGAIN` when the launcher is behind.
+/// Sends a request with the descriptors that [`Request::descriptors`] tells. `EAGAIN` when the launcher is behind.
 pub fn send_request(socket: BorrowedFd<'_>, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = encode(request.seq, request)?;
     if body.len() <= BODY_MAX {
@@ -185,7 +211,7 @@ pub fn receive_request(socket: BorrowedFd<'_>) -> io::Result<Option<Received<Req
         body = memfd::read_all(large, MAX_REQUEST)?;
     }
     let seq = seq_of(&body);
-    let message = decode(&body).and_then(|request| match request.task.descriptors() == fds.len() {
+    let message = decode(&body).and_then(|request| match request.descriptors() == fds.len() {
         true => Ok(request),
         false => Err(seq),
     });
@@ -260,6 +286,7 @@ mod tests {
             }],
             may_share_memory: true,
             journal: None,
+            in_cgroup: false,
         }
     }
 

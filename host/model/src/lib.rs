@@ -30,6 +30,6 @@ pub use observation::{ChangeFacts, Observation, Stat, Trigger, Version};
 pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};
-pub use process::{Identity, Limit, ProcessSettings, Resource};
+pub use process::{Identity, Limit, ProcessSettings, Resource, RunLimits};
 pub use target::{Target, UnknownTarget};
 pub use watch::{Action, FunctionAction, Origin, Policy, Program, RunMode, RunOnLoad, Watch, WatchType};

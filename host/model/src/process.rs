@@ -50,6 +50,19 @@ pub enum Resource {
     Stack,
 }
 
+/// What a whole run may use, all its processes together. Unlike a [`Limit`], each needs a cgroup controller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RunLimits {
+    /// Memory, in bytes. A run that needs more is killed, the whole of it.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+    /// Processor time, in hundredths of one processor.
+    pub cpu_percent: Option<u64>,
+    /// Whether those that cannot be had are left out. Otherwise the configuration is refused.
+    pub optional: bool,
+}
+
 /// How a watch's process is set up. Shared between watches that agree in it: with 10,000 watches it would be most of their size.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessSettings {
@@ -63,8 +76,10 @@ pub struct ProcessSettings {
     pub env: Vec<(String, String)>,
     /// Whether the daemon's environment is passed on. Default false.
     pub inherit_env: bool,
-    /// Resource limits.
+    /// Resource limits of each process.
     pub limits: Vec<Limit>,
+    /// Limits of the run as a whole.
+    pub run_limits: RunLimits,
     /// Whether the update's data is on stdin; else `/dev/null`. Default true.
     pub pipe_stdin: bool,
     /// Time until SIGTERM, from the start of the run. Default none.
@@ -82,6 +97,7 @@ impl Default for ProcessSettings {
             env: Vec::new(),
             inherit_env: false,
             limits: Vec::new(),
+            run_limits: RunLimits::default(),
             pipe_stdin: true,
             timeout: None,
             kill_after: Duration::from_secs(5),

@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::stat::stat;
 
 /// Names one boot of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +76,13 @@ impl ProcessIdentity {
 
     /// Whether the very process that is meant still runs.
     pub fn exists(&self) -> bool {
-        self.is_of_this_boot() && stat(self.pid).is_some_and(|stat| !stat.ended && stat.started <= self.seen)
+        self.is_of_this_boot() && started(self.pid).is_some_and(|(started, ended)| !ended && started <= self.seen)
     }
 }
 
 /// Whether a process with this id runs.
 pub fn is_alive(pid: i32) -> bool {
-    stat(pid).is_some_and(|stat| !stat.ended)
+    stat(Pid::from_raw(pid)).is_some_and(|stat| !stat.dead)
 }
 
 /// The time since the boot, suspended or not: what the kernel counts the start of processes in.
@@ -88,25 +91,13 @@ pub fn since_boot() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
-struct Stat {
-    ended: bool,
-    /// Since the boot; less than a clock tick too early.
-    started: Duration,
-}
-
-fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may itself hold any of them: what follows the last one is safe.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    let ticks: u64 = fields.nth(18)?.parse().ok()?;
+/// When the process started, since the boot and less than a clock tick too early; and whether it has ended.
+fn started(pid: i32) -> Option<(Duration, bool)> {
+    let stat = stat(Pid::from_raw(pid))?;
     let per_second = clock_ticks_per_second();
-    let seconds = ticks.checked_div(per_second)?;
-    let rest = (ticks % per_second) * 1_000_000_000 / per_second;
-    Some(Stat {
-        ended,
-        started: Duration::new(seconds, rest as u32),
-    })
+    let seconds = stat.started.checked_div(per_second)?;
+    let rest = (stat.started % per_second) * 1_000_000_000 / per_second;
+    Some((Duration::new(seconds, rest as u32), stat.dead))
 }
 
 #[cfg(test)]
@@ -118,7 +109,7 @@ mod tests {
         let name = ProcessIdentity::of(std::process::id() as i32).unwrap();
         assert!(name.exists());
         // Whoever had the id before this process was there was another one; so was whoever had it before the machine was booted.
-        let started = stat(name.pid).unwrap().started;
+        let (started, _) = started(name.pid).unwrap();
         assert!(ProcessIdentity { seen: started, ..name }.exists());
         let earlier = started - Duration::from_millis(1);
         assert!(!ProcessIdentity { seen: earlier, ..name }.exists());

@@ -3,8 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 mod identity;
+mod progress;
 mod run_processes;
+mod stat;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -14,6 +17,7 @@ use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, setpriority_process};
 
 pub use identity::{BootId, ProcessIdentity, is_alive, since_boot};
+pub use progress::Progress;
 pub use run_processes::{RUN_ID_VARIABLE, RunProcesses};
 
 /// Lets the calling thread, and those that it starts, give way to the others.

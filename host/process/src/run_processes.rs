@@ -1,133 +1,181 @@
-//! The processes of a run: its group, and those that left the group but kept the environment, by what /proc tells.
+//! The processes of a run, wherever they went: those in its cgroup and its process group, those that descend from its main process,
+//! those of a session that one of these leads, and those that kept its environment.
+//!
+//! None of these is enough. `su -` and its like clear the environment and make a session, and where PAM tells logind of it, they leave the
+//! cgroup, too; what is put into the background loses its parent. So all of them are asked, and who was found once is followed from then on.
 //!
 //! Only the rare paths need it: a run that is being terminated. What it finds may be gone a moment later, so a signal goes to a
 //! pidfd that was opened first and whose process was looked at afterwards.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getsid};
 
+use crate::cgroup::RunCgroup;
+use crate::stat::{ProcStat, all_processes, stat};
 use crate::{pidfd_open, pidfd_signal};
 
 /// The environment variable by which a process that left its group is still recognised.
 pub const RUN_ID_VARIABLE: &str = "TWITCHER_RUN_ID";
 
-/// The processes of a run besides its main process: its process group, and those that left the group but kept the environment.
+/// The processes of a run, as far as they were found so far. Its methods read all of /proc: milliseconds; call them from a thread that
+/// may block.
+#[derive(Debug)]
 pub struct RunProcesses {
-    /// The main process, not yet waited for: until then its id and its group's are not given to others.
-    pub leader: Pid,
-    /// The run's id as in the environment.
-    pub run: String,
+    /// The main process, while its id cannot have been given to another.
+    leader: Option<Pid>,
+    mark: Vec<u8>,
+    cgroup: Option<Arc<RunCgroup>>,
+    /// Those found, with when they started.
+    found: HashMap<i32, u64>,
+    /// Sessions that the main process, or one of those found, leads.
+    sessions: HashSet<i32>,
 }
 
 impl RunProcesses {
-    /// Whether any but the main process is alive. Reads all of /proc: milliseconds; call it from a thread that may block.
-    pub fn others_alive(&self) -> bool {
-        all_processes().any(|pid| pid != self.leader && self.has_member(pid))
+    /// The processes of the run with this id, as it is in the environment. The main process must lead a session of its own, and must not
+    /// have been waited for; see [`RunProcesses::leader_is_gone`].
+    pub fn new(leader: Pid, run: &str, cgroup: Option<Arc<RunCgroup>>) -> Self {
+        Self {
+            leader: Some(leader),
+            mark: format!("{RUN_ID_VARIABLE}={run}").into_bytes(),
+            cgroup,
+            found: HashMap::new(),
+            sessions: HashSet::from([leader.as_raw()]),
+        }
     }
 
-    /// Signals the whole process group of the run.
-    pub fn signal_group(&self, signal: Signal) {
-        // ESRCH: nobody is left.
-        let _ = killpg(self.leader, signal);
+    /// From now on the main process's id, which is also that of its group and session, means nothing: somebody has waited for it.
+    pub fn leader_is_gone(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            self.sessions.remove(&leader.as_raw());
+        }
     }
 
-    /// Signals those that left the group. Reads all of /proc.
-    pub fn signal_strays(&self, signal: Signal) {
-        for pid in all_processes().filter(|pid| *pid != self.leader) {
-            if !self.has_left(pid) {
-                continue;
-            }
+    /// How many processes of the run are alive, the main process not counted.
+    pub fn others(&mut self) -> usize {
+        self.look().len()
+    }
+
+    /// Signals every process of the run, the main process too. Looks first: those whose parent ends of the signal could not be told
+    /// from others afterwards.
+    pub fn signal(&mut self, signal: Signal) {
+        let others = self.look();
+        if let Some(leader) = self.leader {
+            // ESRCH: nobody is left.
+            let _ = killpg(leader, signal);
+        }
+        if signal == Signal::SIGKILL
+            && let Some(cgroup) = &self.cgroup
+        {
+            // Also those that are made meanwhile. What cannot be killed so is among the others.
+            let _ = cgroup.kill();
+        }
+        for (pid, started) in others {
             let Ok(pidfd) = pidfd_open(pid) else { continue };
-            // Looked at again: the id could have been given to another process before the pidfd was opened.
-            if self.has_left(pid) {
+            // Looked at again: the id could have been given to another process before the pidfd was opened; and who is in the group has
+            // had the signal.
+            if stat(pid).is_some_and(|stat| stat.started == started && !self.is_in_group(&stat)) {
                 let _ = pidfd_signal(pidfd.as_fd(), signal);
             }
         }
     }
 
-    /// How many processes have the run's environment, wherever they are; each is sent a signal. For a run whose leader is waited for by
-    /// somebody else, so that its group says nothing. Reads all of /proc.
-    pub fn marked(&self, signal: Option<Signal>) -> usize {
-        let is_marked = |pid: Pid| stat(pid).is_some_and(|stat| !stat.dead) && self.has_environment(pid);
-        let mut count = 0;
-        for pid in all_processes().filter(|pid| is_marked(*pid)) {
-            count += 1;
-            let Some(signal) = signal else { continue };
-            // Looked at again: the id could have been given to another process before the pidfd was opened.
-            if let Ok(pidfd) = pidfd_open(pid)
-                && is_marked(pid)
-            {
-                let _ = pidfd_signal(pidfd.as_fd(), signal);
+    fn is_in_group(&self, stat: &ProcStat) -> bool {
+        self.leader.is_some_and(|leader| stat.group == leader.as_raw())
+    }
+
+    /// The processes that are alive, without the main process, and when each was started.
+    fn look(&mut self) -> Vec<(Pid, u64)> {
+        let alive: HashMap<i32, ProcStat> = all_processes()
+            .filter_map(|pid| Some((pid.as_raw(), stat(pid).filter(|stat| !stat.dead)?)))
+            .collect();
+        self.found
+            .retain(|pid, started| alive.get(pid).is_some_and(|stat| stat.started == *started));
+        let in_cgroup: HashSet<i32> = self.cgroup.iter().flat_map(|cgroup| cgroup.processes()).collect();
+        let own = [Some(Pid::this()), getsid(None).ok()].map(|pid| pid.map_or(0, Pid::as_raw));
+        let mut unknown: Vec<(i32, &ProcStat)> = alive
+            .iter()
+            .map(|(pid, stat)| (*pid, stat))
+            .filter(|(pid, _)| *pid != own[0] && Some(*pid) != self.leader.map(Pid::as_raw))
+            .filter(|(pid, _)| !self.found.contains_key(pid))
+            .collect();
+        let mut first = true;
+        loop {
+            let before = unknown.len();
+            unknown.retain(|(pid, stat)| {
+                let is_of_run = self.found.contains_key(&stat.parent)
+                    || self.leader.is_some_and(|leader| stat.parent == leader.as_raw())
+                    || self.is_in_group(stat)
+                    || self.sessions.contains(&stat.session)
+                    || (first && (in_cgroup.contains(pid) || self.has_mark(*pid)));
+                if is_of_run {
+                    self.found.insert(*pid, stat.started);
+                    if stat.session == *pid && stat.session != own[1] {
+                        self.sessions.insert(*pid);
+                    }
+                }
+                !is_of_run
+            });
+            first = false;
+            if unknown.len() == before {
+                break;
             }
         }
-        count
+        self.found
+            .iter()
+            .map(|(pid, started)| (Pid::from_raw(*pid), *started))
+            .collect()
     }
 
-    fn has_member(&self, pid: Pid) -> bool {
-        match stat(pid) {
-            Some(stat) if stat.dead => false,
-            Some(stat) => stat.group == self.leader.as_raw() || self.has_environment(pid),
-            None => false,
-        }
-    }
-
-    fn has_left(&self, pid: Pid) -> bool {
-        stat(pid).is_some_and(|stat| !stat.dead && stat.group != self.leader.as_raw()) && self.has_environment(pid)
-    }
-
-    fn has_environment(&self, pid: Pid) -> bool {
+    fn has_mark(&self, pid: i32) -> bool {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
             return false;
         };
-        environment.split(|byte| *byte == 0).any(|entry| {
-            entry
-                .strip_prefix(RUN_ID_VARIABLE.as_bytes())
-                .and_then(|rest| rest.strip_prefix(b"="))
-                .is_some_and(|value| value == self.run.as_bytes())
-        })
+        environment.split(|byte| *byte == 0).any(|entry| entry == self.mark)
     }
-}
-
-struct ProcStat {
-    dead: bool,
-    group: i32,
-}
-
-fn stat(pid: Pid) -> Option<ProcStat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// The name stands in parentheses and may itself hold any of them: what follows the last one is safe.
-fn parse_stat(text: &str) -> Option<ProcStat> {
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X" | "x");
-    let group = fields.nth(1)?.parse().ok()?;
-    Some(ProcStat { dead, group })
-}
-
-fn all_processes() -> impl Iterator<Item = Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
     use super::*;
 
-    #[test]
-    fn a_process_name_cannot_forge_its_stat() {
-        let stat = parse_stat("12 (a) Z 1 99 (b) S 1 34 34 0 -1").unwrap();
-        assert!(!stat.dead);
-        assert_eq!(stat.group, 34);
-        assert!(parse_stat("12 (a) Z 1 34 34").unwrap().dead);
-        assert!(parse_stat("nonsense").is_none());
+    fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < end, "never: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
+    /// A descendant that has neither group nor session nor environment of the run, and outlives its parent.
     #[test]
-    fn finds_this_process() {
-        assert!(all_processes().any(|pid| pid == Pid::this()));
+    fn who_was_found_once_is_followed() {
+        let mut leader = Command::new("setsid");
+        leader.args([
+            "sh",
+            "-c",
+            "setsid env -i sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' & wait",
+        ]);
+        let mut leader = leader.stdin(Stdio::null()).process_group(0).spawn().unwrap();
+        let pid = Pid::from_raw(leader.id() as i32);
+        let mut run = RunProcesses::new(pid, "0", None);
+        eventually("the deaf one has a child", || run.others() == 2);
+        run.signal(Signal::SIGTERM);
+        leader.wait().unwrap();
+        run.leader_is_gone();
+        eventually("what listened is gone, and the deaf one has another child", || {
+            run.others() == 2
+        });
+        run.signal(Signal::SIGKILL);
+        eventually("all are gone", || run.others() == 0);
     }
 }

@@ -123,6 +123,9 @@ fields! {
     /// Whether the daemon's own environment is passed on.
     inherit_env: bool = false,
 
-    /// Resource limits by the names of setrlimit(2): a number for both the soft and the hard limit, a pair of them, or "unlimited".
+    /// Resource limits. Of each process, by the names of setrlimit(2): a number for both the soft and the hard limit, a pair of them, or
+    /// "unlimited". Of the run as a whole, where the daemon has the cgroup controllers: "memory" (a size such as "512MiB", or bytes; a run that
+    /// needs more is killed, the whole of it), "tasks" (processes and threads), and "cpu" as a percentage of one processor, such as "50%".
+    /// A limit that cannot be had is an error, or left out with "optional": True.
     limits: Limits = Limits::default(),
 }

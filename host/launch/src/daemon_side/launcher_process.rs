@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::unistd::Pid;
 use tokio::io::Interest;
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 use crate::daemon_side::polled::{forget_readiness, polled};
 use crate::daemon_side::queue::LaunchError;
 use crate::journal::Journal;
-use crate::protocol::{Reply, receive_reply, send_setup};
+use crate::protocol::{Reply, Setup, receive_reply, send_setup};
+use twitcher_process::cgroup::CgroupTree;
 use twitcher_process::pidfd_open;
 
 /// A launcher process with the daemon's end of its socket.
@@ -29,6 +31,8 @@ pub struct Launcher {
     pub(crate) arguments: Vec<String>,
     pub(crate) child: Child,
     pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) cgroups: Option<Arc<CgroupTree>>,
+    setup: Setup,
     socket: OwnedFd,
 }
 
@@ -36,23 +40,44 @@ impl Launcher {
     /// Starts a launcher: `program` with `arguments`, which must call [`crate::launcher_main`]. Call it before the process has
     /// threads or has raised its limits, which actions would inherit. The launcher is killed when the calling thread ends.
     pub fn spawn(program: &Path, arguments: &[&str]) -> Result<Self, LaunchError> {
-        Self::spawn_with(program, arguments, None)
+        Self::spawn_with(program, arguments, None, None)
     }
 
-    /// The same, with a journal in which the processes of runs write themselves down.
-    pub fn spawn_with(program: &Path, arguments: &[&str], journal: Option<Journal>) -> Result<Self, LaunchError> {
+    /// The same, with a journal in which the processes of runs write themselves down, and cgroups for them.
+    pub fn spawn_with(
+        program: &Path,
+        arguments: &[&str],
+        journal: Option<Journal>,
+        cgroups: Option<CgroupTree>,
+    ) -> Result<Self, LaunchError> {
         let at = |step| move |source: io::Error| LaunchError::Start { step, source };
         prctl::set_child_subreaper(true).map_err(|e| at("become the reaper of orphaned processes")(e.into()))?;
+        let open_files =
+            getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| at("read the limit of open files")(e.into()))?;
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        Self::exec(program.to_owned(), arguments, journal.map(Arc::new)).map_err(at("execute"))
+        let (journal, cgroups) = (journal.map(Arc::new), cgroups.map(Arc::new));
+        Self::exec(program.to_owned(), arguments, journal, cgroups, Setup { open_files }).map_err(at("execute"))
     }
 
-    /// Another one like this.
+    /// Another one like this. What it and its actions inherit is the same, whatever this process has changed for itself since.
     pub(crate) fn again(&self) -> io::Result<Self> {
-        Self::exec(self.program.clone(), self.arguments.clone(), self.journal.clone())
+        let (journal, cgroups) = (self.journal.clone(), self.cgroups.clone());
+        Self::exec(
+            self.program.clone(),
+            self.arguments.clone(),
+            journal,
+            cgroups,
+            self.setup.clone(),
+        )
     }
 
-    fn exec(program: PathBuf, arguments: Vec<String>, journal: Option<Arc<Journal>>) -> io::Result<Self> {
+    fn exec(
+        program: PathBuf,
+        arguments: Vec<String>,
+        journal: Option<Arc<Journal>>,
+        cgroups: Option<Arc<CgroupTree>>,
+        setup: Setup,
+    ) -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         // The socket travels as stdin: a descriptor that need not be made inheritable, so that no other child can get it.
@@ -62,7 +87,7 @@ impl Launcher {
             .current_dir("/")
             .stdin(theirs)
             .spawn()?;
-        match send_setup(ours.as_fd(), journal.as_ref().map(|journal| journal.fd())) {
+        match send_setup(ours.as_fd(), &setup, journal.as_ref().map(|journal| journal.fd())) {
             // It died already; whoever watches it will notice.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,
@@ -72,8 +97,17 @@ impl Launcher {
             arguments,
             child,
             journal,
+            cgroups,
+            setup,
             socket: ours,
         })
+    }
+
+    /// The cgroup controllers that runs can be limited by.
+    pub fn controllers(&self) -> Vec<&'static str> {
+        self.cgroups
+            .as_ref()
+            .map_or_else(Vec::new, |cgroups| cgroups.controllers().to_vec())
     }
 
     /// Its process id.

@@ -5,8 +5,9 @@ use nix::errno::Errno;
 use crate::daemon_side::invocation::Invocation;
 use crate::journal::JournalEntry;
 use crate::protocol::{Request, Step, Task};
-use twitcher_model::Outcome;
+use twitcher_model::{Outcome, RunLimits};
 use twitcher_process::RUN_ID_VARIABLE;
+use twitcher_process::cgroup::CgroupLimits;
 use twitcher_sandbox::confine::process_limits;
 
 /// The request for an invocation.
@@ -15,6 +16,7 @@ pub(crate) fn request(
     invocation: &Invocation,
     may_share_memory: bool,
     journal: Option<JournalEntry>,
+    in_cgroup: bool,
 ) -> Request {
     let settings = &invocation.process;
     let identity = &settings.identity;
@@ -40,6 +42,16 @@ pub(crate) fn request(
         },
         may_share_memory,
         journal,
+        in_cgroup,
+    }
+}
+
+/// What the run may use, in the form of the kernel's.
+pub(crate) fn cgroup_limits(limits: &RunLimits) -> CgroupLimits {
+    CgroupLimits {
+        memory: limits.memory,
+        tasks: limits.tasks,
+        cpu_percent: limits.cpu_percent,
     }
 }
 
@@ -49,6 +61,7 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
     let step = match step {
         Step::Decode => "read the request".to_owned(),
         Step::Clone => "make a process".to_owned(),
+        Step::Cgroup => "enter its cgroup".to_owned(),
         Step::Signals => "reset the signals".to_owned(),
         Step::Session => "make a session".to_owned(),
         Step::Stdio => "place the standard streams".to_owned(),

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::daemon_side::queue::RunEvent;
 use crate::journal::EndingMark;
 use crate::protocol::Task;
 use twitcher_model::{ComponentFailure, Outcome};
+use twitcher_process::cgroup::RunCgroup;
 use twitcher_process::{RunProcesses, pidfd_signal};
 use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Level, Reason, ToAction, ZnodeFailure};
 
@@ -64,6 +65,7 @@ pub(crate) const MAX_LINGERING: usize = 256;
 pub(crate) struct Ends {
     pub(crate) output: [OwnedFd; 2],
     pub(crate) channel: Option<OwnedFd>,
+    pub(crate) cgroup: Option<Arc<RunCgroup>>,
 }
 
 /// A started process.
@@ -83,6 +85,10 @@ pub(crate) struct SupervisedRun {
     /// The output is a flood and is not read until then.
     paused_until: Option<Instant>,
     mark: Option<EndingMark>,
+    /// Where its processes are. Shared with a thread that looks for them.
+    family: Arc<Mutex<RunProcesses>>,
+    /// Removed with this, if nobody is in it any more.
+    cgroup: Option<Arc<RunCgroup>>,
 }
 
 struct Stopping {
@@ -113,6 +119,7 @@ impl SupervisedRun {
         mark: Option<EndingMark>,
     ) -> io::Result<Self> {
         let [stdout, stderr] = ends.output;
+        let family = RunProcesses::new(pid, &invocation.run.to_string(), ends.cgroup.clone());
         let mut output = Output::default();
         output.captured = invocation.capture.then(Captured::default);
         Ok(Self {
@@ -132,6 +139,8 @@ impl SupervisedRun {
             stopping: None,
             paused_until: None,
             mark,
+            family: Arc::new(Mutex::new(family)),
+            cgroup: ends.cgroup,
         })
     }
 
@@ -200,6 +209,10 @@ impl SupervisedRun {
         let ended = self.talk.as_mut().and_then(ComponentChannel::take_ended);
         let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
         let outcome = self.outcome(status, ended);
+        if !outcome.is_success() && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.ran_out_of_memory()) {
+            let limit = self.invocation.process.run_limits.memory;
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, limit, "the kernel killed the run: it needed more memory than limits={{\"memory\": ...}} gives it");
+        }
         let captured = self.output.captured.take();
         let report = RunReport {
             outcome,
@@ -281,46 +294,36 @@ impl SupervisedRun {
         }
     }
 
-    fn family(&self) -> RunProcesses {
-        RunProcesses {
-            leader: self.pid,
-            run: self.invocation.run.to_string(),
-        }
-    }
-
+    /// Signals the whole run. Those who left the group must first be found, and reading /proc takes its time.
     async fn signal_family(&self, signal: Signal) {
-        // The group is signalled at once; those that left it must first be found, and reading /proc takes its time.
-        let family = self.family();
-        family.signal_group(signal);
-        if spawn_blocking(move || family.signal_strays(signal)).await.is_err() {
-            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "could not look for processes that left the group");
+        let family = Arc::clone(&self.family);
+        if spawn_blocking(move || lock(&family).signal(signal)).await.is_err() {
+            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "could not signal the processes of the run");
         }
     }
 
     /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. Until it is waited for, the
     /// main process keeps the group's id from being given away.
     async fn end_family(&mut self) {
-        let Some(Stopping {
-            kill_at, mut killed, ..
-        }) = self.stopping
-        else {
+        let Some(Stopping { kill_at, .. }) = self.stopping else {
             return;
         };
         loop {
             for index in 0..self.streams.len() {
                 self.log_stream(index);
             }
-            let family = self.family();
-            if !spawn_blocking(move || family.others_alive()).await.unwrap_or(false) {
+            let family = Arc::clone(&self.family);
+            if spawn_blocking(move || lock(&family).others()).await.unwrap_or(0) == 0 {
                 return;
             }
             let now = Instant::now();
-            if now >= kill_at && !killed {
-                killed = true;
-                self.signal_family(Signal::SIGKILL).await;
-            } else if now >= kill_at + FAMILY_GRACE {
+            if now >= kill_at + FAMILY_GRACE {
                 warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "processes of the run survive SIGKILL");
                 return;
+            }
+            if now >= kill_at {
+                // Again each time: some may have been made by one that was on its way out.
+                self.signal_family(Signal::SIGKILL).await;
             }
             sleep_until(now + FAMILY_POLL).await;
         }
@@ -451,6 +454,11 @@ impl SupervisedRun {
             tokio::spawn(stream.take().linger(label, permit));
         }
     }
+}
+
+/// A thread that panicked has left what was found as it was.
+pub(crate) fn lock(family: &Mutex<RunProcesses>) -> MutexGuard<'_, RunProcesses> {
+    family.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why an answer denies what was asked for.

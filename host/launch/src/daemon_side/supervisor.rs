@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,17 +22,18 @@ use tracing::{error, info, warn};
 use crate::daemon_side::component_channel;
 use crate::daemon_side::invocation::{Control, Invocation, RunReport};
 use crate::daemon_side::launcher_process::{LauncherLink, Sending};
-use crate::daemon_side::liveness::Liveness;
+use crate::daemon_side::liveness::{Liveness, Look};
 use crate::daemon_side::polled::forget_readiness;
 use crate::daemon_side::queue::{Command, RunEvent};
-use crate::daemon_side::request::{launch_failed, request};
+use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
-use twitcher_process::pidfd_open;
+use twitcher_process::cgroup::{CgroupLimits, RunCgroup};
+use twitcher_process::{Progress, pidfd_open};
 use twitcher_sandbox::channel::Reason;
 
 /// Requests that may be with the launcher and unanswered. More would only hold more descriptors: it serves them one by one.
@@ -52,6 +54,8 @@ struct Pending {
 struct InFlight {
     pending: Pending,
     ends: Ends,
+    /// Its process shares the launcher's memory.
+    shares: bool,
     /// It is to be terminated as soon as it has started.
     terminate: Option<Reason>,
 }
@@ -61,6 +65,21 @@ struct Reaped {
     pid: Pid,
     invocation: Invocation,
     report: RunReport,
+}
+
+impl Sharing {
+    /// Whether it is still the program that it was cloned from: then its launcher waits for it.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this very program's file, which runs and so is in memory"
+    )]
+    fn has_not_executed(&self) -> bool {
+        let program = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
+        match (program(&self.pid.to_string()), program("self")) {
+            (Ok(its), Ok(ours)) => its == ours,
+            _ => false,
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -82,7 +101,20 @@ pub(crate) struct Supervisor {
     lingering: Arc<Semaphore>,
     null: OwnedFd,
     saturated: bool,
-    patience: Liveness,
+    liveness: Liveness,
+    /// The last process that started sharing the launcher's memory.
+    sharing: Option<Sharing>,
+    /// What launcher and that process had done when the launcher was looked at.
+    seen: Option<[Option<Progress>; 2]>,
+    /// It was said that runs have no cgroups.
+    without_cgroup: bool,
+}
+
+/// A process that its launcher waits for until it has executed its program.
+struct Sharing {
+    run: RunId,
+    watch: Arc<str>,
+    pid: Pid,
 }
 
 impl Supervisor {
@@ -112,7 +144,10 @@ impl Supervisor {
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             null,
             saturated: false,
-            patience: Liveness::default(),
+            liveness: Liveness::default(),
+            sharing: None,
+            seen: None,
+            without_cgroup: false,
         }
     }
 
@@ -122,7 +157,7 @@ impl Supervisor {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.flush();
-            let silence_ends = self.patience.ends();
+            let look_at = self.liveness.look_at();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Launch(invocation)) => {
@@ -137,9 +172,14 @@ impl Supervisor {
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
                 _ = self.link.pidfd.readable() => self.replace_launcher().await,
-                () = sleep_until(silence_ends.unwrap_or(self.link.since)), if silence_ends.is_some() => self.give_up_launcher(),
+                () = sleep_until(look_at.unwrap_or(self.link.since)), if look_at.is_some() => self.look_at_launcher(),
                 _ = children.recv() => self.reap_orphans(),
-                _ = sweep.tick() => self.reap_orphans(),
+                _ = sweep.tick() => {
+                    self.reap_orphans();
+                    if let Some(cgroups) = &self.link.launcher.cgroups {
+                        cgroups.sweep();
+                    }
+                }
             }
         }
     }
@@ -174,12 +214,13 @@ impl Supervisor {
 
     fn send(&mut self, pending: Pending) {
         match self.try_send(&pending.invocation) {
-            Ok((seq, ends)) => {
+            Ok((seq, ends, shares)) => {
                 self.in_flight.insert(
                     seq,
                     InFlight {
                         pending,
                         ends,
+                        shares,
                         terminate: None,
                     },
                 );
@@ -206,8 +247,38 @@ impl Supervisor {
         }
     }
 
-    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends)> {
+    /// A cgroup for a run; none where there are none.
+    fn cgroup(&mut self, invocation: &Invocation) -> io::Result<Option<RunCgroup>> {
+        let wanted = &invocation.process.run_limits;
+        let limits = cgroup_limits(wanted);
+        let Some(tree) = &self.link.launcher.cgroups else {
+            return Ok(None);
+        };
+        let limits = if wanted.optional {
+            limits.only(tree.controllers())
+        } else {
+            limits
+        };
+        match tree.create(&invocation.run.to_string(), &limits) {
+            Ok(cgroup) => {
+                self.without_cgroup = false;
+                Ok(Some(cgroup))
+            }
+            // Never without the limits that its operator wants.
+            Err(error) if limits != CgroupLimits::default() => Err(error),
+            Err(error) => {
+                if !std::mem::replace(&mut self.without_cgroup, true) {
+                    warn!(directory = %tree.path().display(), %error, "cannot make a cgroup for a run; it is followed by its sessions and parents");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends a request. Gives its number, the daemon's ends of what came with it, and whether its process shares the launcher's memory.
+    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends, bool)> {
         let entry = self.entry(invocation);
+        let cgroup = self.cgroup(invocation)?;
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
         let data;
@@ -221,11 +292,12 @@ impl Supervisor {
         let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
         // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
         let now = Instant::now();
-        let may_share = self.in_flight.is_empty() && self.patience.may_share(now);
-        let request = request(seq, invocation, may_share, entry);
+        let may_share = self.in_flight.is_empty() && self.liveness.may_share(now);
+        let request = request(seq, invocation, may_share, entry, cgroup.is_some());
+        let last = cgroup.as_ref().map(RunCgroup::fd);
         let channel = match &invocation.task {
             Task::Exec(_) | Task::Function(_) => {
-                send_request(self.link.fd(), &request, &stdio)?;
+                send_request(self.link.fd(), &request, &[&stdio, last.as_slice()].concat())?;
                 None
             }
             Task::Wasm(task) => {
@@ -235,21 +307,24 @@ impl Supervisor {
                 )]
                 let native = File::open(&task.action.component.native)?;
                 let (ours, theirs) = component_channel::pair()?;
-                let [stdin, stdout, stderr] = stdio;
-                send_request(
-                    self.link.fd(),
-                    &request,
-                    &[stdin, stdout, stderr, native.as_fd(), theirs.as_fd()],
-                )?;
+                let own = [native.as_fd(), theirs.as_fd()];
+                send_request(self.link.fd(), &request, &[&stdio, &own[..], last.as_slice()].concat())?;
                 Some(ours)
             }
         };
         if may_share {
-            self.patience.shared(now);
+            self.liveness.shared(now);
+            self.seen = None;
         }
         self.next_seq += 1;
         let output = [stdout, stderr];
-        Ok((seq, Ends { output, channel }))
+        let cgroup = cgroup.map(Arc::new);
+        let ends = Ends {
+            output,
+            channel,
+            cgroup,
+        };
+        Ok((seq, ends, may_share))
     }
 
     /// Where the process is to write itself down.
@@ -298,29 +373,56 @@ impl Supervisor {
                     return;
                 }
             }
-            self.patience.answered(Instant::now(), !self.in_flight.is_empty());
+            self.liveness.answered(Instant::now(), !self.in_flight.is_empty());
+            self.seen = None;
         }
     }
 
-    /// The launcher has not answered for long: it waits for a process that cannot execute its program, which goes on by itself.
-    fn give_up_launcher(&mut self) {
+    /// The launcher has not answered for long. If neither it nor the process that it waits for gets on, it is replaced; that process goes on
+    /// by itself.
+    fn look_at_launcher(&mut self) {
         // It may be this task that was held up.
         self.read_replies();
         let now = Instant::now();
-        if self.patience.ends().is_some_and(|end| now >= end) {
-            warn!(
-                unanswered = self.in_flight.len(),
-                "the launcher is held up, by a program that takes long to be loaded; replacing it"
-            );
-            self.patience.lose(now);
-            let _ = self.link.launcher.child.kill();
+        if self.liveness.look_at().is_none_or(|at| now < at) {
+            return;
         }
+        let waited_for = self.sharing.as_ref().filter(|sharing| sharing.has_not_executed());
+        let launcher = Pid::from_raw(self.link.launcher.pid() as i32);
+        let program = waited_for.map(|sharing| sharing.pid);
+        let found = [Some(launcher), program].map(|pid| pid.and_then(Progress::of));
+        let before = self.seen.replace(found.clone());
+        let moved = before.is_none_or(|before| {
+            let pairs = found.iter().zip(&before);
+            pairs.into_iter().any(|pair| match pair {
+                (Some(now), Some(before)) => now.is_alive_since(before),
+                (now, before) => now.is_some() != before.is_some(),
+            })
+        });
+        let look = Look {
+            moved,
+            waits_for_program: program.is_some(),
+        };
+        if !self.liveness.looked(now, look) {
+            return;
+        }
+        let unanswered = self.in_flight.len();
+        match waited_for {
+            Some(Sharing { run, watch, pid }) => warn!(
+                watch = &**watch, run_id = %run, %pid, unanswered,
+                "the program of this run cannot be loaded: the kernel has got no further with it, as when a file server does not answer; \
+                 starting another launcher for the others"
+            ),
+            None => warn!(unanswered, "the launcher has done nothing for long; replacing it"),
+        }
+        let _ = self.link.launcher.child.kill();
     }
 
     fn on_started(&mut self, seq: u64, pid: Pid) {
         let Some(InFlight {
             pending: Pending { invocation, .. },
             ends,
+            shares,
             terminate,
         }) = self.in_flight.remove(&seq)
         else {
@@ -328,6 +430,10 @@ impl Supervisor {
             return;
         };
         let run = invocation.run;
+        if shares {
+            let watch = Arc::clone(&invocation.watch);
+            self.sharing = Some(Sharing { run, watch, pid });
+        }
         let (to, control) = mpsc::unbounded_channel();
         if let Some(reason) = terminate {
             let _ = to.send(Control::Terminate(reason));
@@ -438,7 +544,9 @@ impl Supervisor {
             error!(%error, "cannot hang up on the children of the former launcher");
         }
         self.read_replies();
-        self.patience.renew();
+        self.liveness.renew();
+        self.sharing = None;
+        self.seen = None;
         let deaths = if self.link.since.elapsed() < Duration::from_secs(60) {
             self.link.deaths + 1
         } else {

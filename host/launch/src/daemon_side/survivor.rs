@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,9 +15,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon_side::polled::polled;
-use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL};
+use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL, lock};
 use crate::journal::SurvivingRun;
-use twitcher_process::{RunProcesses, pidfd_open, since_boot};
+use twitcher_process::{pidfd_open, since_boot};
 
 impl SurvivingRun {
     /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
@@ -32,6 +33,7 @@ impl SurvivingRun {
             // Looked at again: until the pidfd was open, the id could have been given to another.
             Ok(pidfd) if process.exists() => pidfd,
             Ok(_) | Err(Errno::ESRCH) => {
+                self.leader_is_gone();
                 if self.is_ending {
                     self.end_rest(Instant::now() + kill_after).await;
                 }
@@ -52,6 +54,7 @@ impl SurvivingRun {
             () = told => return self.terminate(&pidfd, kill_after).await,
             () = sleep(left.unwrap_or_default()), if left.is_some() => return self.terminate(&pidfd, kill_after).await,
         }
+        self.leader_is_gone();
         if self.is_ending {
             self.end_rest(Instant::now() + kill_after).await;
         }
@@ -69,19 +72,26 @@ impl SurvivingRun {
                 drop(pidfd.readable().await?);
             }
         }
+        self.leader_is_gone();
         self.end_rest(kill_at).await;
         Ok(())
     }
 
-    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL. They are known by their environment
-    /// alone: whoever waited for the main process has made its id, and that of its group, free for others.
+    /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL.
     async fn end_rest(&self, kill_at: Instant) {
         loop {
             let now = Instant::now();
-            let (kill, family) = (now >= kill_at, self.family());
+            let (kill, family) = (now >= kill_at, Arc::clone(&self.family));
+            let left = spawn_blocking(move || {
+                let mut family = lock(&family);
+                let left = family.others();
+                if kill && left > 0 {
+                    family.signal(Signal::SIGKILL);
+                }
+                left
+            });
             // A thread that panics has found nobody.
-            let left = spawn_blocking(move || family.marked(kill.then_some(Signal::SIGKILL))).await;
-            if left.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
+            if left.await.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
                 break;
             }
             sleep(FAMILY_POLL).await;
@@ -89,22 +99,14 @@ impl SurvivingRun {
         self.mark.set(false);
     }
 
-    /// Whether there are processes of the run, apart from its main process. Reads all of /proc.
-    pub(crate) fn has_left_something(&self) -> bool {
-        self.process.is_of_this_boot() && self.family().marked(None) > 0
-    }
-
-    fn family(&self) -> RunProcesses {
-        RunProcesses {
-            leader: Pid::from_raw(self.process.pid()),
-            run: self.run.to_string(),
-        }
+    /// Whoever waited for the main process has made its id, and that of its group, free for others.
+    fn leader_is_gone(&self) {
+        lock(&self.family).leader_is_gone();
     }
 
     async fn signal(&self, signal: Signal) {
-        let family = self.family();
-        family.signal_group(signal);
+        let family = Arc::clone(&self.family);
         // A thread that panics has found nobody.
-        let _ = spawn_blocking(move || family.signal_strays(signal)).await;
+        let _ = spawn_blocking(move || lock(&family).signal(signal)).await;
     }
 }

@@ -40,7 +40,7 @@ fn the_next_daemon_finds_what_still_runs() {
     let sum = checksum(&draft[8..NAME + 5]);
     draft[..8].copy_from_slice(&sum.to_le_bytes());
     let file = Arc::clone(&journal.file);
-    assert!(decode(&draft, EndingMark { file, slot: 2 }).is_some());
+    assert!(decode(&draft, EndingMark { file, slot: 2 }, None).is_some());
     journal.file.write_all_at(&draft, 3 * SLOT as u64).unwrap();
     drop(journal);
 

@@ -9,10 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 use rustix::io::fcntl_dupfd_cloexec;
 
+mod clone;
 pub mod interrupt;
 pub mod spawn;
 pub mod vfork;
@@ -34,11 +36,12 @@ pub struct Bodies {
 
 /// The main function of the launcher. Its stdin is the socket. Returns when the daemon has gone.
 pub fn main(bodies: &Bodies) -> io::Result<()> {
-    // The daemon decides when to stop. A session of its own keeps the terminal's signals away, the rest is ignored.
+    // The daemon decides when to stop. A session of its own keeps the terminal's signals away, others wait for ever.
     let _ = setsid();
-    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
-        ignore(ignored)?;
-    }
+    // Held back, not ignored: a child starts so, and one that is told to end before it has become its program must not miss that.
+    let held: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    held.thread_block()?;
+    ignore(Signal::SIGPIPE)?;
     let _ = prctl::set_name(c"twitcher-launch");
     // Should it be killed, its successor waits for this process to be gone, which may itself wait for a program that takes long to be
     // loaded. If the daemon is gone already, the socket says so.
@@ -50,9 +53,11 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     } else {
         None
     };
-    let Some(journal) = receive_setup(channel.as_fd())? else {
+    let Some((setup, journal)) = receive_setup(channel.as_fd())? else {
         return Ok(());
     };
+    let (soft, hard) = setup.open_files;
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
     let pen = journal.map(JournalWriter::new).transpose()?;
     let parent = Parent {
         channel: channel.as_fd(),
@@ -122,7 +127,7 @@ fn ignore(which: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// All that are ignored, also those that the daemon's own parent had ignored: nohup leaves SIGHUP so, and Python SIGPIPE.
+/// All that are ignored, most of them because the daemon's own parent had ignored them: nohup leaves SIGHUP so, and Python SIGPIPE.
 fn ignored_signals() -> Vec<i32> {
     let is_ignored = |signal: &i32| {
         let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();

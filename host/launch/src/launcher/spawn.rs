@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -23,6 +24,7 @@ use nix::unistd::{
 
 use crate::journal::{JournalRecord, JournalWriter};
 use crate::launcher::Bodies;
+use crate::launcher::clone::{self, Born, Side};
 use crate::launcher::interrupt;
 use crate::launcher::vfork::ChildStack;
 use crate::protocol::{Reply, Request, SETUP_FAILED, Step, Task, WasmTask, send_reply};
@@ -48,6 +50,8 @@ pub struct Prepared<'a> {
     groups: Option<Vec<Gid>>,
     stdio: [OwnedFd; 3],
     draft: Option<JournalRecord>,
+    /// The directory of the run's cgroup.
+    cgroup: Option<OwnedFd>,
 }
 
 /// What a clone takes over from the launcher.
@@ -151,9 +155,11 @@ impl<'a> Prepared<'a> {
                 }
             }
         };
+        let cgroup = if request.in_cgroup { Some(fd()?) } else { None };
         Ok(Self {
             seq: request.seq,
             body,
+            cgroup,
             may_share: request.may_share_memory,
             env: request.env,
             cwd: CString::new(request.cwd).map_err(bad(Step::Chdir))?,
@@ -178,38 +184,50 @@ impl<'a> Prepared<'a> {
                 // again, and a panic ends here. The launcher's only signal handlers are the standard library's, which end the process.
                 // The child's other attributes (descriptors, signal dispositions, ids, limits, directory) are its own.
                 #[allow(unsafe_code)]
-                unsafe { stack.clone_sharing(libc::CLONE_PARENT, || self.run_to_end(launcher)) }.map_err(at)?;
-                Ok(())
+                unsafe { stack.clone_sharing(self.cgroup.as_ref(), |born| self.run_to_end(born, launcher)) }.map_err(at)
             }
             _ => self.fork(launcher).map_err(at),
         }
     }
 
     fn fork(self, launcher: &Parent<'_>) -> nix::Result<()> {
-        // SAFETY: the launcher has one thread, so no lock is held by a thread that the child lacks. Without CLONE_VM the child works
-        // on its own copy of memory, and with no stack given it goes on on its copy of this one. Going around glibc's fork leaves
-        // only its cached thread id stale, which nothing here asks for.
+        // SAFETY: the launcher has one thread, so no lock is held by a thread that the child lacks.
         #[allow(unsafe_code)]
-        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
-        match pid {
-            -1 => Err(Errno::last()),
-            0 => {
+        match unsafe { clone::copy(self.cgroup.as_ref()) }? {
+            Side::Parent => Ok(()),
+            Side::Child(born) => {
                 // Not dropped: what it owns may be closed by then.
                 let this = ManuallyDrop::new(self);
-                exit_now(this.run_to_end(launcher))
+                exit_now(this.run_to_end(born, launcher))
             }
-            _ => Ok(()),
         }
     }
 
     /// Nothing may unwind into the launcher's loop.
-    fn run_to_end(&self, launcher: &Parent<'_>) -> c_int {
-        catch_unwind(AssertUnwindSafe(|| self.run(launcher))).unwrap_or(101)
+    fn run_to_end(&self, born: Born, launcher: &Parent<'_>) -> c_int {
+        catch_unwind(AssertUnwindSafe(|| self.run(born, launcher))).unwrap_or(101)
     }
 
-    fn run(&self, launcher: &Parent<'_>) -> c_int {
-        // First of all, so that whoever is told that the process started finds it written down. Should this fail, the daemon still
-        // hears of the process and remembers it, only later.
+    fn run(&self, born: Born, launcher: &Parent<'_>) -> c_int {
+        let failed = |(step, errno): SpawnFailure| {
+            let errno = errno as i32;
+            // Should this fail, the exit code still says that it went wrong.
+            let _ = send_reply(
+                launcher.channel,
+                Reply::Failed {
+                    seq: self.seq,
+                    step,
+                    errno,
+                },
+            );
+            SETUP_FAILED
+        };
+        // Who is told that the process started may signal its group, and must find it in its cgroup.
+        if let Err(failure) = self.leave_launcher(born) {
+            return failed(failure);
+        }
+        // Whoever is told that the process started also finds it written down. Should this fail, the daemon still hears of the process
+        // and remembers it, only later.
         if let (Some(pen), Some(draft)) = (launcher.pen, &self.draft) {
             let _ = pen.write(draft);
         }
@@ -228,7 +246,7 @@ impl<'a> Prepared<'a> {
         if let Some(pen) = launcher.pen {
             pen.put_down();
         }
-        let (step, errno) = match self.set_up(launcher.ignored) {
+        let failure = match self.set_up(launcher.ignored) {
             Err(failure) => failure,
             Ok(()) => match &self.body {
                 Body::Exec { candidates, argv, envp } => (Step::Exec, execute(candidates, argv, envp)),
@@ -256,24 +274,27 @@ impl<'a> Prepared<'a> {
                 },
             },
         };
-        // Should this fail, the exit code still says that it went wrong.
-        let _ = send_reply(
-            launcher.channel,
-            Reply::Failed {
-                seq: self.seq,
-                step,
-                errno: errno as i32,
-            },
-        );
-        SETUP_FAILED
+        failed(failure)
     }
 
-    /// The steps. Their order matters: limits need root; groups need root and so come before the user; the directory is entered with
-    /// the rights of the user, who may not be allowed in.
+    fn leave_launcher(&self, born: Born) -> Result<(), SpawnFailure> {
+        let at = |step| move |errno| (step, errno);
+        if let (Some(cgroup), Born::InParents) = (&self.cgroup, born) {
+            clone::join(cgroup).map_err(at(Step::Cgroup))?;
+        }
+        setsid().map_err(at(Step::Session))?;
+        if self.cgroup.is_none() {
+            // Whatever loses its parent becomes a child of this process, so that it is found when the run is ended.
+            prctl::set_child_subreaper(true).map_err(at(Step::Session))?;
+        }
+        Ok(())
+    }
+
+    /// The steps. Their order matters: signals that were held back since the clone come first; limits need root; groups need root and so
+    /// come before the user; the directory is entered with the rights of the user, who may not be allowed in.
     fn set_up(&self, ignored: &[c_int]) -> Result<(), SpawnFailure> {
         let at = |step| move |errno| (step, errno);
         reset_signals(ignored).map_err(at(Step::Signals))?;
-        setsid().map_err(at(Step::Session))?;
         self.place_stdio().map_err(at(Step::Stdio))?;
         umask(self.umask);
         for limit in &self.limits {

@@ -6,11 +6,13 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::Pid;
+
+use crate::launcher::clone::{self, Born};
 
 /// Plenty: the child makes a few system calls. Nothing here is touched but what is used.
 const STACK: usize = 128 * 1024;
@@ -42,29 +44,35 @@ impl ChildStack {
         Ok(stack)
     }
 
-    /// Clones a process that calls `child` and ends with the code it returns. Comes back once that process has executed a program
-    /// or ended. `flags` are further flags of clone(2).
+    /// Clones a process of the caller's own parent that calls `child` and ends with the code it returns: in a cgroup, if there is one to be in
+    /// and the kernel can do that. Comes back once that process has executed a program or ended.
     ///
     /// # Safety
     ///
     /// The child works on the caller's own memory and sees it as it is. `child` must leave it as the caller expects it, must not unwind,
     /// and must not use this stack for another. No signal handler that touches memory may be set.
     #[allow(unsafe_code)]
-    pub unsafe fn clone_sharing<F: Fn() -> c_int>(&self, flags: c_int, child: F) -> nix::Result<Pid> {
-        extern "C" fn enter<F: Fn() -> c_int>(child: *mut c_void) -> c_int {
-            // SAFETY: it is the pointer to `child` below, which is alive as long as the parent waits.
-            let child = unsafe { &*child.cast::<F>() };
-            child()
+    pub unsafe fn clone_sharing<F: Fn(Born) -> c_int>(&self, cgroup: Option<&OwnedFd>, child: F) -> nix::Result<()> {
+        extern "C" fn enter<F: Fn(Born) -> c_int>(child: *mut c_void) -> c_int {
+            // SAFETY: it is the pointer to the pair below, which is alive as long as the parent waits.
+            let (child, born) = unsafe { &*child.cast::<(F, Born)>() };
+            child(*born)
         }
-        let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        let argument: *const F = &child;
-        // SAFETY: the stack is used by nobody else (see the type), grows down from the end of what was mapped, and like `child` stays
-        // until the child is done with it, since CLONE_VFORK makes the parent wait. The rest is the caller's promise.
-        let pid = unsafe {
+        let mut argument = (child, Born::InCgroup);
+        // SAFETY: the stack is used by nobody else (see the type), is a number of pages, and like `argument` stays until the child is done with
+        // it, since CLONE_VFORK makes the parent wait. The rest is the caller's promise.
+        unsafe {
+            let stack = (self.lowest.byte_add(GUARD), STACK);
+            if let Some(cgroup) = cgroup
+                && let Some(done) = clone::share(cgroup, stack, enter::<F>, (&raw mut argument).cast())
+            {
+                return done;
+            }
+            argument.1 = Born::InParents;
+            let flags = libc::CLONE_PARENT | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
             let top = self.lowest.byte_add(GUARD + STACK);
-            libc::clone(enter::<F>, top, flags, argument.cast_mut().cast())
-        };
-        Errno::result(pid).map(Pid::from_raw)
+            Errno::result(libc::clone(enter::<F>, top, flags, (&raw mut argument).cast())).map(drop)
+        }
     }
 }
 
@@ -82,24 +90,27 @@ impl Drop for ChildStack {
 mod tests {
     use std::cell::Cell;
 
-    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::getpid;
 
     use super::*;
 
+    /// The child is a sibling of this process, and nobody here can wait for it; what it did to memory tells that it was there.
     #[test]
     fn the_child_shares_memory_and_the_parent_waits() {
         let stack = ChildStack::new().unwrap();
-        let seen = Cell::new(0);
+        let seen = Cell::new((0, 0));
         for round in 1..=3 {
-            let child = || {
-                seen.set(seen.get() + 1);
-                40 + round
+            let child = |born| {
+                assert_eq!(born, Born::InParents);
+                seen.set((round, getpid().as_raw()));
+                0
             };
             // SAFETY: all that the child does to memory is what is tested.
             #[allow(unsafe_code)]
-            let pid = unsafe { stack.clone_sharing(0, child) }.unwrap();
-            assert_eq!(seen.get(), round);
-            assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 40 + round)));
+            unsafe { stack.clone_sharing(None, child) }.unwrap();
+            let (at, pid) = seen.get();
+            assert_eq!(at, round);
+            assert_ne!(pid, getpid().as_raw());
         }
     }
 }

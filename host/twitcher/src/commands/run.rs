@@ -11,6 +11,7 @@ use twitcher_files::pid_file::Pidfile;
 use twitcher_files::system::ca_bundle;
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
+use twitcher_process::cgroup::CgroupTree;
 use twitcher_source::{tree, zookeeper};
 use twitcher_state as state;
 
@@ -52,7 +53,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         .collect::<Result<Vec<PathBuf>, _>>()?;
     let destination = destination(&arguments)?;
     let state_dir = std::path::absolute(&arguments.state_dir)?;
-    let (journal, found) = match Journal::claim(&state_dir) {
+    let (mut journal, found) = match Journal::claim(&state_dir) {
         Ok((journal, found)) => (Some(journal), Ok(found)),
         Err(error) if error.is_in_use() => return Err(error.into()),
         // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
@@ -70,8 +71,18 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         // Without it a second daemon is refused all the same, only without the name of this one.
         let _ = journal.sign();
     }
+    // Before the launcher, which is where this process is.
+    let former = journal.as_ref().and_then(Journal::former_cgroups);
+    let (cgroups, no_cgroups) = match CgroupTree::claim(former) {
+        Ok(cgroups) => (Some(cgroups), None),
+        Err(error) => (None, Some(error)),
+    };
+    if let (Some(journal), Some(cgroups)) = (&mut journal, &cgroups) {
+        // Without it the next daemon finds the same runs, but not all that they have left the group and environment of.
+        let _ = journal.sign_cgroups(cgroups.path());
+    }
     // Before any thread, and before the limits are raised, which actions would inherit.
-    let launcher = Launcher::spawn_with(Path::new(THIS_PROGRAM), &["launcher"], journal)?;
+    let launcher = Launcher::spawn_with(Path::new(THIS_PROGRAM), &["launcher"], journal, cgroups)?;
     raise_descriptor_limit()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
@@ -94,6 +105,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
             bytes: arguments.history_size << 20,
         },
         found,
+        no_cgroups,
         sources: sources(&arguments.bundles)?,
         listeners,
         drain_timeout: arguments.drain_timeout,
