@@ -11,11 +11,11 @@ use serde_json::Value as Json;
 
 use super::collections::{Dict, Entries, Pair};
 use super::declaration::FieldType;
-use super::forms::{Called, Either, Form, OneOf, Seen, Text, Truth, Whole, called};
+use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Truth, Whole, called};
 use super::mismatch::{Mismatch, Refusal};
 use super::types::{ARG_MAX, LIST_MAX, TEXT_MAX};
 use crate::error::did_you_mean;
-use crate::value::quoted;
+use crate::value::{Value, quoted};
 use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{Limit, Resource, RunLimits};
 
@@ -210,126 +210,181 @@ const TASKS: &str = "tasks";
 /// Whether limits of the run may be left out where they cannot be had.
 const OPTIONAL: &str = "optional";
 
-/// Less memory than this no program gets along with.
-const LEAST_MEMORY: u64 = 1 << 20;
-
 /// How no limit is written.
 const UNLIMITED: &str = "unlimited";
 
-/// What can be limited, or the word about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LimitKey {
-    Each(Resource),
-    Memory,
-    Tasks,
-    Optional,
-}
-
-/// A limit that is written with a unit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Quantity {
-    Unlimited,
-    Bytes(u64),
-    Percent(u64),
-}
-
-impl Quantity {
-    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        if text == UNLIMITED {
-            return Ok(Self::Unlimited);
-        }
-        let number = |digits: &str| {
-            digits
-                .parse::<u64>()
-                .ok()
-                .filter(|n| *n > 0 && !digits.starts_with('+'))
-        };
-        if let Some(percent) = text
-            .strip_suffix('%')
-            .and_then(number)
-            .filter(|percent| *percent <= 100_000)
-        {
-            return Ok(Self::Percent(percent));
-        }
-        let bytes = Self::UNITS
-            .iter()
-            .find_map(|(unit, size)| number(text.strip_suffix(unit)?)?.checked_mul(*size));
-        bytes.map(Self::Bytes).ok_or(Refusal::UNFIT)
-    }
-}
-
-type OneLimit = Either<Whole, Text<Quantity>>;
+/// What setrlimit(2) takes.
+type EachLimit = Called<Either<OneLimit, Pair<OneLimit>>>;
+type OneLimit = Either<Whole, Literals<u64>>;
 const ONE_LIMIT: OneLimit = Either(
     Whole {
         least: 0,
         most: i64::MAX,
     },
-    Text::new(Quantity::parse).pattern("^(unlimited|[0-9]+(KiB|MiB|GiB|TiB|%))$"),
+    Literals(&[(UNLIMITED, u64::MAX)]),
+);
+const EACH_LIMIT: EachLimit = called(
+    "a whole number, \"unlimited\", or a pair [soft, hard] of these",
+    Either(ONE_LIMIT, Pair(ONE_LIMIT)),
+);
+const CPU_LIMIT: Called<Either<Either<OneLimit, Pair<OneLimit>>, Text<u64>>> = called(
+    "a whole number of seconds, \"unlimited\", a pair [soft, hard] of these, or a percentage such as \"50%\"",
+    Either(
+        Either(ONE_LIMIT, Pair(ONE_LIMIT)),
+        Text::new(percentage).pattern("^[1-9][0-9]{0,4}%$"),
+    ),
+);
+const MEMORY_LIMIT: Called<Either<Text<u64>, Whole>> = called(
+    "a size of at least 1 MiB, such as \"512MiB\"",
+    Either(
+        Text::new(size).pattern("^[1-9][0-9]{0,5}(MiB|GiB)$"),
+        Whole {
+            least: 1 << 20,
+            most: i64::MAX,
+        },
+    ),
+);
+const TASKS_LIMIT: Called<Whole> = called(
+    "a whole number of processes and threads, at least 1,",
+    Whole {
+        least: 1,
+        most: u32::MAX as i64,
+    },
 );
 
-impl FieldType for Limits {
-    type Form = Dict<LimitName, Called<Either<Either<OneLimit, Pair<OneLimit>>, Truth>>>;
-    const FORM: Self::Form = Dict {
-        words: "a dict of limits",
-        keys: LimitName,
-        values: called(
-            "a whole number, \"unlimited\", or a pair [soft, hard] of these; a size such as \"512MiB\" for \"memory\", also a percentage \
-             such as \"50%\" for \"cpu\", and True or False for \"optional\"",
-            Either(Either(ONE_LIMIT, Pair(ONE_LIMIT)), Truth),
-        ),
-        most: usize::MAX,
-        entries: "limits",
-    };
+fn number(digits: &str, most: usize) -> Option<u64> {
+    let is_number = (1..=most).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number && !digits.starts_with('0'))
+}
 
-    fn of(entries: <Self::Form as Form>::Read) -> Result<Self, Refusal> {
-        let mut limits = Self::default();
-        for entry in entries {
-            let ((name, key), value) = entry?;
-            let unfit = |expected: &str| Refusal::wrong(format!("must have {expected} for {name:?}"));
-            // What setrlimit(2) takes.
-            let plain = |limit: &OneOf<i64, Quantity>| match limit {
-                OneOf::First(n) => Ok(*n as u64),
-                OneOf::Second(Quantity::Unlimited) => Ok(u64::MAX),
-                OneOf::Second(_) => Err(unfit("a whole number or \"unlimited\"")),
+fn percentage(text: &str) -> Result<u64, Refusal> {
+    text.strip_suffix('%')
+        .and_then(|digits| number(digits, 5))
+        .ok_or(Refusal::UNFIT)
+}
+
+fn size(text: &str) -> Result<u64, Refusal> {
+    let units = [("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let sizes = units
+        .into_iter()
+        .find_map(|(unit, size)| Some(number(text.strip_suffix(unit)?, 6)? * size));
+    sizes.ok_or(Refusal::UNFIT)
+}
+
+/// A dict of limits, each in the form that its own name asks for.
+pub(crate) struct LimitsForm;
+
+impl LimitsForm {
+    fn names() -> impl Iterator<Item = &'static str> {
+        RESOURCES
+            .into_iter()
+            .map(|(name, _)| name)
+            .chain([MEMORY, TASKS, OPTIONAL])
+    }
+
+    fn read_each(
+        limits: &mut Limits,
+        name: &str,
+        read: OneOf<OneOf<i64, u64>, (OneOf<i64, u64>, OneOf<i64, u64>)>,
+    ) -> Result<(), Refusal> {
+        let number = |limit| match limit {
+            OneOf::First(n) => n as u64,
+            OneOf::Second(unlimited) => unlimited,
+        };
+        let (soft, hard) = match read {
+            OneOf::First(both) => {
+                let both = number(both);
+                (both, both)
+            }
+            OneOf::Second((soft, hard)) => (number(soft), number(hard)),
+        };
+        if soft > hard {
+            return Err(Refusal::wrong(format!(
+                "has a soft limit above the hard one for {name:?}"
+            )));
+        }
+        let resource = RESOURCES.into_iter().find(|(known, _)| *known == name);
+        limits
+            .each
+            .extend(resource.map(|(_, resource)| Limit { resource, soft, hard }));
+        Ok(())
+    }
+
+    fn read_entry(limits: &mut Limits, name: &str, seen: Seen<'_>) -> Result<(), Refusal> {
+        fn read<F: Form>(form: &F, name: &str, seen: Seen<'_>) -> Result<F::Read, Refusal> {
+            let said = |refusal: Refusal| {
+                let told = refusal.told(seen, |got| format!("must have {}, not {got}", form.words_for(name)));
+                Refusal::from(told)
             };
-            let (one, optional) = match &value {
-                OneOf::First(OneOf::First(one)) => (Some(one), None),
-                OneOf::First(OneOf::Second(_)) => (None, None),
-                OneOf::Second(optional) => (None, Some(*optional)),
-            };
-            match (key, one) {
-                (LimitKey::Optional, _) => limits.run.optional = optional.ok_or_else(|| unfit("True or False"))?,
-                (LimitKey::Memory, Some(OneOf::Second(Quantity::Bytes(bytes)))) if *bytes >= LEAST_MEMORY => {
-                    limits.run.memory = Some(*bytes);
-                }
-                (LimitKey::Memory, Some(OneOf::First(bytes))) if *bytes as u64 >= LEAST_MEMORY => {
-                    limits.run.memory = Some(*bytes as u64);
-                }
-                (LimitKey::Memory, _) => return Err(unfit("a size from \"1MiB\", such as \"512MiB\"")),
-                (LimitKey::Tasks, Some(OneOf::First(tasks))) if *tasks > 0 => limits.run.tasks = Some(*tasks as u64),
-                (LimitKey::Tasks, _) => return Err(unfit("a whole number of processes and threads, at least 1,")),
-                (LimitKey::Each(Resource::Cpu), Some(OneOf::Second(Quantity::Percent(percent)))) => {
-                    limits.run.cpu_percent = Some(*percent);
-                }
-                (LimitKey::Each(resource), _) => {
-                    let (soft, hard) = match &value {
-                        OneOf::First(OneOf::First(both)) => (plain(both)?, plain(both)?),
-                        OneOf::First(OneOf::Second((soft, hard))) => (plain(soft)?, plain(hard)?),
-                        OneOf::Second(_) => {
-                            return Err(unfit("a whole number, \"unlimited\", or a pair [soft, hard] of these"));
-                        }
-                    };
-                    if soft > hard {
-                        return Err(Refusal::wrong(format!(
-                            "has a soft limit above the hard one for {name:?}"
-                        )));
-                    }
-                    limits.each.push(Limit { resource, soft, hard });
-                }
+            form.read(seen).map_err(said)
+        }
+        match name {
+            MEMORY => {
+                limits.run.memory = Some(match read(&MEMORY_LIMIT, name, seen)? {
+                    OneOf::First(bytes) => bytes,
+                    OneOf::Second(bytes) => bytes as u64,
+                });
+            }
+            TASKS => limits.run.tasks = Some(read(&TASKS_LIMIT, name, seen)? as u64),
+            OPTIONAL => limits.run.optional = read(&Truth, name, seen)?,
+            CPU => match read(&CPU_LIMIT, name, seen)? {
+                OneOf::First(each) => Self::read_each(limits, name, each)?,
+                OneOf::Second(percent) => limits.run.cpu_percent = Some(percent),
+            },
+            _ if RESOURCES.iter().any(|(known, _)| *known == name) => {
+                Self::read_each(limits, name, read(&EACH_LIMIT, name, seen)?)?;
+            }
+            _ => {
+                let names: Vec<_> = Self::names().collect();
+                let message = format!("has {}, which is none of {}", quoted(name), names.join(", "));
+                return Err(Mismatch::new(message).hint(did_you_mean(name, names)).into());
             }
         }
+        Ok(())
+    }
+}
+
+impl Form for LimitsForm {
+    type Read = Limits;
+
+    fn words(&self) -> Cow<'static, str> {
+        "a dict of limits".into()
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        let each = EACH_LIMIT.schema(generator);
+        let properties: serde_json::Map<_, _> = Self::names()
+            .map(|name| {
+                let schema = match name {
+                    MEMORY => MEMORY_LIMIT.schema(generator),
+                    TASKS => TASKS_LIMIT.schema(generator),
+                    OPTIONAL => Truth.schema(generator),
+                    CPU => CPU_LIMIT.schema(generator),
+                    _ => each.clone(),
+                };
+                (name.to_owned(), schema.to_value())
+            })
+            .collect();
+        json_schema!({"type": "object", "properties": properties, "additionalProperties": false})
+    }
+
+    fn read(&self, seen: Seen<'_>) -> Result<Limits, Refusal> {
+        let Seen::Value(Value::Dict(entries)) = seen else {
+            return Err(Refusal::UNFIT);
+        };
+        let mut limits = Limits::default();
+        for (name, value) in entries {
+            Self::read_entry(&mut limits, name, Seen::item(value))?;
+        }
+        Ok(limits)
+    }
+}
+
+impl FieldType for Limits {
+    type Form = LimitsForm;
+    const FORM: LimitsForm = LimitsForm;
+
+    fn of(limits: Limits) -> Result<Self, Refusal> {
         Ok(limits)
     }
 
@@ -352,42 +407,5 @@ impl FieldType for Limits {
         ];
         let run = run.into_iter().filter_map(|(name, value)| Some((name, value?)));
         self.each.iter().filter_map(limit).chain(run).collect()
-    }
-}
-
-/// The name of what can be limited.
-pub(crate) struct LimitName;
-
-impl LimitName {
-    fn all() -> impl Iterator<Item = (&'static str, LimitKey)> {
-        let each = RESOURCES
-            .into_iter()
-            .map(|(name, resource)| (name, LimitKey::Each(resource)));
-        each.chain([
-            (MEMORY, LimitKey::Memory),
-            (TASKS, LimitKey::Tasks),
-            (OPTIONAL, LimitKey::Optional),
-        ])
-    }
-}
-
-impl Form for LimitName {
-    type Read = (&'static str, LimitKey);
-
-    fn words(&self) -> Cow<'static, str> {
-        "the name of a resource".into()
-    }
-
-    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": Self::all().map(|(name, _)| name).collect::<Vec<_>>()})
-    }
-
-    fn read(&self, seen: Seen<'_>) -> Result<Self::Read, Refusal> {
-        let name = seen.text().ok_or(Refusal::UNFIT)?;
-        Self::all().find(|(known, _)| *known == name).ok_or_else(|| {
-            let names: Vec<_> = Self::all().map(|(name, _)| name).collect();
-            let message = format!("has {}, which is none of {}", quoted(name), names.join(", "));
-            Mismatch::new(message).hint(did_you_mean(name, names)).into()
-        })
     }
 }

@@ -11,7 +11,17 @@ use crate::json::plain;
 use crate::schema;
 
 /// For each pattern of the schema, texts that it allows and the reader takes, and texts that neither does.
-const PATTERNS: [(&str, &[&str], &[&str]); 10] = [
+const PATTERNS: [(&str, &[&str], &[&str]); 12] = [
+    (
+        "^[1-9][0-9]{0,4}%$",
+        &["1%", "50%", "99999%"],
+        &["0%", "50", "100000%", "-1%", "050%", "%"],
+    ),
+    (
+        "^[1-9][0-9]{0,5}(MiB|GiB)$",
+        &["1MiB", "999999GiB"],
+        &["0MiB", "1KiB", "1 MiB", "1000000GiB", "1", ""],
+    ),
     ("^/", &["/x", "/x/y"], &["x", ""]),
     ("[^/]$", &["/a.wasm", "render@1.2"], &["a/", ""]),
     ("^/([^/]+(/[^/]+)*)?$", &["/", "/a/b"], &["a", "/a/", "//", ""]),
@@ -130,7 +140,13 @@ impl Bounds {
     }
 
     fn of_named_properties(schema: &Json) -> Self {
-        let mut bounds = Self::new([], [json!({}), json!({"no such name": "x"})]);
+        let mut bounds = Self::new([], [json!({"no such name": "x"})]);
+        let needs_one = !schema["minProperties"].is_null() || !schema["required"].is_null();
+        if needs_one {
+            bounds.beyond.push(json!({}));
+        } else {
+            bounds.within.push(json!({}));
+        }
         for (name, property) in schema["properties"].as_object().unwrap() {
             // A call: its arguments are fields, and looked at as such.
             if property["$ref"].is_null() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::splay::share;
-use twitcher_model::{Action, Limit, OnFailure, Resource, RunMode, RunOnLoad, WatchType};
+use twitcher_model::{Action, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, WatchType};
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
 fn errors_of(fields: &str) -> String {
@@ -205,6 +205,45 @@ fn text_that_is_not_json_is_located() {
 }
 
 #[test]
+fn a_run_as_a_whole_has_limits_where_the_controllers_are() {
+    let text = |more: &str| {
+        format!(
+            r#"[{{"znode": "/n", "action": {{"exec": "x"}},
+                "limits": {{"memory": "512MiB", "tasks": 64, "cpu": "150%", "nofile": 10{more}}}}}]"#
+        )
+    };
+    let load = |more: &str, controllers: &[&'static str]| {
+        let mut dir = Dir::new(&[("a.json", &text(more))]);
+        dir.config = dir.config.with_controllers(controllers);
+        (dir.reload(), dir)
+    };
+    let all = ["memory", "pids", "cpu"];
+    let (reload, _) = load("", &all);
+    let process = &reload.watches[0].process;
+    let wanted = RunLimits {
+        memory: Some(512 << 20),
+        tasks: Some(64),
+        cpu_percent: Some(150),
+        optional: false,
+    };
+    assert_eq!((process.run_limits, process.limits.len()), (wanted, 1));
+    for (missing, limit) in [("memory", "memory"), ("pids", "tasks"), ("cpu", "cpu")] {
+        let there: Vec<_> = all.into_iter().filter(|name| *name != missing).collect();
+        let (reload, mut dir) = load("", &there);
+        assert!(reload.watches.is_empty());
+        let errors = dir.errors();
+        assert!(errors.contains("a.json:2:"), "{errors}");
+        assert!(
+            errors.contains(&format!("the limit {limit:?} needs the cgroup controller {missing:?}")),
+            "{errors}"
+        );
+        let (reload, _) = load(r#", "optional": true"#, &there);
+        assert_eq!(reload.watches.len(), 1);
+        assert!(reload.notes[0].to_string().contains(limit), "{:?}", reload.notes);
+    }
+}
+
+#[test]
 fn each_field_says_what_it_takes() {
     let fields = [
         r#""name": """#,
@@ -243,6 +282,13 @@ fn each_field_says_what_it_takes() {
         r#""limits": {"nofiles": 1}"#,
         r#""limits": {"nofile": [2, 1]}"#,
         r#""limits": {"nofile": -1}"#,
+        r#""limits": {"nofile": "50%"}"#,
+        r#""limits": {"cpu": "half"}"#,
+        r#""limits": {"memory": "1KiB"}"#,
+        r#""limits": {"memory": 1024}"#,
+        r#""limits": {"memory": [1, 2]}"#,
+        r#""limits": {"tasks": 0}"#,
+        r#""limits": {"optional": 1}"#,
         r#""action": null"#,
     ];
     let all: Vec<String> = fields
@@ -283,9 +329,16 @@ fn each_field_says_what_it_takes() {
     "env": {"A": 1} -> env must have a string for "A", not the number 1
     "env": {"A": "\u0000"} -> env has a NUL character or too many bytes in "A"
     "env": {"A": "1", "B": "", "A": "2"} -> env has "A" twice
-    "limits": {"nofiles": 1} -> limits has "nofiles", which is none of as, core, cpu, data, fsize, memlock, nofile, nproc, stack; did you mean "nofile"?
+    "limits": {"nofiles": 1} -> limits has "nofiles", which is none of as, core, cpu, data, fsize, memlock, nofile, nproc, stack, memory, tasks, optional; did you mean "nofile"?
     "limits": {"nofile": [2, 1]} -> limits has a soft limit above the hard one for "nofile"
     "limits": {"nofile": -1} -> limits must have a whole number, "unlimited", or a pair [soft, hard] of these for "nofile", not the number -1
+    "limits": {"nofile": "50%"} -> limits must have a whole number, "unlimited", or a pair [soft, hard] of these for "nofile", not the string "50%"
+    "limits": {"cpu": "half"} -> limits must have a whole number of seconds, "unlimited", a pair [soft, hard] of these, or a percentage such as "50%" for "cpu", not the string "half"
+    "limits": {"memory": "1KiB"} -> limits must have a size of at least 1 MiB, such as "512MiB" for "memory", not the string "1KiB"
+    "limits": {"memory": 1024} -> limits must have a size of at least 1 MiB, such as "512MiB" for "memory", not the number 1024
+    "limits": {"memory": [1, 2]} -> limits must have a size of at least 1 MiB, such as "512MiB" for "memory", not a list
+    "limits": {"tasks": 0} -> limits must have a whole number of processes and threads, at least 1, for "tasks", not the number 0
+    "limits": {"optional": 1} -> limits must have true or false for "optional", not the number 1
     "action": null -> "action" is given twice
     "#);
 }
