@@ -8,6 +8,7 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,11 +16,12 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid,
+    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setgroups, setresgid, setresuid, setsid, write,
 };
 
 use crate::journal::{JournalRecord, JournalWriter};
@@ -101,6 +103,17 @@ impl CStrings {
 /// A step that failed, with its error number.
 pub type SpawnFailure = (Step, Errno);
 
+/// Says something on standard error if it has room: perhaps nobody reads it, and to wait would be to start nothing any more.
+fn say(text: &str) {
+    let stderr = io::stderr();
+    let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    // Where there is room at all there is as much as this.
+    let text = &text.as_bytes()[..text.len().min(libc::PIPE_BUF)];
+    if poll(&mut room, PollTimeout::ZERO).is_ok() && room[0].revents() == Some(PollFlags::POLLOUT) {
+        let _ = write(&stderr, text);
+    }
+}
+
 impl<'a> Prepared<'a> {
     /// Fails with `EINVAL` for text that holds a NUL and for an empty command.
     pub fn new(
@@ -121,7 +134,7 @@ impl<'a> Prepared<'a> {
                     .get(component.digest, component.entry, fd()?)
                     .map_err(|error| {
                         // The reply has room for a number alone.
-                        eprintln!("twitcher launcher: {}: {error}", component);
+                        say(&format!("twitcher launcher: {component}: {error}\n"));
                         (Step::Load, Errno::ENOEXEC)
                     })?;
                 Body::Wasm {
