@@ -140,8 +140,12 @@ impl Daemon {
 
     /// Without waiting for anything.
     pub fn spawn(program: &Path, config: &Path, arguments: &[&str], env: &[(&str, &Path)]) -> Self {
+        // What is said of single watches at a load is said to those who ask for more.
+        let more: &[&str] = if arguments.contains(&"--debug") { &[] } else { &["-v"] };
         let mut child = Command::new(program)
-            .args(["run", "--log-format", "json", "--config"])
+            .args(["run", "--log-format", "json"])
+            .args(more)
+            .arg("--config")
             .arg(config)
             .args(arguments)
             .envs(env.iter().copied())

@@ -19,9 +19,13 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn capture() -> (Self, DefaultGuard) {
+        Self::capture_from("info")
+    }
+
+    fn capture_from(level: &str) -> (Self, DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("twitcher=info"))
+            .with_env_filter(EnvFilter::new(format!("twitcher={level}")))
             .with_ansi(false)
             .with_writer(log.clone())
             .finish();
@@ -141,7 +145,7 @@ async fn refused_credentials_are_told_apart_from_a_missing_server() {
 
 #[tokio::test]
 async fn a_session_s_life_is_told() {
-    let (log, _guard) = Log::capture();
+    let (log, _guard) = Log::capture_from("debug");
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
     let client = writer(&server.address()).await;
@@ -158,6 +162,7 @@ async fn a_session_s_life_is_told() {
         "{line}"
     );
     let line = log.until("watch armed watch=").await;
+    assert!(line.contains("DEBUG"), "for any number of watches: {line}");
     assert!(
         line.contains(&format!("watch=\"watch 1\" znode=\"{path}\" version=0x")),
         "{line}"

@@ -73,6 +73,7 @@ impl Daemon {
             changed = summary.changed,
             removed = summary.removed,
             unchanged = summary.unchanged,
+            changed_files = loaded.changed_files,
             failed_files = loaded.failed_files,
             "configuration loaded"
         );

@@ -21,11 +21,50 @@ pub fn is_change(effects: &[Effect]) -> bool {
     })
 }
 
+/// What was found when watches were looked at for the first time: one line of the log, where one a watch would be 100,000.
+#[derive(Debug, Default)]
+pub struct FirstLooks {
+    run: usize,
+    not_on_load: usize,
+    unchanged: usize,
+    absent: usize,
+}
+
+impl FirstLooks {
+    /// Counts what came of looking at a watch.
+    pub fn note(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Start(Start { event, .. }) | Effect::Record(Decision::Waits { event, .. })
+                    if *event == Trigger::Load =>
+                {
+                    self.run += 1;
+                }
+                Effect::Record(Decision::Ignored(Ignored::NotOnLoad)) => self.not_on_load += 1,
+                Effect::Record(Decision::Ignored(Ignored::Unchanged)) => self.unchanged += 1,
+                Effect::Record(Decision::Ignored(Ignored::Absent)) => self.absent += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that all watches are armed, and begins anew.
+    pub fn tell(&mut self, watches: usize) {
+        let Self {
+            run,
+            not_on_load,
+            unchanged,
+            absent,
+        } = std::mem::take(self);
+        info!(watches, run, not_on_load, unchanged, absent, "all watches are armed");
+    }
+}
+
 pub fn log_decision(entry: &ActiveWatch, decision: Decision) {
     let watch = &*entry.watch.name;
     match decision {
-        // The source has said already that the watch is armed and the node absent.
-        Decision::Ignored(Ignored::Absent) => debug!(watch, "{decision}"),
+        // A load decides so for any number of watches, and says for how many.
+        Decision::Ignored(Ignored::Absent | Ignored::NotOnLoad | Ignored::Unchanged) => debug!(watch, "{decision}"),
         _ => info!(watch, "{decision}"),
     }
 }

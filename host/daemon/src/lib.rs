@@ -59,7 +59,7 @@ use twitcher_source::{Change, Source, SourceReport, tree, zookeeper};
 use twitcher_state::{self as state, Parked, StateStore};
 
 use apply_config::LastLoad;
-use decision_log::{is_change, log_decision, log_end};
+use decision_log::{FirstLooks, is_change, log_decision, log_end};
 use loader::Loader;
 use operators::{Answer, WaitingOperators};
 use runs::{ActiveRun, definition, invocation};
@@ -188,6 +188,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         broker: Broker::default(),
         phase: Phase::Starting,
         armed: false,
+        first_looks: FirstLooks::default(),
         started,
         last_load: LastLoad::default(),
         waiting: WaitingOperators::default(),
@@ -220,6 +221,8 @@ struct Daemon {
     phase: Phase,
     /// Whether every watch is.
     armed: bool,
+    /// What was found at those that were not.
+    first_looks: FirstLooks,
     started: SystemTime,
     last_load: LastLoad,
     /// Operators who wait.
@@ -301,7 +304,7 @@ impl Daemon {
                 if self.phase == Phase::Starting {
                     self.phase = Phase::Ready;
                 }
-                info!(watches = self.registry.len(), "all watches are armed");
+                self.first_looks.tell(self.registry.len());
                 self.happened_to_all(EventKind::Source, || "all watches are armed".to_owned());
                 if !self.service.was_ready() {
                     self.tell_service(ServiceManager::ready);
@@ -318,6 +321,9 @@ impl Daemon {
         let mut effects = self.step(id, Input::Observed(observation));
         let is_change = is_change(&effects);
         let answer = Answer::of(&effects);
+        if !self.armed {
+            self.first_looks.note(&effects);
+        }
         let starts = effects.iter().any(|effect| matches!(effect, Effect::Start(_)));
         if starts {
             // The launch goes out before a line about it costs time.

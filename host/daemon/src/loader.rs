@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use twitcher_components::ComponentFinder;
 use twitcher_config::change_watcher::ComponentWatch;
 use twitcher_config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
 use twitcher_model::Watch;
+
+/// Most files of a load that are told of one by one.
+const FILES_TOLD: usize = 20;
 
 /// Loads the configuration when asked.
 pub struct Loader {
@@ -40,6 +43,8 @@ pub struct LoadedConfig {
     pub watches: Vec<Arc<Watch>>,
     /// The limits of groups.
     pub groups: HashMap<Arc<str>, usize>,
+    /// How many files were loaded because they are new or changed, or are gone.
+    pub changed_files: usize,
     /// How many files were refused; their previous watches are in force.
     pub failed_files: usize,
     /// What was refused, each on one line.
@@ -153,12 +158,17 @@ fn report(reload: Reload, number: u64) -> LoadedConfig {
     let errors = reload.errors().map(one_line).collect();
     let notes = reload.notes.iter().map(one_line).collect();
     let mut failed_files = 0;
+    let changed = |outcome: &FileOutcome| matches!(outcome, FileOutcome::Loaded { .. } | FileOutcome::Removed);
+    let changed_files = reload.files.iter().filter(|file| changed(&file.outcome)).count();
+    let few = changed_files <= FILES_TOLD;
     for file in &reload.files {
         let path = file.file.display();
         match &file.outcome {
-            FileOutcome::Loaded { watches } => info!(file = %path, watches, "file loaded"),
+            FileOutcome::Loaded { watches } if few => info!(file = %path, watches, "file loaded"),
+            FileOutcome::Loaded { watches } => debug!(file = %path, watches, "file loaded"),
             FileOutcome::Unchanged => {}
-            FileOutcome::Removed => info!(file = %path, "file gone, its watches are removed"),
+            FileOutcome::Removed if few => info!(file = %path, "file gone, its watches are removed"),
+            FileOutcome::Removed => debug!(file = %path, "file gone, its watches are removed"),
             FileOutcome::Failed { errors, kept } => {
                 failed_files += 1;
                 for problem in errors {
@@ -171,6 +181,7 @@ fn report(reload: Reload, number: u64) -> LoadedConfig {
     LoadedConfig {
         watches: reload.watches,
         groups: reload.groups,
+        changed_files,
         failed_files,
         errors,
         notes,

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
@@ -219,8 +219,8 @@ impl View {
         };
         if let Some(observation) = &observation {
             match (watched.sent, observation.exists()) {
-                (None, true) => info!(watch = &**name, %znode, "watch armed"),
-                (None, false) => info!(watch = &**name, %znode, "watch armed, node absent"),
+                (None, true) => debug!(watch = &**name, %znode, "watch armed"),
+                (None, false) => debug!(watch = &**name, %znode, "watch armed, node absent"),
                 (Some(_), _) => {}
             }
             watched.sent = Some(observation.version);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::connect::OutageLog;
 use super::ledger::{Handle, Ledger};
@@ -83,8 +83,8 @@ impl Context {
         if let Some(armed) = settled.first {
             let (watch, znode) = (&*armed.name, armed.znode.as_str());
             match armed.told {
-                Some(Version::Absent) => info!(watch, znode, "watch armed, znode absent"),
-                Some(version) => info!(watch, znode, version = %LoggedVersion(version), "watch armed"),
+                Some(Version::Absent) => debug!(watch, znode, "watch armed, znode absent"),
+                Some(version) => debug!(watch, znode, version = %LoggedVersion(version), "watch armed"),
                 None => {}
             }
         }

@@ -342,7 +342,7 @@ pub struct LogArguments {
     /// Log to standard output
     #[arg(long = "log_to_stdout", alias = "log-to-stdout")]
     pub log_to_stdout: bool,
-    /// Log more: why updates wait or are ignored, what the source does
+    /// Log more: each watch that is loaded, why updates wait or are ignored, what the source does
     #[arg(long, short)]
     pub verbose: bool,
     /// Log everything, also of libraries
