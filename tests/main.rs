@@ -11,6 +11,7 @@ mod control;
 mod daemon;
 mod ensemble;
 mod help;
+mod log;
 mod operate;
 mod package;
 mod page;

@@ -266,19 +266,13 @@ impl Daemon {
                 Ok(()) = self.source.connection.changed() => self.on_connection(),
                 () = self.service.watchdog() => drop(self.service.alive()),
                 _ = hangup.recv() => {
+                    self.log.reopen();
                     info!("SIGHUP: loading the configuration again");
-                    if let Err(error) = self.log.reopen() {
-                        error!("{error}; the old one stays in use");
-                    }
                     self.reload();
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = upkeep.tick() => {
-                    let dropped = self.log.newly_dropped();
-                    if dropped > 0 {
-                        warn!(dropped, "lines of this log were dropped because nobody read them fast enough");
-                    }
                     self.count_what_others_count();
                     self.say_status();
                 }

@@ -45,7 +45,7 @@ impl Daemon {
 
     pub(super) fn count_what_others_count(&self) {
         let metrics = &self.metrics;
-        raise(&metrics.log_lines_dropped, self.log.dropped() as u64);
+        raise(&metrics.log_lines_dropped, self.log.dropped());
         raise(&metrics.component_loads.with_label_values(&["hit"]), self.cache.hits());
         raise(
             &metrics.component_loads.with_label_values(&["miss"]),

@@ -4,31 +4,49 @@
 //! reading; counting is an atomic increment. It must not know what is logged or counted, nor why.
 //!
 //! ```text
-//!  any thread ── line ──▶ queue of bounded length ──▶ thread twitcher-log ──▶ stderr, stdout or file
-//!             └── line ──▶ journal or syslog, at once
+//!  any thread ── line ──▶ queue, bounded in lines and bytes ──▶ thread twitcher-log ──▶ stderr, stdout, file, journal or syslog
 //!             └── count ──▶ Metrics ──▶ text for Prometheus, when asked for
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod journal;
 mod log_file;
 pub mod metrics;
+mod queue;
+mod stream;
+mod syslog;
 
 use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use tracing::Level;
+use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing::{Level, Metadata, error};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use journal::{JournalLayer, JournalSocket};
 pub use log_file::LogFile;
+use queue::{LineQueue, QueueLimits, Sink};
+use stream::Stream;
+use syslog::SyslogSocket;
 
-/// Lines that may wait for a slow reader: some megabytes.
-const BUFFERED_LINES: usize = 32_768;
+/// What may wait for a slow reader.
+const LIMITS: QueueLimits = QueueLimits {
+    lines: 32_768,
+    bytes: 8 << 20,
+};
+/// How long the end waits for the log.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// The format of the lines of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -76,113 +94,166 @@ pub enum LogError {
         /// The error of opening it.
         source: io::Error,
     },
-    /// The journal does not answer.
-    #[error("cannot log to the journal: {0}")]
-    Journal(io::Error),
-    /// syslog is in use in this process already.
-    #[error("cannot log to syslog: it is in use already")]
-    Syslog,
+    /// There is no descriptor for the log.
+    #[error("cannot set up the log: {0}")]
+    Descriptor(#[source] io::Error),
+    /// There is no thread for the log.
+    #[error(
+        "cannot start the thread that writes the log: {0}; more processes have to be allowed (ulimit -u, TasksMax= of systemd)"
+    )]
+    Thread(#[source] io::Error),
     /// The log of this process was set up before.
     #[error("the log is set up already")]
     Twice,
 }
 
-/// Keeps the log going; what still waits is written when it is dropped.
+/// The log of this process. Once it is dropped, what waited is written, or has had two seconds to be.
 #[derive(Debug)]
 pub struct Log {
-    file: Option<LogFile>,
-    dropped: Option<ErrorCounter>,
-    reported: usize,
-    _worker: Option<WorkerGuard>,
+    queue: Arc<LineQueue>,
+    reopen: Option<Arc<AtomicBool>>,
 }
 
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 impl Log {
-    /// Starts logging for the whole process. Starts a thread.
+    /// Starts logging for the whole process. Starts a thread. Whoever is to read the log is not waited for.
     pub fn start(destination: &LogDestination, format: LogFormat, verbosity: Verbosity) -> Result<Self, LogError> {
-        let mut log = Self {
-            file: None,
-            dropped: None,
-            reported: 0,
-            _worker: None,
+        let queue = Arc::new(LineQueue::new(LIMITS));
+        let lines = |form| LineWriter {
+            queue: Arc::clone(&queue),
+            form,
         };
-        let layer: Box<dyn Layer<Registry> + Send + Sync> = match destination {
+        let mut reopen = None;
+        let (layer, sink): (BoxedLayer, Box<dyn Sink>) = match destination {
             LogDestination::Syslog => {
-                let (options, facility) = (syslog_tracing::Options::LOG_PID, syslog_tracing::Facility::Daemon);
-                let syslog = syslog_tracing::Syslog::new(c"twitcher", options, facility).ok_or(LogError::Syslog)?;
                 // syslog has a time and a level of its own.
                 let text = tracing_subscriber::fmt::layer()
-                    .with_writer(syslog)
+                    .with_writer(lines(LineForm::Syslog(TimeZone::system(), Level::INFO)))
                     .without_time()
                     .with_level(false);
-                Box::new(text.with_ansi(false).with_target(false))
+                let layer = Box::new(text.with_ansi(false).with_target(false));
+                (layer, Box::new(SyslogSocket::default()))
             }
-            LogDestination::Stderr if format == LogFormat::Text && stderr_is_journal() => Box::new(
-                tracing_journald::layer()
-                    .map_err(LogError::Journal)?
-                    .with_field_prefix(None),
-            ),
-            LogDestination::Stderr => log.lines(io::stderr(), format, io::stderr().is_terminal()),
-            LogDestination::Stdout => log.lines(io::stdout(), format, io::stdout().is_terminal()),
+            LogDestination::Stderr if format == LogFormat::Text && stderr_is_journal() => {
+                let socket = JournalSocket::open().map_err(LogError::Descriptor)?;
+                (Box::new(JournalLayer::new(Arc::clone(&queue))), Box::new(socket))
+            }
+            LogDestination::Stderr => {
+                let stream = Stream::of(io::stderr()).map_err(LogError::Descriptor)?;
+                let layer = stream_layer(lines(LineForm::Plain), format, io::stderr().is_terminal());
+                (layer, Box::new(stream))
+            }
+            LogDestination::Stdout => {
+                let stream = Stream::of(io::stdout()).map_err(LogError::Descriptor)?;
+                let layer = stream_layer(lines(LineForm::Plain), format, io::stdout().is_terminal());
+                (layer, Box::new(stream))
+            }
             LogDestination::File(path) => {
-                let at = |source| LogError::File {
+                let file = LogFile::open(path.clone()).map_err(|source| LogError::File {
                     path: path.clone(),
                     source,
-                };
-                let file = LogFile::open(path.clone()).map_err(at)?;
-                log.file = Some(file.clone());
-                log.lines(file, format, false)
+                })?;
+                reopen = Some(file.reopen_flag());
+                (stream_layer(lines(LineForm::Plain), format, false), Box::new(file))
             }
         };
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(verbosity)));
         subscriber.try_init().map_err(|_| LogError::Twice)?;
-        Ok(log)
+        let serving = Arc::clone(&queue);
+        thread::Builder::new()
+            .name("twitcher-log".to_owned())
+            .spawn(move || serving.serve(sink))
+            .map_err(LogError::Thread)?;
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(Self { queue, reopen })
     }
 
-    fn lines<W>(&mut self, writer: W, format: LogFormat, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>
-    where
-        W: io::Write + Send + 'static,
-    {
-        let builder = NonBlockingBuilder::default()
-            .lossy(true)
-            .buffered_lines_limit(BUFFERED_LINES);
-        let (writer, worker) = builder.thread_name("twitcher-log").finish(writer);
-        self.dropped = Some(writer.error_counter());
-        self._worker = Some(worker);
-        let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-        match format {
-            LogFormat::Json => Box::new(
-                layer
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false),
-            ),
-            LogFormat::Text => Box::new(layer.with_ansi(colour).with_target(false)),
+    /// Has the log file opened anew before the next line is written, for logrotate. The old one stays in use if that fails, and the
+    /// log says so.
+    pub fn reopen(&self) {
+        if let Some(reopen) = &self.reopen {
+            reopen.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Opens the log file anew, for logrotate. The old one stays in use if that fails.
-    pub fn reopen(&self) -> Result<(), LogError> {
-        match &self.file {
-            Some(file) => file.reopen().map_err(|source| LogError::File {
-                path: file.path().to_owned(),
-                source,
-            }),
-            None => Ok(()),
+    /// How many lines were dropped so far because nobody read them. The log tells of them itself.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.finish(LAST_WAIT);
+    }
+}
+
+/// The standard library would print it: to a standard error that perhaps nobody reads, and not to the log.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(tracing::field::display);
+    let why = panic.payload_as_str().unwrap_or("no message");
+    error!(thread, place, "panicked, which is a defect of twitcher: {why}");
+}
+
+fn stream_layer(writer: LineWriter, format: LogFormat, colour: bool) -> BoxedLayer {
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    match format {
+        LogFormat::Json => Box::new(
+            layer
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false),
+        ),
+        LogFormat::Text => Box::new(layer.with_ansi(colour).with_target(false)),
+    }
+}
+
+/// Puts lines into the queue.
+#[derive(Debug, Clone)]
+struct LineWriter {
+    queue: Arc<LineQueue>,
+    form: LineForm,
+}
+
+#[derive(Debug, Clone)]
+enum LineForm {
+    Plain,
+    /// With the time of this zone, and of the level.
+    Syslog(TimeZone, Level),
+}
+
+impl<'a> MakeWriter<'a> for LineWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self {
+        let mut writer = self.clone();
+        if let LineForm::Syslog(_, level) = &mut writer.form {
+            *level = *metadata.level();
         }
+        writer
+    }
+}
+
+impl io::Write for LineWriter {
+    /// It is given whole lines.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue.push(match &self.form {
+            LineForm::Plain => line.into(),
+            LineForm::Syslog(zone, level) => syslog::line(*level, line, zone),
+        });
+        Ok(line.len())
     }
 
-    /// How many lines were dropped so far because nobody read them.
-    pub fn dropped(&self) -> usize {
-        self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines)
-    }
-
-    /// How many lines were dropped since the last call because nobody read them.
-    pub fn newly_dropped(&mut self) -> usize {
-        let dropped = self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
-        let new = dropped.saturating_sub(self.reported);
-        self.reported = dropped;
-        new
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

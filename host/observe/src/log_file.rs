@@ -1,38 +1,40 @@
 //! A log file that can be opened anew while it is written to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A log file. Clones write to the same file.
-#[derive(Debug, Clone)]
+use tracing::error;
+
+use crate::queue::Sink;
+use crate::stream::Stream;
+
+/// A log file.
+#[derive(Debug)]
 pub struct LogFile {
-    path: Arc<PathBuf>,
-    file: Arc<Mutex<File>>,
+    path: PathBuf,
+    stream: Stream,
+    reopen: Arc<AtomicBool>,
 }
 
 impl LogFile {
     /// Opens `path` for appending; creates it with mode 0640.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = append(&path)?;
+        let stream = Stream::new(append(&path)?);
         Ok(Self {
-            path: Arc::new(path),
-            file: Arc::new(Mutex::new(file)),
+            path,
+            stream,
+            reopen: Arc::default(),
         })
     }
 
-    /// Goes on with whatever is at the path now.
-    pub fn reopen(&self) -> io::Result<()> {
-        let fresh = append(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
-    }
-
-    /// The path of the log file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Whoever sets it has the next line written to whatever is at the path then. That is up to the thread that writes, since a file
+    /// server may let it wait.
+    pub fn reopen_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reopen)
     }
 }
 
@@ -40,13 +42,18 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-impl Write for LogFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).write(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).flush()
+impl Sink for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            match append(&self.path) {
+                Ok(file) => self.stream = Stream::new(file),
+                Err(error) => {
+                    let file = self.path.display();
+                    error!("cannot open the log file {file} anew: {error}; the old one stays in use");
+                }
+            }
+        }
+        self.stream.write(line)
     }
 }
 
@@ -59,15 +66,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, rotated) = (dir.path().join("log"), dir.path().join("log.1"));
         let mut log = LogFile::open(path.clone()).unwrap();
-        log.write_all(b"one\n").unwrap();
+        log.write(b"one\n").unwrap();
         std::fs::rename(&path, &rotated).unwrap();
-        log.reopen().unwrap();
-        log.write_all(b"two\n").unwrap();
+        log.reopen_flag().store(true, Ordering::Relaxed);
+        log.write(b"two\n").unwrap();
         assert_eq!(std::fs::read_to_string(rotated).unwrap(), "one\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert!(log.reopen().is_err());
-        log.write_all(b"three\n").unwrap();
+        log.reopen_flag().store(true, Ordering::Relaxed);
+        log.write(b"three\n").unwrap();
     }
 }

@@ -34,7 +34,7 @@
 //! | `twitcher_config_last_load_success` | gauge | 1 if the last one refused no file |
 //! | `twitcher_config_last_load_time_seconds` | gauge | when it was, in Unix time |
 //! | `twitcher_component_loads_total` | counter | components that were needed; label `cache`: hit, or miss if it had to be compiled |
-//! | `twitcher_log_lines_dropped_total` | counter | lines of the log that nobody read fast enough |
+//! | `twitcher_log_lines_dropped_total` | counter | lines of the log that were dropped: nobody read them fast enough, or they could not be written |
 
 use std::time::Duration;
 
@@ -225,7 +225,7 @@ impl Metrics {
             log_lines_dropped: counter(
                 r,
                 "twitcher_log_lines_dropped_total",
-                "Lines of the log that nobody read fast enough.",
+                "Lines of the log that were dropped: nobody read them fast enough, or they could not be written.",
             )?,
             registry,
         };

@@ -28,7 +28,7 @@
 //! daemon      actions components config control launch model observe sandbox scheduler source state
 //! control     files model observe process scheduler state
 //! state       model
-//! observe     model
+//! observe     ipc model
 //! components  bundle config files model sandbox
 //! config      files ipc model
 //! bundle      files model
