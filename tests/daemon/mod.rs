@@ -3,6 +3,7 @@
 mod life;
 mod reload;
 mod run_modes;
+mod shortage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

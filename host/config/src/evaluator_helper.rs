@@ -17,7 +17,7 @@ use super::evaluator_protocol::{REPLIES, REQUESTS, Reply, Request};
 use super::starlark::{self, Host, Limits, ScriptError};
 use super::value::Registration;
 use twitcher_ipc::frames::FrameError;
-use twitcher_ipc::helper::socket_of_helper;
+use twitcher_ipc::helper::{once_there_is_room, socket_of_helper};
 use twitcher_ipc::rights::{Resources, become_nobody, limit};
 
 /// Most memory of the process, in bytes.
@@ -44,10 +44,10 @@ pub fn serve() -> i32 {
         let _ = socket_of_helper().and_then(|mut daemon| REPLIES.write(&mut daemon, &refused));
         return 1;
     }
-    let evaluation = std::thread::Builder::new()
-        .name("evaluate".to_owned())
-        .stack_size(STACK)
-        .spawn(answer_all);
+    let evaluation = once_there_is_room(|| {
+        let thread = std::thread::Builder::new().name("evaluate".to_owned());
+        thread.stack_size(STACK).spawn(answer_all)
+    });
     match evaluation.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => 0,
         // A panic has already said on stderr what it was.

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
+use twitcher_process::threads::{FOR_EVER, fill_pool};
 
 use super::App;
 use super::access_control::{Access, GROUP_NEEDED, may_operate};
@@ -77,6 +78,9 @@ impl Default for ServerLimits {
     }
 }
 
+/// Threads that read what the disk has to tell. They exist from the start: who asks what goes on asks above all when there are none to be had.
+const BLOCKING_THREADS: usize = 4;
+
 /// A server at work.
 #[derive(Debug)]
 pub struct Server {
@@ -93,8 +97,10 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("twitcher-history")
-            .max_blocking_threads(4)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_keep_alive(FOR_EVER)
             .build()?;
+        fill_pool(BLOCKING_THREADS, |job| drop(runtime.spawn_blocking(job)))?;
         if let Some(socket) = &listeners.socket {
             info!(socket = %socket.path.display(), "control interface");
         }

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -27,6 +27,9 @@ use crate::frames::{Format, Frames};
 
 /// Most that a helper's complaints are read, in bytes.
 const COMPLAINTS_MAX: u64 = 4096;
+/// How long a helper waits for a system that has no process to give, and how long between two attempts.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes that are read at once.
 const PIECE: usize = 65_536;
 
@@ -62,14 +65,15 @@ impl Helper {
     pub fn start(program: &Path, subcommand: &str, requests: Format, replies: Format) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg(subcommand)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+            .stderr(Stdio::piped());
+        let mut child = once_there_is_room(|| command.spawn())?;
         let complaints = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let helper = Self {
             child,
@@ -158,6 +162,27 @@ impl Helper {
             }
         }
     }
+}
+
+/// Tries again while there are too many processes, or too little memory or too few descriptors: an action that takes them all has a timeout, and
+/// what failed only for that would have to be asked for again by somebody. Gives up after [`ROOM_PATIENCE`].
+pub fn once_there_is_room<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + ROOM_PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if is_shortage(&error) && Instant::now() < end => std::thread::sleep(ROOM_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+/// Whether an error says that the system has no more of something just now.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+    )
 }
 
 impl Drop for Helper {

@@ -39,6 +39,8 @@ pub struct Resources {
 /// groups do, so they go before the user; the parent-death signal goes last because a change of user clears it.
 pub fn become_nobody(resources: Resources) -> Result<(), RightsError> {
     let call = |what| move |errno| RightsError::Call(what, errno);
+    // Should memory run out, it is to be this process, and not the daemon. Where that cannot be said, all are alike.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let limits = [
         (Resource::RLIMIT_CORE, Some(0)),
         (Resource::RLIMIT_FSIZE, Some(resources.file_size)),

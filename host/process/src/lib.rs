@@ -8,6 +8,7 @@ mod identity;
 mod progress;
 mod run_processes;
 mod stat;
+pub mod threads;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

@@ -30,6 +30,7 @@ use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
+use twitcher_ipc::helper::is_shortage;
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
 use twitcher_process::cgroup::{CgroupLimits, RunCgroup};
@@ -40,6 +41,9 @@ use twitcher_sandbox::channel::Reason;
 const MAX_IN_FLIGHT: usize = 32;
 /// How long the first attempt to replace a launcher waits; doubled each time one dies within a minute, up to 64 times as long.
 const RESPAWN_DELAY: Duration = Duration::from_millis(50);
+/// How long a run waits for a system that has no room for a process, and the time between two attempts.
+const SHORTAGE_PATIENCE: Duration = Duration::from_secs(300);
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
 /// How many launchers may die with a request unanswered before it is given up.
 const MAX_DEATHS: u32 = 5;
 
@@ -48,6 +52,8 @@ struct Pending {
     invocation: Invocation,
     /// How many launchers died with it unanswered.
     deaths: u32,
+    /// Since when it could not be started because the system had no room for a process.
+    short_since: Option<Instant>,
 }
 
 /// A request that the launcher has, or had when it died.
@@ -108,6 +114,8 @@ pub(crate) struct Supervisor {
     seen: Option<[Option<Progress>; 2]>,
     /// It was said that runs have no cgroups.
     without_cgroup: bool,
+    /// The system has no room for a process; the next attempt is then.
+    no_room_until: Option<Instant>,
 }
 
 /// A process that its launcher waits for until it has executed its program.
@@ -148,6 +156,7 @@ impl Supervisor {
             sharing: None,
             seen: None,
             without_cgroup: false,
+            no_room_until: None,
         }
     }
 
@@ -158,6 +167,7 @@ impl Supervisor {
         loop {
             self.flush();
             let look_at = self.liveness.look_at();
+            let no_room_until = self.no_room_until;
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Launch(invocation)) => {
@@ -173,6 +183,7 @@ impl Supervisor {
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
                 _ = self.link.pidfd.readable() => self.replace_launcher().await,
                 () = sleep_until(look_at.unwrap_or(self.link.since)), if look_at.is_some() => self.look_at_launcher(),
+                () = sleep_until(no_room_until.unwrap_or(self.link.since)), if no_room_until.is_some() => {}
                 _ = children.recv() => self.reap_orphans(),
                 _ = sweep.tick() => {
                     self.reap_orphans();
@@ -186,13 +197,25 @@ impl Supervisor {
 
     /// Puts runs in the queue for the launcher.
     fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
-        let pending = |invocation| Pending { invocation, deaths: 0 };
+        let pending = |invocation| Pending {
+            invocation,
+            deaths: 0,
+            short_since: None,
+        };
         self.waiting.extend(ready.into_iter().map(pending));
     }
 
     /// Sends what can be sent.
     fn flush(&mut self) {
-        while self.link.sending == Sending::Ready && self.in_flight.len() < MAX_IN_FLIGHT && self.has_room() {
+        if self.no_room_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.no_room_until = None;
+        while self.link.sending == Sending::Ready
+            && self.no_room_until.is_none()
+            && self.in_flight.len() < MAX_IN_FLIGHT
+            && self.has_room()
+        {
             let Some(pending) = self.waiting.pop_front() else {
                 return;
             };
@@ -236,6 +259,7 @@ impl Supervisor {
                 self.slots.leave(pending.invocation.run);
                 self.waiting.push_front(pending);
             }
+            Err(error) if is_shortage(&error) && self.may_wait(&pending) => self.wait_for_room(pending, &error),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 let outcome = Outcome::LaunchFailed {
@@ -245,6 +269,27 @@ impl Supervisor {
                 self.end(pending.invocation.run, RunReport::of(outcome));
             }
         }
+    }
+
+    /// Whether a run may still wait for a system that has no more processes, memory or descriptors just now.
+    fn may_wait(&self, pending: &Pending) -> bool {
+        pending
+            .short_since
+            .is_none_or(|since| since.elapsed() < SHORTAGE_PATIENCE)
+    }
+
+    /// Puts a run back in front of the others. None is started before the next attempt.
+    fn wait_for_room(&mut self, mut pending: Pending, error: &io::Error) {
+        let now = Instant::now();
+        let run = pending.invocation.run;
+        if pending.short_since.is_none() {
+            warn!(watch = &*pending.invocation.watch, run_id = %run, %error,
+                "no process can be made just now: too many run, or too little memory or too few descriptors are left; the run waits");
+            pending.short_since = Some(now);
+        }
+        self.slots.leave(run);
+        self.waiting.push_front(pending);
+        self.no_room_until = Some(now + SHORTAGE_PAUSE);
     }
 
     /// A cgroup for a run; none where there are none.
@@ -478,6 +523,13 @@ impl Supervisor {
 
     fn on_failed(&mut self, seq: u64, step: Step, errno: Errno) {
         match self.in_flight.remove(&seq) {
+            Some(InFlight {
+                pending,
+                terminate: None,
+                ..
+            }) if step == Step::Clone && is_shortage(&errno.into()) && self.may_wait(&pending) => {
+                self.wait_for_room(pending, &errno.into());
+            }
             // It never became a process.
             Some(InFlight {
                 pending: Pending { invocation, .. },
@@ -581,7 +633,12 @@ impl Supervisor {
         for (
             _,
             InFlight {
-                pending: Pending { invocation, deaths },
+                pending:
+                    Pending {
+                        invocation,
+                        deaths,
+                        short_since,
+                    },
                 terminate,
                 ..
             },
@@ -599,6 +656,7 @@ impl Supervisor {
                 self.waiting.push_front(Pending {
                     invocation,
                     deaths: deaths + 1,
+                    short_since,
                 });
             }
         }

@@ -12,6 +12,7 @@ use twitcher_files::system::ca_bundle;
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
 use twitcher_process::cgroup::CgroupTree;
+use twitcher_process::threads::{FOR_EVER, can_start, fill_pool};
 use twitcher_source::{tree, zookeeper};
 use twitcher_state as state;
 
@@ -21,6 +22,13 @@ use crate::args::{self, exit};
 /// Descriptors that the daemon needs for itself, and those of one run.
 const OWN_DESCRIPTORS: u64 = 512;
 const RUN_DESCRIPTORS: u64 = 4;
+/// Threads for what blocks: looking for a run's processes, reading configurations, names that a name server is asked for. Some exist from the
+/// start, so that an action that uses up all processes does not keep the daemon from ending it; those that come later stay.
+const BLOCKING_THREADS: usize = 64;
+const RESERVED_THREADS: usize = 8;
+/// The threads of state, control interface, sources and file watching, which are started next.
+const OTHER_THREADS: usize = 12;
+
 /// The start of a daemon. What can fail does so first, in the foreground; threads come last.
 pub fn run(arguments: args::RunArguments) -> Result<u8> {
     match start(arguments) {
@@ -93,7 +101,13 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(7)
+        .thread_name("twitcher-blocking")
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(FOR_EVER)
         .build()?;
+    fill_pool(RESERVED_THREADS, |job| drop(runtime.spawn_blocking(job)))
+        .and_then(|()| can_start(OTHER_THREADS))
+        .context("cannot start the threads of the daemon; more processes have to be allowed (ulimit -u, TasksMax= of systemd)")?;
     let options = DaemonOptions {
         config,
         program: THIS_PROGRAM.into(),
