@@ -13,6 +13,7 @@ use twitcher_bundle::{FORMAT, FileFacts, Manifest, NativeFacts, Requests, Store,
 use twitcher_model::Digest;
 
 use super::{Bench, flip};
+use crate::support::guests::guest;
 
 #[test]
 fn versions_come_go_and_come_back() {
@@ -24,7 +25,17 @@ fn versions_come_go_and_come_back() {
     assert!(install("1.0.0").starts_with("hello 1.0.0 is installed\n"));
     assert!(install("1.1.0").starts_with("hello 1.1.0 is the current version now; before, it was 1.0.0\n"));
     assert!(install("1.2.0").contains("1.2.0"));
-    assert!(install("1.1.0").contains("a DOWNGRADE from 1.2.0"));
+    let why = bench.fails("bundle install hello-1.1.0.twb --store store --keys keys");
+    assert!(
+        why.contains("it is hello 1.1.0, and the current version here is the newer 1.2.0")
+            && why.contains("--allow-downgrade"),
+        "{why}"
+    );
+    assert!(
+        bench
+            .install_any(&bench.path("hello-1.1.0.twb"))
+            .contains("a DOWNGRADE from 1.2.0")
+    );
     assert!(
         bench
             .ok("bundle use hello@1.0.0 --store store --keys keys")
@@ -77,6 +88,70 @@ fn versions_come_go_and_come_back() {
 }
 
 #[test]
+fn a_later_build_of_a_version_is_no_downgrade() {
+    let bench = Bench::new();
+    for build in ["1.0.0+b2", "1.0.0+b10"] {
+        bench.portable(build, "");
+    }
+    bench.install(&bench.path("hello-1.0.0+b2.twb"));
+    let said = bench.install(&bench.path("hello-1.0.0+b10.twb"));
+    assert!(
+        said.starts_with("hello 1.0.0+b10 is the current version now; before, it was 1.0.0+b2\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_component_where_a_bundle_is_expected_is_called_one() {
+    let bench = Bench::new();
+    fs::copy(guest("logs"), bench.path("logs.wasm")).unwrap();
+    // Also one that is shorter than the header of a bundle.
+    fs::write(bench.path("small.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    for file in ["logs.wasm", "./small.wasm"] {
+        for line in [
+            format!("bundle install {file} --store store --keys keys"),
+            format!("bundle verify {file} --keys keys"),
+            format!("bundle inspect {file} --keys keys"),
+            format!("bundle sign {file} --key none"),
+            format!("bundle push {file} oci://127.0.0.1:9/hello:1"),
+        ] {
+            let why = bench.fails(&line);
+            assert!(
+                why.contains(file) && why.contains("it is WebAssembly, not a bundle of it: `twitcher bundle build"),
+                "{line}: {why}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unsigned_copy_of_what_is_installed_takes_nothing_away() {
+    let bench = Bench::new();
+    bench.key("k");
+    let file = bench.portable("1.0.0", "");
+    fs::copy(&file, bench.path("unsigned.twb")).unwrap();
+    bench.ok("bundle sign hello-1.0.0.twb --key k");
+    bench.ok("key trust k.pub --keys keys");
+    bench.install(&file);
+    let said = bench.install(&bench.path("unsigned.twb"));
+    assert!(
+        said.contains("signature  by the key") && said.contains("which may sign components\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("unsigned.twb is not signed; the signature is the one that is installed already"),
+        "{said}"
+    );
+    assert!(!said.contains("no keys are trusted"), "{said}");
+    fs::remove_file(bench.path("keys/k.pub")).unwrap();
+    let why = bench.fails("bundle install unsigned.twb --store store --keys keys");
+    assert!(
+        why.contains("it is not signed") && why.contains("not trusted here"),
+        "{why}"
+    );
+}
+
+#[test]
 fn what_is_damaged_is_not_installed_and_says_what() {
     let bench = Bench::new();
     let good = bench.portable("1.0.0", "");
@@ -125,7 +200,7 @@ fn an_install_that_is_killed_at_any_moment_leaves_the_old_version_or_the_new() {
     for round in 0_u32.. {
         assert!(round < 2000, "it is never over");
         // What the last round left must be in nobody's way.
-        bench.install(&old);
+        bench.install_any(&old);
         let mut child = bench
             .command(&format!("bundle install {} --store store --keys keys", new.display()))
             .stdout(Stdio::null())
@@ -154,7 +229,7 @@ fn an_install_that_is_killed_at_any_moment_leaves_the_old_version_or_the_new() {
         killed += 1;
     }
     assert!(killed > 3 && old_seen > 1, "{killed} {old_seen}");
-    bench.install(&old);
+    bench.install_any(&old);
     let left: Vec<_> = fs::read_dir(bench.path("store"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

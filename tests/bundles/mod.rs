@@ -75,6 +75,15 @@ impl Bench {
         self.ok(&format!("bundle install {} --store store --keys keys", file.display()))
     }
 
+    /// The same, also in place of a newer version.
+    fn install_any(&self, file: &Path) -> String {
+        let line = format!(
+            "bundle install {} --store store --keys keys --allow-downgrade",
+            file.display()
+        );
+        self.ok(&line)
+    }
+
     fn resolve(&self, reference: &str) -> twitcher_bundle::Installed {
         let store = twitcher_bundle::Store::at(self.path("store"));
         store.resolve(&reference.parse().unwrap()).unwrap()

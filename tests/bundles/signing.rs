@@ -83,7 +83,14 @@ fn minisign_signs_a_bundle_and_verifies_one() {
     bench.portable("1.0.0", "");
     manifest_of("hello-1.0.0.twb");
     minisign(&["-S", "-W", "-s", "m", "-m", "manifest.json"]);
-    bench.ok("bundle sign hello-1.0.0.twb --signature manifest.json.minisig");
+    // Nobody can say whether it is, without the key.
+    let why = bench.fails("bundle sign hello-1.0.0.twb --signature manifest.json.minisig --keys keys");
+    assert!(
+        why.contains("nobody can say whether it is a signature of hello-1.0.0.twb")
+            && why.contains("--public-key FILE"),
+        "{why}"
+    );
+    bench.ok("bundle sign hello-1.0.0.twb --signature manifest.json.minisig --public-key m.pub");
     bench.ok("bundle verify hello-1.0.0.twb --key m.pub");
     // With minisign's key, by twitcher.
     bench.ok("bundle sign hello-1.0.0.twb --key m");
@@ -98,14 +105,108 @@ fn minisign_signs_a_bundle_and_verifies_one() {
             .fails("bundle verify hello-1.0.0.twb --key m.pub")
             .contains("not trusted")
     );
-    // The signature of another bundle.
-    bench.portable("2.0.0", "");
-    bench.ok("bundle sign hello-2.0.0.twb --signature manifest.json.minisig");
-    let said = bench.fails("bundle verify hello-2.0.0.twb --key k.pub");
+    // The signature of another bundle, which does not replace the good one.
+    bench.portable("2.0.0", "--key k");
+    let before = fs::read(bench.path("hello-2.0.0.twb")).unwrap();
+    bench.ok("key trust k.pub --keys keys");
+    for more in ["--public-key k.pub", "--keys keys"] {
+        let why = bench.fails(&format!(
+            "bundle sign hello-2.0.0.twb --signature manifest.json.minisig {more}"
+        ));
+        assert!(
+            why.contains("manifest.json.minisig: its signature is not of this manifest")
+                && why.contains("its comment says \"twitcher bundle hello 1.0.0\""),
+            "{why}"
+        );
+    }
+    assert_eq!(fs::read(bench.path("hello-2.0.0.twb")).unwrap(), before);
+    // Of what is no bundle at all.
+    fs::write(bench.path("other.txt"), "other").unwrap();
+    minisign(&["-S", "-W", "-s", "m", "-m", "other.txt"]);
+    bench.fails("bundle sign hello-2.0.0.twb --signature other.txt.minisig --public-key m.pub");
+    assert_eq!(fs::read(bench.path("hello-2.0.0.twb")).unwrap(), before);
+    // With a key that is trusted no other has to be given.
+    bench.ok("bundle sign hello-1.0.0.twb --signature manifest.json.minisig --keys keys");
+}
+
+#[test]
+fn halves_of_a_key_are_told_apart() {
+    let bench = Bench::new();
+    bench.key("k");
+    bench.portable("1.0.0", "");
+    let why = bench.fails("bundle sign hello-1.0.0.twb --key k.pub");
     assert!(
-        said.contains("its comment says \"twitcher bundle hello 1.0.0\""),
-        "{said}"
+        why.contains("k.pub: it is a public key, and only a secret one signs"),
+        "{why}"
     );
+    let made = bench
+        .command("key generate p --password")
+        .env("TWITCHER_KEY_PASSWORD", "right")
+        .status();
+    assert!(made.unwrap().success());
+    for secret in ["k", "p"] {
+        for line in [
+            format!("bundle verify hello-1.0.0.twb --key {secret}"),
+            format!("key trust {secret} --keys keys"),
+        ] {
+            let why = bench.fails(&line);
+            assert!(why.contains(&format!("{secret}: it is a secret key")), "{line}: {why}");
+        }
+    }
+    assert!(!bench.path("keys").exists());
+}
+
+#[test]
+fn a_password_that_cannot_be_had_is_said_to_be() {
+    let bench = Bench::new();
+    let made = bench
+        .command("key generate k --password")
+        .env("TWITCHER_KEY_PASSWORD", "right")
+        .status();
+    assert!(made.unwrap().success());
+    bench.portable("1.0.0", "");
+    for line in ["bundle sign hello-1.0.0.twb --key k", "key generate new --password"] {
+        let run = |mut command: Command| {
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{line}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let mut empty = bench.command(line);
+        empty.env("TWITCHER_KEY_PASSWORD", "");
+        let why = run(empty);
+        assert!(
+            why.contains("cannot get the password of ") && why.contains("TWITCHER_KEY_PASSWORD is set, and empty"),
+            "{why}"
+        );
+        // In a session of its own it has no terminal, wherever the tests run.
+        let mut alone = Command::new("setsid");
+        alone.args(["--wait", env!("CARGO_BIN_EXE_twitcher")]);
+        alone
+            .current_dir(bench.dir.path())
+            .args(line.split_whitespace())
+            .env_remove("TWITCHER_KEY_PASSWORD");
+        let why = run(alone);
+        assert!(
+            why.contains("there is no terminal to ask on: set TWITCHER_KEY_PASSWORD"),
+            "{why}"
+        );
+    }
+    assert!(!bench.path("new").exists());
+}
+
+#[test]
+fn a_bundle_without_native_code_is_not_said_to_have_some() {
+    let bench = Bench::new();
+    let build = format!(
+        "bundle build {} --name hello --version 1.0.0",
+        crate::support::guests::guest("logs").display()
+    );
+    let portable = bench.ok(&format!("{build} --portable"));
+    assert!(
+        portable.contains("not signed: see `twitcher bundle sign`") && !portable.contains("runs nowhere"),
+        "{portable}"
+    );
+    assert!(bench.ok(&build).contains("its native code runs nowhere until"));
 }
 
 #[test]

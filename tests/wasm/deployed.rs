@@ -79,14 +79,17 @@ impl Deployed {
     }
 
     fn install(&self, file: &str, keys: &str) -> String {
+        let (store, keys) = (self.path("store"), self.path(keys));
+        // Also in place of a newer version.
         done(&[
             "bundle",
             "install",
             file,
             "--store",
-            &self.path("store"),
+            &store,
             "--keys",
-            &self.path(keys),
+            &keys,
+            "--allow-downgrade",
         ])
     }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::installed::{Installed, InstalledError};
 use super::manifest::digest;
 use super::reader::{BundleReader, ReadError};
-use super::store::{DRAFT, Store, StoreError, Switch, failed, make_dir, open_hold};
+use super::store::{DRAFT, Downgrade, Store, StoreError, Switch, failed, make_dir, open_hold};
 use super::trust::{SignatureStanding, Trust, TrustRefusal};
 use super::{MANIFEST, SIGNATURE};
 use twitcher_files::regular::{self, Links};
@@ -46,6 +46,32 @@ pub enum InstallError {
         /// The reason that it must not run.
         refusal: TrustRefusal,
     },
+    /// It would replace a newer version.
+    #[error(
+        "{}: it is {bundle}, and the current version here is the newer {current}: to go back, say --allow-downgrade, or \
+         `twitcher bundle use` if it is installed", file.display()
+    )]
+    Downgrade {
+        /// The file.
+        file: PathBuf,
+        /// Name and version in the file.
+        bundle: String,
+        /// The version that is current.
+        current: String,
+    },
+    /// The same bundle is there already, signed, and its signature is not good any more.
+    #[error(
+        "{}: it is not signed, and the same bundle is installed with a signature, which stays; but {refusal}. Install a signed copy, or \
+         remove {bundle} first", file.display()
+    )]
+    Kept {
+        /// The file.
+        file: PathBuf,
+        /// Name and version.
+        bundle: String,
+        /// Why the signature in the store is refused.
+        refusal: Box<TrustRefusal>,
+    },
     /// The copy in the store is not what was written.
     #[error("the copy in the store is not right: {0}")]
     Copy(#[from] InstalledError),
@@ -58,6 +84,8 @@ pub struct Installation {
     pub installed: Installed,
     /// How far it is trusted.
     pub standing: SignatureStanding,
+    /// Whether its signature is that of an earlier installation, for the file has none.
+    pub kept_signature: bool,
     /// What it replaces as the current version.
     pub switch: Switch,
 }
@@ -65,10 +93,10 @@ pub struct Installation {
 impl Store {
     /// Installs a bundle and makes it the current version of its name. A version that is there already is kept as it is, but for its
     /// signature: that may be of another key now.
-    pub fn install(&self, file: &Path, trust: &Trust) -> Result<Installation, StoreError> {
+    pub fn install(&self, file: &Path, trust: &Trust, downgrade: Downgrade) -> Result<Installation, StoreError> {
         let mut reader = open_bundle(file)?;
         let judged = trust.judge(reader.manifest_bytes(), reader.signature());
-        let standing = judged.map_err(|refusal| InstallError::Refused {
+        judged.map_err(|refusal| InstallError::Refused {
             file: file.to_owned(),
             refusal,
         })?;
@@ -85,15 +113,39 @@ impl Store {
             return Err(InstallError::Copy(InstalledError::Damaged(copy.dir.join(MANIFEST))).into());
         }
         let _lock = self.lock()?;
+        if downgrade == Downgrade::Refuse {
+            self.check_age(&copy, file)?;
+        }
         // Whoever sees the version can hold it; until this lock goes, nobody cleans up.
         drop(draft.lock);
         let installed = self.place(&copy, signature.as_deref())?;
+        // The signature that counts is the one in the store.
+        let standing = installed.judge(trust).map_err(|refusal| InstallError::Kept {
+            file: file.to_owned(),
+            bundle: format!("{} {}", installed.name, installed.version),
+            refusal: Box::new(refusal),
+        })?;
         let switch = self.switch(&installed)?;
         Ok(Installation {
+            kept_signature: signature.is_none() && installed.signature.is_some(),
             installed,
             standing,
             switch,
         })
+    }
+
+    /// Whether a draft is no older than the current version of its name. One that is damaged stands in nobody's way.
+    fn check_age(&self, copy: &Installed, file: &Path) -> Result<(), InstallError> {
+        match self.current(&copy.name) {
+            Ok(Some(current)) if current.version.cmp_precedence(&copy.version).is_gt() => {
+                Err(InstallError::Downgrade {
+                    file: file.to_owned(),
+                    bundle: format!("{} {}", copy.name, copy.version),
+                    current: current.version.to_string(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An empty directory in the store that is removed if this comes to nothing, or the next time that something changes.

@@ -103,7 +103,7 @@ pub use requested_grants::{Comparison, DirAccess, Requests, ZnodeAccess, compare
 pub use signature::{
     KeyError, KeyId, PublicKey, SIGNATURE_MAX, SecretKey, Signature, SignatureError, generate, public_file,
 };
-pub use store::{Listed, Listing, STORE, Store, StoreError, Switch};
+pub use store::{Downgrade, Listed, Listing, STORE, Store, StoreError, Switch};
 pub use suggested_grants::stanza;
 pub use trust::{SignatureStanding, Trust, TrustRefusal};
 pub use writer::{WriteError, Writer, pack, sign_again};

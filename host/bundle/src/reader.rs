@@ -16,12 +16,21 @@ use twitcher_model::Digest;
 /// Most that is read at once, in bytes: it fits into the processor's cache, where it is hashed.
 const CHUNK: usize = 128 << 10;
 
+/// How WebAssembly begins.
+const WASM: &[u8] = b"\0asm";
+
 /// Why a bundle is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It cannot be read.
     #[error("cannot read the bundle: {0}")]
     Io(#[from] io::Error),
+    /// It is a component.
+    #[error(
+        "it is WebAssembly, not a bundle of it: `twitcher bundle build FILE --name NAME --version VERSION` makes one, and Wasm(\"./FILE\") \
+         runs it as it is"
+    )]
+    Component,
     /// It is cut off.
     #[error("the bundle is cut off in {0}")]
     Truncated(String),
@@ -95,7 +104,7 @@ struct Current {
 impl<R: Read> BundleReader<R> {
     /// Reads the manifest and the signature. `source` should not be buffered: it is read in large pieces.
     pub fn open(mut source: R) -> Result<Self, ReadError> {
-        let first = block(&mut source, "its first header")?;
+        let first = first_block(&mut source)?;
         let manifest_bytes = small(&mut source, &first, MANIFEST, MANIFEST_MAX)?;
         let manifest = Manifest::parse(&manifest_bytes)?;
         let mut ahead = Some(block(&mut source, "the header after manifest.json")?);
@@ -235,6 +244,16 @@ fn fill(source: &mut impl Read, bytes: &mut [u8], what: &str) -> Result<(), Read
         io::ErrorKind::UnexpectedEof => ReadError::Truncated(what.to_owned()),
         _ => error.into(),
     })
+}
+
+/// The first header, where something else may be that people take for a bundle, and that may be shorter than a header.
+fn first_block(source: &mut impl Read) -> Result<Block, ReadError> {
+    let mut beginning = Vec::with_capacity(BLOCK);
+    source.take(BLOCK as u64).read_to_end(&mut beginning)?;
+    if beginning.starts_with(WASM) {
+        return Err(ReadError::Component);
+    }
+    Block::try_from(beginning).map_err(|_| ReadError::Truncated("its first header".to_owned()))
 }
 
 fn block(source: &mut impl Read, what: &str) -> Result<Block, ReadError> {

@@ -19,6 +19,8 @@ const KEY_MAX: u64 = 4096;
 const UNTRUSTED: &str = "signature of a Twitcher bundle";
 /// How a secret key without a password begins, in Base64: `Ed`, two zeros instead of a key derivation function, `B2`.
 const NO_PASSWORD: &str = "RWQAAEIy";
+/// How one with a password does: `Sc` in place of the zeros.
+const WITH_PASSWORD: &str = "RWRTY0Iy";
 /// Lengths of the lines of a signature, in Base64: algorithm, id and signature; and the signature of both and the comment.
 const SIGNATURE_LINE: usize = 100;
 const GLOBAL_LINE: usize = 88;
@@ -108,6 +110,15 @@ impl PublicKey {
 
     /// Reads the text of such a file; an error ends a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let encoded = text.lines().nth(1).unwrap_or_default().trim();
+        if [NO_PASSWORD, WITH_PASSWORD]
+            .iter()
+            .any(|secret| encoded.starts_with(secret))
+        {
+            return Err(
+                "it is a secret key, which is for nobody but its owner: give the public one, FILE.pub".to_owned(),
+            );
+        }
         let boxed = PublicKeyBox::from_string(text).map_err(|error| error.to_string())?;
         let key = boxed.into_public_key().map_err(|error| error.to_string())?;
         match key.to_bytes().starts_with(b"Ed") {
@@ -230,6 +241,14 @@ impl SecretKey {
             file: file.to_owned(),
             why: error.to_string(),
         };
+        if PublicKey::parse(&text).is_ok() {
+            return Err(KeyError::Invalid {
+                file: file.to_owned(),
+                why:
+                    "it is a public key, and only a secret one signs: give the file that was made with it, without .pub"
+                        .to_owned(),
+            });
+        }
         let encoded = text.lines().nth(1).unwrap_or_default().trim();
         if encoded.starts_with(NO_PASSWORD) {
             let bytes = Base64::decode_to_vec(encoded, None).map_err(|error| invalid(error.into()))?;
@@ -239,7 +258,7 @@ impl SecretKey {
             return key.sign(b"", "").map(|_| key);
         }
         let password = password().map_err(|error| KeyError::Io {
-            action: "ask for the password of",
+            action: "get the password of",
             file: file.to_owned(),
             error,
         })?;

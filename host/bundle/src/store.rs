@@ -102,10 +102,20 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Whether it goes back to an older version.
+    /// Whether it goes back to an older version. What follows a `+` says nothing of age.
     pub fn is_downgrade(&self) -> bool {
-        self.from.as_ref().is_some_and(|(from, _)| *from > self.to.0)
+        let from = self.from.as_ref();
+        from.is_some_and(|(from, _)| from.cmp_precedence(&self.to.0).is_gt())
     }
+}
+
+/// Whether an installation may replace the current version by an older one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Downgrade {
+    /// It may.
+    Allow,
+    /// It must not.
+    Refuse,
 }
 
 /// A version in a list.
@@ -157,7 +167,12 @@ impl Store {
         };
         let all = self.versions(&reference.name)?;
         let fitting = all.iter().filter(|installed| versions.include(&installed.version));
-        match fitting.max_by_key(|installed| (&installed.version, installed.installed)) {
+        // Of versions that differ in what follows the `+` alone, none is newer by itself.
+        let newest = fitting.max_by(|one, other| {
+            let versions = one.version.cmp_precedence(&other.version);
+            versions.then(one.installed.cmp(&other.installed))
+        });
+        match newest {
             Some(installed) => Ok(installed.clone()),
             None => Err(self.missing(reference, &all)),
         }
@@ -381,7 +396,7 @@ impl Store {
         }
     }
 
-    fn current(&self, name: &str) -> Result<Option<Installed>, StoreError> {
+    pub(super) fn current(&self, name: &str) -> Result<Option<Installed>, StoreError> {
         let Some(digest) = self.current_digest(name)? else {
             return Ok(None);
         };

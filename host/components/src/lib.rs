@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tracing::info;
 
 use twitcher_bundle::trust::Keys;
-use twitcher_bundle::{self as bundle, Code, Comparison, EngineFacts, Hold, Installed, Store, Trust};
+use twitcher_bundle::{self as bundle, Code, Comparison, Downgrade, EngineFacts, Hold, Installed, Store, Trust};
 use twitcher_config::{Changes, Found, Resolver, Wanted, Watched};
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{BundleIdentity, Component, Grants, Keep, Target};
@@ -93,7 +93,10 @@ impl ComponentFinder {
         match wanted {
             Wanted::File(path) if is_bundle(path).map_err(|error| vec![format!("cannot read it: {error}")])? => {
                 let trust = self.trust()?;
-                let installation = self.unpacked.install(path, &trust).map_err(in_words)?;
+                let installation = self
+                    .unpacked
+                    .install(path, &trust, Downgrade::Allow)
+                    .map_err(in_words)?;
                 let installed = installation.installed;
                 let hold = installed.hold().map_err(in_words)?;
                 let found = self.of_bundle(&path.display().to_string(), &installed, hold, &trust, grants);

@@ -12,6 +12,7 @@ use super::client::{Client, DOCUMENT_MAX, referrers_tag};
 use super::documents::{Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
 use super::error::{OciError, RegistryProblem};
 use twitcher_bundle::BundleReader;
+use twitcher_bundle::InstallError;
 use twitcher_bundle::Signature;
 use twitcher_bundle::open_file;
 use twitcher_bundle::{BLOCK, MANIFEST, SIGNATURE, padding};
@@ -56,15 +57,19 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn open(file: &Path) -> Result<Self, RegistryProblem> {
-        let file = open_file(file)?;
-        let reader = BundleReader::open(file.try_clone()?)?;
+    fn open(path: &Path) -> Result<Self, RegistryProblem> {
+        let wrong = |error| InstallError::Read {
+            file: path.to_owned(),
+            error,
+        };
+        let file = open_file(path)?;
+        let reader = BundleReader::open(file.try_clone()?).map_err(wrong)?;
         let (manifest_bytes, signature) = (
             reader.manifest_bytes().to_owned(),
             reader.signature().map(Signature::to_bytes),
         );
         Ok(Self {
-            manifest: reader.check()?,
+            manifest: reader.check().map_err(wrong)?,
             file: Arc::new(file),
             manifest_bytes,
             signature,

@@ -25,7 +25,7 @@ impl Scene {
 
     fn install(&self, name: &str, version: &str) -> Installation {
         let file = Sample::new(name, version).save(self.dir.path(), None);
-        let done = self.store.install(&file, &Trust::default()).unwrap();
+        let done = self.store.install(&file, &Trust::default(), Downgrade::Allow).unwrap();
         // The order of installations is that of their times.
         let ahead = SystemTime::now() - Duration::from_secs(1000) + Duration::from_secs(self.count() * 10);
         let manifest = File::options()
@@ -99,6 +99,37 @@ fn going_back_is_said() {
 }
 
 #[test]
+fn going_back_can_be_refused_and_builds_of_a_version_are_of_one_age() {
+    let scene = Scene::new();
+    let install = |version: &str| {
+        let file = Sample::new("hello", version).save(scene.dir.path(), None);
+        scene.store.install(&file, &Trust::default(), Downgrade::Refuse)
+    };
+    install("2.0.0").unwrap();
+    let why = install("1.9.0").unwrap_err().to_string();
+    assert!(
+        why.contains("it is hello 1.9.0, and the current version here is the newer 2.0.0")
+            && why.contains("--allow-downgrade"),
+        "{why}"
+    );
+    assert!(install("2.0.0-rc.1").is_err());
+    assert_eq!((scene.version("hello").as_str(), scene.count()), ("2.0.0", 1));
+    assert_eq!(scene.names(), [".lock", "hello"]);
+    for version in ["2.0.0+b2", "2.0.0+b10", "2.0.0+b9", "2.0.0", "2.1.0"] {
+        assert!(!install(version).unwrap().switch.is_downgrade(), "{version}");
+    }
+    // By a series of versions, the build that was installed last.
+    for (version, age) in [("3.0.0+b2", 20), ("3.0.0+b10", 10)] {
+        let installed = install(version).unwrap().installed;
+        let manifest = File::options().append(true).open(installed.dir.join(MANIFEST)).unwrap();
+        manifest
+            .set_modified(SystemTime::now() - Duration::from_secs(age))
+            .unwrap();
+    }
+    assert_eq!(scene.version("hello@3"), "3.0.0+b10");
+}
+
+#[test]
 fn what_runs_is_decided_at_each_load() {
     let scene = Scene::new();
     let host = engine();
@@ -106,7 +137,7 @@ fn what_runs_is_decided_at_each_load() {
     let sample = Sample::new("hello", "1.0.0");
     let file = sample.save(scene.dir.path(), Some(&sample.sign(&secret)));
     let native = trusting(&[(&public, true)]);
-    let installed = scene.store.install(&file, &native).unwrap().installed;
+    let installed = scene.store.install(&file, &native, Downgrade::Allow).unwrap().installed;
     let (standing, code) = installed.code(&native, &host).unwrap();
     assert_eq!(standing, SignatureStanding::Native(public.id()));
     let Code::Native { path, .. } = code else {
@@ -163,7 +194,7 @@ fn what_runs_is_decided_at_each_load() {
     fs::write(installed.dir.join(COMPONENT), vec![0; 100_000]).unwrap();
     assert!(installed.code(&portable, &host).is_err());
     // What is damaged in the store is repaired by installing it again.
-    scene.store.install(&file, &native).unwrap();
+    scene.store.install(&file, &native, Downgrade::Allow).unwrap();
     installed.code(&portable, &host).unwrap();
 }
 
@@ -198,19 +229,37 @@ fn what_is_refused_changes_nothing() {
     bytes[last] ^= 1;
     let file = scene.dir.path().join("damaged.twb");
     fs::write(&file, &bytes).unwrap();
-    let error = scene.store.install(&file, &Trust::default()).unwrap_err().to_string();
+    let error = scene
+        .store
+        .install(&file, &Trust::default(), Downgrade::Allow)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("damaged.twb"), "{error}");
     fs::write(&file, &bytes[..600]).unwrap();
-    assert!(scene.store.install(&file, &Trust::default()).is_err());
+    assert!(scene.store.install(&file, &Trust::default(), Downgrade::Allow).is_err());
     let required = Trust {
         require_signed: true,
         ..Trust::default()
     };
     let unsigned = sample.save(scene.dir.path(), None);
-    let error = scene.store.install(&unsigned, &required).unwrap_err().to_string();
+    let error = scene
+        .store
+        .install(&unsigned, &required, Downgrade::Allow)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not signed"), "{error}");
-    assert!(scene.store.install(Path::new("/dev/null"), &Trust::default()).is_err());
-    assert!(scene.store.install(scene.dir.path(), &Trust::default()).is_err());
+    assert!(
+        scene
+            .store
+            .install(Path::new("/dev/null"), &Trust::default(), Downgrade::Allow)
+            .is_err()
+    );
+    assert!(
+        scene
+            .store
+            .install(scene.dir.path(), &Trust::default(), Downgrade::Allow)
+            .is_err()
+    );
     assert_eq!(scene.version("hello"), "1.0.0");
     assert_eq!(scene.names(), [".lock", "hello"], "no draft is left");
 }
@@ -292,9 +341,9 @@ fn another_signature_replaces_the_one_that_is_installed() {
     let ((old, old_public), (new, new_public)) = (keys(), keys());
     let both = trusting(&[(&old_public, true), (&new_public, true)]);
     let file = sample.save(scene.dir.path(), Some(&sample.sign(&old)));
-    scene.store.install(&file, &both).unwrap();
+    scene.store.install(&file, &both, Downgrade::Allow).unwrap();
     let file = sample.save(scene.dir.path(), Some(&sample.sign(&new)));
-    scene.store.install(&file, &both).unwrap();
+    scene.store.install(&file, &both, Downgrade::Allow).unwrap();
     // The old key can go now. By its own keys, the store would not even be told to use what it installed.
     let neither = trusting(&[]);
     let refused = scene.store.choose(&"hello".parse().unwrap(), &neither).unwrap_err();
@@ -308,8 +357,20 @@ fn another_signature_replaces_the_one_that_is_installed() {
     assert_eq!(scene.count(), 1);
     // One without a signature does not take it away.
     let file = sample.save(scene.dir.path(), None);
-    scene.store.install(&file, &both).unwrap();
+    let done = scene.store.install(&file, &both, Downgrade::Allow).unwrap();
     assert!(scene.resolve("hello").unwrap().signature.is_some());
+    assert!(done.kept_signature);
+    assert_eq!(done.standing, SignatureStanding::Native(new_public.id()));
+    // And what would not be loaded is not said to be installed.
+    let why = scene
+        .store
+        .install(&file, &neither, Downgrade::Allow)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        why.contains("it is not signed") && why.contains("not trusted here"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -351,7 +412,7 @@ fn installs_at_the_same_time_leave_one_whole_store() {
         for file in &files {
             scope.spawn(|| {
                 for _ in 0..5 {
-                    scene.store.install(file, &Trust::default()).unwrap();
+                    scene.store.install(file, &Trust::default(), Downgrade::Allow).unwrap();
                     // At every moment there is one, and it is whole.
                     let current = scene.resolve("hello").unwrap();
                     current.verify().unwrap();

@@ -29,7 +29,9 @@ const SIGN_HELP: &str = "\
 With minisign itself:
   tar -xOf hello-1.0.0.twb manifest.json > manifest.json
   minisign -S -s ~/.minisign/minisign.key -m manifest.json
-  twitcher bundle sign hello-1.0.0.twb --signature manifest.json.minisig
+  twitcher bundle sign hello-1.0.0.twb --signature manifest.json.minisig --public-key minisign.pub
+
+The signature must be of this bundle: it is checked with --public-key, or with the trusted key that it says it is by.
 
 The password of a key is asked for, or taken from TWITCHER_KEY_PASSWORD.";
 
@@ -45,6 +47,8 @@ Examples:
 
 const PULL_HELP: &str = "\
 The signature is judged before anything else is fetched, and every byte is verified before there is a file.
+
+--install does not go back to an older version than the current one without --allow-downgrade.
 
 Credentials are those of docker: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the helpers that it names.
 
@@ -70,6 +74,12 @@ pub enum BundleCommand {
         /// A signature of its manifest.json that minisign made
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
+        /// Public key to check that signature with [default: the trusted keys]
+        #[arg(long, value_name = "FILE", conflicts_with = "key")]
+        public_key: Option<PathBuf>,
+        /// Directory of the trusted keys
+        #[arg(long, value_name = "DIR", default_value = KEYS)]
+        keys: PathBuf,
     },
     /// Check every byte of a bundle and its signature; exit code 1 if anything is wrong
     Verify {
@@ -100,6 +110,9 @@ pub enum BundleCommand {
         /// Where to
         #[arg(long, value_name = "DIR", default_value = STORE)]
         store: PathBuf,
+        /// Install it also in place of a newer version
+        #[arg(long)]
+        allow_downgrade: bool,
         #[command(flatten)]
         #[allow(missing_docs)]
         trust: TrustedKeysArguments,
@@ -170,6 +183,9 @@ pub struct BundlePullArguments {
     /// Install it instead of writing it to a file
     #[arg(long, conflicts_with = "out")]
     pub install: bool,
+    /// Install it also in place of a newer version
+    #[arg(long, requires = "install")]
+    pub allow_downgrade: bool,
     /// Where to install it
     #[arg(long, value_name = "DIR", default_value = STORE, requires = "install")]
     pub store: PathBuf,

@@ -6,7 +6,7 @@ use std::path::Path;
 use twitcher_bundle::trust::{self, Keys};
 use twitcher_bundle::{PublicKey, generate, public_file};
 
-use super::bundle::{BundleCommandError, ask_password};
+use super::bundle::{BundleCommandError, new_password};
 use crate::args::KeyCommand;
 
 /// Carries out a command; gives what is to be printed.
@@ -14,7 +14,7 @@ pub fn key(command: KeyCommand) -> Result<String, BundleCommandError> {
     match command {
         KeyCommand::Generate { file, password } => {
             let password = match password {
-                true => Some(ask_password(&file, true)?),
+                true => Some(new_password(&file)?),
                 false => None,
             };
             let key = generate(&file, password)?;

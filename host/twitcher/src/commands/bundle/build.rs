@@ -72,6 +72,7 @@ pub(super) fn build(program: &Path, arguments: BundleBuildArguments) -> Result<S
     );
     match key {
         Some(key) => writeln!(text, "signed with the key {}", key.public()?.id()),
+        None if built.manifest.native.is_empty() => writeln!(text, "not signed: see `twitcher bundle sign`"),
         None => writeln!(
             text,
             "not signed: its native code runs nowhere until `twitcher bundle sign`"

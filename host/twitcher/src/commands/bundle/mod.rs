@@ -11,9 +11,9 @@ use std::time::SystemTime;
 
 use twitcher_bundle::trust::{self, Keys, SignatureStanding, Trust, TrustError, TrustRefusal, TrustedKey};
 use twitcher_bundle::{
-    BuildError, InstallError, KeyError, MANIFEST, Manifest, PublicKey, ReadError, Reference, ReferenceError,
-    SIGNATURE_MAX, SecretKey, Signature, SignatureError, Store, StoreError, Switch, WriteError, open_bundle,
-    sign_again, stanza,
+    BuildError, BundleReader, Downgrade, InstallError, KeyError, KeyId, MANIFEST, Manifest, PublicKey, ReadError,
+    Reference, ReferenceError, SIGNATURE_MAX, SecretKey, Signature, SignatureError, Store, StoreError, Switch,
+    WriteError, open_bundle, sign_again, stanza,
 };
 use twitcher_components::this_host;
 use twitcher_files::replace::replace;
@@ -85,6 +85,19 @@ pub enum BundleCommandError {
         /// The reason that it must not run.
         refusal: TrustRefusal,
     },
+    /// A signature of which nobody can say what it is of.
+    #[error(
+        "{}: it is by the key {key}, and without the public half of that nobody can say whether it is a signature of {}: give it with \
+         --public-key FILE, or trust it first (`twitcher key trust`)", signature.display(), bundle.display()
+    )]
+    Unchecked {
+        /// The signature's file.
+        signature: PathBuf,
+        /// The bundle.
+        bundle: PathBuf,
+        /// The key that it says it is by.
+        key: KeyId,
+    },
     /// A file is not a signature, or of something else.
     #[error("{}: {error}", file.display())]
     Signature {
@@ -121,10 +134,24 @@ pub enum BundleCommandError {
 pub fn bundle(program: &Path, command: BundleCommand) -> Result<String, BundleCommandError> {
     match command {
         BundleCommand::Build(arguments) => build::build(program, *arguments),
-        BundleCommand::Sign { file, key, signature } => sign(&file, key.as_deref(), signature.as_deref()),
+        BundleCommand::Sign {
+            file,
+            key,
+            signature,
+            public_key,
+            keys,
+        } => match (key, signature) {
+            (Some(key), _) => sign(&file, &key),
+            (None, signature) => add_signature(&file, &signature.unwrap_or_default(), public_key.as_deref(), &keys),
+        },
         BundleCommand::Verify { file, key, trust } => verify(&file, key.as_deref(), &trust),
         BundleCommand::Inspect { bundle, store, trust } => inspect(&bundle, store, &trust),
-        BundleCommand::Install { file, store, trust } => install(&file, store, &trust),
+        BundleCommand::Install {
+            file,
+            store,
+            allow_downgrade,
+            trust,
+        } => install(&file, store, allow_downgrade, &trust),
         BundleCommand::Push {
             file,
             remote,
@@ -153,28 +180,60 @@ pub fn bundle(program: &Path, command: BundleCommand) -> Result<String, BundleCo
     }
 }
 
-fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<String, BundleCommandError> {
+fn sign(file: &Path, key: &Path) -> Result<String, BundleCommandError> {
     let reader = open_bundle(file)?;
-    let signature = match (key, signature) {
-        (Some(key), _) => secret_key(key)?.sign(reader.manifest_bytes(), &trust::comment(reader.manifest()))?,
-        (None, signature) => {
-            let from = signature.unwrap_or(Path::new(""));
-            let failed = |error| BundleCommandError::Io {
-                file: from.to_owned(),
-                error,
-            };
-            let mut bytes = Vec::new();
-            let opened = std::fs::File::open(from).map_err(failed)?;
-            io::Read::read_to_end(&mut io::Read::take(opened, SIGNATURE_MAX as u64 + 1), &mut bytes).map_err(failed)?;
-            Signature::parse(&bytes).map_err(|error| BundleCommandError::Signature {
-                file: from.to_owned(),
-                error,
-            })?
-        }
+    let signature = secret_key(key)?.sign(reader.manifest_bytes(), &trust::comment(reader.manifest()))?;
+    put_signature(file, reader, &signature)
+}
+
+/// Adds a signature that minisign made, once it is known to be of this bundle.
+fn add_signature(
+    file: &Path,
+    from: &Path,
+    public_key: Option<&Path>,
+    keys: &Path,
+) -> Result<String, BundleCommandError> {
+    let reader = open_bundle(file)?;
+    let failed = |error| BundleCommandError::Io {
+        file: from.to_owned(),
+        error,
     };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(from).map_err(failed)?;
+    io::Read::read_to_end(&mut io::Read::take(opened, SIGNATURE_MAX as u64 + 1), &mut bytes).map_err(failed)?;
+    let signature = Signature::parse(&bytes).map_err(|error| BundleCommandError::Signature {
+        file: from.to_owned(),
+        error,
+    })?;
+    let trust = match public_key {
+        Some(key) => only(key)?,
+        None => Trust {
+            keys: Keys::load(keys)?,
+            require_signed: true,
+        },
+    };
+    match trust.judge(reader.manifest_bytes(), Some(&signature)) {
+        Ok(_) => put_signature(file, reader, &signature),
+        Err(TrustRefusal::Untrusted { key, .. }) => Err(BundleCommandError::Unchecked {
+            signature: from.to_owned(),
+            bundle: file.to_owned(),
+            key,
+        }),
+        Err(refusal) => Err(BundleCommandError::Refused {
+            bundle: from.display().to_string(),
+            refusal,
+        }),
+    }
+}
+
+fn put_signature(
+    file: &Path,
+    reader: BundleReader<std::fs::File>,
+    signature: &Signature,
+) -> Result<String, BundleCommandError> {
     let key = signature.key();
     let name = format!("{} {}", reader.manifest().name, reader.manifest().version);
-    replace(file, 0o644, |to| sign_again(reader, Some(&signature), to).map(|_| ())).map_err(|error| {
+    replace(file, 0o644, |to| sign_again(reader, Some(signature), to).map(|_| ())).map_err(|error| {
         BundleCommandError::Write {
             file: file.to_owned(),
             error,
@@ -183,30 +242,59 @@ fn sign(file: &Path, key: Option<&Path>, signature: Option<&Path>) -> Result<Str
     Ok(format!("{}: {name} signed with the key {key}\n", file.display()))
 }
 
-fn secret_key(file: &Path) -> Result<SecretKey, BundleCommandError> {
-    Ok(SecretKey::read(file, || {
-        ask_password(file, false).map_err(|error| io::Error::other(error.to_string()))
-    })?)
+/// Trusts one key, and whatever it signed.
+fn only(key: &Path) -> Result<Trust, KeyError> {
+    Ok(Trust {
+        keys: Keys {
+            configured: true,
+            trusted: vec![TrustedKey {
+                key: PublicKey::read(key)?,
+                native: true,
+                file: key.to_owned(),
+            }],
+            refused: Vec::new(),
+        },
+        require_signed: true,
+    })
 }
 
-pub(super) fn ask_password(file: &Path, new: bool) -> Result<String, BundleCommandError> {
-    if let Ok(password) = std::env::var(PASSWORD) {
-        return Ok(password);
-    }
-    let ask = || -> io::Result<String> {
-        let password = rpassword::prompt_password(format!("Password of {}: ", file.display()))?;
-        if new && rpassword::prompt_password("The same again: ")? != password {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the passwords differ"));
-        }
-        Ok(password)
-    };
-    ask().map_err(|error| {
+fn secret_key(file: &Path) -> Result<SecretKey, BundleCommandError> {
+    Ok(SecretKey::read(file, || password(file, false))?)
+}
+
+/// The password of a key that is to be made.
+pub(super) fn new_password(file: &Path) -> Result<String, BundleCommandError> {
+    password(file, true).map_err(|error| {
         BundleCommandError::Key(KeyError::Io {
-            action: "ask for the password of",
+            action: "get the password of",
             file: file.to_owned(),
             error,
         })
     })
+}
+
+fn password(file: &Path, new: bool) -> io::Result<String> {
+    match std::env::var(PASSWORD) {
+        Ok(password) if password.is_empty() => {
+            let why = format!("{PASSWORD} is set, and empty: set it to the password, or unset it to be asked");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(password) => return Ok(password),
+        Err(std::env::VarError::NotPresent) => {}
+        Err(std::env::VarError::NotUnicode(_)) => {
+            let why = format!("what {PASSWORD} is set to is not UTF-8");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+    }
+    if std::fs::File::open("/dev/tty").is_err() {
+        let why = format!("there is no terminal to ask on: set {PASSWORD} to it");
+        return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+    }
+    let password = rpassword::prompt_password(format!("Password of {}: ", file.display()))?;
+    if new && rpassword::prompt_password("The same again: ")? != password {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the passwords differ"));
+    }
+    Ok(password)
 }
 
 impl TrustedKeysArguments {
@@ -221,18 +309,7 @@ impl TrustedKeysArguments {
 fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
     let trust = match key {
         None => trusted.load()?,
-        Some(key) => Trust {
-            keys: Keys {
-                configured: true,
-                trusted: vec![TrustedKey {
-                    key: PublicKey::read(key)?,
-                    native: true,
-                    file: key.to_owned(),
-                }],
-                refused: Vec::new(),
-            },
-            require_signed: true,
-        },
+        Some(key) => only(key)?,
     };
     let reader = open_bundle(file)?;
     let standing = trust.judge(reader.manifest_bytes(), reader.signature());
@@ -309,12 +386,28 @@ fn native_text(manifest: &Manifest, standing: &Result<SignatureStanding, TrustRe
     }
 }
 
-fn install(file: &Path, store: PathBuf, trusted: &TrustedKeysArguments) -> Result<String, BundleCommandError> {
+fn install(
+    file: &Path,
+    store: PathBuf,
+    allow_downgrade: bool,
+    trusted: &TrustedKeysArguments,
+) -> Result<String, BundleCommandError> {
     let trust = trusted.load()?;
-    let done = Store::at(store).install(file, &trust)?;
+    let downgrade = match allow_downgrade {
+        true => Downgrade::Allow,
+        false => Downgrade::Refuse,
+    };
+    let done = Store::at(store).install(file, &trust, downgrade)?;
     let mut text = switched(&done.switch);
     let standing = standing_text(&Ok(done.standing), done.installed.signature.as_ref());
     let _ = writeln!(text, "signature  {standing}");
+    if done.kept_signature {
+        let _ = writeln!(
+            text,
+            "note: {} is not signed; the signature is the one that is installed already, and stays",
+            file.display()
+        );
+    }
     let _ = writeln!(
         text,
         "native     {}",

@@ -29,6 +29,7 @@ pub(super) fn pull(arguments: BundlePullArguments) -> Result<String, BundleComma
         remote,
         out,
         install: to_store,
+        allow_downgrade,
         store,
         component,
         plain_http,
@@ -51,7 +52,7 @@ pub(super) fn pull(arguments: BundlePullArguments) -> Result<String, BundleComma
             error,
         })?;
         let file = save(offer, &remote, dir.path())?;
-        return Ok(format!("{pulled}\n{}", install(&file, store, &trust)?));
+        return Ok(format!("{pulled}\n{}", install(&file, store, allow_downgrade, &trust)?));
     }
     make_dir(&out)?;
     let file = save(offer, &remote, &out)?;
