@@ -52,6 +52,7 @@ impl Answer {
 }
 
 type Lie = dyn Fn(&Request) -> Option<Answer> + Send;
+type Misunderstanding = dyn Fn(&mut Request) + Send;
 
 #[derive(Default)]
 struct State {
@@ -60,6 +61,9 @@ struct State {
     manifests: BTreeMap<String, Vec<u8>>,
     seen: Vec<Request>,
     lie: Option<Box<Lie>>,
+    misunderstanding: Option<Box<Misunderstanding>>,
+    /// Takes no note of what manifests refer to, as registries before OCI 1.1.
+    old: bool,
 }
 
 /// The registry. Its thread ends with the test.
@@ -87,6 +91,39 @@ impl Fake {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same registry by a name that is not known to be on this machine.
+    pub fn far_address(&self) -> String {
+        format!("0.0.0.0:{}", self.port)
+    }
+
+    /// From now on it does not know what a subject is.
+    pub fn grow_old(&self) {
+        self.state.lock().unwrap().old = true;
+    }
+
+    /// From now on it takes requests for others.
+    pub fn misunderstand(&self, misunderstanding: impl Fn(&mut Request) + Send + 'static) {
+        self.state.lock().unwrap().misunderstanding = Some(Box::new(misunderstanding));
+    }
+
+    /// Keeps a blob that nobody pushed.
+    pub fn keep_blob(&self, bytes: &[u8]) -> String {
+        let digest = digest(bytes);
+        let mut state = self.state.lock().unwrap();
+        state.blobs.insert(digest.clone(), bytes.to_owned());
+        digest
+    }
+
+    /// Keeps a manifest that nobody pushed.
+    pub fn keep_manifest(&self, tag: &str, bytes: &[u8]) -> String {
+        let digest = digest(bytes);
+        let mut state = self.state.lock().unwrap();
+        for at in [tag, &digest] {
+            state.manifests.insert(at.to_owned(), bytes.to_owned());
+        }
+        digest
+    }
+
     /// From now on it answers so, where that answers anything.
     pub fn lie(&self, lie: impl Fn(&Request) -> Option<Answer> + Send + 'static) {
         self.state.lock().unwrap().lie = Some(Box::new(lie));
@@ -111,7 +148,11 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         let mut state = state.lock().unwrap();
         state.seen.push(request.clone());
         let lie = state.lie.as_ref().and_then(|lie| lie(&request));
-        lie.unwrap_or_else(|| honest(&mut state, &request))
+        let mut understood = request.clone();
+        if let Some(misunderstand) = &state.misunderstanding {
+            misunderstand(&mut understood);
+        }
+        lie.unwrap_or_else(|| honest(&mut state, &understood))
     };
     let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", answer.status);
     let given = |name: &str| answer.headers.iter().any(|(there, _)| *there == name);
@@ -175,6 +216,7 @@ fn honest(state: &mut State, request: &Request) -> Answer {
     match request.method.as_str() {
         "GET" | "HEAD" if path.contains("/blobs/") => found(state.blobs.get(&last)),
         "GET" if path.contains("/manifests/") => found(state.manifests.get(&last)),
+        "GET" if path.contains("/referrers/") && state.old => found(None),
         "GET" if path.contains("/referrers/") => {
             let entries: Vec<Value> = state
                 .manifests
@@ -191,8 +233,8 @@ fn honest(state: &mut State, request: &Request) -> Answer {
             state.manifests.insert(digest(&body), body);
             let answer = Answer::new(201, "");
             match manifest["subject"]["digest"].as_str() {
-                Some(subject) => answer.with("oci-subject", subject),
-                None => answer,
+                Some(subject) if !state.old => answer.with("oci-subject", subject),
+                _ => answer,
             }
         }
         "PUT" => {

@@ -3,7 +3,9 @@
 mod access;
 mod fake;
 mod hostile;
+mod origins;
 mod peer;
+mod vendors;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,10 @@ impl Scene {
         command
             .current_dir(self.dir.path())
             .env("DOCKER_CONFIG", self.path("docker"))
+            .env("HOME", self.path("home"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("REGISTRY_AUTH_FILE")
             .args(line.split_whitespace());
         command
     }

@@ -130,20 +130,26 @@ fn other_things_in_a_registry_are_told_apart() {
         &registry,
         "image:1",
         "application/vnd.oci.image.config.v1+json",
-        "application/wasm",
+        "application/vnd.oci.image.layer.v1.tar",
     );
     push_other(&registry, "layer:1", CONFIG, "application/vnd.oci.image.layer.v1.tar");
     let pushed = scene.push(&format!("oci://{}/hello:1", registry.address()));
     let index = by_digest(&pushed).rsplit_once("sha256:").unwrap().1;
-    for (rest, words) in [
+    let none = "none of its 4 layers is of type application/wasm";
+    for (rest, words, alone) in [
         (
             "image:1",
             "its configuration is of type application/vnd.oci.image.config.v1+json",
+            "its layer is of type application/vnd.oci.image.layer.v1.tar",
         ),
-        ("layer:1", "its layer is of type application/vnd.oci.image.layer.v1.tar"),
-        (&format!("hello:sha256-{index}"), "it is an index"),
+        (
+            "layer:1",
+            "its layer is of type application/vnd.oci.image.layer.v1.tar",
+            "its layer is of type application/vnd.oci.image.layer.v1.tar",
+        ),
+        (&format!("hello:sha256-{index}"), "it is an index of 1 images", none),
     ] {
-        for more in ["", "--component"] {
+        for (more, words) in [("", words), ("--component", alone)] {
             let why = scene.fails(&format!("bundle pull oci://{}/{rest} {more}", registry.address()));
             assert!(why.contains(words), "{why}");
         }

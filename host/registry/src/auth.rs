@@ -4,19 +4,22 @@ use std::fmt;
 
 use docker_credential::DockerCredential;
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_auth::{ChallengeRef, parse_challenges};
 use reqwest::Url;
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::blocking::RequestBuilder;
 use serde::Deserialize;
 
 use super::address::Remote;
 use super::client::{bounded, said};
 use super::credentials::Credentials;
 use super::error::RegistryProblem;
+use super::transport::{Request, Transport};
 
 /// Largest answer with a token, in bytes.
 const TOKEN_MAX: u64 = 256 << 10;
+/// Longest word of a scope that is passed on, in bytes.
+const SCOPE_MAX: usize = 256;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,7 @@ impl Authorization {
 
 /// Answers the challenges of a registry that answered 401. None if it wants what is not there.
 pub(super) fn answer(
-    http: &Client,
+    transport: &mut Transport,
     remote: &Remote,
     access: Access,
     challenges: &HeaderMap,
@@ -78,7 +81,7 @@ pub(super) fn answer(
             .find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
     };
     if let Some(challenge) = of("Bearer") {
-        return token(http, remote, access, challenge, credentials, secure).map(Some);
+        return token(transport, remote, access, challenge, credentials, secure).map(Some);
     }
     Ok(match (of("Basic"), &credentials.found) {
         (Some(_), Some(DockerCredential::UsernamePassword(user, password))) => {
@@ -90,7 +93,7 @@ pub(super) fn answer(
 
 /// Fetches a token from where the challenge says.
 fn token(
-    http: &Client,
+    transport: &mut Transport,
     remote: &Remote,
     access: Access,
     challenge: &ChallengeRef<'_>,
@@ -119,10 +122,18 @@ fn token(
             ));
         }
     }
-    let scope = access.scope(remote);
-    let mut query = vec![("scope", scope)];
+    let mut query = vec![("scope", access.scope(remote))];
+    // What is not of the form KIND:NAME:ACTIONS means something to the registry alone, such as `aws`.
+    let asked = parameter("scope").unwrap_or_default();
+    let opaque = asked
+        .split_whitespace()
+        .filter(|word| !word.contains(':') && word.len() <= SCOPE_MAX);
+    query.extend(opaque.map(|word| ("scope", word.to_owned())));
     query.extend(parameter("service").map(|service| ("service", service)));
-    let request = match &credentials.found {
+    let mut method = Method::GET;
+    let mut form = None;
+    let mut password = None;
+    match &credentials.found {
         Some(DockerCredential::IdentityToken(token)) => {
             let fixed = [
                 ("grant_type", "refresh_token"),
@@ -130,25 +141,40 @@ fn token(
                 ("refresh_token", token),
             ];
             query.extend(fixed.map(|(name, value)| (name, value.to_owned())));
-            // A query is written as a form is.
-            let mut form = realm.clone();
-            form.query_pairs_mut().clear().extend_pairs(&query);
-            let form = form.query().unwrap_or_default().to_owned();
-            let request = http
-                .post(realm)
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-            request.body(form)
+            // A query is written as a form is. With several words, a scope is one text there.
+            let scopes: Vec<String> = query
+                .extract_if(.., |(name, _)| *name == "scope")
+                .map(|(_, word)| word)
+                .collect();
+            query.push(("scope", scopes.join(" ")));
+            let mut written = realm.clone();
+            written.query_pairs_mut().clear().extend_pairs(&query);
+            form = Some(written.query().unwrap_or_default().to_owned());
+            method = Method::POST;
         }
         found => {
             realm.query_pairs_mut().extend_pairs(&query);
-            let request = http.get(realm);
-            match found {
-                Some(DockerCredential::UsernamePassword(user, password)) => request.basic_auth(user, Some(password)),
-                _ => request,
+            if let Some(DockerCredential::UsernamePassword(user, secret)) = found {
+                password = Some(Authorization::Password(user.clone(), secret.clone()));
             }
         }
+    }
+    let fill = |request: RequestBuilder| match &form {
+        Some(form) => request
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.clone()),
+        None => request,
     };
-    let response = request.send().map_err(|error| RegistryProblem::unreachable(&error))?;
+    let response = transport
+        .send(&Request {
+            method,
+            url: &realm,
+            authorization: password.as_ref(),
+            fill: &fill,
+            secret: form.is_some(),
+            patient: true,
+        })?
+        .response;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {

@@ -3,23 +3,23 @@
 //!
 //! This module must not know what is in a bundle.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::Url;
-use reqwest::blocking::{self, Body, RequestBuilder, Response};
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::blocking::{Body, RequestBuilder, Response};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::address::{Remote, Selector};
 use super::auth::{self, Access, Authorization};
+use super::blob::{Blob, broken};
 use super::credentials::Credentials;
-use super::documents::{Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, Index, named, parse_named};
+use super::documents::{Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, Index, TaggedIndex, named, parse_named};
 use super::error::{RegistryProblem, printable};
 use super::progress::{Counted, Progress};
+use super::transport::{Answer, Request, SILENCE, Transport};
 use twitcher_bundle::{FileFacts, digest};
 use twitcher_model::Digest;
 
@@ -27,21 +27,19 @@ use twitcher_model::Digest;
 pub(super) const DOCUMENT_MAX: u64 = 4 << 20;
 /// Most of what a registry says of an error that is read, in bytes.
 const SAID_MAX: u64 = 64 << 10;
-/// How long a connection may take, and how long a registry may be silent.
-const CONNECT: Duration = Duration::from_secs(15);
-const SILENCE: Duration = Duration::from_secs(60);
 /// How long a document may take altogether.
 const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 /// Slowest upload, in bytes a second.
 const UPLOAD_RATE: u64 = 32 << 10;
-const REDIRECTS_MAX: usize = 5;
 /// Most pages of a list of referrers.
 const PAGES_MAX: usize = 16;
+/// What it is called in errors.
+const REFERRERS: &str = "list of referrers";
 
 /// One repository, and what is to be done there.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: blocking::Client,
+    transport: Transport,
     remote: Remote,
     access: Access,
     /// `https://HOST/v2/REPOSITORY/`
@@ -69,17 +67,8 @@ impl Client {
             why,
         };
         let base = Url::parse(&base).map_err(|error| malformed(error.to_string()))?;
-        let mut builder = blocking::Client::builder()
-            .user_agent(concat!("twitcher/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .timeout(SILENCE)
-            .referer(false)
-            .redirect(Policy::custom(redirect));
-        if remote.is_loopback() {
-            builder = builder.no_proxy();
-        }
         Ok(Self {
-            http: builder.build().map_err(|error| RegistryProblem::unreachable(&error))?,
+            transport: Transport::new(remote, &base)?,
             remote: remote.clone(),
             access,
             base,
@@ -136,37 +125,62 @@ impl Client {
         }
     }
 
-    /// What refers to a manifest and is of this type, by the API or by tag; what else is in the list is for the caller to leave out.
-    pub fn referrers(&mut self, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>, RegistryProblem> {
-        let what = "list of referrers";
-        let mut url = self.url(&format!("referrers/{}", named(subject)), what)?;
+    /// What refers to a manifest and is of this type, by the API; what else is in the list is for the caller to leave out. Registries
+    /// have many ways to say that there is no such API: whatever is no index is one of them.
+    pub fn referrers(
+        &mut self,
+        subject: Digest,
+        artifact_type: &str,
+        patient: bool,
+    ) -> Result<Result<Vec<Descriptor>, NoIndex>, RegistryProblem> {
+        let mut url = self.url(&format!("referrers/{}", named(subject)), REFERRERS)?;
         url.query_pairs_mut().append_pair("artifactType", artifact_type);
         let mut all = Vec::new();
         for _ in 0..PAGES_MAX {
-            let response = self.send(Method::GET, &url, |request| request.header(ACCEPT, IMAGE_INDEX))?;
-            match response.status() {
-                StatusCode::OK => {}
-                // The specification's way to say that there is no such API.
-                StatusCode::NOT_FOUND => return self.referrers_by_tag(subject),
-                _ => return Err(unexpected(response, what)),
-            }
-            let next = next_page(response.headers(), &url);
-            let bytes = bounded(response, what, DOCUMENT_MAX)?;
-            all.extend(parse::<Index>(&bytes, what)?.manifests);
-            match next {
-                Some(next) if next.origin() == self.base.origin() => url = next,
-                _ => break,
+            match self.referrers_page(&url, patient) {
+                Ok((page, next)) => {
+                    all.extend(page.manifests);
+                    match next {
+                        Some(next) if next.origin() == self.base.origin() => url = next,
+                        _ => break,
+                    }
+                }
+                Err(problem @ (RegistryProblem::Unreachable { .. } | RegistryProblem::Credentials(_))) => {
+                    return Err(problem);
+                }
+                Err(problem) => {
+                    let busy = matches!(problem, RegistryProblem::Busy { .. });
+                    let said = problem.to_string();
+                    return Ok(Err(NoIndex { said, busy }));
+                }
             }
         }
-        Ok(all)
+        Ok(Ok(all))
     }
 
-    fn referrers_by_tag(&mut self, subject: Digest) -> Result<Vec<Descriptor>, RegistryProblem> {
-        let what = "index of referrers";
-        match self.document(&referrers_tag(subject), what)? {
-            Some(document) => Ok(parse::<Index>(&document.bytes, what)?.manifests),
-            None => Ok(Vec::new()),
+    /// A page of that list, and where the next one is.
+    fn referrers_page(&mut self, url: &Url, patient: bool) -> Result<(Index, Option<Url>), RegistryProblem> {
+        let accept = |request: RequestBuilder| request.header(ACCEPT, IMAGE_INDEX);
+        let response = self.ask(Method::GET, url, patient, &accept)?.0.response;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(RegistryProblem::Busy {
+                    said: said(response),
+                    why: format!("it has no {REFERRERS} now"),
+                });
+            }
+            _ => return Err(unexpected(response, REFERRERS)),
         }
+        let next = next_page(response.headers(), url);
+        let bytes = bounded(response, REFERRERS, DOCUMENT_MAX)?;
+        Ok((parse(&bytes, REFERRERS)?, next))
+    }
+
+    /// The index at a tag. What is there and is none, such as the subject itself, is none.
+    pub fn index(&mut self, tag: &Selector) -> Result<Option<TaggedIndex>, RegistryProblem> {
+        let document = self.document(tag, "index of referrers")?;
+        Ok(document.and_then(|document| TaggedIndex::parse(document.bytes)))
     }
 
     /// A blob, to be read. It is what it should be only once [`Blob::finish`] says so.
@@ -184,16 +198,7 @@ impl Client {
                 most: facts.size,
             });
         }
-        Ok(Blob {
-            response,
-            what: what.to_owned(),
-            size: facts.size,
-            left: facts.size,
-            expected: facts.sha256,
-            hasher: Sha256::new(),
-            progress: Progress::new(what, facts.size),
-            problem: None,
-        })
+        Ok(Blob::new(response, facts, what))
     }
 
     /// A blob as a whole.
@@ -214,11 +219,21 @@ impl Client {
         open: impl Fn() -> R,
     ) -> Result<bool, RegistryProblem> {
         let url = self.url(&format!("blobs/{}", named(facts.sha256)), what)?;
-        let there = self.send(Method::HEAD, &url, |request| request)?;
-        match there.status() {
+        let there = self.ask(Method::HEAD, &url, true, &|request| request)?;
+        match there.0.response.status() {
             StatusCode::OK => return Ok(false),
-            StatusCode::NOT_FOUND => {}
-            _ => return Err(unexpected(there, what)),
+            // Not every registry lets everybody ask, or leads such a question to where it is understood. What is there already is then
+            // sent once more.
+            StatusCode::NOT_FOUND
+            | StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_ACCEPTABLE
+            | StatusCode::NOT_IMPLEMENTED => {}
+            _ => {
+                let response = self.allowed(there)?;
+                return Err(unexpected(response, what));
+            }
         }
         let url = self.url("blobs/uploads/", what)?;
         let begun = self.send(Method::POST, &url, |request| request.body(""))?;
@@ -261,41 +276,67 @@ impl Client {
         })
     }
 
-    /// Makes a request, and makes it again with authorization if the registry wants that. Nobody else gets the authorization.
+    /// Makes a request that the registry must not refuse.
     fn send(
         &mut self,
         method: Method,
         url: &Url,
         fill: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, RegistryProblem> {
+        let answered = self.ask(method, url, true, &fill)?;
+        self.allowed(answered)
+    }
+
+    /// Makes a request, and makes it again with authorization if the registry wants that. A challenge is the registry's own only if it
+    /// comes from where the registry is: whoever else makes one gets nothing. Gives the credentials as well, if they were looked for.
+    fn ask(
+        &mut self,
+        method: Method,
+        url: &Url,
+        patient: bool,
+        fill: &dyn Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<(Answer, Option<Credentials>), RegistryProblem> {
         let ours = url.origin() == self.base.origin();
-        let attempt = |authorization: Option<&Authorization>| {
-            let request = fill(self.http.request(method.clone(), url.clone()));
-            let request = match authorization {
-                Some(authorization) if ours => authorization.apply(request),
-                _ => request,
-            };
-            request.send().map_err(|error| RegistryProblem::unreachable(&error))
+        let request = |authorization| Request {
+            method: method.clone(),
+            url,
+            authorization,
+            fill,
+            secret: false,
+            patient,
         };
-        let response = attempt(self.authorization.as_ref())?;
-        if response.status() != StatusCode::UNAUTHORIZED || !ours {
-            return self.allowed(response, None);
+        let authorization = self.authorization.as_ref().filter(|_| ours);
+        let answer = self.transport.send(&request(authorization))?;
+        if answer.response.status() != StatusCode::UNAUTHORIZED || !ours || answer.elsewhere.is_some() {
+            return Ok((answer, None));
         }
         let credentials = Credentials::of(&self.remote)?;
         let secure = self.base.scheme() == "https";
-        let headers = response.headers();
-        let answer = auth::answer(&self.http, &self.remote, self.access, headers, &credentials, secure)?;
-        let Some(authorization) = answer else {
-            return self.allowed(response, Some(&credentials));
+        let headers = answer.response.headers();
+        let authorization = auth::answer(
+            &mut self.transport,
+            &self.remote,
+            self.access,
+            headers,
+            &credentials,
+            secure,
+        )?;
+        let Some(authorization) = authorization else {
+            return Ok((answer, Some(credentials)));
         };
-        let response = attempt(Some(&authorization))?;
+        let answer = self.transport.send(&request(Some(&authorization)))?;
         self.authorization = Some(authorization);
-        self.allowed(response, Some(&credentials))
+        Ok((answer, Some(credentials)))
     }
 
-    fn allowed(&self, response: Response, credentials: Option<&Credentials>) -> Result<Response, RegistryProblem> {
-        match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+    fn allowed(&self, (answer, credentials): (Answer, Option<Credentials>)) -> Result<Response, RegistryProblem> {
+        let Answer { response, elsewhere } = answer;
+        match (response.status(), elsewhere) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(origin)) => Err(RegistryProblem::Elsewhere {
+                origin,
+                said: said(response),
+            }),
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
                 let advice = match credentials {
                     Some(credentials) => credentials.advice(),
                     None => Credentials::of(&self.remote)?.advice(),
@@ -310,20 +351,20 @@ impl Client {
     }
 }
 
-/// Where the referrers of a manifest are listed in a registry that has no API for it.
-pub(super) fn referrers_tag(subject: Digest) -> Selector {
-    Selector::Tag(named(subject).replace(':', "-"))
+/// Why there is no list of referrers.
+#[derive(Debug)]
+pub(super) struct NoIndex {
+    /// What came instead, in words.
+    pub said: String,
+    /// Whether there may be one later.
+    pub busy: bool,
 }
 
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let secure = |url: &Url| url.scheme() == "https";
-    if attempt.previous().len() > REDIRECTS_MAX {
-        return attempt.error("it redirects without end");
-    }
-    match attempt.previous().last().is_some_and(secure) && !secure(attempt.url()) {
-        true => attempt.error("it redirects to where there is no TLS"),
-        false => attempt.follow(),
-    }
+/// Where the referrers of a manifest are listed in a registry that has no API for it: at the tag that the specification says, and, for
+/// registries that take that one for the digest which it resembles, at one that cannot be taken for it.
+pub(super) fn referrers_tags(subject: Digest) -> [Selector; 2] {
+    let tag = named(subject).replace(':', "-");
+    [Selector::Tag(tag.clone()), Selector::Tag(format!("{tag}.twitcher"))]
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
@@ -406,71 +447,5 @@ pub(super) fn said(response: Response) -> String {
     match texts.is_empty() {
         true => status,
         false => format!("{status} ({})", printable(&texts.join(", "))),
-    }
-}
-
-/// The connection broke while something was read.
-fn broken(error: &io::Error) -> RegistryProblem {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
-    inner.map_or_else(
-        || RegistryProblem::Unreachable {
-            why: printable(&error.to_string()),
-            hint: "",
-        },
-        RegistryProblem::unreachable,
-    )
-}
-
-/// A blob that is being read.
-pub(super) struct Blob {
-    response: Response,
-    what: String,
-    size: u64,
-    left: u64,
-    expected: Digest,
-    hasher: Sha256,
-    progress: Progress,
-    /// Why reading failed, where an I/O error would say less.
-    problem: Option<RegistryProblem>,
-}
-
-impl Read for Blob {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = self.response.read(&mut buffer[..most]).inspect_err(|error| {
-            self.problem = Some(broken(error));
-        })?;
-        self.hasher.update(&buffer[..length]);
-        self.progress.add(length);
-        self.left -= length as u64;
-        Ok(length)
-    }
-}
-
-impl Blob {
-    /// Whether it was read to its end, and is the one that was asked for.
-    pub fn finish(mut self) -> Result<(), RegistryProblem> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
-        }
-        let what = self.what;
-        if self.left > 0 {
-            return Err(RegistryProblem::CutOff {
-                what,
-                missing: self.left,
-            });
-        }
-        if self.response.read(&mut [0]).map_err(|error| broken(&error))? > 0 {
-            return Err(RegistryProblem::TooLarge { what, most: self.size });
-        }
-        let found = Digest(self.hasher.finalize().into());
-        match found == self.expected {
-            true => Ok(()),
-            false => Err(RegistryProblem::Digest {
-                what,
-                found,
-                expected: self.expected,
-            }),
-        }
     }
 }

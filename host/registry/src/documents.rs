@@ -22,6 +22,12 @@ pub(super) const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub(super) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// A component, or a core module.
 pub(super) const WASM: &str = "application/wasm";
+/// That, and what tools wrote before there was a layout of the CNCF.
+pub(super) const WASM_TYPES: [&str; 3] = [
+    WASM,
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.module.wasm.content.layer.v1+wasm",
+];
 /// The artifact that makes a component a bundle.
 pub(super) const BUNDLE: &str = "application/vnd.twitcher.bundle.v1+json";
 /// Its layers.
@@ -78,6 +84,11 @@ impl Descriptor {
         self
     }
 
+    /// The name of its file.
+    pub fn title(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get(TITLE).map(String::as_str)
+    }
+
     /// The digest, if it is one that is used here.
     pub fn sha256(&self) -> Option<Digest> {
         parse_named(&self.digest)
@@ -106,6 +117,30 @@ pub(super) struct ImageManifest {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Index {
     pub manifests: Vec<Descriptor>,
+}
+
+/// An index at a tag, as it came.
+#[derive(Debug)]
+pub(super) struct TaggedIndex {
+    pub bytes: Vec<u8>,
+    pub manifests: Vec<Descriptor>,
+}
+
+impl TaggedIndex {
+    /// Reads one; none if it is something else, such as an image manifest. Entries that make no sense are for others to make sense of.
+    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let index: Value = serde_json::from_slice(&bytes).ok()?;
+        let entries = index.get("manifests")?.as_array()?.iter();
+        let manifests = entries
+            .filter_map(|entry| Descriptor::deserialize(entry).ok())
+            .collect();
+        Some(Self { bytes, manifests })
+    }
+
+    /// Whether this is one of its entries.
+    pub fn lists(&self, entry: &Descriptor) -> bool {
+        self.manifests.iter().any(|there| there.digest == entry.digest)
+    }
 }
 
 /// The configuration of a component. The fields stand in this order.
@@ -245,8 +280,8 @@ fn wasm_config(manifest: &Manifest, layer: &Descriptor, wasm: &[u8]) -> WasmConf
     }
 }
 
-/// An index of referrers with one more entry; none if it is there already. What others have entered stays as it is.
-pub(super) fn with_referrer(index: Option<&[u8]>, entry: &Descriptor) -> Result<Option<Vec<u8>>, serde_json::Error> {
+/// An index of referrers with one more entry. What others have entered stays as it is.
+pub(super) fn with_referrer(index: Option<&[u8]>, entry: &Descriptor) -> Result<Vec<u8>, serde_json::Error> {
     let mut index: Value = match index {
         Some(index) => serde_json::from_slice(index)?,
         None => json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []}),
@@ -254,11 +289,8 @@ pub(super) fn with_referrer(index: Option<&[u8]>, entry: &Descriptor) -> Result<
     let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
         return Err(serde::de::Error::custom("it has no list of manifests"));
     };
-    if manifests.iter().any(|there| there["digest"] == entry.digest.as_str()) {
-        return Ok(None);
-    }
     manifests.push(serde_json::to_value(entry)?);
-    serde_json::to_vec(&index).map(Some)
+    serde_json::to_vec(&index)
 }
 
 /// How registries write digests.
@@ -351,7 +383,7 @@ mod tests {
         let theirs =
             r#"{"schemaVersion":2,"mediaType":"x","more":[1],"manifests":[{"digest":"sha256:a","size":1,"odd":{}}]}"#;
         let entry = Descriptor::of(IMAGE_MANIFEST, b"x");
-        let index = with_referrer(Some(theirs.as_bytes()), &entry).unwrap().unwrap();
+        let index = with_referrer(Some(theirs.as_bytes()), &entry).unwrap();
         let parsed: Value = serde_json::from_slice(&index).unwrap();
         assert_eq!(parsed["more"], json!([1]));
         assert_eq!(
@@ -359,14 +391,15 @@ mod tests {
             json!({"digest": "sha256:a", "size": 1, "odd": {}})
         );
         assert_eq!(parsed["manifests"][1]["digest"], entry.digest);
-        assert_eq!(with_referrer(Some(&index), &entry).unwrap(), None);
-        let fresh = with_referrer(None, &entry).unwrap().unwrap();
+        let fresh = with_referrer(None, &entry).unwrap();
         assert_eq!(
             serde_json::from_slice::<Index>(&fresh).unwrap().manifests,
             std::slice::from_ref(&entry)
         );
-        for bad in ["", "[]", "{}", r#"{"manifests": {}}"#] {
-            assert!(with_referrer(Some(bad.as_bytes()), &entry).is_err(), "{bad}");
+        let there = TaggedIndex::parse(index).unwrap();
+        assert!(there.lists(&entry) && there.manifests.len() == 1);
+        for none in ["", "[]", "{}", r#"{"manifests": {}}"#, r#"{"layers": []}"#, "<html>"] {
+            assert!(TaggedIndex::parse(none.into()).is_none(), "{none}");
         }
     }
 }

@@ -45,6 +45,32 @@ pub enum RegistryProblem {
         /// Which credentials were used, and where they were looked for.
         credentials: String,
     },
+    /// It leads to somebody who refuses.
+    #[error(
+        "the registry leads to {origin}, which answers {said}; a password or token for the registry is not for there, so none was sent"
+    )]
+    Elsewhere {
+        /// Where it leads.
+        origin: String,
+        /// Status and words from there.
+        said: String,
+    },
+    /// It leads to where nobody follows.
+    #[error("the registry leads to {to}, and is not followed: {why}")]
+    Led {
+        /// Where it leads.
+        to: String,
+        /// The reason, in words.
+        why: &'static str,
+    },
+    /// It has no time.
+    #[error("the registry is busy: it answers {said}, and {why}")]
+    Busy {
+        /// Its status and words.
+        said: String,
+        /// Why nobody waits any more, in words.
+        why: String,
+    },
     /// Credentials cannot be had.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -106,12 +132,14 @@ pub enum RegistryProblem {
     Plain,
     /// The component is there, and the rest is not.
     #[error(
-        "the component is there, and what makes it a bundle is not: nothing of type {artifact} refers to it. Was it copied without its \
-         referrers? Push the bundle again"
+        "the component is there, and what makes it a bundle is not: nothing of type {artifact} refers to it{said}. Was it copied without \
+         its referrers? Push the bundle again"
     )]
     Incomplete {
         /// What was looked for.
         artifact: &'static str,
+        /// What the registry says when it is asked for it, with its own punctuation.
+        said: String,
     },
     /// What refers to the component does not fit it.
     #[error("the bundle is not consistent: {0}")]

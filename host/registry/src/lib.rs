@@ -24,7 +24,10 @@
 //! | `application/vnd.twitcher.bundle.native.v1`          | native code, any number; annotations `vnd.twitcher.bundle.target`, `.profile` and `.wasmtime` |
 //!
 //! It is found by the referrers API, or, where the registry has none, in the index at the tag `sha256-DIGEST` (the referrers tag
-//! schema). The tag moves last, so whoever sees a version can have all of it.
+//! schema). Registries have many ways to say that they have no such API: whatever they answer that is no index leads to the tag. Some,
+//! such as GitLab's, take that tag for the digest that it resembles, so that the subject comes back: after a push it is looked whether
+//! the index is there, and if not, it is put at `sha256-DIGEST.twitcher`, which is no digest in any spelling. The tag of the version
+//! moves last, so whoever sees a version can have all of it.
 //!
 //! [layout of the CNCF]: https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/
 //!
@@ -33,8 +36,11 @@
 //! Nothing. All that a registry sends is bounded before and while it is read, and has the digest that led to it; what signs and
 //! describes the rest is judged before the rest is fetched; the result is read like any bundle before it gets its name.
 //!
-//! The client is our own because of that: `oci-client` reads manifests, tokens and the text of errors without any limit, and panics at
-//! a token that is no header. It is the peer that the tests compare with.
+//! A password is for the registry that it was kept for. It goes there and to where the registry says that tokens are had, neither to
+//! where a request is redirected nor to who asks for it there; a registry that is not on this machine leads nobody to this machine.
+//!
+//! The client is our own because of that: `oci-client` reads manifests, tokens and the text of errors without any limit, panics at a token
+//! that is no header, and looks at the tag for referrers only after 404. It is the peer that the tests compare with.
 //!
 //! This crate must not know the store or how bundles are built.
 
@@ -42,13 +48,17 @@
 
 mod address;
 mod auth;
+mod blob;
 mod client;
 mod credentials;
 mod documents;
 mod error;
+mod inner;
+mod patience;
 mod progress;
 mod pull;
 mod push;
+mod transport;
 
 pub use address::{Remote, RemoteError, Selector};
 pub use credentials::CredentialsError;

@@ -5,16 +5,16 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::address::{Remote, Selector};
 use super::auth::Access;
-use super::client::{Client, DOCUMENT_MAX, parse};
+use super::client::{Client, DOCUMENT_MAX, Document, parse, referrers_tags};
 use super::documents::{
     BUNDLE, BUNDLE_MANIFEST, BUNDLE_NATIVE, BUNDLE_SIGNATURE, Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, ImageManifest,
-    MANIFEST_DIGEST, SIGNATURE_DIGEST, WASM, WASM_CONFIG, parse_named,
+    MANIFEST_DIGEST, SIGNATURE_DIGEST, WASM, WASM_CONFIG, WASM_TYPES, parse_named,
 };
 use super::error::{OciError, RegistryProblem, printable};
 use twitcher_bundle::BundleReader;
@@ -26,6 +26,8 @@ use twitcher_model::{Digest, WASM_MAX};
 
 /// Most artifacts of our type that are looked at, to find the one that belongs to a component.
 const CANDIDATES_MAX: usize = 16;
+/// How WebAssembly begins.
+const WASM_MAGIC: &[u8; 4] = b"\0asm";
 
 /// A bundle in a registry, of which the manifest and the signature were fetched.
 #[derive(Debug)]
@@ -105,36 +107,109 @@ impl Offer {
     }
 }
 
-/// Fetches a component alone into an empty file, also one that is no bundle. Returns what names it for ever.
+/// Fetches a component alone into an empty file, also one that is no bundle and that another tool pushed. Returns what names it for ever.
 pub fn component(remote: &Remote, plain_http: bool, to: &mut File) -> Result<Remote, RegistryProblem> {
     let mut client = Client::new(remote, Access::Pull, plain_http)?;
-    let (manifest, digest) = resolve(&mut client, remote)?;
-    let mut blob = client.blob(facts(only_layer(&manifest)?, WASM_MAX)?, "component")?;
+    let what = shown(remote);
+    let (document, head) = look(&mut client, &remote.selector, &what)?;
+    let mut digest = document.digest;
+    let mut manifest = document.bytes;
+    if head.is_index() {
+        let Some([entry]) = head.manifests.as_deref() else {
+            return Err(head.several());
+        };
+        digest = facts(entry, DOCUMENT_MAX as usize)?.sha256;
+        let (document, head) = look(&mut client, &Selector::Digest(digest), "manifest that the index names")?;
+        if head.is_index() {
+            return Err(RegistryProblem::NotComponent("it is an index of an index".to_owned()));
+        }
+        manifest = document.bytes;
+    }
+    let manifest: ImageManifest = parse(&manifest, &what)?;
+    let mut blob = client.blob(facts(wasm_layer(&manifest)?, WASM_MAX)?, "component")?;
     let copied = io::copy(&mut blob, to);
     blob.finish()?;
     copied?;
-    Ok(remote.at(digest))
+    // Of what other tools push, the name of the file may be all that says what it is.
+    let mut magic = [0; WASM_MAGIC.len()];
+    match to.read_exact_at(&mut magic, 0) {
+        Ok(()) if magic == *WASM_MAGIC => Ok(remote.at(digest)),
+        _ => Err(RegistryProblem::NotComponent(
+            "its layer does not begin as WebAssembly does".to_owned(),
+        )),
+    }
+}
+
+/// The layer that is WebAssembly, by its type; else by the name of its file, which is all that `oras push FILE` says.
+fn wasm_layer(manifest: &ImageManifest) -> Result<&Descriptor, RegistryProblem> {
+    let by_type = |layer: &&Descriptor| WASM_TYPES.contains(&layer.media_type.as_str());
+    let by_name = |layer: &&Descriptor| layer.title().is_some_and(|title| title.ends_with(".wasm"));
+    for found in [
+        manifest.layers.iter().filter(by_type).collect::<Vec<_>>(),
+        manifest.layers.iter().filter(by_name).collect(),
+    ] {
+        match found.as_slice() {
+            [] => {}
+            [layer] => return Ok(layer),
+            several => {
+                let why = format!("{} of its layers are WebAssembly, and one is expected", several.len());
+                return Err(RegistryProblem::NotComponent(why));
+            }
+        }
+    }
+    let types: Vec<String> = manifest.layers.iter().map(|layer| layer.media_type.clone()).collect();
+    Err(RegistryProblem::NotComponent(match manifest.layers.as_slice() {
+        [layer] => format!("its layer is of type {}, not {WASM}", printable(&layer.media_type)),
+        layers => format!(
+            "none of its {} layers is of type {WASM}, or named .wasm: {}",
+            layers.len(),
+            printable(&types.join(", "))
+        ),
+    }))
+}
+
+/// What a manifest is, before it is read as one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    media_type: Option<String>,
+    manifests: Option<Vec<Descriptor>>,
+}
+
+impl Head {
+    fn is_index(&self) -> bool {
+        self.manifests.is_some() || self.media_type.as_deref() == Some(IMAGE_INDEX)
+    }
+
+    fn several(&self) -> RegistryProblem {
+        let images = self.manifests.as_ref().map_or(0, Vec::len);
+        RegistryProblem::NotComponent(format!(
+            "it is an index of {images} images: name one of them by its digest, @sha256:..."
+        ))
+    }
+}
+
+/// What is asked for, in words.
+fn shown(remote: &Remote) -> String {
+    match &remote.selector {
+        Selector::Tag(tag) => format!("manifest with the tag {tag}"),
+        Selector::Digest(_) => "manifest with this digest".to_owned(),
+    }
+}
+
+fn look(client: &mut Client, which: &Selector, what: &str) -> Result<(Document, Head), RegistryProblem> {
+    let document = client.document(which, what)?;
+    let document = document.ok_or_else(|| RegistryProblem::NotFound(what.to_owned()))?;
+    let head = parse(&document.bytes, what)?;
+    Ok((document, head))
 }
 
 /// The manifest of the component.
 fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Digest), RegistryProblem> {
-    let what = match &remote.selector {
-        Selector::Tag(tag) => format!("manifest with the tag {tag}"),
-        Selector::Digest(_) => "manifest with this digest".to_owned(),
-    };
-    let document = client.document(&remote.selector, &what)?;
-    let document = document.ok_or_else(|| RegistryProblem::NotFound(what.clone()))?;
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        media_type: Option<String>,
-        manifests: Option<IgnoredAny>,
-    }
-    let head: Head = parse(&document.bytes, &what)?;
-    if head.manifests.is_some() || head.media_type.as_deref() == Some(IMAGE_INDEX) {
-        return Err(RegistryProblem::NotComponent(
-            "it is an index of several images".to_owned(),
-        ));
+    let what = shown(remote);
+    let (document, head) = look(client, &remote.selector, &what)?;
+    if head.is_index() {
+        return Err(head.several());
     }
     let manifest: ImageManifest = parse(&document.bytes, &what)?;
     let media_type = manifest.media_type.as_deref().unwrap_or(IMAGE_MANIFEST);
@@ -146,9 +221,15 @@ fn resolve(client: &mut Client, remote: &Remote) -> Result<(ImageManifest, Diges
         return Err(RegistryProblem::NotComponent(why));
     }
     let config = &manifest.config.media_type;
+    // What other tools push may be a component all the same.
     if config != WASM_CONFIG {
-        let why = format!("its configuration is of type {}, not {WASM_CONFIG}", printable(config));
-        return Err(RegistryProblem::NotComponent(why));
+        return match wasm_layer(&manifest) {
+            Ok(_) => Err(RegistryProblem::Plain),
+            Err(_) => Err(RegistryProblem::NotComponent(format!(
+                "its configuration is of type {}, not {WASM_CONFIG}",
+                printable(config)
+            ))),
+        };
     }
     only_layer(&manifest)?;
     Ok((manifest, document.digest))
@@ -200,13 +281,59 @@ impl Expected {
     }
 }
 
-/// Finds the artifact that makes a component a bundle.
+/// Finds the artifact that makes a component a bundle: by the API for referrers, else at the tags where pushing enters it.
 fn companion(client: &mut Client, subject: Digest, expected: &Expected) -> Result<ImageManifest, RegistryProblem> {
+    let mut said = Vec::new();
+    let mut busy = false;
+    match client.referrers(subject, BUNDLE, false)? {
+        Ok(entries) => {
+            if let Some(found) = fitting(client, subject, expected, &entries)? {
+                return Ok(found);
+            }
+        }
+        Err(none) => {
+            busy = none.busy;
+            said.push(none.said);
+        }
+    }
+    for tag in referrers_tags(subject) {
+        match client.index(&tag) {
+            Ok(None) => {}
+            Ok(Some(index)) => {
+                if let Some(found) = fitting(client, subject, expected, &index.manifests)? {
+                    return Ok(found);
+                }
+            }
+            Err(unreachable @ RegistryProblem::Unreachable { .. }) => return Err(unreachable),
+            Err(problem) => said.push(problem.to_string()),
+        }
+    }
+    // Had it been at a tag, nobody would have had to wait.
+    if busy {
+        match client.referrers(subject, BUNDLE, true)? {
+            Ok(entries) => {
+                if let Some(found) = fitting(client, subject, expected, &entries)? {
+                    return Ok(found);
+                }
+            }
+            Err(none) => said = vec![none.said],
+        }
+    }
+    let said = said.iter().map(|said| format!("; {said}")).collect();
+    Err(RegistryProblem::Incomplete { artifact: BUNDLE, said })
+}
+
+/// The artifact among those that are listed. Others may refer to the component too.
+fn fitting(
+    client: &mut Client,
+    subject: Digest,
+    expected: &Expected,
+    entries: &[Descriptor],
+) -> Result<Option<ImageManifest>, RegistryProblem> {
     let what = "manifest of the bundle";
-    let referrers = client.referrers(subject, BUNDLE)?;
     // A registry need not filter, and a tag has them all.
     let ours = |entry: &&Descriptor| entry.artifact_type.as_deref().is_none_or(|kind| kind == BUNDLE);
-    for entry in referrers.iter().filter(ours).take(CANDIDATES_MAX) {
+    for entry in entries.iter().filter(ours).take(CANDIDATES_MAX) {
         let FileFacts { sha256, .. } = facts(entry, DOCUMENT_MAX as usize)?;
         let Some(document) = client.document(&Selector::Digest(sha256), what)? else {
             continue;
@@ -218,10 +345,10 @@ fn companion(client: &mut Client, subject: Digest, expected: &Expected) -> Resul
         };
         let refers = artifact.subject.as_ref().and_then(Descriptor::sha256) == Some(subject);
         if refers && artifact.artifact_type.as_deref() == Some(BUNDLE) && expected.is_of(&artifact) {
-            return Ok(artifact);
+            return Ok(Some(artifact));
         }
     }
-    Err(RegistryProblem::Incomplete { artifact: BUNDLE })
+    Ok(None)
 }
 
 /// Whether component, artifact and the bundle's own manifest speak of the same files, and of nothing else.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::address::{Remote, Selector};
 use super::auth::Access;
-use super::client::{Client, DOCUMENT_MAX, referrers_tag};
-use super::documents::{Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
+use super::client::{Client, DOCUMENT_MAX, referrers_tags};
+use super::documents::{Descriptor, Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
 use super::error::{OciError, RegistryProblem};
 use twitcher_bundle::BundleReader;
 use twitcher_bundle::InstallError;
@@ -18,6 +18,9 @@ use twitcher_bundle::open_file;
 use twitcher_bundle::{BLOCK, MANIFEST, SIGNATURE, padding};
 use twitcher_bundle::{COMPONENT, FileFacts, Manifest, digest};
 use twitcher_model::Digest;
+
+/// How often an entry is made in an index that somebody else puts anew meanwhile.
+const ATTEMPTS_MAX: usize = 3;
 
 /// What is in the registry now.
 #[derive(Debug)]
@@ -167,20 +170,46 @@ fn put(client: &mut Client, document: &Document, what: &str) -> Result<(Digest, 
     Ok((digest, noted))
 }
 
-/// Enters the artifact where it is found in a registry that does not know what a subject is.
+/// Enters the artifact where it is found in a registry that does not know what a subject is, and looks whether it is found there.
 fn refer_by_tag(client: &mut Client, subject: Digest, companion: &Document) -> Result<(), RegistryProblem> {
     let what = "index of referrers";
+    let mut problem = RegistryProblem::Malformed {
+        what: what.to_owned(),
+        why: "what is put there does not come back, so nobody could pull the bundle".to_owned(),
+    };
+    for tag in referrers_tags(subject) {
+        match refer_at(client, &tag, &companion.descriptor, what) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(unreachable @ RegistryProblem::Unreachable { .. }) => return Err(unreachable),
+            Err(other) => problem = other,
+        }
+    }
+    Err(problem)
+}
+
+/// Enters the artifact in the index at a tag. False if the registry takes the tag for something else.
+fn refer_at(client: &mut Client, tag: &Selector, companion: &Descriptor, what: &str) -> Result<bool, RegistryProblem> {
     let malformed = |why: String| RegistryProblem::Malformed {
         what: what.to_owned(),
         why,
     };
-    let tag = referrers_tag(subject);
-    let there = client.document(&tag, what)?;
-    let there = there.as_ref().map(|there| there.bytes.as_slice());
-    let index = with_referrer(there, &companion.descriptor).map_err(|error| malformed(error.to_string()))?;
-    match index {
-        Some(index) if index.len() as u64 > DOCUMENT_MAX => Err(malformed("it is full".to_owned())),
-        Some(index) => client.put_document(&tag, IMAGE_INDEX, &index, what).map(|_| ()),
-        None => Ok(()),
+    let mut there = client.index(tag)?;
+    // Somebody else may put an index there at the same time, in place of ours.
+    for _ in 0..ATTEMPTS_MAX {
+        if there.as_ref().is_some_and(|there| there.lists(companion)) {
+            return Ok(true);
+        }
+        let bytes = there.as_ref().map(|there| there.bytes.as_slice());
+        let index = with_referrer(bytes, companion).map_err(|error| malformed(error.to_string()))?;
+        if index.len() as u64 > DOCUMENT_MAX {
+            return Err(malformed("it is full".to_owned()));
+        }
+        client.put_document(tag, IMAGE_INDEX, &index, what)?;
+        there = client.index(tag)?;
+        if there.is_none() {
+            break;
+        }
     }
+    Ok(there.is_some_and(|there| there.lists(companion)))
 }

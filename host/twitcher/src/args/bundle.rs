@@ -39,7 +39,9 @@ const PUSH_HELP: &str = "\
 The tag leads to the component, laid out as other tools expect it; native code, manifest.json and the signature refer to it. What is
 printed last, with @sha256:..., names exactly this bundle for ever.
 
-Credentials are those of docker: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the helpers that it names.
+Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, else ~/.docker/config.json) and of `podman login`
+($REGISTRY_AUTH_FILE, $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json), with the helpers that those name. They go
+to the registry alone, and to where it says that tokens are had. A registry that is busy is asked again, for two minutes at most.
 
 Examples:
   twitcher bundle push dist/hello-1.0.0.twb oci://registry.example/tools/hello:1.0.0
@@ -50,7 +52,9 @@ The signature is judged before anything else is fetched, and every byte is verif
 
 --install does not go back to an older version than the current one without --allow-downgrade.
 
-Credentials are those of docker: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the helpers that it names.
+Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, else ~/.docker/config.json) and of `podman login`
+($REGISTRY_AUTH_FILE, $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json), with the helpers that those name. They go
+to the registry alone, and to where it says that tokens are had. A registry that is busy is asked again, for two minutes at most.
 
 Examples:
   twitcher bundle pull oci://registry.example/tools/hello:1.0.0 --out dist
