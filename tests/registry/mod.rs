@@ -1,6 +1,7 @@
 //! Bundles in a registry: pushed to and pulled from Debian's docker-registry, and by and from another client.
 
 mod access;
+mod asked;
 mod fake;
 mod hostile;
 mod origins;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::address::Remote;
+use super::asked::Mismatch;
 use super::credentials::CredentialsError;
 use twitcher_bundle::InstallError;
 use twitcher_bundle::ManifestError;
@@ -165,6 +166,9 @@ pub enum RegistryProblem {
     /// A document cannot be made.
     #[error("cannot describe the bundle: {0}")]
     Describe(serde_json::Error),
+    /// It is another one than the one that was asked for.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// A digest names what is there, and nothing can be put there.
     #[error("a push needs a tag: oci://{0}:TAG")]
     NoTag(String),

@@ -34,7 +34,8 @@
 //! # What is believed
 //!
 //! Nothing. All that a registry sends is bounded before and while it is read, and has the digest that led to it; what signs and
-//! describes the rest is judged before the rest is fetched; the result is read like any bundle before it gets its name.
+//! describes the rest is judged before the rest is fetched; the result is read like any bundle before it gets its name. Its name must be
+//! that of the repository or the one that was asked for, and its version the one that the tag says.
 //!
 //! A password is for the registry that it was kept for. It goes there and to where the registry says that tokens are had, neither to
 //! where a request is redirected nor to who asks for it there; a registry that is not on this machine leads nobody to this machine.
@@ -47,6 +48,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod asked;
 mod auth;
 mod blob;
 mod client;
@@ -61,6 +63,7 @@ mod push;
 mod transport;
 
 pub use address::{Remote, RemoteError, Selector};
+pub use asked::Mismatch;
 pub use credentials::CredentialsError;
 pub use error::{OciError, RegistryProblem};
 pub use pull::{Offer, component};

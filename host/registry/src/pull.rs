@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use serde::Deserialize;
 
 use super::address::{Remote, Selector};
+use super::asked::check_pulled;
 use super::auth::Access;
 use super::client::{Client, DOCUMENT_MAX, Document, parse, referrers_tags};
 use super::documents::{
@@ -41,8 +42,8 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Looks what is there. Without `plain_http` only registries on loopback are spoken to without TLS.
-    pub fn of(remote: &Remote, plain_http: bool) -> Result<Self, OciError> {
+    /// Looks what is there. It must be called `name`, or as the repository is, and be what the tag says. Without `plain_http` only registries on loopback are spoken to without TLS.
+    pub fn of(remote: &Remote, name: Option<&str>, plain_http: bool) -> Result<Self, OciError> {
         let attempt = || {
             let mut client = Client::new(remote, Access::Pull, plain_http)?;
             let (component, digest) = resolve(&mut client, remote)?;
@@ -58,6 +59,7 @@ impl Offer {
                 None => None,
             };
             check(&manifest, &component, &companion)?;
+            check_pulled(remote, name.unwrap_or(remote.name()), &manifest, &remote.at(digest))?;
             Ok(Self {
                 client,
                 remote: remote.clone(),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::address::{Remote, Selector};
+use super::asked::check_pushed;
 use super::auth::Access;
 use super::client::{Client, DOCUMENT_MAX, referrers_tags};
 use super::documents::{Descriptor, Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
@@ -45,6 +46,7 @@ pub fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<Pushed, Oc
             )));
         }
         let bundle = Bundle::open(file)?;
+        check_pushed(remote, &bundle.manifest)?;
         let client = Client::new(remote, Access::Push, plain_http)?;
         send(client, bundle, &remote.selector)
     };

@@ -15,10 +15,13 @@ pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<Str
         sent,
         present,
     } = registry::push(file, remote, plain_http)?;
+    let (name, version) = (&manifest.name, &manifest.version);
+    let note = match remote.name() == name {
+        true => String::new(),
+        false => format!("note: the repository is not called {name}, so pulling it needs --name {name}\n"),
+    };
     Ok(format!(
-        "{} {} is in the registry: {sent} files sent, {present} were there\n{remote}\n{}\n",
-        manifest.name,
-        manifest.version,
+        "{name} {version} is in the registry: {sent} files sent, {present} were there\n{note}{remote}\n{}\n",
         remote.at(digest)
     ))
 }
@@ -27,6 +30,7 @@ pub(super) fn push(file: &Path, remote: &Remote, plain_http: bool) -> Result<Str
 pub(super) fn pull(arguments: BundlePullArguments) -> Result<String, BundleCommandError> {
     let BundlePullArguments {
         remote,
+        name,
         out,
         install: to_store,
         allow_downgrade,
@@ -38,7 +42,7 @@ pub(super) fn pull(arguments: BundlePullArguments) -> Result<String, BundleComma
     if component {
         return pull_component(&remote, &out, plain_http);
     }
-    let offer = Offer::of(&remote, plain_http)?;
+    let offer = Offer::of(&remote, name.as_deref(), plain_http)?;
     let judged = trust.load()?.judge(offer.manifest_bytes(), offer.signature());
     let standing = judged.map_err(|refusal| BundleCommandError::Refused {
         bundle: remote.to_string(),
@@ -67,8 +71,7 @@ fn save(mut offer: Offer, remote: &Remote, dir: &Path) -> Result<PathBuf, Bundle
 }
 
 fn pull_component(remote: &Remote, out: &Path, plain_http: bool) -> Result<String, BundleCommandError> {
-    let name = remote.repository.rsplit('/').next().unwrap_or_default();
-    let file = out.join(format!("{name}.wasm"));
+    let file = out.join(format!("{}.wasm", remote.name()));
     make_dir(out)?;
     let pulled = replace(&file, 0o644, |to| registry::component(remote, plain_http, to));
     let pulled = pulled.map_err(|problem| problem.at(remote))?;
