@@ -142,7 +142,6 @@ impl RunProcesses {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
@@ -165,7 +164,7 @@ mod tests {
             "-c",
             "setsid env -i sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' & wait",
         ]);
-        let mut leader = leader.stdin(Stdio::null()).process_group(0).spawn().unwrap();
+        let mut leader = leader.stdin(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_raw(leader.id() as i32);
         let mut run = RunProcesses::new(pid, "0", None);
         eventually("the deaf one has a child", || run.others() == 2);

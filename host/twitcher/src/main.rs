@@ -23,9 +23,9 @@
 //! library has not; `interfaces` reads what a component imports. The whole graph, each crate with those that it uses:
 //!
 //! ```text
-//! twitcher    actions bundle components config control daemon files interfaces launch model observe registry sandbox scheduler source state
+//! twitcher    actions bundle components config control daemon files interfaces launch model observe process registry sandbox scheduler source state
 //! registry    bundle interfaces model
-//! daemon      actions components config control launch model observe sandbox scheduler source state
+//! daemon      actions components config control launch model observe process sandbox scheduler source state
 //! control     files model observe process scheduler state
 //! state       model
 //! observe     ipc model

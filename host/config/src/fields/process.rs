@@ -214,8 +214,10 @@ const OPTIONAL: &str = "optional";
 const UNLIMITED: &str = "unlimited";
 
 /// What setrlimit(2) takes.
-type EachLimit = Called<Either<OneLimit, Pair<OneLimit>>>;
+type EachLimit = Either<OneLimit, Pair<OneLimit>>;
 type OneLimit = Either<Whole, Literals<u64>>;
+/// A number, or that there is no limit.
+type OneRead = OneOf<i64, u64>;
 const ONE_LIMIT: OneLimit = Either(
     Whole {
         least: 0,
@@ -223,11 +225,11 @@ const ONE_LIMIT: OneLimit = Either(
     },
     Literals(&[(UNLIMITED, u64::MAX)]),
 );
-const EACH_LIMIT: EachLimit = called(
+const EACH_LIMIT: Called<EachLimit> = called(
     "a whole number, \"unlimited\", or a pair [soft, hard] of these",
     Either(ONE_LIMIT, Pair(ONE_LIMIT)),
 );
-const CPU_LIMIT: Called<Either<Either<OneLimit, Pair<OneLimit>>, Text<u64>>> = called(
+const CPU_LIMIT: Called<Either<EachLimit, Text<u64>>> = called(
     "a whole number of seconds, \"unlimited\", a pair [soft, hard] of these, or a percentage such as \"50%\"",
     Either(
         Either(ONE_LIMIT, Pair(ONE_LIMIT)),
@@ -282,11 +284,7 @@ impl LimitsForm {
             .chain([MEMORY, TASKS, OPTIONAL])
     }
 
-    fn read_each(
-        limits: &mut Limits,
-        name: &str,
-        read: OneOf<OneOf<i64, u64>, (OneOf<i64, u64>, OneOf<i64, u64>)>,
-    ) -> Result<(), Refusal> {
+    fn read_each(limits: &mut Limits, name: &str, read: OneOf<OneRead, (OneRead, OneRead)>) -> Result<(), Refusal> {
         let number = |limit| match limit {
             OneOf::First(n) => n as u64,
             OneOf::Second(unlimited) => unlimited,
