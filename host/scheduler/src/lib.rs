@@ -76,7 +76,10 @@
 //! - **Removal and drain** drop it. **[`Input::Resume`]** does not hurry it.
 //!
 //! A failure that is not retried, or not any more, leads to [`Policy::on_failure`]. STOP parks the watch: the newest update waits
-//! until [`Input::Resume`] or a reload, and so do retries of other updates (PARALLEL). One that is superseded leads to nothing.
+//! until [`Input::Resume`] or a reload, and so do retries of other updates (PARALLEL). Where nothing newer waits, the failed update does:
+//! it runs then with event `retry`, its attempts counted anew, and what is said above of retries holds for it. A watch that was
+//! parked when the last daemon ended has what its load finds to run for, also without `run_on_load`, unless it was handled. A failure
+//! that is superseded leads to nothing.
 //!
 //! # Operators
 //!

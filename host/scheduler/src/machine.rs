@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait, paths};
 pub use standing::Standing;
 
-use twitcher_model::{Fingerprint, Observation, Policy, RunId, RunMode, Trigger, Version, WatchId};
+use twitcher_model::{Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Trigger, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ struct Run {
     outdated: bool,
     /// What a run of the last daemon is for, as far as that is known.
     found_for: Option<Version>,
-    /// What it runs for, kept only where somebody may need it: for a retry, or because a terminated run of a tree hands on its
-    /// changed paths (RESTART).
+    /// What it runs for, kept only where somebody may need it: for a retry, for when the watch is parked and goes on, or because a
+    /// terminated run of a tree hands on its changed paths (RESTART).
     kept: Option<Observation>,
 }
 
@@ -100,8 +100,9 @@ struct Update {
 }
 
 impl Update {
+    /// Whether it has had a run, which failed.
     fn is_retry(&self) -> bool {
-        self.attempt > 1
+        self.event == Trigger::Retry
     }
 
     /// Takes over what an older update, or a terminated run, leaves behind.
@@ -374,7 +375,8 @@ impl Machine {
             former: false,
             outdated: false,
             found_for: None,
-            kept: (hands_on || self.policy.retry.is_some()).then(|| observation.clone()),
+            kept: (hands_on || self.policy.retry.is_some() || self.policy.on_failure == OnFailure::Stop)
+                .then(|| observation.clone()),
         });
         effects.push(Effect::Start(Start {
             run,
@@ -407,7 +409,7 @@ impl Machine {
         }
         self.policy = policy;
         if self.policy.retry.is_none() {
-            self.drop_retries(Dropped::NoRetry, effects);
+            self.drop_retries(effects);
         }
         self.loading = true;
         self.parked = false;

@@ -44,9 +44,32 @@ impl Machine {
         }
         // Without retries it stays a matter of taste: it did not fail, and it did not succeed.
         let harmless = cause == Cause::NothingNewer && self.policy.retry.is_none();
-        if self.policy.on_failure == OnFailure::Stop && !harmless && !std::mem::replace(&mut self.parked, true) {
-            effects.push(Effect::Park { run: run.id });
+        if self.policy.on_failure == OnFailure::Stop && !harmless {
+            if !std::mem::replace(&mut self.parked, true) {
+                effects.push(Effect::Park { run: run.id });
+            }
+            self.leave_unhandled(now, run, effects);
         }
+    }
+
+    /// What a run failed for waits until its parked watch goes on, unless something newer does.
+    fn leave_unhandled(&mut self, now: Duration, run: Run, effects: &mut Vec<Effect>) {
+        let Some(observation) = run.kept.filter(|_| !run.outdated) else {
+            return;
+        };
+        if self.policy.run_mode != RunMode::Parallel
+            && let Some(newer) = self.waiting.back_mut()
+        {
+            return newer.take_over(observation.version, &observation.stdin);
+        }
+        self.waiting.push_back(Update {
+            event: Trigger::Retry,
+            attempt: 1,
+            since: run.since,
+            gate: Gate::at(now, now),
+            observation,
+        });
+        self.supersede(effects);
     }
 
     /// What makes the retry of a run pointless, if anything does.
@@ -91,12 +114,17 @@ impl Machine {
     /// The node went away: nothing that came before is to be run for once more.
     pub(super) fn withdraw_retries(&mut self, effects: &mut Vec<Effect>) {
         self.running.iter_mut().for_each(|run| run.outdated = true);
-        self.drop_retries(Dropped::Gone, effects);
+        self.drop_waiting(Dropped::Gone, Update::is_retry, effects);
     }
 
-    pub(super) fn drop_retries(&mut self, why: Dropped, effects: &mut Vec<Effect>) {
+    /// The policy has no retries any more. What waits for a parked watch to go on is none of its.
+    pub(super) fn drop_retries(&mut self, effects: &mut Vec<Effect>) {
+        self.drop_waiting(Dropped::NoRetry, |update| update.attempt > 1, effects);
+    }
+
+    fn drop_waiting(&mut self, why: Dropped, which: impl Fn(&Update) -> bool, effects: &mut Vec<Effect>) {
         let before = self.waiting.len();
-        self.waiting.retain(|update| !update.is_retry());
+        self.waiting.retain(|update| !which(update));
         let event = Trigger::Retry;
         effects.extend((self.waiting.len()..before).map(|_| Effect::Record(Decision::Dropped { event, why })));
     }

@@ -81,7 +81,8 @@ impl Machine {
     fn runs_at_load(&self, observation: &Observation) -> bool {
         let is_new = || self.done != Some(Position::of(observation).fingerprint());
         match (self.policy.run_on_load, observation.exists()) {
-            (RunOnLoad::Never, _) => false,
+            // A parked watch has a state before it that was not handled, whatever is said of new ones.
+            (RunOnLoad::Never, exists) => self.parked && exists && is_new(),
             (RunOnLoad::Always, true) => true,
             (RunOnLoad::IfChanged, true) => is_new(),
             (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {

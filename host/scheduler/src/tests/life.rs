@@ -253,7 +253,12 @@ impl Life {
                 "older than what was started"
             );
         }
-        assert_eq!(start.attempt > 1, start.event == Trigger::Retry);
+        if policy.on_failure == OnFailure::Stop {
+            // What a parked watch goes on with has failed, and its attempts are counted anew.
+            assert!(start.attempt == 1 || start.event == Trigger::Retry);
+        } else {
+            assert_eq!(start.attempt > 1, start.event == Trigger::Retry);
+        }
         if let Some(retry) = &policy.retry {
             assert!(start.attempt <= retry.times.saturating_add(1), "more often than may be");
         } else {
@@ -267,7 +272,7 @@ impl Life {
             };
             assert!(self.now >= *at + settle, "not settled");
             assert!(!alone || self.now >= *at + settle + policy.delay, "not delayed");
-            let first = start.attempt == 1 && policy.run_mode == RunMode::Discard;
+            let first = start.event != Trigger::Retry && policy.run_mode == RunMode::Discard;
             let discard = first && self.seen_while_running.contains(&zxid);
             assert!(!discard, "started what DISCARD ignores");
         }

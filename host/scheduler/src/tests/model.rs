@@ -171,7 +171,7 @@ impl Model {
             // Nothing is retried of what was there before.
             self.running.iter_mut().for_each(|run| run.deleted_since = true);
             for at in self.open() {
-                if self.updates[at].attempt > 1 {
+                if self.updates[at].event == Trigger::Retry {
                     self.updates[at].fate = Fate::Lost;
                 }
             }
@@ -229,9 +229,21 @@ impl Model {
                     self.lose_open_but(self.room());
                 }
                 None if ending == Ending::Superseded && self.policy.retry.is_none() => {}
-                None if self.policy.on_failure == OnFailure::Stop && !self.parked => {
-                    self.parked = true;
-                    does.push(Does::Park(run.id));
+                None if self.policy.on_failure == OnFailure::Stop => {
+                    if !std::mem::replace(&mut self.parked, true) {
+                        does.push(Does::Park(run.id));
+                    }
+                    // Unless something newer is to be run for, this still is.
+                    if !run.deleted_since && (!newer || self.is(RunMode::Parallel)) {
+                        self.updates.push(Update {
+                            event: Trigger::Retry,
+                            node,
+                            fate: Fate::Open,
+                            attempt: 1,
+                            due: self.now,
+                        });
+                        self.lose_open_but(self.room());
+                    }
                 }
                 None => {}
             }
@@ -272,7 +284,7 @@ impl Model {
     /// The oldest go first, and retries before what has had no run.
     fn lose_open_but(&mut self, most: usize) {
         let mut open = self.open();
-        open.sort_by_key(|at| self.updates[*at].attempt == 1);
+        open.sort_by_key(|at| self.updates[*at].event != Trigger::Retry);
         for at in &open[..open.len().saturating_sub(most)] {
             self.updates[*at].fate = Fate::Lost;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::script::Script;
 use crate::{MachineState, Wait};
-use twitcher_model::{OnFailure, Policy, RunMode};
+use twitcher_model::{OnFailure, Policy, RunMode, RunOnLoad};
 
 fn mode(run_mode: RunMode) -> Policy {
     Policy {
@@ -84,15 +84,49 @@ fn resume_ends_parking_and_pausing_at_once_and_unpark_only_parking() {
         "0 data 1   => start #1 load 1
          1 pause    => watch paused
          2 fail #1  => park #1
-         3 data 2   => update queued (data): the watch is parked
+         3 data 2   => pending retry dropped: there is a newer update; update queued (data): the watch is parked
          4 unpark   => watch resumed
          5 resume   => watch resumed; start #2 data 2
          6 fail #2  => park #2
          7 pause    => watch paused
-         8 data 3   => update queued (data): the watch is parked
+         8 data 3   => pending retry dropped: there is a newer update; update queued (data): the watch is parked
          9 resume   => watch resumed; start #3 data 3",
     );
     assert_eq!(script.machine.state(), MachineState::Running);
+}
+
+#[test]
+fn a_parked_watch_that_goes_on_runs_for_what_failed_unless_that_is_withdrawn() {
+    let policy = |run_mode| Policy {
+        run_mode,
+        max_parallel: 2,
+        run_on_load: RunOnLoad::Never,
+        on_failure: OnFailure::Stop,
+        ..Policy::default()
+    };
+    for run_mode in [RunMode::Queue, RunMode::Discard, RunMode::Restart, RunMode::Parallel] {
+        Script::new(policy(run_mode)).play(
+            "0 data 1   => update ignored: run_on_load is False
+             1 data 2   => start #1 data 2
+             2 fail #1  => park #1
+             3 resume   => watch resumed; start #2 retry 2
+             4 fail #2  => park #2
+             5 unpark   => watch resumed; start #3 retry 2
+             6 fail #3  => park #3
+             7 absent   => update ignored: the node was deleted and on_delete is False; pending retry dropped: the node was deleted
+             8 resume   => watch resumed",
+        );
+    }
+    // In PARALLEL each has a run of its own; what has had none goes first where there is no room for all.
+    Script::new(policy(RunMode::Parallel)).play(
+        "0 absent   => update ignored: the node does not exist
+         1 data 1   => start #1 created 1
+         2 data 2   => start #2 data 2
+         3 fail #1  => park #1
+         4 fail #2  =>
+         5 data 3   => pending retry dropped: newer ones wait and there is no room for it; update queued (data): the watch is parked
+         6 resume   => watch resumed; start #3 retry 2; start #4 data 3",
+    );
 }
 
 #[test]

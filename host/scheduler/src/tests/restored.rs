@@ -104,6 +104,17 @@ fn a_parked_watch_stays_parked() {
              1 resume => watch resumed; start #1 load 1",
         )
         .play("2 exit #1");
+    // What was parked was not handled, also if what a load finds is not run for otherwise.
+    let never = || Policy {
+        run_on_load: RunOnLoad::Never,
+        ..Policy::default()
+    };
+    script(never(), |machine, _| machine.restore(None, true)).play(
+        "0 data 1 => update queued (load): the watch is parked
+         1 resume => watch resumed; start #1 load 1",
+    );
+    let done = of(&data(1, 1, "1"));
+    script(never(), |machine, _| machine.restore(Some(done), true)).play("0 data 1 => update ignored: run_on_load is False");
 }
 
 #[test]

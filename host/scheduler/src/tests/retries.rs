@@ -65,7 +65,7 @@ fn what_follows_in_the_end_is_keep_or_stop() {
          1 fail #1 => retry 1 of 1 in 1.0 s: exit code 1; timer 2
          2 timer   => start #2 retry 1 attempt 2
          3 fail #2 => no retry, 1 failed already: exit code 1; park #2
-         4 data 2  => update queued (data): the watch is parked
+         4 data 2  => pending retry dropped: there is a newer update; update queued (data): the watch is parked
          5 resume  => watch resumed; start #3 data 2",
     );
 }
@@ -311,7 +311,7 @@ fn parking_holds_retries_of_other_updates_back() {
          0 data 2    => start #2 data 2
          1 fail #1 7 => retry 1 of 3 in 1.0 s: exit code 7; timer 2
          1 fail #2   => no retry, codes does not have it: exit code 1; park #2; no timer
-         5 resume    => watch resumed; start #3 retry 1 attempt 2",
+         5 resume    => watch resumed; start #3 retry 2; start #4 retry 1 attempt 2",
     );
 }
 

@@ -146,13 +146,14 @@ fn stop_parks_until_resume() {
         "4 resume  => watch resumed; start #2 data 3
          5 resume
          6 fail #2 => park #2
-         7 resume  => watch resumed",
+         7 resume  => watch resumed; start #3 retry 3
+         8 exit #3",
     );
     Script::new(policy).play(
         "0 data 1  => start #1 load 1
          2 fail #1 => park #1
          3 reload
-         4 data 1  => start #2 load 1",
+         4 data 1  => pending retry dropped: there is a newer update; start #2 load 1",
     );
 }
 
