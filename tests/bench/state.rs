@@ -148,6 +148,7 @@ fn ended(run: u64) -> EndedRun {
         elapsed: Duration::from_millis(3),
         max_rss_kib: 3000,
         output_bytes: 30,
+        log_ended: false,
         output_tail: b"already up to date, nothing to do\n".to_vec(),
     }
 }

@@ -43,7 +43,7 @@ pub use component_resolver::{Changes, Find, Found, Resolver, Watched};
 pub use error::{ConfigError, SourceLine, TextPosition, nearest};
 pub use evaluator::{Evaluator, Print};
 pub use reference::Wanted;
-pub use reload::{Config, FileOutcome, FileReport, Reload};
+pub use reload::{Config, FileOutcome, FileReport, Reload, WatchNames};
 pub use schema::schema;
 
 #[cfg(test)]

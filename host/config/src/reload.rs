@@ -3,6 +3,8 @@
 //! Each file is a transaction: it counts as a whole or, when anything is wrong with it, not at all, and then its previous watches
 //! stay. This module must not know what happens to watches that come or go.
 
+mod taken_names;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use super::fields::group::GroupLimit;
 use super::files::{FileReader, Kind};
 use super::interner::Interner;
 use super::json;
-use super::validate::{Built, Entry, Parsed, Surroundings, taken_elsewhere, watches};
+use super::validate::{Built, Entry, Parsed, Surroundings, watches};
 use twitcher_model::{Action, ProcessSettings, Watch};
+
+pub use taken_names::WatchNames;
 
 /// The configuration: which files there are, and the watches of those that loaded.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Config {
     files: BTreeMap<PathBuf, Loaded>,
     /// What each file used when it was last read, also if it failed: what was wrong may be mended in the component.
     used: BTreeMap<PathBuf, Used>,
+    /// The names of the watches of each file that loaded, in this process or in one before.
+    names: BTreeMap<PathBuf, WatchNames>,
 }
 
 /// A file that has loaded at least once.
@@ -59,6 +65,9 @@ pub struct Reload {
     pub prints: Vec<Print>,
     /// What is not wrong, but should be known: a plugin that asks for what it is not granted, for example.
     pub notes: Vec<ConfigError>,
+    /// The names that files have now and did not have before; none of a file that is gone. Whoever keeps them for
+    /// [`Config::with_names`] keeps two files from exchanging a name over a restart.
+    pub names: Vec<(PathBuf, Option<WatchNames>)>,
 }
 
 /// What became of one file.
@@ -128,6 +137,7 @@ impl Config {
             controllers: None,
             files: BTreeMap::new(),
             used: BTreeMap::new(),
+            names: BTreeMap::new(),
         }
     }
 
@@ -186,9 +196,11 @@ impl Config {
                 },
             });
         }
+        let hidden: Vec<PathBuf> = reload.files.iter().map(|report| report.file.clone()).collect();
+        let is_hidden = |file: &Path| hidden.iter().any(|path| file.starts_with(path));
+        self.forget_names(|file| found.contains(file) || is_hidden(file), &mut reload);
         for file in gone {
-            let hidden = reload.files.iter().any(|report| file.starts_with(&report.file));
-            if !hidden {
+            if !is_hidden(&file) {
                 self.files.remove(&file);
                 self.used.remove(&file);
                 reload.files.push(FileReport {
@@ -207,7 +219,7 @@ impl Config {
         self.evaluator.rest();
         self.refuse_taken_names(&mut candidates);
         for (file, candidate) in candidates {
-            let outcome = self.settle(&file, candidate);
+            let outcome = self.settle(&file, candidate, &mut reload);
             reload.files.push(FileReport { file, outcome });
         }
         self.interner.trim();
@@ -342,67 +354,8 @@ impl Config {
         loads.iter().all(same)
     }
 
-    /// Two files must not use one name, nor give one group two limits. What is in force goes before what is new, and then the order of paths decides. A file that
-    /// is refused goes on with its previous watches, whose names others may have taken in turn: hence the repetition. It ends
-    /// because every round refuses a file.
-    fn refuse_taken_names(&self, candidates: &mut BTreeMap<PathBuf, Candidate>) {
-        loop {
-            let mut taken: HashMap<Arc<str>, Arc<Watch>> = HashMap::new();
-            let mut limited: HashMap<Arc<str>, GroupLimit> = HashMap::new();
-            for (file, loaded) in &self.files {
-                let entries = match candidates.get(file) {
-                    Some(Candidate::Changed(_)) => continue,
-                    Some(Candidate::Unchanged(entries)) => entries,
-                    Some(Candidate::Failed(_)) | None => &loaded.entries,
-                };
-                note_limits(&mut limited, loaded);
-                taken.extend(
-                    entries
-                        .iter()
-                        .map(|entry| (entry.watch.name.clone(), entry.watch.clone())),
-                );
-            }
-            let mut refused = Vec::new();
-            for (file, candidate) in &*candidates {
-                let Candidate::Changed(loaded) = candidate else {
-                    continue;
-                };
-                let clash = |entry: &Entry| {
-                    let first = taken.get(&entry.watch.name)?;
-                    Some(taken_elsewhere(&loaded.source, &entry.watch, first))
-                };
-                let differs = |group: &GroupLimit| {
-                    let first = limited.get(&group.name)?;
-                    (first.limit != group.limit).then(|| group.taken_elsewhere(&loaded.source, first))
-                };
-                let clashes = loaded.entries.iter().filter_map(clash);
-                let errors: Vec<_> = clashes
-                    .chain(loaded.groups.iter().filter_map(differs))
-                    .take(super::validate::ERRORS_MAX)
-                    .collect();
-                if errors.is_empty() {
-                    note_limits(&mut limited, loaded);
-                    taken.extend(
-                        loaded
-                            .entries
-                            .iter()
-                            .map(|entry| (entry.watch.name.clone(), entry.watch.clone())),
-                    );
-                } else {
-                    refused.push((file.clone(), errors));
-                }
-            }
-            if refused.is_empty() {
-                return;
-            }
-            for (file, errors) in refused {
-                candidates.insert(file, Candidate::Failed(errors));
-            }
-        }
-    }
-
     /// Puts what was read in force.
-    fn settle(&mut self, file: &Path, candidate: Candidate) -> FileOutcome {
+    fn settle(&mut self, file: &Path, candidate: Candidate, reload: &mut Reload) -> FileOutcome {
         match candidate {
             Candidate::Unchanged(entries) => {
                 if let Some(loaded) = self.files.get_mut(file) {
@@ -412,6 +365,7 @@ impl Config {
             }
             Candidate::Changed(loaded) => {
                 let watches = loaded.entries.len();
+                self.note_names(file, Some(&loaded.entries), reload);
                 self.files.insert(file.to_owned(), loaded);
                 FileOutcome::Loaded { watches }
             }

@@ -156,6 +156,21 @@ pub(super) fn taken_elsewhere(source: &SourceText, watch: &Watch, first: &Watch)
         .with_hint(DUPLICATE_HINT.to_owned())
 }
 
+/// The error for a watch whose name a file had that nothing can be known of now.
+pub(super) fn lost_elsewhere(source: &SourceText, watch: &Watch, owner: &Path) -> ConfigError {
+    let position = TextPosition {
+        line: watch.origin.line,
+        column: watch.origin.column,
+    };
+    let message = format!(
+        "the name {} is that of a watch in {}, which is not in force for now",
+        quoted(&watch.name),
+        owner.display()
+    );
+    let hint = "mend or remove that file, or give this watch another name = \"…\"".to_owned();
+    ConfigError::at(&source.file, &source.text, position, message).with_hint(hint)
+}
+
 /// Where a registration's name, or what its name is made from, stands.
 fn name_offset(registration: &Registration) -> u32 {
     let of = |name: &str| {

@@ -93,6 +93,36 @@ fn is_ours(name: &str, names: &[String]) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok() || names.contains(&name)
 }
 
+/// The process at the other end of the Unix socket, as the kernel knew it when it connected.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub UCred);
+
+impl Peer {
+    /// Who that is, for people: the user, and before it who logged in if that was somebody else, as with sudo. May take long.
+    pub fn name(self) -> String {
+        let uid = self.0.uid();
+        let user = user_name(uid);
+        match self.login() {
+            Some(login) if login != uid => format!("{} as {user}", user_name(login)),
+            _ => user,
+        }
+    }
+
+    /// Whose session it belongs to, if that is known.
+    #[allow(clippy::disallowed_methods, reason = "the kernel answers by itself")]
+    fn login(self) -> Option<u32> {
+        let login = std::fs::read_to_string(format!("/proc/{}/loginuid", self.0.pid()?)).ok()?;
+        login.trim().parse().ok().filter(|login| *login != u32::MAX)
+    }
+}
+
+fn user_name(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {uid}"),
+    }
+}
+
 /// Whether a process may use the Unix socket: root, the daemon's own user, and members of the group. May take long: the user database
 /// may be remote.
 pub fn may_operate(peer: UCred, group: Option<Gid>) -> bool {

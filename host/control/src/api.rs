@@ -8,7 +8,7 @@
 //! GET  /v1/runs/{id}                   RunDetail
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
 //! POST /v1/watches/{name}/run          Started       these five on the Unix socket only
-//! POST /v1/watches/{name}/pause        WatchSummary
+//! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
 //! POST /v1/watches/{name}/resume       WatchSummary
 //! POST /v1/reload                      Reloaded
 //! POST /v1/drain                       Status        answered at once; the daemon ends when what runs has
@@ -33,12 +33,17 @@ use twitcher_model::{RunMode, WatchType};
 pub struct Status {
     /// Version of the program.
     pub version: String,
+    /// Name of the machine that it runs on.
+    #[serde(default)]
+    pub host: String,
     /// Its process.
     pub pid: i32,
     /// When it started.
     pub started: Timestamp,
     /// What it is doing.
     pub phase: Phase,
+    /// How long what runs still has, if it is draining.
+    pub drain: Option<Drain>,
     /// What it watches.
     pub source: SourceStatus,
     /// What it was told.
@@ -55,6 +60,15 @@ pub struct Status {
     pub max_running: u64,
     /// How often the process that starts actions had to be replaced.
     pub launcher_restarts: u64,
+}
+
+/// The end of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drain {
+    /// What still runs then is terminated; or, if that has begun, the daemon ends without it.
+    pub deadline: Timestamp,
+    /// Whether what still runs is being terminated.
+    pub terminating: bool,
 }
 
 /// The source of changes.
@@ -184,6 +198,19 @@ pub struct WatchSummary {
     pub running: Vec<String>,
     /// The last run that ended since the daemon started.
     pub last_run: Option<LastRun>,
+    /// Who holds it, if an operator does.
+    pub paused: Option<Pause>,
+}
+
+/// An operator holds a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// The user; with two names, who logged in and whose rights were used. None if that was not noted.
+    pub by: Option<String>,
+    /// Why, in the operator's own words.
+    pub reason: Option<String>,
 }
 
 /// A state of a node.
@@ -272,6 +299,9 @@ pub struct Run {
     pub max_rss_kib: Option<u64>,
     /// How much it has written, in bytes.
     pub output_bytes: Option<u64>,
+    /// Whether it has written more than the log takes of a run, which is 1 MiB.
+    #[serde(default)]
+    pub log_ended: bool,
 }
 
 /// A run with what it wrote.
@@ -280,7 +310,8 @@ pub struct RunDetail {
     /// The run.
     #[serde(flatten)]
     pub run: Run,
-    /// The last of what it wrote to its standard output and error, 64 KiB at most. Bytes that are no UTF-8 are replaced.
+    /// The last of what it wrote to its standard output and error, and of what a component logged, each record with its level on a
+    /// line; 64 KiB at most. Bytes that are no UTF-8 are replaced.
     pub output: String,
     /// Whether it had written more before.
     pub truncated: bool,

@@ -43,12 +43,17 @@ pub enum DaemonRequest {
 }
 
 /// What an operator wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Run its action for what the node is now.
     Run,
     /// Start nothing.
-    Pause,
+    Pause {
+        /// Who wants it.
+        by: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
     /// Go on.
     Resume,
 }
@@ -81,6 +86,10 @@ pub enum Refused {
     Absent,
     /// Its node is empty, and `refuse_empty` says that this is not ready.
     Empty,
+    /// There is no connection to what is watched.
+    Disconnected,
+    /// The node could not be read in time.
+    Unread,
 }
 
 /// The end of what a run wrote.
@@ -90,6 +99,8 @@ pub struct Written {
     pub tail: Vec<u8>,
     /// How much there was in all, in bytes.
     pub total: usize,
+    /// Whether it was more than the log takes of a run.
+    pub log_ended: bool,
 }
 
 /// There is no answer.

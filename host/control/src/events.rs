@@ -1,4 +1,4 @@
-//! What happens, for those who follow it live: a ring of the last events, and server-sent events made of it.
+//! What happens, for those who follow it live or ask later: a ring of the last events, and server-sent events made of it.
 //!
 //! The daemon's loop puts in facts; they become JSON when the first reader wants them, once for all. Each reader has a place in the
 //! ring of its own. One that falls behind by more than the ring holds, or that comes back too late, is told that events were lost, so
@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -29,8 +29,6 @@ use twitcher_model::{RunFacts, timestamp};
 
 /// Events that are kept.
 pub const KEPT: usize = 1024;
-/// For so long after the last reader went they are, for one that comes back.
-const LINGER: Duration = Duration::from_secs(60);
 /// How often a reader hears something, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -86,8 +84,6 @@ struct Ring {
     /// Without gaps: the last has number `newest`.
     entries: VecDeque<Arc<Entry>>,
     newest: u64,
-    /// When the last reader went; none while there are some.
-    left: Option<Instant>,
 }
 
 /// The events of a daemon.
@@ -104,7 +100,6 @@ impl Default for EventRing {
             ring: Mutex::new(Ring {
                 entries: VecDeque::new(),
                 newest: 0,
-                left: None,
             }),
             newest: watch::Sender::new(0),
         }
@@ -112,17 +107,10 @@ impl Default for EventRing {
 }
 
 impl EventRing {
-    /// Notes an event. What it is is only asked if anybody may read it.
-    pub fn happened(&self, what: impl FnOnce() -> Occurrence) {
-        let read = self.newest.receiver_count() > 0;
+    /// Notes an event, also if nobody follows: somebody may ask later what happened.
+    pub fn happened(&self, happening: Occurrence) {
         let mut ring = self.ring();
         ring.newest += 1;
-        if !read && ring.left.is_none_or(|left| left.elapsed() > LINGER) {
-            // Who comes back later than that is told that events were lost: what is kept never has gaps.
-            ring.left = None;
-            ring.entries = VecDeque::new();
-            return;
-        }
         if ring.entries.len() == KEPT {
             ring.entries.pop_front();
         }
@@ -130,7 +118,7 @@ impl EventRing {
         ring.entries.push_back(Arc::new(Entry {
             seq,
             at: SystemTime::now(),
-            happening: what(),
+            happening,
             json: OnceLock::new(),
         }));
         drop(ring);
@@ -143,7 +131,7 @@ impl EventRing {
         let next = last.unwrap_or_else(|| self.ring().newest).saturating_add(1);
         EventReader {
             events: Arc::clone(self),
-            newest: Some(newest),
+            newest,
             next,
         }
     }
@@ -162,7 +150,7 @@ impl EventRing {
 #[derive(Debug)]
 pub struct EventReader {
     events: Arc<EventRing>,
-    newest: Option<watch::Receiver<u64>>,
+    newest: watch::Receiver<u64>,
     next: u64,
 }
 
@@ -216,19 +204,8 @@ impl EventReader {
                     };
                     return Some((seq, entry.json().to_owned()));
                 }
-                Next::Nothing => self.newest.as_mut()?.changed().await.ok()?,
+                Next::Nothing => self.newest.changed().await.ok()?,
             }
-        }
-    }
-}
-
-impl Drop for EventReader {
-    fn drop(&mut self) {
-        // First itself, so that the last one knows that it is the last.
-        self.newest = None;
-        let mut ring = self.events.ring();
-        if self.events.newest.receiver_count() == 0 {
-            ring.left = Some(Instant::now());
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::api::{ConfigStatus, Phase, SourceStatus};
 use twitcher_model::{Moment, RunId, Seen, Watch};
 use twitcher_scheduler::Standing;
+use twitcher_state::Paused;
 
 /// The daemon as a whole.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Overview {
     pub started: SystemTime,
     /// What it is doing.
     pub phase: Phase,
+    /// By when what runs has to have ended, and whether it is being terminated, if the daemon drains.
+    pub drain: Option<(SystemTime, bool)>,
     /// What it watches.
     pub source: SourceStatus,
     /// Whether every watch is armed.
@@ -51,4 +54,6 @@ pub struct WatchFacts {
     pub last_run: Option<(bool, SystemTime)>,
     /// Why it is parked, if it is.
     pub parked: Option<String>,
+    /// Who holds it, if an operator does.
+    pub paused: Option<Box<Paused>>,
 }

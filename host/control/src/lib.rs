@@ -66,6 +66,8 @@ const STREAMS: usize = 32;
 /// What answers have to be made of.
 #[derive(Debug)]
 pub struct App {
+    /// Name of this machine.
+    host: String,
     requests: DaemonRequests,
     snapshots: Snapshots,
     runs: RunLookup,
@@ -77,10 +79,21 @@ pub struct App {
     closing: watch::Sender<bool>,
 }
 
+/// This machine's name, if it has one.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the kernel answers by itself, and it is before the start"
+)]
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 impl App {
     /// Asks the loop, reads the history, follows the events, and shows the metrics.
     pub fn new(requests: DaemonRequests, history: History, events: Arc<EventRing>, metrics: Arc<Metrics>) -> Self {
         Self {
+            host: host_name(),
             snapshots: Snapshots::new(requests.clone()),
             runs: RunLookup::new(requests.clone(), history),
             requests,
@@ -92,6 +105,6 @@ impl App {
     }
 
     fn status(&self, overview: Overview, counts: Vec<StateCount>) -> Status {
-        view::status(overview, counts, self.metrics.launcher_restarts.get())
+        view::status(&self.host, overview, counts, self.metrics.launcher_restarts.get())
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::api::{
     Event, Problem, Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
-use super::routes::{MOST_RUNS, USUAL_RUNS};
+use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
 
 /// `/v1/openapi.json`.
@@ -75,12 +75,14 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         "/v1/watches/{name}/run": {"post": s.json::<Started>("run_now", "Runs a watch's action for what its node is now, as its run mode \
             permits.", std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
         "/v1/watches/{name}/pause": {"post": s.json::<WatchSummary>("pause", "Holds a watch: updates wait until it is resumed.",
-            std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
-        "/v1/watches/{name}/resume": {"post": s.json::<WatchSummary>("resume", "Lets a watch go on that is paused or parked.",
+            &[name.clone(), query("reason", "Why; remembered, with who it was, until the watch is resumed.",
+                json!({"type": "string", "maxLength": REASON_MAX}))], &[400, 404, 409, 413, 503])},
+        "/v1/watches/{name}/resume": {"post": s.json::<WatchSummary>("resume", "Lets a watch go on that is paused or parked, and runs what is unhandled.",
             std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
         "/v1/reload": {"post": s.json::<Reloaded>("reload", "Loads the configuration, and resumes parked watches. Answered when that \
             is done.", &[], &[413, 503])},
-        "/v1/drain": {"post": s.json::<Status>("drain", "Stops the daemon, as SIGTERM does. Answered at once.", &[], &[413, 503])},
+        "/v1/drain": {"post": s.json::<Status>("drain", "Stops the daemon, as SIGTERM does: nothing starts any more, and what \
+            still runs at the deadline is terminated. Answered at once.", &[], &[413, 503])},
     })
 }
 

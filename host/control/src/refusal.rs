@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::api::Problem;
 use super::daemon_requests::{Refused, Unanswered};
+use super::view::quoted;
 use twitcher_state::HistoryError;
 
 /// An answer of status 4xx or 5xx.
@@ -45,29 +46,44 @@ impl RequestRefusal {
     /// No watch has this name.
     pub fn no_watch(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no watch {name:?}"))
-            .help("GET /v1/watches lists all; in a path a name is percent-encoded")
+            .help("`twitcher status --all` shows all watches")
     }
 
     /// Why an order was not carried out.
     pub fn order(name: &str, refused: Refused) -> Self {
         let conflict = |error: String| Self::new(StatusCode::CONFLICT, error);
-        let resume = "resume it first";
+        let resume = format!("let it go on with `twitcher resume {}`", quoted(name));
+        let unavailable = |error: String| {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+                .help("`twitcher status` shows whether there is a connection; try again when there is")
+        };
         match refused {
             Refused::Unknown => Self::no_watch(name),
             Refused::Retired => conflict(format!("watch {name:?} was removed from the configuration")),
             Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
-            Refused::Paused => conflict(format!("watch {name:?} is paused")).help(resume),
+            Refused::Paused => {
+                conflict(format!("watch {name:?} is paused, and nothing is run for it meanwhile")).help(resume)
+            }
             Refused::Parked => conflict(format!("watch {name:?} is parked, because a run failed")).help(resume),
             Refused::Running => conflict(format!(
                 "the action of watch {name:?} is running, and in DISCARD nothing else is run for meanwhile"
             ))
-            .help("wait for its end"),
+            .help(format!(
+                "wait for its end; `twitcher status {}` shows how far it is",
+                quoted(name)
+            )),
             Refused::Absent => conflict(format!("the node of watch {name:?} does not exist"))
                 .help("there is nothing to run for, unless on_delete is True"),
             Refused::Empty => conflict(format!(
                 "the node of watch {name:?} is empty, and refuse_empty says that this is not ready"
             ))
             .help("set the node's data"),
+            Refused::Disconnected => unavailable(format!(
+                "there is no connection to what is watched: the node of watch {name:?} cannot be read, and nothing is run"
+            )),
+            Refused::Unread => unavailable(format!(
+                "the node of watch {name:?} could not be read in time, and nothing is run"
+            )),
         }
     }
 

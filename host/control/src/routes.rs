@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Extensions, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use tokio::task::spawn_blocking;
 
 use super::App;
+use super::access_control::Peer;
 use super::api::{Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches};
 use super::daemon_requests::{DaemonRequest, Order};
 use super::events;
@@ -23,6 +25,8 @@ use twitcher_state::RunQuery;
 pub const MOST_RUNS: u32 = 1000;
 /// Runs in an answer where nobody says how many.
 pub const USUAL_RUNS: u32 = 100;
+/// Longest reason for a pause, in bytes.
+pub const REASON_MAX: usize = 1000;
 /// Runs in the detail of a watch.
 const DETAIL_RUNS: u32 = 10;
 
@@ -180,7 +184,8 @@ async fn run(State(app): State<Arc<App>>, id: Parameter) -> Answer<RunDetail> {
 
 fn run_id(text: &str) -> Result<RunId, RequestRefusal> {
     text.parse().map_err(|error| {
-        RequestRefusal::new(StatusCode::BAD_REQUEST, format!("{error}")).help("GET /v1/runs lists runs with their ids")
+        RequestRefusal::new(StatusCode::BAD_REQUEST, format!("{error}"))
+            .help("`twitcher history` shows runs with their ids")
     })
 }
 
@@ -192,8 +197,29 @@ async fn run_now(State(app): State<Arc<App>>, name: Parameter) -> Answer<Started
     }))
 }
 
-async fn pause(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSummary> {
-    let done = order(&app, parameter(name)?, Order::Pause).await?;
+/// How a watch is paused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowPaused {
+    reason: Option<String>,
+}
+
+async fn pause(
+    State(app): State<Arc<App>>,
+    name: Parameter,
+    query: Result<Query<HowPaused>, QueryRejection>,
+    extensions: Extensions,
+) -> Answer<WatchSummary> {
+    let reason = parameters(query)?.reason.filter(|reason| !reason.is_empty());
+    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_MAX) {
+        let error = format!("the reason is longer than {REASON_MAX} bytes");
+        return Err(RequestRefusal::new(StatusCode::BAD_REQUEST, error));
+    }
+    let by = match extensions.get::<Peer>().copied() {
+        Some(peer) => spawn_blocking(move || peer.name()).await.ok(),
+        None => None,
+    };
+    let done = order(&app, parameter(name)?, Order::Pause { by, reason }).await?;
     Ok(Json(view::summary(&done.watch)))
 }
 

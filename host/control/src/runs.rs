@@ -69,7 +69,11 @@ impl RunLookup {
             let written = self.requests.ask(|reply| DaemonRequest::Output(run, reply)).await?;
             // Without one it has ended just now, or is one of the last daemon, whose output went to no one.
             if let Some(written) = written {
-                return Ok(view::detail(view::run(&facts), &written.tail, written.total as u64));
+                let run = Run {
+                    log_ended: written.log_ended,
+                    ..view::run(&facts)
+                };
+                return Ok(view::detail(run, &written.tail, written.total as u64));
             }
             if let Some(detail) = self.ended(run).await? {
                 return Ok(detail);
@@ -78,7 +82,7 @@ impl RunLookup {
         }
         let unknown = || {
             RequestRefusal::new(StatusCode::NOT_FOUND, format!("there is no run {run}"))
-                .help("GET /v1/runs lists them; the oldest are forgotten")
+                .help("`twitcher history` shows those that are remembered; the oldest are forgotten")
         };
         self.ended(run).await?.ok_or_else(unknown)
     }

@@ -20,6 +20,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::UCred;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -27,13 +28,13 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 use twitcher_process::threads::{FOR_EVER, fill_pool};
 
-use super::App;
-use super::access_control::{Access, GROUP_NEEDED, may_operate};
+use super::access_control::{Access, GROUP_NEEDED, Peer, may_operate};
 use super::listeners::{Http, Listeners, Socket};
 use super::rate_limit::RateLimit;
 use super::refusal::RequestRefusal;
 use super::routes;
 use super::write_timeout::WriteTimeout;
+use super::{App, host_name};
 
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
@@ -188,16 +189,8 @@ impl Way {
     }
 
     fn http(http: &Http, listener: TcpListener) -> Self {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the kernel answers by itself, and it is before the start"
-        )]
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let names = http
-            .name
-            .iter()
-            .map(String::as_str)
-            .chain(host.as_deref().map(str::trim));
+        let host = host_name();
+        let names = http.name.as_deref().into_iter().chain([&*host]);
         Self {
             listener: Listener::Http(listener),
             access: Access::Http(names.map(str::to_ascii_lowercase).collect()),
@@ -252,13 +245,14 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
         connections.spawn(async move {
             match stream {
                 Accepted::Socket(stream) => {
-                    let refused = common.refuses(&stream).await;
-                    connection(stream, common, refused).await;
+                    let peer = stream.peer_cred().ok();
+                    let refused = common.refuses(peer).await;
+                    connection(stream, common, peer.map(Peer), refused).await;
                 }
                 Accepted::Http(stream) => {
                     // Small answers are to go out at once.
                     let _ = stream.set_nodelay(true);
-                    connection(stream, common, false).await;
+                    connection(stream, common, None, false).await;
                 }
             }
             drop(place);
@@ -300,8 +294,8 @@ impl Listener {
 
 impl Common {
     /// Whether the process at the other end may not use the socket. The kernel says who it was when it connected.
-    async fn refuses(&self, stream: &UnixStream) -> bool {
-        let Ok(peer) = stream.peer_cred() else { return true };
+    async fn refuses(&self, peer: Option<UCred>) -> bool {
+        let Some(peer) = peer else { return true };
         let group = self.group;
         let allowed = spawn_blocking(move || may_operate(peer, group)).await.unwrap_or(false);
         if !allowed {
@@ -315,10 +309,13 @@ impl Common {
         !allowed
     }
 
-    async fn answer(&self, request: Request<Incoming>, refused: bool) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: Option<Peer>, refused: bool) -> Response<Body> {
         self.pace.turn().await;
         let response = match self.admit(request, refused).await {
-            Ok(request) => {
+            Ok(mut request) => {
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
                 let service = TowerToHyperService::new(self.router.clone());
                 match timeout(self.limits.answer, service.call(request)).await {
                     Ok(Ok(response)) => response,
@@ -389,12 +386,17 @@ fn with_headers(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, common: Arc<Common>, refused: bool) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    common: Arc<Common>,
+    peer: Option<Peer>,
+    refused: bool,
+) {
     let limits = common.limits;
     let mut closing = common.app.closing.subscribe();
     let service = service_fn(move |request| {
         let common = Arc::clone(&common);
-        async move { Ok::<_, Infallible>(common.answer(request, refused).await) }
+        async move { Ok::<_, Infallible>(common.answer(request, peer, refused).await) }
     });
     let io = TokioIo::new(WriteTimeout::new(stream, limits.stall));
     let mut builder = http1::Builder::new();

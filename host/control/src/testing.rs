@@ -42,5 +42,6 @@ pub fn watched(name: &str) -> WatchFacts {
         running: Vec::new(),
         last_run: None,
         parked: None,
+        paused: None,
     }
 }

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
-use super::api::{LastRun, NodeState, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
+use super::api::{Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
 use super::facts::{Overview, WatchFacts};
 use twitcher_model::{Action, Outcome, RunEnd, RunFacts, Seen, Watch, timestamp};
 use twitcher_scheduler::{Full, MachineState, Standing, Wait};
 use twitcher_state::RunRecord;
 
 /// The daemon, with how many of its watches are in each state.
-pub fn status(overview: Overview, watches: Vec<StateCount>, launcher_restarts: u64) -> Status {
+pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher_restarts: u64) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host.to_owned(),
         pid: std::process::id().cast_signed(),
         started: timestamp(overview.started),
         phase: overview.phase,
+        drain: overview.drain.map(|(deadline, terminating)| Drain {
+            deadline: timestamp(deadline),
+            terminating,
+        }),
         source: overview.source,
         config: overview.config,
         state_problem: overview.state_problem,
@@ -81,6 +86,11 @@ pub fn summary(watched: &WatchFacts) -> WatchSummary {
             success,
             ended: timestamp(ended),
         }),
+        paused: watched.paused.as_deref().map(|paused| Pause {
+            since: timestamp(paused.at),
+            by: paused.by.clone(),
+            reason: paused.reason.clone(),
+        }),
     }
 }
 
@@ -113,7 +123,7 @@ pub fn command(watch: &Watch) -> String {
 }
 
 /// A word as a shell would need it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),
@@ -136,10 +146,12 @@ fn why(watched: &WatchFacts) -> Option<String> {
             .parked
             .clone()
             .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
-        MachineState::Paused => match wait {
-            Some(_) => "an operator paused it; an update waits until it is resumed".to_owned(),
-            None => "an operator paused it".to_owned(),
-        },
+        MachineState::Paused => {
+            let waits = wait
+                .map(|_| "; an update waits until it is resumed")
+                .unwrap_or_default();
+            format!("{}{waits}", paused(watched))
+        }
         MachineState::Idle | MachineState::Held if loading => "the node has not been read yet".to_owned(),
         MachineState::BackingOff => format!("a run failed; it is tried again{}", left(watched)),
         MachineState::Idle | MachineState::Running if asked => "the node is being read for a run on request".to_owned(),
@@ -150,6 +162,16 @@ fn why(watched: &WatchFacts) -> Option<String> {
         MachineState::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
     };
     Some(text)
+}
+
+/// Who holds it, and why.
+fn paused(watched: &WatchFacts) -> String {
+    let (by, reason) = match watched.paused.as_deref() {
+        Some(paused) => (paused.by.as_deref(), paused.reason.as_deref()),
+        None => (None, None),
+    };
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{} paused it{reason}", by.unwrap_or("an operator"))
 }
 
 fn words(wait: Wait) -> &'static str {
@@ -211,6 +233,7 @@ pub fn run(facts: &RunFacts) -> Run {
         duration: end.map(|end| seconds(end.elapsed)),
         max_rss_kib: end.map(|end| end.max_rss_kib),
         output_bytes: end.map(|end: &RunEnd| end.output_bytes),
+        log_ended: end.is_some_and(|end| end.log_ended),
     }
 }
 
@@ -231,6 +254,7 @@ pub fn record(record: RunRecord) -> Run {
         duration: Some(seconds(record.elapsed)),
         max_rss_kib: Some(record.max_rss_kib),
         output_bytes: Some(record.output_bytes),
+        log_ended: record.log_ended,
     }
 }
 

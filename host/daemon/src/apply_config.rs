@@ -54,12 +54,21 @@ impl Daemon {
         for id in plan.added {
             self.restore(id);
         }
+        for (file, names) in loaded.names {
+            self.state.took_names(file, names);
+        }
         self.survivors.tell_unclaimed();
         self.state.loaded(|name| self.registry.has(name));
         for (id, input) in plan.inputs {
-            if let (Input::Retire, Some(entry)) = (&input, self.registry.get(id)) {
-                // Should it come back, it is a new one.
-                self.state.paused(&entry.watch, false);
+            if let Some(entry) = self.registry.get_mut(id) {
+                if matches!(input, Input::Retire) {
+                    // Should it come back, it is a new one.
+                    entry.paused = None;
+                    self.state.paused(&entry.watch, None);
+                } else if let Some(paused) = entry.paused.as_deref() {
+                    // What is known of another node goes with it, but not that an operator holds the watch.
+                    self.state.paused(&entry.watch, Some(paused.clone()));
+                }
             }
             self.advance(id, input);
             self.registry.forget_if_finished(id);
@@ -118,8 +127,13 @@ impl Daemon {
         let watch = &entry.watch;
         let known = self.state.known(watch);
         let handled = known.as_ref().and_then(|known| known.handled);
-        if known.as_ref().is_some_and(|known| known.paused.is_some()) {
-            warn!(watch = &*watch.name, "watch is still paused; resume it to go on");
+        if let Some(paused) = known.as_ref().and_then(|known| known.paused.clone()) {
+            let (by, reason) = (&paused.by, &paused.reason);
+            warn!(
+                watch = &*watch.name,
+                by, reason, "watch is still paused; resume it to go on"
+            );
+            entry.paused = Some(Box::new(paused));
             entry.machine.restore_pause();
         }
         let parked = known.and_then(|known| known.parked);

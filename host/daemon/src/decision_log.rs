@@ -69,6 +69,16 @@ pub fn log_decision(entry: &ActiveWatch, decision: Decision) {
     }
 }
 
+/// That a watch was paused, by whom and why.
+pub fn paused_words(entry: Option<&ActiveWatch>) -> String {
+    let paused = entry.and_then(|entry| entry.paused.as_deref());
+    let by = paused.and_then(|paused| paused.by.as_deref());
+    let reason = paused.and_then(|paused| paused.reason.as_deref());
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("watch paused{by}{reason}")
+}
+
 pub fn log_end(watch: &Watch, run: RunId, report: &RunReport) {
     let (watch, outcome) = (&*watch.name, &report.outcome);
     let seconds = (report.elapsed.as_secs_f64() * 1e6).round() / 1e6;

@@ -59,11 +59,12 @@ use twitcher_source::{Change, Source, SourceReport, tree, zookeeper};
 use twitcher_state::{self as state, Parked, StateStore};
 
 use apply_config::LastLoad;
-use decision_log::{FirstLooks, is_change, log_decision, log_end};
+use decision_log::{FirstLooks, is_change, log_decision, log_end, paused_words};
 use loader::Loader;
 use operators::{Answer, WaitingOperators};
 use runs::{ActiveRun, definition, invocation};
 use service_manager::ServiceManager;
+use stopping::Draining;
 use survivors::Survivors;
 use watches::ActiveWatches;
 
@@ -164,6 +165,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         supply,
         watcher.components(),
         &controllers,
+        state.names(),
     );
     let source = options.source.spawn()?;
     let metrics = Arc::new(Metrics::new()?);
@@ -187,6 +189,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         state,
         broker: Broker::default(),
         phase: Phase::Starting,
+        draining: None,
         armed: false,
         first_looks: FirstLooks::default(),
         started,
@@ -219,6 +222,8 @@ struct Daemon {
     state: StateStore,
     broker: Broker,
     phase: Phase,
+    /// How long what runs still has, once the daemon drains.
+    draining: Option<Draining>,
     /// Whether every watch is.
     armed: bool,
     /// What was found at those that were not.
@@ -251,6 +256,7 @@ impl Daemon {
         self.loader.request();
         while self.phase != Phase::Draining {
             let timer = self.registry.next_timer();
+            let expiry = self.waiting.next_expiry();
             tokio::select! {
                 report = self.source.reports.recv() => match report {
                     Some(report) => self.on_source(report).await,
@@ -264,6 +270,7 @@ impl Daemon {
                 Some(ask) = questions.recv() => self.on_ask(ask),
                 () = yield_now(), if self.waiting.has_survey() => self.survey_on(),
                 Ok(()) = self.source.connection.changed() => self.on_connection(),
+                () = sleep_until(expiry.unwrap_or(self.clock)), if expiry.is_some() => self.expire_runs(),
                 () = self.service.watchdog() => drop(self.service.alive()),
                 _ = hangup.recv() => {
                     self.log.reopen();
@@ -493,20 +500,28 @@ impl Daemon {
                     let kind = match decision {
                         Decision::Resumed => {
                             self.state.parked(watch, None);
-                            self.state.paused(watch, entry.machine.is_paused());
+                            if !entry.machine.is_paused() {
+                                self.state.paused(watch, None);
+                            }
                             EventKind::Held
                         }
-                        Decision::Paused => {
-                            self.state.paused(watch, true);
-                            EventKind::Held
-                        }
+                        Decision::Paused => EventKind::Held,
                         Decision::Retries { .. } => {
                             self.metrics.retries.inc();
                             EventKind::Decided
                         }
                         _ => EventKind::Decided,
                     };
-                    self.happened(kind, id, None, || decision.to_string());
+                    self.happened(kind, id, None, || match decision {
+                        Decision::Paused => paused_words(self.registry.get(id)),
+                        _ => decision.to_string(),
+                    });
+                    if decision == Decision::Resumed
+                        && let Some(entry) = self.registry.get_mut(id)
+                        && !entry.machine.is_paused()
+                    {
+                        entry.paused = None;
+                    }
                 }
             }
         }

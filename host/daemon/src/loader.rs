@@ -1,6 +1,6 @@
 //! Loading the configuration without holding up anything: on a thread of its own, one load at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use twitcher_components::ComponentFinder;
 use twitcher_config::change_watcher::ComponentWatch;
-use twitcher_config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload};
+use twitcher_config::{Config, ConfigError, Evaluator, FileOutcome, Print, Reload, WatchNames};
 use twitcher_model::Watch;
 
 /// Most files of a load that are told of one by one.
@@ -51,23 +51,27 @@ pub struct LoadedConfig {
     pub errors: Vec<String>,
     /// What was merely noted.
     pub notes: Vec<String>,
+    /// The names that files have now and did not have before; none of a file that is gone.
+    pub names: Vec<(PathBuf, Option<WatchNames>)>,
     /// Which load it was, from 1.
     pub number: u64,
 }
 
 impl Loader {
     /// Loads files at or below `paths`, whose components come from `supply`, and tells `components` what shows changes of those.
-    /// Runs can be limited by these cgroup `controllers`.
+    /// Runs can be limited by these cgroup `controllers`. The last daemon had these `names` of watches from these files.
     pub fn new(
         paths: &[PathBuf],
         program: &Path,
         supply: ComponentFinder,
         components: ComponentWatch,
         controllers: &[&'static str],
+        names: BTreeMap<PathBuf, WatchNames>,
     ) -> Self {
         let config = Config::new(paths.to_vec(), Evaluator::new(program.to_owned()))
             .with_components(supply.resolver())
-            .with_controllers(controllers);
+            .with_controllers(controllers)
+            .with_names(names);
         Self {
             config: Arc::new(Mutex::new(config)),
             components,
@@ -185,6 +189,7 @@ fn report(reload: Reload, number: u64) -> LoadedConfig {
         failed_files,
         errors,
         notes,
+        names: reload.names,
         number,
     }
 }

@@ -4,6 +4,7 @@ use tracing::warn;
 
 use super::service_manager::ServiceManager;
 use super::{Daemon, SourceOptions};
+use twitcher_control::daemon_requests::Refused;
 use twitcher_control::unready;
 use twitcher_model::EventKind;
 use twitcher_observe::metrics::raise;
@@ -16,6 +17,9 @@ impl Daemon {
             (false, Some(problem)) => format!("not connected: {problem}"),
             (false, None) => "not connected".to_owned(),
         });
+        if !self.source.connection.borrow().connected {
+            self.refuse_all_runs(Refused::Disconnected);
+        }
         self.say_status();
     }
 

@@ -4,9 +4,10 @@
 //! not wait for the last of 10,000.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Daemon;
@@ -19,9 +20,13 @@ use twitcher_launch::Control;
 use twitcher_model::{EventKind, Moment, Phase, RunFacts, RunId, RunMode, WatchId, timestamp};
 use twitcher_scheduler::{Decision, Effect, Ignored, Input, MachineState};
 use twitcher_source::Change;
+use twitcher_state::Paused;
 
 /// Watches that are looked at in one go: some tens of microseconds.
 const PORTION: usize = 128;
+
+/// How long a run on request waits for its node to be read: less than whoever asks waits for the answer.
+const READ_PATIENCE: Duration = Duration::from_secs(4);
 
 /// All watches on their way to somebody who asked.
 #[derive(Debug)]
@@ -31,13 +36,22 @@ pub(super) struct SnapshotInProgress {
     reply: oneshot::Sender<Vec<WatchFacts>>,
 }
 
+/// A run on request that waits for the node to be read.
+#[derive(Debug)]
+struct RunRequest {
+    id: WatchId,
+    /// Who asked is told by then, one way or the other, and nothing happens afterwards that was refused.
+    until: Instant,
+    reply: oneshot::Sender<Result<Done, Refused>>,
+}
+
 /// What operators wait for.
 #[derive(Debug, Default)]
 pub(super) struct WaitingOperators {
     /// One after the other.
     surveys: VecDeque<SnapshotInProgress>,
     /// Runs on request, until the node has been read.
-    runs: Vec<(WatchId, oneshot::Sender<Result<Done, Refused>>)>,
+    runs: Vec<RunRequest>,
     /// Loads of the configuration, by their number.
     loads: Vec<(u64, oneshot::Sender<Reloaded>)>,
 }
@@ -46,6 +60,11 @@ impl WaitingOperators {
     /// Whether there are watches to be looked at.
     pub(super) fn has_survey(&self) -> bool {
         !self.surveys.is_empty()
+    }
+
+    /// When the first run on request has waited long enough.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.runs.iter().map(|request| request.until).min()
     }
 
     /// Answers those who wait for a load up to this one.
@@ -90,6 +109,7 @@ impl Daemon {
             }
             DaemonRequest::Drain(reply) => {
                 self.phase = Phase::Draining;
+                self.drain_deadline();
                 drop(reply.send(self.overview()));
             }
         }
@@ -129,6 +149,7 @@ impl Daemon {
             watch, machine, facts, ..
         } = self.registry.get(id)?;
         let standing = machine.standing(moment.now);
+        let paused = self.registry.get(id).and_then(|entry| entry.paused.clone());
         let parked = (standing.state == MachineState::Parked)
             .then(|| self.state.known(watch)?.parked)
             .flatten()
@@ -142,6 +163,7 @@ impl Daemon {
             running: machine.running().collect(),
             last_run: facts.last_run,
             parked,
+            paused,
         })
     }
 
@@ -151,6 +173,9 @@ impl Daemon {
         Overview {
             started: self.started,
             phase: self.phase,
+            drain: self
+                .draining
+                .map(|draining| (draining.deadline_wall, draining.terminating)),
             source: SourceStatus {
                 kind: kind.to_owned(),
                 target,
@@ -183,7 +208,11 @@ impl Daemon {
         self.launches.control(run, Control::Show(asked));
         tokio::spawn(async move {
             // It does not answer if there is no such run, or none any more.
-            let written = written.await.ok().map(|(tail, total)| Written { tail, total });
+            let written = written.await.ok().map(|written| Written {
+                tail: written.tail,
+                total: written.total,
+                log_ended: written.log_ended,
+            });
             let _ = reply.send(written);
         });
     }
@@ -195,9 +224,9 @@ impl Daemon {
             Some(id) => match (order, self.refuses_run(id)) {
                 (Order::Run, Some(refused)) => refused,
                 (Order::Run, None) => return self.run_now(id, reply),
-                (Order::Pause, _) => {
-                    info!(watch = name, "an operator pauses the watch");
-                    self.advance(id, Input::Pause);
+                (Order::Pause { by, reason }, _) => {
+                    info!(watch = name, by, reason, "an operator pauses the watch");
+                    self.pause(id, by, reason);
                     return drop(reply.send(self.done(id, None)));
                 }
                 (Order::Resume, _) => {
@@ -208,6 +237,21 @@ impl Daemon {
             },
         };
         let _ = reply.send(Err(refused));
+    }
+
+    /// Holds a watch. Who held it first is remembered, unless whoever does it again says why.
+    fn pause(&mut self, id: WatchId, by: Option<String>, reason: Option<String>) {
+        let Some(entry) = self.registry.get_mut(id) else { return };
+        if entry.machine.state() == MachineState::Retired {
+            return;
+        }
+        if !entry.machine.is_paused() || reason.is_some() {
+            let at = SystemTime::now();
+            let paused = Paused { at, by, reason };
+            entry.paused = Some(Box::new(paused.clone()));
+            self.state.paused(&entry.watch, Some(paused));
+        }
+        self.advance(id, Input::Pause);
     }
 
     fn done(&self, id: WatchId, run: Option<RunId>) -> Result<Done, Refused> {
@@ -223,6 +267,7 @@ impl Daemon {
             MachineState::Paused => Some(Refused::Paused),
             MachineState::Parked => Some(Refused::Parked),
             MachineState::Running if entry.watch.policy.run_mode == RunMode::Discard => Some(Refused::Running),
+            _ if !self.source.connection.borrow().connected => Some(Refused::Disconnected),
             _ => None,
         }
     }
@@ -233,7 +278,8 @@ impl Daemon {
         info!(watch = &*entry.watch.name, "an operator asks for a run");
         let add = entry.subscription(id);
         self.advance(id, Input::RunNow);
-        self.waiting.runs.push((id, reply));
+        let until = Instant::now() + READ_PATIENCE;
+        self.waiting.runs.push(RunRequest { id, until, reply });
         self.tell_source(Change {
             remove: vec![id],
             add: vec![add],
@@ -242,21 +288,36 @@ impl Daemon {
 
     /// The node of a watch was read: answers those who wait for that.
     pub(super) fn answer_runs(&mut self, id: WatchId, effects: &Answer) {
-        if self.waiting.runs.iter().all(|(waits, _)| *waits != id) {
-            return;
-        }
-        let (mine, others) = std::mem::take(&mut self.waiting.runs)
-            .into_iter()
-            .partition(|(waits, _)| *waits == id);
-        self.waiting.runs = others;
-        let mine: Vec<(WatchId, oneshot::Sender<_>)> = mine;
-        for (_, reply) in mine {
+        let mine: Vec<RunRequest> = self.waiting.runs.extract_if(.., |request| request.id == id).collect();
+        for RunRequest { reply, .. } in mine {
             let answer = match *effects {
                 Answer::Started(run) => self.done(id, Some(run)),
                 Answer::Waits => self.done(id, None),
                 Answer::Refused(refused) => Err(refused),
             };
             let _ = reply.send(answer);
+        }
+    }
+
+    /// Nodes that were not read in time are not run for when they are: whoever asked was told so.
+    pub(super) fn expire_runs(&mut self) {
+        let now = Instant::now();
+        self.refuse_runs(Refused::Unread, |request| request.until <= now);
+    }
+
+    /// Nothing can be read any more, for now or for good.
+    pub(super) fn refuse_all_runs(&mut self, why: Refused) {
+        self.refuse_runs(why, |_| true);
+    }
+
+    fn refuse_runs(&mut self, why: Refused, which: impl Fn(&RunRequest) -> bool) {
+        let refused: Vec<RunRequest> = self.waiting.runs.extract_if(.., |request| which(request)).collect();
+        for RunRequest { id, reply, .. } in refused {
+            // Another may still wait for the same node.
+            if self.waiting.runs.iter().all(|request| request.id != id) {
+                self.advance(id, Input::ForgoRun);
+            }
+            let _ = reply.send(Err(why));
         }
     }
 
@@ -268,7 +329,7 @@ impl Daemon {
         run: Option<RunFacts>,
         message: impl FnOnce() -> String,
     ) {
-        self.events.happened(|| Occurrence {
+        self.events.happened(Occurrence {
             kind,
             message: message(),
             watch: self.watched(id),
@@ -278,7 +339,7 @@ impl Daemon {
 
     /// Something happened that is about no watch.
     pub(super) fn happened_to_all(&self, kind: EventKind, message: impl FnOnce() -> String) {
-        self.events.happened(|| Occurrence {
+        self.events.happened(Occurrence {
             kind,
             message: message(),
             watch: None,

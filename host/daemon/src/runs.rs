@@ -88,6 +88,7 @@ impl ActiveRun {
                 elapsed: report.elapsed,
                 max_rss_kib: report.max_rss_kib,
                 output_bytes: report.output_bytes as u64,
+                log_ended: report.log_ended,
             }),
             ..self.facts(run)
         }
@@ -103,6 +104,7 @@ impl ActiveRun {
                 elapsed: at.duration_since(self.started).unwrap_or_default(),
                 max_rss_kib: 0,
                 output_bytes: 0,
+                log_ended: false,
             }),
             ..self.facts(run)
         }
@@ -155,6 +157,7 @@ impl ActiveRun {
             elapsed: report.elapsed,
             max_rss_kib: report.max_rss_kib,
             output_bytes: report.output_bytes as u64,
+            log_ended: report.log_ended,
             output_tail: report.output_tail,
         }
     }

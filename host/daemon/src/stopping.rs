@@ -1,19 +1,50 @@
 //! The end of a daemon: nothing starts any more, and what runs gets its time.
 
+use std::time::{Duration, SystemTime};
+
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::{Daemon, DaemonEnd, GOODBYE, LAST_GRACE};
-use twitcher_control::daemon_requests::RequestQueue;
+use twitcher_control::daemon_requests::{Refused, RequestQueue};
 use twitcher_launch::{Control, RunEvent};
 use twitcher_model::{EventKind, Phase};
 use twitcher_sandbox::channel::Reason;
 use twitcher_scheduler::Input;
 use twitcher_source::Source;
 
+/// How long what runs still has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draining {
+    deadline: Instant,
+    /// The same for people.
+    pub(super) deadline_wall: SystemTime,
+    /// Whether what still runs is being terminated.
+    pub(super) terminating: bool,
+}
+
+impl Draining {
+    fn within(time: Duration, terminating: bool) -> Self {
+        Self {
+            deadline: Instant::now() + time,
+            // A time that no clock shows is none that anybody waits for.
+            deadline_wall: SystemTime::now().checked_add(time).unwrap_or_else(SystemTime::now),
+            terminating,
+        }
+    }
+}
+
 impl Daemon {
+    /// By when what runs has to have ended, once it is known that the daemon drains.
+    pub(super) fn drain_deadline(&mut self) -> Instant {
+        let timeout = self.options.drain_timeout;
+        self.draining
+            .get_or_insert_with(|| Draining::within(timeout, false))
+            .deadline
+    }
+
     /// Starts nothing more and lets what runs end.
     pub(super) async fn drain(
         mut self,
@@ -31,7 +62,14 @@ impl Daemon {
             "stopping"
         );
         let count = self.runs.len();
-        self.happened_to_all(EventKind::Draining, || format!("stopping; {count} running"));
+        self.happened_to_all(EventKind::Draining, || {
+            format!(
+                "stopping; {count} running, which are terminated after {} s",
+                timeout.as_secs_f64()
+            )
+        });
+        self.drain_deadline();
+        self.refuse_all_runs(Refused::Draining);
         let ids: Vec<_> = self.registry.ids().collect();
         for id in ids {
             self.advance(id, Input::Retire);
@@ -41,7 +79,7 @@ impl Daemon {
         self.source = Source::ended();
         // Components that still run may use znodes to their end.
         self.source.znodes = znodes;
-        let mut deadline = Instant::now() + timeout;
+        let mut deadline = self.drain_deadline();
         let mut ended = DaemonEnd::Drained;
         tokio::pin!(again);
         while !self.runs.is_empty() || !self.broker.is_idle() {
@@ -77,7 +115,9 @@ impl Daemon {
             warn!(running = self.runs.len(), "{why}: terminating what still runs");
             ended = DaemonEnd::Terminated;
             let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
-            deadline = Instant::now() + longest.unwrap_or_default() + LAST_GRACE;
+            let last = Draining::within(longest.unwrap_or_default() + LAST_GRACE, true);
+            self.draining = Some(last);
+            deadline = last.deadline;
             for run in self.runs.keys() {
                 if !self.survivors.terminate(*run) {
                     self.launches.control(*run, Control::Terminate(Reason::Shutdown));

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use twitcher_model::{Seen, Watch, WatchId};
 use twitcher_scheduler::{Input, Machine};
 use twitcher_source::{Change, Subscription};
+use twitcher_state::Paused;
 
 /// A watch with its machine.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct ActiveWatch {
     pub machine: Machine,
     /// What was last heard of it.
     pub facts: SeenFacts,
+    /// Who holds it, if an operator does. Boxed, because that is rare.
+    pub paused: Option<Box<Paused>>,
     timer: Option<Duration>,
     /// Removed from the configuration; here until its runs have ended.
     retired: bool,
@@ -125,6 +128,7 @@ impl ActiveWatches {
                             watch,
                             machine,
                             facts: SeenFacts::default(),
+                            paused: None,
                             timer: None,
                             retired: false,
                         }),

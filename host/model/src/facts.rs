@@ -134,4 +134,6 @@ pub struct RunEnd {
     pub max_rss_kib: u64,
     /// How much it wrote, in bytes.
     pub output_bytes: u64,
+    /// Whether that was more than the log takes of a run.
+    pub log_ended: bool,
 }

@@ -89,7 +89,7 @@
 //! - **[`Input::RunNow`]** makes the next observation an update with event `manual`, whatever its version: the daemon has the node read
 //!   afresh. It passes `settle` and `splay` by, not `min_interval`; then its run mode is asked as for any other, so DISCARD ignores it
 //!   while the action runs. An absent node is only run for with `on_delete`, an empty one not with `refuse_empty`. A load that is due
-//!   anyway, and is run for, is that run.
+//!   anyway, and is run for, is that run. [`Input::ForgoRun`] takes it back, as long as nothing was observed.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -151,6 +151,8 @@ pub enum Input {
     Unpark,
     /// An operator wants a run for what the node is now: the next observation.
     RunNow,
+    /// The operator does not want it any more.
+    ForgoRun,
 }
 
 /// What the daemon is to do.

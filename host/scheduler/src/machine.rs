@@ -219,6 +219,7 @@ impl Machine {
                 }
             }
             Input::RunNow => self.asked = !self.retired,
+            Input::ForgoRun => self.asked = false,
         }
         if self.asking.is_some() && !self.wants_to_start(now) {
             admission.withdraw(self.id);

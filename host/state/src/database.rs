@@ -1,8 +1,9 @@
 //! The database: opening it, whatever state it is in, and writing batches to it. One thread has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::memory::Batch;
-use super::{HistoryLimits, StartedRun, WatchRecord, rows, tables};
+use super::{HistoryLimits, StartedRun, WatchNames, WatchRecord, rows, tables};
 use twitcher_model::RunId;
 
 /// Name of the database in the state directory.
@@ -47,6 +48,7 @@ pub(super) enum DatabaseError {
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) watches: HashMap<Arc<str>, WatchRecord>,
+    pub(super) names: BTreeMap<PathBuf, WatchNames>,
     pub(super) running: Vec<StartedRun>,
     pub(super) newest: Option<RunId>,
 }
@@ -169,6 +171,7 @@ impl Database {
         if batch.anew {
             transaction.execute("DELETE FROM running", [])?;
             transaction.execute("DELETE FROM watch", [])?;
+            transaction.execute("DELETE FROM file", [])?;
         }
         {
             let mut put = transaction.prepare_cached(rows::PUT_WATCH)?;
@@ -178,6 +181,14 @@ impl Database {
             let mut delete = transaction.prepare_cached("DELETE FROM watch WHERE name = ?")?;
             for name in &batch.forgotten {
                 delete.execute([name])?;
+            }
+            let mut put = transaction.prepare_cached(rows::PUT_NAMES)?;
+            let mut delete = transaction.prepare_cached("DELETE FROM file WHERE path = ?")?;
+            for (file, names) in &batch.names {
+                match names {
+                    Some(names) => rows::put_names(&mut put, file, names)?,
+                    None => drop(delete.execute([file.as_os_str().as_bytes()])?),
+                }
             }
             let mut put = transaction.prepare_cached(rows::PUT_RUNNING)?;
             for running in &batch.started {
@@ -223,10 +234,12 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
 fn read(connection: &Connection) -> rusqlite::Result<Stored> {
     let mut watches = connection.prepare("SELECT * FROM watch")?;
     let mut running = connection.prepare("SELECT * FROM running")?;
+    let mut names = connection.prepare("SELECT * FROM file")?;
     let newest = "SELECT max(coalesce((SELECT max(run) FROM run), 0), coalesce((SELECT max(run) FROM running), 0))";
     let newest: i64 = connection.query_row(newest, [], |row| row.get(0))?;
     Ok(Stored {
         watches: watches.query_map([], rows::watch)?.collect::<Result<_, _>>()?,
+        names: names.query_map([], rows::names)?.collect::<Result<_, _>>()?,
         running: running.query_map([], rows::running)?.collect::<Result<_, _>>()?,
         newest: (newest != 0).then_some(RunId(newest.cast_unsigned())),
     })

@@ -57,6 +57,8 @@ pub struct RunRecord {
     pub max_rss_kib: u64,
     /// How much it wrote, in bytes.
     pub output_bytes: u64,
+    /// Whether it wrote more than the log takes of a run.
+    pub log_ended: bool,
 }
 
 /// A selection of runs.
@@ -77,7 +79,7 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 
 const COLUMNS: &str =
     "SELECT run, watch, event, attempt, outcome, words, exit_code, signal, started_at, ended_at, duration_us,
-  max_rss_kib, output_bytes FROM run";
+  max_rss_kib, output_bytes, log_ended FROM run";
 
 impl History {
     /// Of a state directory.
@@ -173,5 +175,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         elapsed: Duration::from_micros(row.get::<_, i64>(10)?.cast_unsigned()),
         max_rss_kib: row.get::<_, i64>(11)?.cast_unsigned(),
         output_bytes: row.get::<_, i64>(12)?.cast_unsigned(),
+        log_ended: row.get(13)?,
     })
 }

@@ -1,4 +1,5 @@
-//! What outlives the daemon: how far each watch was handled, which watches are parked, and how runs ended.
+//! What outlives the daemon: how far each watch was handled, which watches are parked or held and why, which file has which of their
+//! names, and how runs ended.
 //!
 //! ```text
 //! daemon ──notes──▶ Memory (the whole truth) ──batches──▶ writer thread ──▶ state.db (SQLite, WAL)
@@ -40,6 +41,7 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,8 +93,8 @@ pub struct WatchRecord {
     pub handled: Option<Handled>,
     /// Why it is parked, if it is.
     pub parked: Option<Parked>,
-    /// Since when an operator holds it, if one does.
-    pub paused: Option<SystemTime>,
+    /// Who holds it, if an operator does.
+    pub paused: Option<Paused>,
 }
 
 impl WatchRecord {
@@ -100,7 +102,7 @@ impl WatchRecord {
     fn last_change(&self) -> Option<SystemTime> {
         let handled = self.handled.map(|handled| handled.at);
         let parked = self.parked.as_ref().map(|parked| parked.at);
-        handled.max(parked).max(self.paused)
+        handled.max(parked).max(self.paused.as_ref().map(|paused| paused.at))
     }
 }
 
@@ -127,6 +129,20 @@ pub struct Parked {
     /// Since when.
     pub at: SystemTime,
 }
+
+/// An operator holds a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// Since when.
+    pub at: SystemTime,
+    /// Who it was; none if a daemon noted it that did not ask.
+    pub by: Option<String>,
+    /// Why, in the operator's own words, if there were any.
+    pub reason: Option<String>,
+}
+
+/// The names of the watches of a configuration file.
+pub type WatchNames = Arc<[Arc<str>]>;
 
 /// A run that goes on, as far as its history will tell of it. Whether it does go on, and in which process, is for the journal of runs
 /// to say.
@@ -167,6 +183,8 @@ pub struct EndedRun {
     pub max_rss_kib: u64,
     /// How much it wrote, in bytes.
     pub output_bytes: u64,
+    /// Whether it wrote more than the log takes of a run.
+    pub log_ended: bool,
     /// The last of what it wrote, 64 KiB at most.
     pub output_tail: Vec<u8>,
 }
@@ -184,7 +202,7 @@ impl StateStore {
     /// still go on, by the journal of runs; all others that were started have ended.
     pub fn open(dir: &Path, limits: HistoryLimits, alive: Vec<StartedRun>) -> (Self, Option<RunId>) {
         let (writer, stored) = Writer::open(dir, limits);
-        let mut book = Memory::new(stored.watches);
+        let mut book = Memory::new(stored.watches, stored.names);
         book.take_over(stored.running, alive);
         let shared = Arc::new(SharedMemory::new(book));
         let (said, ended) = mpsc::channel();
@@ -238,10 +256,21 @@ impl StateStore {
     }
 
     /// An operator holds the watch, or does not any more.
-    pub fn paused(&self, watch: &Watch, paused: bool) {
-        if paused != self.known(watch).is_some_and(|known| known.paused.is_some()) {
-            self.change(watch, |known| known.paused = paused.then(SystemTime::now));
+    pub fn paused(&self, watch: &Watch, paused: Option<Paused>) {
+        if paused != self.known(watch).and_then(|known| known.paused) {
+            self.change(watch, |known| known.paused = paused);
         }
+    }
+
+    /// The names that each configuration file had when it was last in force.
+    pub fn names(&self) -> BTreeMap<PathBuf, WatchNames> {
+        self.book().names.clone()
+    }
+
+    /// A configuration file has these names now, or is gone.
+    pub fn took_names(&self, file: PathBuf, names: Option<WatchNames>) {
+        self.book().took_names(file, names);
+        self.shared.news.notify_one();
     }
 
     /// The configuration was loaded. Of watches that are not in it, all but the 10,000 that last did something are forgotten.

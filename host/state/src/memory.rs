@@ -1,10 +1,11 @@
 //! The truth in memory, and what of it the database does not have yet. No I/O.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use super::{EndedRun, StartedRun, WatchRecord, lock};
+use super::{EndedRun, StartedRun, WatchNames, WatchRecord, lock};
 use twitcher_model::{RunId, Watch};
 
 /// Most runs whose history waits to be written.
@@ -47,9 +48,12 @@ impl SharedMemory {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) watches: HashMap<Arc<str>, WatchRecord>,
+    pub(super) names: BTreeMap<PathBuf, WatchNames>,
     running: HashMap<RunId, StartedRun>,
     /// Watches of which the database has something else.
     dirty: HashSet<Arc<str>>,
+    /// Configuration files of which it has other names.
+    dirty_names: BTreeSet<PathBuf>,
     /// Runs that go on and that the database does not know of.
     fresh: HashSet<RunId>,
     /// Runs that the database wrongly takes for running.
@@ -77,14 +81,17 @@ pub(super) struct Batch {
     pub(super) started: Vec<StartedRun>,
     pub(super) gone: Vec<RunId>,
     pub(super) ended: Vec<EndedRun>,
+    /// Configuration files with the names that they have now; none of those that are gone.
+    pub(super) names: Vec<(PathBuf, Option<WatchNames>)>,
     /// Runs whose history was lost before.
     pub(super) dropped: u64,
 }
 
 impl Memory {
-    pub(super) fn new(watches: HashMap<Arc<str>, WatchRecord>) -> Self {
+    pub(super) fn new(watches: HashMap<Arc<str>, WatchRecord>, names: BTreeMap<PathBuf, WatchNames>) -> Self {
         Self {
             watches,
+            names,
             ..Self::default()
         }
     }
@@ -121,6 +128,14 @@ impl Memory {
         }
         change(known);
         self.dirty.insert(Arc::clone(&watch.name));
+    }
+
+    pub(super) fn took_names(&mut self, file: PathBuf, names: Option<WatchNames>) {
+        match names {
+            Some(names) => self.names.insert(file.clone(), names),
+            None => self.names.remove(&file),
+        };
+        self.dirty_names.insert(file);
     }
 
     /// Keeps of the watches that are not in force the `most` that something happened to last.
@@ -179,6 +194,7 @@ impl Memory {
             elapsed: ended.duration_since(running.started).unwrap_or(Duration::ZERO),
             max_rss_kib: 0,
             output_bytes: 0,
+            log_ended: false,
             output_tail: Vec::new(),
         });
         true
@@ -191,7 +207,7 @@ impl Memory {
 
     /// Whether the database lacks something.
     pub(super) fn has_news(&self) -> bool {
-        let watches = !self.dirty.is_empty();
+        let watches = !self.dirty.is_empty() || !self.dirty_names.is_empty();
         watches || !self.fresh.is_empty() || !self.gone.is_empty() || !self.history.is_empty()
     }
 
@@ -199,6 +215,7 @@ impl Memory {
     pub(super) fn take(&mut self, anew: bool) -> Batch {
         if anew {
             self.dirty = self.watches.keys().cloned().collect();
+            self.dirty_names = self.names.keys().cloned().collect();
             self.fresh = self.running.keys().copied().collect();
             self.gone.clear();
         }
@@ -213,6 +230,13 @@ impl Memory {
             started: fresh.iter().filter_map(|run| self.running.get(run).cloned()).collect(),
             gone: std::mem::take(&mut self.gone),
             ended: std::mem::take(&mut self.history).into(),
+            names: std::mem::take(&mut self.dirty_names)
+                .into_iter()
+                .map(|file| {
+                    let names = self.names.get(&file).cloned();
+                    (file, names)
+                })
+                .collect(),
             dropped: std::mem::take(&mut self.dropped),
         }
     }

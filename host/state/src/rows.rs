@@ -1,12 +1,15 @@
 //! Rows of the database from and to what they mean.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::Type;
 use rusqlite::{Row, named_params, params};
 
-use super::{EndedRun, Handled, Parked, StartedRun, WatchRecord};
+use super::{EndedRun, Handled, Parked, Paused, StartedRun, WatchNames, WatchRecord};
 use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Version, WatchType, ZnodePath};
 
 /// What a run costs in the database besides its texts, about.
@@ -41,19 +44,26 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
             at: time(at),
         })
     });
+    let paused = row.get::<_, Option<i64>>("paused_at")?.map(|at| {
+        Ok::<_, rusqlite::Error>(Paused {
+            at: time(at),
+            by: row.get("paused_by")?,
+            reason: row.get("paused_reason")?,
+        })
+    });
     let state = WatchRecord {
         znode: ZnodePath::new(znode).map_err(|_| odd("znode"))?,
         watch_type: word(row, "watch_type")?.ok_or_else(|| odd("watch_type"))?,
         handled: handled.transpose()?,
         parked: parked.transpose()?,
-        paused: row.get::<_, Option<i64>>("paused_at")?.map(time),
+        paused: paused.transpose()?,
     };
     Ok((name.into(), state))
 }
 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
-  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at)";
+  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -64,6 +74,7 @@ pub(super) fn put_watch(
     let parts = handled.map(|handled| handled.position.version.parts());
     let stat = handled.map(|handled| handled.stat.unwrap_or_default());
     let parked = known.parked.as_ref();
+    let paused = known.paused.as_ref();
     statement.execute(named_params! {
         ":name": name,
         ":znode": known.znode.as_str(),
@@ -79,7 +90,9 @@ pub(super) fn put_watch(
         ":handled_at": handled.map(|handled| millis(handled.at)),
         ":parked_at": parked.map(|parked| millis(parked.at)),
         ":parked_why": parked.map(|parked| &*parked.why),
-        ":paused_at": known.paused.map(millis),
+        ":paused_at": paused.map(|paused| millis(paused.at)),
+        ":paused_by": paused.and_then(|paused| paused.by.as_deref()),
+        ":paused_reason": paused.and_then(|paused| paused.reason.as_deref()),
         ":parked_definition": parked.map(|parked| parked.definition.cast_signed()),
     })?;
     Ok(())
@@ -108,7 +121,7 @@ pub(super) fn put_running(statement: &mut rusqlite::CachedStatement<'_>, run: &S
     Ok(())
 }
 
-pub(super) const PUT_ENDED: &str = "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const PUT_ENDED: &str = "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 pub(super) const PUT_OUTPUT: &str = "INSERT OR REPLACE INTO output VALUES (?, ?)";
 
 /// Returns what the row counts as, in bytes.
@@ -136,8 +149,30 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
         ended.max_rss_kib.cast_signed(),
         ended.output_bytes.cast_signed(),
         bytes.cast_signed(),
+        ended.log_ended,
     ])?;
     Ok(bytes)
+}
+
+pub(super) fn names(row: &Row<'_>) -> rusqlite::Result<(PathBuf, WatchNames)> {
+    let path = OsString::from_vec(row.get("path")?);
+    let names: String = row.get("names")?;
+    let names: Vec<String> = serde_json::from_str(&names).map_err(|_| odd("names"))?;
+    Ok((path.into(), names.into_iter().map(Arc::from).collect()))
+}
+
+pub(super) const PUT_NAMES: &str = "INSERT OR REPLACE INTO file VALUES (?, ?)";
+
+pub(super) fn put_names(
+    statement: &mut rusqlite::CachedStatement<'_>,
+    file: &Path,
+    names: &WatchNames,
+) -> rusqlite::Result<()> {
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    // A list of strings can always be written as JSON.
+    let names = serde_json::to_string(&names).unwrap_or_default();
+    statement.execute((file.as_os_str().as_bytes(), names))?;
+    Ok(())
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<Option<Version>> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+pub(super) const STEPS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
 /// mzxid and version repeat it for people. Times are milliseconds since 1970. What is 64 bits wide without a sign is stored with one.
@@ -47,6 +47,16 @@ CREATE TABLE running_3 (
 INSERT INTO running_3 SELECT run, watch, started_at, attempt, event FROM running;
 DROP TABLE running;
 ALTER TABLE running_3 RENAME TO running;
+";
+
+/// Who holds a watch and why; whether the log has all that a run wrote, of which it takes 1 MiB; and the names that each configuration
+/// file has, as a JSON list.
+const VERSION_4: &str = "
+ALTER TABLE watch ADD COLUMN paused_by TEXT;
+ALTER TABLE watch ADD COLUMN paused_reason TEXT;
+ALTER TABLE run ADD COLUMN log_ended INTEGER NOT NULL DEFAULT 0;
+UPDATE run SET log_ended = 1 WHERE output_bytes >= 1048576;
+CREATE TABLE file (path BLOB PRIMARY KEY, names TEXT NOT NULL) STRICT;
 ";
 
 /// The version of a database: how many steps it has been through.

@@ -1,5 +1,7 @@
 //! Files that come, go, change and fail; and what `twitcher check` shows of them.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -89,9 +91,14 @@ fn paths_may_overlap() {
 }
 
 #[test]
-fn of_two_files_with_one_name_the_first_or_the_older_wins() {
+fn of_two_files_with_one_name_the_older_wins_and_of_two_new_ones_neither() {
     let mut dir = Dir::new(&[("a.json", &named(&["x"])), ("b.json", &named(&["y", "x"]))]);
     insta::assert_snapshot!(dir.errors(), @r#"
+    DIR/a.json:1:2: the name "x" is already taken by the watch at DIR/b.json:2:1
+      | [{"znode": "/a", "name": "x", "action": {"exec": "true"}}]
+      |  ^
+      hint: give one of them another name = "…"; a watch without one is named by its description or file
+
     DIR/b.json:2:1: the name "x" is already taken by the watch at DIR/a.json:1:2
       | {"znode": "/a", "name": "x", "action": {"exec": "true"}}]
       | ^
@@ -105,6 +112,66 @@ fn of_two_files_with_one_name_the_first_or_the_older_wins() {
         (names(&reload), outcome(&reload, "a.json")),
         (vec!["x", "y"], "Failed(1), 1 kept".to_owned())
     );
+}
+
+/// The files as the next daemon finds them, which is told what the last one kept.
+fn restarted(dir: &Dir, kept: &BTreeMap<PathBuf, WatchNames>) -> Reload {
+    Config::new(vec![dir.dir.path().to_owned()], Evaluator::new("/nonexistent".into()))
+        .with_names(kept.clone())
+        .reload()
+}
+
+fn keep(kept: &mut BTreeMap<PathBuf, WatchNames>, reload: &Reload) {
+    for (file, names) in &reload.names {
+        match names {
+            Some(names) => drop(kept.insert(file.clone(), names.clone())),
+            None => drop(kept.remove(file)),
+        }
+    }
+}
+
+#[test]
+fn a_name_stays_with_its_file_over_a_restart() {
+    let mut dir = Dir::new(&[("m.json", &named(&["x", "m"]))]);
+    let mut kept = BTreeMap::new();
+    keep(&mut kept, &dir.reload());
+    // Earlier in the order of paths, and new.
+    dir.write("a.json", &named(&["x"]));
+    let reload = dir.reload();
+    keep(&mut kept, &reload);
+    assert_eq!(outcome(&reload, "a.json"), "Failed(1), 0 kept");
+    let next = restarted(&dir, &kept);
+    assert_eq!(
+        (names(&next), outcome(&next, "a.json")),
+        (vec!["x", "m"], "Failed(1), 0 kept".to_owned())
+    );
+    // Also when the one that has it was edited meanwhile,
+    dir.write("m.json", &named(&["n", "x"]));
+    let next = restarted(&dir, &kept);
+    assert_eq!(names(&next), ["n", "x"]);
+    // or has a mistake now.
+    dir.write("m.json", "[");
+    let next = restarted(&dir, &kept);
+    assert_eq!(names(&next), Vec::<&str>::new());
+    let errors = report::render_errors(&next).replace(dir.dir.path().to_str().unwrap(), "DIR");
+    assert!(
+        errors
+            .contains("DIR/a.json:1:2: the name \"x\" is that of a watch in DIR/m.json, which is not in force for now"),
+        "{errors}"
+    );
+    // It gives the name away, or goes.
+    for free in [Some(named(&["n"])), None] {
+        match free {
+            Some(text) => dir.write("m.json", &text),
+            None => fs::remove_file(dir.path("m.json")).unwrap(),
+        }
+        let next = restarted(&dir, &kept);
+        assert_eq!((names(&next)[0], next.errors().count()), ("x", 0));
+    }
+    // Nobody knows whose it is.
+    dir.write("m.json", &named(&["x"]));
+    let next = restarted(&dir, &BTreeMap::new());
+    assert_eq!((names(&next).len(), next.errors().count()), (0, 2));
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Follower {
 }
 
 fn happen(stage: &Stage, name: &str, message: &str) {
-    stage.events.happened(|| Occurrence {
+    stage.events.happened(Occurrence {
         kind: EventKind::Changed,
         message: message.to_owned(),
         watch: Some(watched(name)),
@@ -63,6 +63,19 @@ fn what_happens_is_told_at_once_and_in_order() {
     );
     assert_eq!(all.next().1["message"], "three");
     assert_eq!(some.next().1["message"], "three");
+}
+
+#[test]
+fn the_last_thousand_are_there_for_whoever_asks_first() {
+    let stage = Stage::new();
+    for number in 1..=3000 {
+        happen(&stage, "a", &number.to_string());
+    }
+    let mut late = Follower::new(&stage, "", Some(0));
+    assert_eq!(late.next().1["kind"], "lost");
+    for number in 3001 - crate::events::KEPT..=3000 {
+        assert_eq!(late.next().1["message"], number.to_string());
+    }
 }
 
 #[test]

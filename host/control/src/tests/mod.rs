@@ -168,10 +168,14 @@ fn play(mut questions: RequestQueue, orders: &Mutex<Vec<(String, Order)>>) {
             DaemonRequest::Running(reply) => drop(reply.send(vec![running()])),
             DaemonRequest::Output(run, reply) => {
                 let tail = b"so far <b>\xff".to_vec();
-                drop(reply.send((run == RUNNING).then_some(Written { tail, total: 99 })));
+                drop(reply.send((run == RUNNING).then_some(Written {
+                    tail,
+                    total: 99,
+                    log_ended: false,
+                })));
             }
             DaemonRequest::Order(name, order, reply) => {
-                let answer = match (names.contains(&&*name), order, &*name) {
+                let answer = match (names.contains(&&*name), &order, &*name) {
                     (false, ..) => Err(Refused::Unknown),
                     (_, Order::Run, "a") => Err(Refused::Running),
                     (_, Order::Run, _) => Ok(Some(RUNNING)),
@@ -211,6 +215,7 @@ fn overview() -> Overview {
     Overview {
         started: SystemTime::UNIX_EPOCH,
         phase: Phase::Ready,
+        drain: None,
         source: SourceStatus {
             kind: "tree".to_owned(),
             target: "/t".to_owned(),

@@ -10,6 +10,8 @@ fn everything_there_is_to_see() {
     let status = stage.operate("GET", "/v1/status").json();
     assert_eq!(status["phase"], "ready");
     assert_eq!(status["pid"], std::process::id());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(status["host"], host.trim());
     assert_eq!(status["watches"], serde_json::json!([{"state": "unread", "count": 3}]));
 
     let watches = stage.operate("GET", "/v1/watches").json();
@@ -117,7 +119,9 @@ fn orders() {
     assert_eq!(refused.status, 409);
     assert!(refused.problem().contains("DISCARD"), "{refused:?}");
     assert_eq!(
-        stage.operate("POST", "/v1/watches/odd%2fn%C3%A4me/pause").json()["name"],
+        stage
+            .operate("POST", "/v1/watches/odd%2fn%C3%A4me/pause?reason=the%20release")
+            .json()["name"],
         "odd/näme"
     );
     assert_eq!(stage.operate("POST", "/v1/watches/a/resume").status, 200);
@@ -130,12 +134,27 @@ fn orders() {
     assert_eq!(stage.operate("POST", "/v1/drain").json()["max_running"], 9);
     let orders: Vec<_> = stage.orders.lock().unwrap().clone();
     let order = |name: &str, order| (name.to_owned(), order);
+    // With who logged in before it, where somebody did.
+    let Order::Pause { by: Some(me), .. } = &orders[2].1 else {
+        panic!("{orders:?}")
+    };
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name;
+    assert!(me.ends_with(&user), "{me}");
     assert_eq!(
         orders,
         [
             order("b", Order::Run),
             order("a", Order::Run),
-            order("odd/näme", Order::Pause),
+            order(
+                "odd/näme",
+                Order::Pause {
+                    by: Some(me.clone()),
+                    reason: Some("the release".to_owned())
+                }
+            ),
             order("a", Order::Resume),
             order("c", Order::Resume),
         ]
@@ -212,6 +231,8 @@ fn what_is_not_there_and_what_makes_no_sense() {
         ("GET", "/v1/runs?limit=99999999999999999999", 400),
         ("GET", "/v1/runs?outcome=perhaps", 400),
         ("GET", "/v1/runs?before=yesterday", 400),
+        ("POST", "/v1/watches/a/pause?why=x", 400),
+        ("POST", &format!("/v1/watches/a/pause?reason={}", "x".repeat(1001)), 400),
         ("GET", "/v1/runs/0", 400),
         ("GET", "/v1/runs/0000000000000", 404),
         ("GET", "/v1/runs/%F0%9F%92%A9", 400),

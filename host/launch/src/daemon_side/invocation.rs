@@ -70,7 +70,18 @@ pub enum Control {
     /// that time, and interrupts it.
     Terminate(Reason),
     /// Asks for the last 64 KiB of what it has written, and how much that is in all, in bytes.
-    Show(oneshot::Sender<(Vec<u8>, usize)>),
+    Show(oneshot::Sender<Written>),
+}
+
+/// What a run has written so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The last 64 KiB of it.
+    pub tail: Vec<u8>,
+    /// How much there was in all, in bytes.
+    pub total: usize,
+    /// Whether it was more than the log takes of a run.
+    pub log_ended: bool,
 }
 
 /// What a component asks the daemon for.
@@ -130,10 +141,12 @@ pub struct RunReport {
     pub cpu: Duration,
     /// Page faults served without I/O, of the process and the children it waited for.
     pub minor_faults: u64,
-    /// The last 64 KiB of what it wrote to stdout and stderr.
+    /// The last 64 KiB of what it wrote to stdout and stderr, and of what a component logged.
     pub output_tail: Vec<u8>,
     /// How much it wrote, in bytes.
     pub output_bytes: usize,
+    /// Whether that was more than the log takes of a run.
+    pub log_ended: bool,
     /// What it wrote, if that was asked for.
     pub captured: Option<Captured>,
     /// What it took by its own account, if it was a component that got so far.
@@ -151,6 +164,7 @@ impl RunReport {
             minor_faults: 0,
             output_tail: Vec::new(),
             output_bytes: 0,
+            log_ended: false,
             captured: None,
             timing: None,
         }

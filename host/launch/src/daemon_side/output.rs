@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use tracing::warn;
 
-use crate::daemon_side::invocation::{Captured, Invocation};
+use crate::daemon_side::invocation::{Captured, Invocation, Written};
 
 /// How much a run may add to the log, in bytes; each line counts [`LINE_COST`] more than its text.
 pub const LOGGED: usize = 1024 * 1024;
@@ -98,6 +98,14 @@ impl Output {
         self.total += bytes.len();
     }
 
+    /// Notes what a component logged, as a line of its own among what it wrote.
+    pub fn note_record(&mut self, level: &str, text: &str) {
+        if self.tail.back().is_some_and(|last| *last != b'\n') {
+            self.note(b"\n");
+        }
+        self.note(format!("{level} {text}\n").as_bytes());
+    }
+
     /// Says whether a line may be logged.
     pub fn log(&mut self, line: &[u8]) -> Logging {
         if self.is_flood() {
@@ -116,14 +124,18 @@ impl Output {
         self.logged >= LOGGED
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far, those of records among them.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// A copy of the last [`KEPT`] bytes at most.
-    pub fn tail(&self) -> Vec<u8> {
-        self.tail.iter().copied().collect()
+    /// What there is so far.
+    pub fn written(&self) -> Written {
+        Written {
+            tail: self.tail.iter().copied().collect(),
+            total: self.total,
+            log_ended: self.is_flood(),
+        }
     }
 
     /// The last [`KEPT`] bytes at most.
@@ -199,6 +211,17 @@ mod tests {
         let tail = output.into_tail();
         assert_eq!(tail.len(), KEPT);
         assert!(tail.ends_with(b"xend"));
+    }
+
+    #[test]
+    fn a_record_is_a_line_of_its_own() {
+        let mut output = Output::default();
+        output.note(b"half a line");
+        output.note_record("INFO", "fetched url=/a");
+        output.note_record("WARN", "denied: x");
+        let written = output.written();
+        assert_eq!(written.tail, b"half a line\nINFO fetched url=/a\nWARN denied: x\n");
+        assert_eq!((written.total, written.log_ended), (written.tail.len(), false));
     }
 
     #[test]

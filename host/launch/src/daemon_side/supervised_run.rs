@@ -174,7 +174,7 @@ impl SupervisedRun {
                 }
                 Wake::Control(Some(Control::Show(reply))) => {
                     // Whoever asked may have gone.
-                    let _ = reply.send((self.output.tail(), self.output.total()));
+                    let _ = reply.send(self.output.written());
                 }
                 Wake::Control(Some(Control::Terminate(reason))) => self.stop(StopReason::Requested(reason)).await,
                 Wake::Resume => self.paused_until = None,
@@ -223,6 +223,7 @@ impl SupervisedRun {
             cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
             minor_faults: usage.ru_minflt.max(0) as u64,
             output_bytes: self.output.total(),
+            log_ended: self.output.is_flood(),
             output_tail: self.output.into_tail(),
         };
         (self.invocation, report)
@@ -392,10 +393,12 @@ impl SupervisedRun {
     fn log_record(&mut self, level: Level, message: &str, fields: Vec<(String, String)>) {
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let text = [message, &*fields.join(" ")].join(if fields.is_empty() { "" } else { " " });
-        if !self.may_log(&text) {
+        let may_log = self.may_log(&text);
+        let text = output::printable(text.as_bytes());
+        self.output.note_record(level_name(level), &text);
+        if !may_log {
             return;
         }
-        let text = output::printable(text.as_bytes());
         let (watch, run_id) = (&*self.invocation.watch, self.invocation.run);
         match level {
             Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
@@ -409,8 +412,10 @@ impl SupervisedRun {
     /// Something that is not granted.
     fn log_denied(&mut self, what: &str) {
         let line = format!("denied: {what}");
-        if self.may_log(&line) {
-            let line = output::printable(line.as_bytes());
+        let may_log = self.may_log(&line);
+        let line = output::printable(line.as_bytes());
+        self.output.note_record(level_name(Level::Warn), &line);
+        if may_log {
             warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
         }
     }
@@ -421,6 +426,7 @@ impl SupervisedRun {
             // Where a component trapped is worth many lines.
             for line in message.lines().skip(1) {
                 log_line(line.as_bytes(), "trap", &mut self.output, &self.invocation);
+                self.output.note_record("TRAP", &output::printable(line.as_bytes()));
             }
         }
         match (self.stopping.as_ref().map(|stopping| stopping.reason), outcome(status)) {
@@ -459,6 +465,17 @@ impl SupervisedRun {
 /// A thread that panicked has left what was found as it was.
 pub(crate) fn lock(family: &Mutex<RunProcesses>) -> MutexGuard<'_, RunProcesses> {
     family.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a level is written in a run's output.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "TRACE",
+        Level::Debug => "DEBUG",
+        Level::Info => "INFO",
+        Level::Warn => "WARN",
+        Level::Error => "ERROR",
+    }
 }
 
 /// Why an answer denies what was asked for.

@@ -114,7 +114,8 @@ fn a_parked_watch_stays_parked() {
          1 resume => watch resumed; start #1 load 1",
     );
     let done = of(&data(1, 1, "1"));
-    script(never(), |machine, _| machine.restore(Some(done), true)).play("0 data 1 => update ignored: run_on_load is False");
+    script(never(), |machine, _| machine.restore(Some(done), true))
+        .play("0 data 1 => update ignored: run_on_load is False");
 }
 
 #[test]

@@ -26,10 +26,18 @@ fn everything_is_there_for_the_next_daemon() {
     state.parked(&watch("b"), Some(parked.clone()));
     state.parked(&watch("b"), None);
     state.parked(&watch("never parked"), None);
-    state.paused(&watch("a"), true);
-    state.paused(&watch("b"), true);
-    state.paused(&watch("b"), false);
-    state.paused(&watch("never parked"), false);
+    let paused = Paused {
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        by: Some("alice as root".into()),
+        reason: Some("until the release is out".into()),
+    };
+    state.paused(&watch("a"), Some(paused.clone()));
+    state.paused(&watch("b"), Some(paused.clone()));
+    state.paused(&watch("b"), None);
+    state.paused(&watch("never parked"), None);
+    state.took_names("/etc/twitcher/a.twc".into(), Some(["a".into(), "b".into()].into()));
+    state.took_names("/etc/twitcher/gone.twc".into(), Some(["c".into()].into()));
+    state.took_names("/etc/twitcher/gone.twc".into(), None);
     for run in 1..=3 {
         state.started(running(run, Some(Trigger::Created)));
     }
@@ -42,7 +50,9 @@ fn everything_is_there_for_the_next_daemon() {
     let (state, newest) = StateStore::open(dir.path(), HistoryLimits::default(), vec![running(1, None)]);
     let a = state.known(&watch("a")).unwrap();
     assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
-    assert!(a.paused.is_some());
+    assert_eq!(a.paused, Some(paused));
+    let names: WatchNames = ["a".into(), "b".into()].into();
+    assert_eq!(state.names(), [("/etc/twitcher/a.twc".into(), names)].into());
     assert_eq!(state.known(&watch("b")).unwrap().parked, None);
     assert_eq!(state.known(&watch("b")).unwrap().paused, None);
     assert_eq!(state.known(&watch("never parked")), None);
@@ -120,7 +130,10 @@ fn the_history_is_told_as_it_was() {
         (first.started, first.ended, first.elapsed),
         (model.started, model.ended, model.elapsed)
     );
-    assert_eq!((first.max_rss_kib, first.output_bytes), (2000, 70_000));
+    assert_eq!(
+        (first.max_rss_kib, first.output_bytes, first.log_ended),
+        (2000, 70_000, true)
+    );
     assert_eq!(history.output(RunId(1)).unwrap(), model.output_tail);
     assert!(history.output(RunId(2)).unwrap().is_empty());
     assert_eq!(history.run(RunId(77)).unwrap(), None);

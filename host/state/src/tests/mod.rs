@@ -60,6 +60,7 @@ fn ended(run: u64, watch: &str) -> EndedRun {
         elapsed: Duration::from_micros(1_000_001),
         max_rss_kib: 2000,
         output_bytes: 70_000,
+        log_ended: true,
         output_tail: format!("output of {run}").into(),
     }
 }

@@ -15,8 +15,8 @@ pub use bundle::{
     TrustedKeysArguments,
 };
 pub use operate::{
-    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, ResumeArguments, RunNowArguments,
-    StatusArguments, TimeStyle,
+    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments, ResumeArguments,
+    RunNowArguments, StatusArguments, TimeStyle,
 };
 
 /// Exit codes, as `--help` and the manual page give them.

@@ -14,11 +14,13 @@ const STATUS_HELP: &str = "\
 Without a name: the daemon, then the watches, those in trouble first. On a terminal long lists are cut; piped or with --all they \
 are whole.
 
-With a name: what the watch does, why it ran or did not, what would make it run, and its last runs.
+With a name: what the watch does, why it ran or did not, what would make it run, and its last runs. With the path of a znode: the \
+watches of it, also those of all below a znode that it lies in.
 
 Examples:
   twitcher status                          # anything wrong?
   twitcher status 'pull the repo'          # why did it not run?
+  twitcher status /app/config              # who watches it?
   twitcher status --state parked,backing_off
   twitcher status --json | jq '.watches[] | select(.behind_since) | .name'
 
@@ -34,18 +36,22 @@ Examples:
   twitcher history --outcome timed_out --json";
 
 const LOGS_HELP: &str = "\
-The daemon keeps the last 64 KiB of each run. The whole output is in its log: journalctl -u twitcher.
+What it wrote to its standard output and error, and what a component logged, with its level and fields. The daemon keeps the last \
+64 KiB of each run. Its log has the first 1 MiB of each: journalctl -u twitcher.
 
-RUN is an id as `history` and the log show it, or as much of its end as only one of the last 1000 runs has.
+RUN is an id as `history` and the log show it, or as much of its end as only one of the last 1000 runs has; or the name of a watch, \
+for its newest run.
 
 Examples:
   twitcher logs 1m82xp1tf0001
+  twitcher logs 'pull the repo'
   twitcher logs f0001
   twitcher logs --last 'pull the repo'";
 
 const RUN_NOW_HELP: &str = "\
 The action runs for the state that its node is in, though it has not changed; TWITCHER_EVENT is `manual`. A watch whose action runs \
-already queues it. A parked or paused watch stays so: `resume` it instead.
+already queues it. A parked or paused watch stays so: `resume` it instead. Where the node cannot be read within a few seconds, or \
+there is no connection, that is said and nothing runs, also later.
 
 Examples:
   twitcher run-now 'pull the repo'
@@ -53,14 +59,15 @@ Examples:
 
 const PAUSE_HELP: &str = "\
 Changes are still seen; when the watch is resumed, its action runs once, for the newest. What runs is not touched. The pause \
-outlives restarts of the daemon.
+outlives restarts of the daemon. Who paused it, when, and the reason if one is given, are shown by `twitcher status` until then.
 
 Examples:
-  twitcher pause 'pull the repo'
+  twitcher pause 'pull the repo' --reason 'until the release is out'
   twitcher pause web-1 web-2";
 
 const RESUME_HELP: &str = "\
-Brings back paused watches, and those that were parked after a failure (on_failure = STOP). What they missed is run for, once.
+Brings back paused watches, and those that were parked after a failure (on_failure = STOP). What they missed is run for, once; if that \
+is nothing newer, what had failed is run again.
 
 Examples:
   twitcher resume 'pull the repo'
@@ -71,18 +78,21 @@ The same as SIGHUP, and tells what came of it. A file with a mistake keeps its p
 `twitcher check` finds the same mistakes without a daemon.";
 
 const DRAIN_HELP: &str = "\
-The daemon starts nothing more and ends when what runs has ended. Waits for that, and shows what is waited for. Interrupting this \
-command does not stop the daemon from draining. Under systemd use `systemctl stop twitcher`, or it may be started again.
+The daemon starts nothing more and ends when what runs has ended. What still runs after its --drain-timeout (30 s unless it was \
+started with another) is terminated: SIGTERM, then SIGKILL after the watch's kill_after. Waits for the end, and shows what is \
+waited for and until when. Interrupting this command does not stop the daemon from draining. To hold a single watch, `pause` it. \
+Under systemd use `systemctl stop twitcher`, or it may be started again.
 
 Examples:
   twitcher drain
   twitcher drain --timeout 60 || twitcher status    # exit code 1: runs go on, and the daemon with them";
 
 const EVENTS_HELP: &str = "\
-With --follow: all that happens from now on, until interrupted; when the daemon goes away, waits for the next one. Without it: what \
-the daemon remembers, which is only what happened while somebody followed; past runs are in `history`.
+With --follow: all that happens from now on, until interrupted; when the daemon goes away, waits for the next one. Without it: the \
+last thousand events, or what happened since the daemon started if that is less; past runs are in `history`.
 
 Examples:
+  twitcher events
   twitcher events -f
   twitcher events -f 'pull the repo'
   twitcher events -f --json | jq -r 'select(.kind == \"ended\") | .run.outcome'";
@@ -91,7 +101,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum OperateCommand {
     /// Show what a running daemon does, or one watch: why its action ran or did not
-    #[command(after_help = STATUS_HELP)]
+    #[command(after_help = STATUS_HELP, visible_alias = "list")]
     Status(StatusArguments),
     /// Show past runs, the newest first
     #[command(after_help = HISTORY_HELP)]
@@ -111,8 +121,8 @@ pub enum OperateCommand {
     /// Have the daemon load its configuration again
     #[command(after_help = RELOAD_HELP)]
     Reload(ReloadArguments),
-    /// Stop the daemon when what runs has ended
-    #[command(after_help = DRAIN_HELP)]
+    /// Stop the daemon when what runs has ended, or after a while without that
+    #[command(after_help = DRAIN_HELP, visible_alias = "stop")]
     Drain(DrainArguments),
     /// Show what happens: changes, decisions, runs
     #[command(after_help = EVENTS_HELP)]
@@ -172,7 +182,7 @@ pub enum TimeStyle {
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// Name of a watch
+    /// Name of a watch, or path of a znode
     pub watch: Option<String>,
     /// Show every watch, however many there are
     #[arg(long, conflicts_with = "watch")]
@@ -211,9 +221,10 @@ pub struct HistoryArguments {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["run", "last"])))]
 pub struct LogsArguments {
-    /// Id of a run, or its end
+    /// Id of a run, or its end; or name of a watch, for its newest run
+    #[arg(value_name = "RUN|WATCH")]
     pub run: Option<String>,
-    /// The last run of this watch instead
+    /// The newest run of this watch, whatever looks like its name
     #[arg(long, value_name = "WATCH")]
     pub last: Option<String>,
     /// Print the output as it is, also what may confuse a terminal, and nothing else
@@ -243,6 +254,9 @@ pub struct PauseArguments {
     /// Names of watches
     #[arg(value_name = "WATCH", required = true)]
     pub watches: Vec<String>,
+    /// Why, for whoever finds them paused
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,
@@ -274,6 +288,9 @@ pub struct ReloadArguments {
 /// Arguments of `drain`.
 #[derive(Debug, Args)]
 pub struct DrainArguments {
+    /// Nothing: whoever names a watch wants another command, and is told which
+    #[arg(hide = true)]
+    pub watches: Vec<String>,
     /// Wait so many seconds at most; the daemon goes on draining
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,

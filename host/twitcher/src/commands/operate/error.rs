@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::view::quoted;
 use crate::args::exit;
 use twitcher_control::api::Problem;
 use twitcher_model::sanitize;
@@ -60,6 +61,9 @@ pub(super) enum OperateError {
     /// No run, or more than one, has such an id.
     #[error("{0}")]
     Run(String),
+    /// `drain` was given a watch.
+    #[error("this stops the whole daemon, not a single watch")]
+    NotAWatch(String),
     /// A watch has not run.
     #[error("the watch {0:?} has no run that is remembered")]
     NeverRan(String),
@@ -109,6 +113,17 @@ impl OperateError {
         matches!(self, Self::Refused { status, .. } if *status == http::StatusCode::SERVICE_UNAVAILABLE)
     }
 
+    /// The same refusal in other words.
+    pub fn saying(mut self, words: &str) -> Self {
+        if let Self::Refused {
+            problem: Some(problem), ..
+        } = &mut self
+        {
+            words.clone_into(&mut problem.error);
+        }
+        self
+    }
+
     /// The same error with advice, if it is one that takes any.
     pub fn suggesting(mut self, more: impl IntoIterator<Item = String>) -> Self {
         if let Self::Refused { suggestions, .. } = &mut self {
@@ -137,13 +152,24 @@ impl OperateError {
             Self::NotUnderstood { .. } | Self::Events(_) => &[
                 "do daemon and command have the same version? `twitcher --version`; restart the daemon after an upgrade",
             ],
-            Self::Run(_) => &["`twitcher history` shows ids"],
+            Self::NotAWatch(name) => {
+                return vec![
+                    format!("`twitcher pause {}` holds that watch", quoted(name)),
+                    "`twitcher drain` stops the daemon".to_owned(),
+                ];
+            }
+            Self::Run(_) => &[
+                "`twitcher history` shows ids",
+                "`twitcher status --all` shows all watches",
+            ],
             Self::Refused {
                 problem, suggestions, ..
             } => {
                 let help = problem.iter().filter_map(|problem| problem.help.as_deref());
                 let all = help.chain(suggestions.iter().map(String::as_str));
-                return all.map(sanitize::line).collect();
+                let mut all: Vec<String> = all.map(sanitize::line).collect();
+                all.dedup();
+                return all;
             }
             Self::NeverRan(_) | Self::Runtime(_) | Self::Output(_) | Self::Request { .. } => &[],
         };
@@ -153,6 +179,7 @@ impl OperateError {
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::NotAWatch(_) => exit::USAGE,
             Self::Refused { .. } | Self::Run(_) | Self::NeverRan(_) | Self::Output(_) | Self::Request { .. } => {
                 exit::FAILURE
             }

@@ -65,14 +65,14 @@ impl Session {
     fn run(&self, command: &OperateCommand) -> Result<u8, OperateError> {
         match command {
             OperateCommand::Status(arguments) => match &arguments.watch {
-                Some(watch) => self.watch(watch),
+                Some(watch) => self.watch_or_znode(watch),
                 None => self.status(arguments),
             },
             OperateCommand::History(arguments) => self.history(arguments),
             OperateCommand::Logs(arguments) => self.logs(arguments),
             OperateCommand::Events(arguments) => self.events(arguments),
             OperateCommand::RunNow(arguments) => self.run_now(arguments),
-            OperateCommand::Pause(arguments) => self.pause(&arguments.watches),
+            OperateCommand::Pause(arguments) => self.pause(arguments),
             OperateCommand::Resume(arguments) => self.resume(arguments),
             OperateCommand::Reload(_) => self.reload(),
             OperateCommand::Drain(arguments) => self.drain(arguments),

@@ -11,7 +11,7 @@ use super::queries::understood;
 use super::view;
 use crate::args::{self, exit};
 use crate::spinner::Spinner;
-use twitcher_control::api::{EventKind, Phase, Reloaded, Started, Status, WatchState, WatchSummary};
+use twitcher_control::api::{EventKind, Phase, Reloaded, Run, Runs, Started, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
 /// How often a daemon that drains is asked how far it is.
@@ -62,8 +62,9 @@ impl Session {
     }
 
     /// `pause`
-    pub(super) fn pause(&self, watches: &[String]) -> Result<u8, OperateError> {
-        self.hold(watches, "/pause")
+    pub(super) fn pause(&self, arguments: &args::PauseArguments) -> Result<u8, OperateError> {
+        let order = query("/pause", &[("reason", arguments.reason.as_deref())]);
+        self.hold(&arguments.watches, &order)
     }
 
     /// `resume`
@@ -122,6 +123,9 @@ impl Session {
 
     /// `drain`
     pub(super) fn drain(&self, arguments: &args::DrainArguments) -> Result<u8, OperateError> {
+        if let Some(name) = arguments.watches.first() {
+            return Err(OperateError::NotAWatch(name.clone()));
+        }
         let end = arguments.timeout.map(|timeout| Instant::now() + timeout);
         let mut first: Status = self.client.get("/v1/status")?.parse()?;
         let mut refused = match self.client.post("/v1/drain", PATIENCE) {
@@ -136,7 +140,13 @@ impl Session {
             Err(error) if error.is_gone() || error.is_passing() => Some(error),
             Err(error) => return Err(error),
         };
-        let spinner = Spinner::new(view::draining(&first, &[]));
+        let begun = view::draining(&first, &self.running(&first), &self.look);
+        if first.running > 0 {
+            // Also where nobody sees the spinner.
+            self.said(&format!("{begun}\n"))?;
+        }
+        let spinner = Spinner::new(begun);
+        let mut terminated = Vec::new();
         loop {
             let status: Status = match self.client.get("/v1/status").and_then(|answer| answer.parse()) {
                 Ok(status) => status,
@@ -157,29 +167,31 @@ impl Session {
             if let Some(refused) = refused.take().filter(|_| status.phase != Phase::Draining) {
                 return Err(refused);
             }
-            spinner.say(view::draining(&status, &self.running(&status)));
+            let running = self.running(&status);
+            if status.drain.is_some_and(|drain| drain.terminating) && terminated.is_empty() {
+                terminated.clone_from(&running);
+            }
+            let text = view::draining(&status, &running, &self.look_now());
             if end.is_some_and(|end| Instant::now() >= end) {
                 drop(spinner);
-                eprintln!(
-                    "twitcher: {}; it goes on draining",
-                    view::draining(&status, &self.running(&status))
-                );
+                eprintln!("twitcher: {text}; it goes on draining");
                 return Ok(exit::FAILURE);
             }
+            spinner.say(text);
             std::thread::sleep(EVERY);
         }
         drop(spinner);
-        self.said("the daemon has ended\n")
+        self.said(&view::drained(&terminated))
     }
 
-    /// The watches whose actions run. Only for show: without an answer there are none.
-    fn running(&self, status: &Status) -> Vec<WatchSummary> {
+    /// What runs. Only for show: without an answer it is nothing.
+    fn running(&self, status: &Status) -> Vec<Run> {
         if status.running == 0 {
             return Vec::new();
         }
-        let asked = query("/v1/watches", &[("state", Some("running"))]);
-        let running = self.client.get(&asked).and_then(|answer| answer.parse::<Summaries>());
-        running.map_or_else(|_| Vec::new(), |all| all.watches)
+        let asked = query("/v1/runs", &[("outcome", Some("running")), ("limit", Some("1000"))]);
+        let running = self.client.get(&asked).and_then(|answer| answer.parse::<Runs>());
+        running.map_or_else(|_| Vec::new(), |all| all.runs)
     }
 
     fn said(&self, text: &str) -> Result<u8, OperateError> {

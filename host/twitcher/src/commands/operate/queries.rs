@@ -13,6 +13,7 @@ use super::view;
 use crate::args::{self, exit};
 use twitcher_config as config;
 use twitcher_control::api::{Event, EventKind, Run, Status, WatchSummary};
+use twitcher_model::{RunId, WatchType};
 
 /// How many runs are asked for at once.
 const PAGE: u32 = 500;
@@ -97,14 +98,47 @@ impl Session {
         Ok(exit::SUCCESS)
     }
 
-    /// `status WATCH`
-    pub(super) fn watch(&self, name: &str) -> Result<u8, OperateError> {
-        let answer = self.of_watch(name, self.client.get(&path("watches", name, "")))?;
+    fn show_watch(&self, answer: &Answer) -> Result<u8, OperateError> {
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
             false => self.out.print(&view::watch(&answer.watch()?, &self.look))?,
         }
         Ok(exit::SUCCESS)
+    }
+
+    /// `status WATCH`, or `status /znode` where no watch has such a name.
+    pub(super) fn watch_or_znode(&self, name: &str) -> Result<u8, OperateError> {
+        let answer = self.client.get(&path("watches", name, ""));
+        match answer {
+            Err(error) if error.is_not_found() && name.starts_with('/') => self.znode(name, error),
+            answer => self.show_watch(&self.of_watch(name, answer)?),
+        }
+    }
+
+    /// The watches of a znode: one is shown as if it had been named.
+    fn znode(&self, znode: &str, unknown: OperateError) -> Result<u8, OperateError> {
+        let answer = self.client.get("/v1/watches")?;
+        let all = answer.parse::<Summaries>()?.watches;
+        let RawWatches { watches } = answer.parse_borrowed()?;
+        let mut found: Vec<_> = watches.into_iter().zip(all).collect();
+        found.retain(|(_, watch)| covers(watch, znode));
+        match found.as_slice() {
+            [] => {
+                let none = "no watch has this name, and none watches such a znode";
+                Err(unknown.saying(none).suggesting(self.similar(znode)))
+            }
+            [(_, one)] => self.show_watch(&self.client.get(&path("watches", &one.name, ""))?),
+            _ if self.out.json => {
+                let raw: Vec<&RawValue> = found.iter().map(|(raw, _)| *raw).collect();
+                self.out.json(format!("{{\"watches\":[{}]}}", join(&raw)).as_bytes())?;
+                Ok(exit::SUCCESS)
+            }
+            _ => {
+                let watches = found.into_iter().map(|(_, watch)| watch).collect();
+                self.out.print(&view::of_znode(watches, &self.look))?;
+                Ok(exit::SUCCESS)
+            }
+        }
     }
 
     /// What was answered about a watch. If there is no such watch, says which there are.
@@ -213,7 +247,7 @@ impl Session {
     /// `logs`
     pub(super) fn logs(&self, arguments: &args::LogsArguments) -> Result<u8, OperateError> {
         let answer = match (&arguments.run, &arguments.last) {
-            (Some(run), _) => self.run_by_part(run)?,
+            (Some(name), _) => self.run_or_last(name)?,
             (None, Some(watch)) => self.run_detail(&self.last_run(watch)?)?,
             (None, None) => return Ok(exit::USAGE),
         };
@@ -231,6 +265,21 @@ impl Session {
 
     pub(super) fn run_detail(&self, run: &str) -> Result<Answer, OperateError> {
         self.client.get(&path("runs", run, ""))
+    }
+
+    /// The run with such an id; or the newest of the watch with this name, which goes first where it might be a part of an id.
+    fn run_or_last(&self, name: &str) -> Result<Answer, OperateError> {
+        if name.parse::<RunId>().is_ok() {
+            match self.run_detail(name) {
+                Err(error) if error.is_not_found() => {}
+                answer => return answer,
+            }
+        }
+        match self.client.get(&path("watches", name, "")) {
+            Ok(_) => self.run_detail(&self.last_run(name)?),
+            Err(error) if error.is_not_found() => self.run_by_part(name),
+            Err(error) => Err(error),
+        }
     }
 
     fn last_run(&self, watch: &str) -> Result<String, OperateError> {
@@ -260,7 +309,7 @@ impl Session {
         match like.as_slice() {
             [id] => self.run_detail(id),
             [] => Err(OperateError::Run(format!(
-                "no run among the last {SOUGHT} has an id that begins or ends with {part:?}"
+                "no watch is called {part:?}, and no run among the last {SOUGHT} has an id that begins or ends so"
             ))),
             [first, second, ..] => Err(OperateError::Run(format!(
                 "{} runs have ids that begin or end with {part:?}: {first}, {second}{}",
@@ -298,8 +347,7 @@ impl Session {
                 Ok(Next::Quiet) => {
                     if !any {
                         eprintln!(
-                            "twitcher: no events are remembered; the daemon notes them while somebody follows them (-f), and runs \
-                             always (`twitcher history`)"
+                            "twitcher: nothing has happened since the daemon started; `twitcher history` shows runs of those before"
                         );
                     }
                     return Ok(exit::SUCCESS);
@@ -353,6 +401,16 @@ fn watches_as_json(answer: &Answer, arguments: &args::StatusArguments) -> Result
     let wanted = watches.into_iter().zip(&known);
     let wanted = wanted.filter(|(_, watch)| arguments.state.contains(&watch.state));
     Ok(join(&wanted.map(|(raw, _)| raw).collect::<Vec<_>>()))
+}
+
+/// Whether a watch looks at a znode: its own, or below its own for one of a tree.
+fn covers(watch: &WatchSummary, znode: &str) -> bool {
+    let znode = match znode.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    };
+    let below = |root: &str| root == "/" || znode.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    watch.znode == znode || (watch.watch_type == WatchType::Tree && below(&watch.znode))
 }
 
 fn join(values: &[&RawValue]) -> String {

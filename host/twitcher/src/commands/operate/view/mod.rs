@@ -11,9 +11,9 @@ mod tests;
 mod watch;
 
 pub(super) use events::event;
-pub(super) use orders::{draining, held, reloaded, started};
+pub(super) use orders::{drained, draining, held, reloaded, started};
 pub(super) use runs::{output, runs};
-pub(super) use status::{Shown, status};
+pub(super) use status::{Shown, of_znode, status};
 pub(super) use watch::watch;
 
 use super::theme::Theme;
@@ -28,7 +28,7 @@ fn is_at_least(look: &Theme, width: u16) -> bool {
 }
 
 /// A name as a shell takes it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     let name = sanitize::line(name);
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+,".contains(c);
     match name.chars().all(plain) && !name.is_empty() && !name.starts_with('-') {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::commands::operate::states;
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{Reloaded, Started, Status, WatchState, WatchSummary};
+use twitcher_control::api::{Drain, Reloaded, Run, Started, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
 use super::quoted;
@@ -78,20 +78,44 @@ pub(crate) fn reloaded(reloaded: &Reloaded, look: &Theme) -> String {
     }
 }
 
-/// What a daemon that drains still waits for, on one line.
-pub(crate) fn draining(status: &Status, running: &[WatchSummary]) -> String {
-    const NAMES: usize = 3;
-    let names: Vec<String> = running
-        .iter()
-        .filter(|watch| !watch.running.is_empty())
-        .map(|watch| sanitize::line(&watch.name))
-        .collect();
-    let mut text = format!("draining: {}", number(status.running, "run goes on", "runs go on"));
-    if !names.is_empty() {
-        let _ = write!(text, ": {}", names[..names.len().min(NAMES)].join(", "));
-        if names.len() > NAMES {
-            let _ = write!(text, " and {} more", names.len() - NAMES);
+/// What a daemon that drains still waits for and how long, on one line.
+pub(crate) fn draining(status: &Status, running: &[Run], look: &Theme) -> String {
+    let mut text = match status.drain {
+        Some(Drain { terminating: true, .. }) => {
+            format!(
+                "terminating {}",
+                number(status.running, "run that goes on", "runs that go on")
+            )
         }
+        _ => format!("draining: {}", number(status.running, "run goes on", "runs go on")),
+    };
+    if !running.is_empty() {
+        let _ = write!(text, ": {}", names(running));
+    }
+    if let Some(drain) = status.drain.filter(|drain| !drain.terminating && status.running > 0) {
+        let _ = write!(text, "; what still runs {} is terminated", look.at(drain.deadline));
+    }
+    text
+}
+
+/// That a daemon has ended, and what it terminated for that.
+pub(crate) fn drained(terminated: &[Run]) -> String {
+    match terminated.is_empty() {
+        true => "the daemon has ended\n".to_owned(),
+        false => format!(
+            "the daemon has ended; its drain timeout passed, and it terminated {}\n",
+            names(terminated)
+        ),
+    }
+}
+
+/// Runs by their watches and ids.
+fn names(runs: &[Run]) -> String {
+    const NAMES: usize = 3;
+    let name = |run: &Run| format!("{} ({})", sanitize::line(&run.watch), sanitize::line(&run.run));
+    let mut text = runs.iter().take(NAMES).map(name).collect::<Vec<_>>().join(", ");
+    if runs.len() > NAMES {
+        let _ = write!(text, " and {} more", runs.len() - NAMES);
     }
     text
 }

@@ -91,9 +91,14 @@ pub(crate) fn output(detail: &RunDetail, look: &Theme) -> String {
         (false, true) => {
             let all = run.output_bytes.map(|count| format!(" of {}", bytes(count)));
             let text = format!(
-                "the last {}{}; the rest is in the log\n",
+                "the last {}{}; the log has {}\n",
                 bytes(detail.output.len() as u64),
-                all.unwrap_or_default()
+                all.unwrap_or_default(),
+                if run.log_ended {
+                    "only the first 1 MiB"
+                } else {
+                    "all of it"
+                }
             );
             look.paint(&text, Tone::Dull)
         }

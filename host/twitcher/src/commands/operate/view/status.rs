@@ -45,6 +45,12 @@ pub(crate) fn status(status: &Status, watches: Vec<WatchSummary>, shown: Shown<'
     text
 }
 
+/// The watches of a znode.
+pub(crate) fn of_znode(mut watches: Vec<WatchSummary>, look: &Theme) -> String {
+    states::sort(&mut watches);
+    table(&watches, look)
+}
+
 fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
     let version = look.paint(&format!("twitcher {}", sanitize::line(&status.version)), Tone::Strong);
     let (phase, tone) = match status.phase {

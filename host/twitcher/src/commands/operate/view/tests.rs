@@ -52,6 +52,7 @@ fn armed(name: &str, znode: &str) -> WatchSummary {
             success: true,
             ended: before(7290),
         }),
+        paused: None,
     }
 }
 
@@ -105,6 +106,11 @@ fn watches() -> Vec<WatchSummary> {
         },
         WatchSummary {
             state: WatchState::Paused,
+            paused: Some(Pause {
+                since: before(600),
+                by: Some("alice as root".to_owned()),
+                reason: Some("until the release is out\u{1b}[2J".to_owned()),
+            }),
             ..armed("web-1", "/web/1")
         },
     ]
@@ -114,6 +120,8 @@ fn daemon() -> Status {
     let count = |state, count| StateCount { state, count };
     Status {
         version: "2.0.0".to_owned(),
+        host: "web-7".to_owned(),
+        drain: None,
         pid: 4711,
         started: before(280_000),
         phase: Phase::Ready,
@@ -165,6 +173,7 @@ fn run(id: &str, watch: &str, outcome: Option<(&str, &str)>, ago: i64, duration:
         duration: outcome.map(|_| duration),
         max_rss_kib: Some(4452),
         output_bytes: Some(2048),
+        log_ended: false,
     }
 }
 
@@ -398,6 +407,13 @@ fn what_a_run_wrote() {
     let texts = [
         detail("one\r\n\ttwo\u{1b}]0;owned\u{7}\nthree", false),
         detail("the end\n", true),
+        RunDetail {
+            run: Run {
+                log_ended: true,
+                ..some_runs().swap_remove(1)
+            },
+            ..detail("the end\n", true)
+        },
         detail("", false),
     ];
     let shown = texts.map(|detail| output(&detail, &look(80))).join("\n");
@@ -407,7 +423,7 @@ fn what_a_run_wrote() {
 #[test]
 fn what_was_done_is_told() {
     let look = look(80);
-    let mut all = watches();
+    let all = watches();
     let [parked, paused] = [4, 6].map(|at| all[at].clone());
     let mut text = started(
         &Started {
@@ -450,13 +466,23 @@ fn what_was_done_is_told() {
     };
     text += &reloaded(&counts(Vec::new()), &look);
     text += &reloaded(&counts(vec!["a".to_owned(), "b".to_owned()]), &look);
-    for watch in &mut all {
-        watch.running = vec!["x".to_owned()];
+    let runs = some_runs();
+    for (terminating, running) in [(false, 5), (false, 1), (true, 1)] {
+        let drain = Drain {
+            deadline: now() + 24.seconds(),
+            terminating,
+        };
+        let status = Status {
+            running,
+            drain: Some(drain),
+            ..daemon()
+        };
+        text += &draining(&status, &runs[..running as usize], &look);
+        text += "\n";
     }
-    let draining_now = Status { running: 7, ..daemon() };
-    text += &draining(&draining_now, &all);
+    text += &draining(&Status { running: 0, ..daemon() }, &[], &look);
     text += "\n";
-    text += &draining(&daemon(), &all[..1]);
+    text += &drained(&runs[..1]);
     insta::assert_snapshot!(text);
 }
 

@@ -3,7 +3,7 @@
 use crate::commands::operate::states;
 use crate::commands::operate::table::{fields, together};
 use crate::commands::operate::theme::{Theme, Tone};
-use twitcher_control::api::{NodeState, WatchDetail, WatchState, WatchSummary};
+use twitcher_control::api::{NodeState, Pause, WatchDetail, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 use twitcher_model::{RunMode, WatchType};
 
@@ -30,6 +30,9 @@ pub(crate) fn watch(detail: &WatchDetail, look: &Theme) -> String {
     );
     if let Some(why) = watch.why.as_ref().filter(|_| more) {
         rows.push(("detail", sanitize::line(why), None));
+    }
+    if let Some(pause) = &watch.paused {
+        rows.push(("paused", paused(pause, look), None));
     }
     rows.push((
         "seen",
@@ -61,6 +64,17 @@ pub(crate) fn watch(detail: &WatchDetail, look: &Theme) -> String {
         false => text.push_str(&runs::table(&detail.runs, false, look)),
     }
     text
+}
+
+/// Who holds a watch, since when, and why.
+fn paused(pause: &Pause, look: &Theme) -> String {
+    let by = pause
+        .by
+        .as_deref()
+        .map_or_else(|| "an operator".to_owned(), sanitize::line);
+    let reason = pause.reason.as_deref().map(sanitize::line);
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("by {by}, {}{reason}", look.ago(pause.since))
 }
 
 /// What the state means, and what leads out of it.
