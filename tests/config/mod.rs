@@ -177,6 +177,16 @@ fn syntax_errors_and_unknown_names_are_located() {
 }
 
 #[test]
+fn an_unknown_name_hides_no_other_mistake() {
+    insta::assert_snapshot!(errors(r#"
+RegisterWatch("/a", Exec("x"), run_mode = QEUE)
+RegistrWatch("/b", Exec("x"))
+RegisterWatch(prefix + "/c", Exec([program.name, "x"]), on_failure = QEUE, timeout = "60")
+RegisterWatch("/d", Exec("x"), nam = "d", uid = "nobdy")
+"#), @r#""#);
+}
+
+#[test]
 fn all_wrong_fields_are_told_each_at_its_place() {
     insta::assert_snapshot!(errors(r#"
 RegisterWatch(

@@ -102,10 +102,12 @@ fn resuming_ends_parking() {
     let refused = daemon.post("/v1/watches/a/run");
     assert!(refused.status == 409 && refused.body.contains("parked"), "{refused:?}");
     site.write("out/fixed", "");
-    assert_eq!(daemon.post("/v1/watches/a/resume").json()["state"], "armed");
-    assert!(daemon.post("/v1/watches/a/run").json()["run"].is_string());
+    // What failed is unhandled, and nothing else would run for it.
+    assert_eq!(daemon.post("/v1/watches/a/resume").json()["state"], "running");
     until("it succeeded", || daemon.watch("a")["last_run"]["success"] == true);
     assert!(daemon.watch("a")["behind_since"].is_null());
+    let runs = daemon.get("/v1/runs?watch=a").json();
+    assert_eq!(runs["runs"][0]["event"], "retry", "{runs}");
 }
 
 #[test]
@@ -197,16 +199,154 @@ fn a_pause_outlives_the_daemon_but_not_the_watch() {
     site.config("a.twc", text);
     let first = Controlled::start(&site);
     first.daemon.wait_runs("a", 1);
-    assert_eq!(first.post("/v1/watches/a/pause").status, 200);
+    let paused = first.post("/v1/watches/a/pause?reason=until%20the%20release").json();
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name;
+    let by = paused["paused"]["by"].as_str().unwrap();
+    assert!(by.ends_with(&user), "{paused}");
+    // Whoever pauses it again and has nothing to say takes nothing away.
+    first.post("/v1/watches/a/pause");
+    assert_eq!(first.watch("a")["paused"], paused["paused"]);
     first.daemon.stop();
     let second = Controlled::start(&site);
     until("the node was read, and waits", || {
         let watch = second.watch("a");
         watch["state"] == "paused" && watch["why"].as_str().unwrap().contains("an update waits")
     });
+    let still = second.watch("a");
+    assert_eq!(
+        (&still["paused"]["by"], &still["paused"]["reason"]),
+        (&paused["paused"]["by"], &"until the release".into())
+    );
+    assert!(still["why"].as_str().unwrap().contains("until the release"), "{still}");
+    // Also when it watches another node from now on.
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/b", action = Exec("true"), name = "a")"#,
+    );
+    assert_eq!(second.post("/v1/reload").json()["changed"], 1);
+    second.daemon.stop();
+    let second = Controlled::start(&site);
+    assert_eq!(second.watch("a")["paused"]["reason"], "until the release");
     site.config("a.twc", "");
     assert_eq!(second.post("/v1/reload").json()["removed"], 1);
     site.config("a.twc", text);
     second.post("/v1/reload");
     second.daemon.wait_runs("a", 1);
+}
+
+#[test]
+fn a_name_stays_with_its_file_over_a_restart() {
+    let site = Site::new();
+    let watch = |action: &str| format!(r#"RegisterWatch(znode = "/a", action = Exec("{action}"), name = "x")"#);
+    site.config("m.twc", &watch("echo old"));
+    let first = Controlled::start(&site);
+    site.config("a.twc", &watch("echo new"));
+    let reloaded = first.post("/v1/reload").json();
+    assert!(
+        reloaded["errors"][0].as_str().unwrap().contains("a.twc:1:"),
+        "{reloaded}"
+    );
+    assert_eq!(first.watch("x")["command"], "echo old");
+    first.daemon.stop();
+    let second = Controlled::start(&site);
+    assert_eq!(second.watch("x")["command"], "echo old");
+    // Without a state nobody knows whose the name is.
+    second.daemon.stop();
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    let third = Controlled::start(&site);
+    assert_eq!(third.get("/v1/watches/x").status, 404);
+    assert_eq!(
+        third.get("/v1/status").json()["config"]["errors"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn a_drain_says_until_when_and_terminates_then() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("trap '' TERM; while :; do sleep 0.1; done"), name = "a", kill_after = 2)"#,
+    );
+    let socket = site.path("control.sock");
+    let (tree, control) = (site.path("tree"), socket.to_string_lossy().into_owned());
+    let mut daemon = site.start_with(&[
+        "--tree",
+        &tree.to_string_lossy(),
+        "--control",
+        &control,
+        "--drain-timeout",
+        "1",
+    ]);
+    until("it runs", || {
+        http::operate(&socket, "GET", "/v1/status").json()["running"] == 1
+    });
+    let mut events = Events::follow(&socket);
+    let answer = http::operate(&socket, "POST", "/v1/drain").json();
+    assert_eq!(answer["drain"]["terminating"], false, "{answer}");
+    let said = events.until(|event| event["kind"] == "draining");
+    assert!(
+        said["message"].as_str().unwrap().contains("terminated after 1 s"),
+        "{said}"
+    );
+    until("it terminates", || {
+        http::operate(&socket, "GET", "/v1/status").json()["drain"]["terminating"] == true
+    });
+    assert_eq!(daemon.ended().code(), Some(4));
+}
+
+#[test]
+fn what_happened_is_there_for_whoever_asks_later() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(znode = "/a", action = Exec("true"), name = "a")"#,
+    );
+    let daemon = Controlled::start(&site);
+    daemon.daemon.wait_runs("a", 1);
+    until("it is told", || {
+        let output = std::process::Command::new(crate::support::daemon::PROGRAM)
+            .args(["events", "--control"])
+            .arg(&daemon.socket)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.contains("configuration loaded") && text.contains("run ended: success")
+    });
+}
+
+#[test]
+fn logs_tells_where_the_log_of_a_run_ends() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.config(
+        "a.twc",
+        r#"
+RegisterWatch(znode = "/a", action = Exec("head -c 300000 /dev/zero | tr '\\0' x"), name = "some")
+RegisterWatch(znode = "/a", action = Exec("head -c 3000000 /dev/zero | tr '\\0' x"), name = "flood")
+"#,
+    );
+    let daemon = Controlled::start(&site);
+    for (watch, expected) in [
+        ("some", "KiB; the log has all of it\n"),
+        ("flood", "MiB; the log has only the first 1 MiB\n"),
+    ] {
+        daemon.daemon.wait_runs(watch, 1);
+        let output = std::process::Command::new(crate::support::daemon::PROGRAM)
+            .args(["logs", watch, "--control"])
+            .arg(&daemon.socket)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let note = text.split_inclusive('\n').nth(1).unwrap();
+        assert!(note.starts_with("the last 64") && note.ends_with(expected), "{note}");
+    }
 }

@@ -49,6 +49,45 @@ fn status_shows_the_daemon_and_its_watches() {
 }
 
 #[test]
+fn a_znode_stands_for_its_watches_and_a_watch_for_its_newest_run() {
+    let of = |name: &str, znode: &str, kind: &str| {
+        let mut one = watch(name, "armed");
+        one["znode"] = json!(znode);
+        one["watch_type"] = json!(kind);
+        one
+    };
+    let fake = Fake::new(move |request| match request {
+        "GET /v1/watches" => Answer::Json(json!({"watches": [
+            of("all", "/app", "tree"), of("one", "/app/one", "data"), of("other", "/apple", "tree"), of("lone", "/lone", "data"),
+        ]})),
+        "GET /v1/watches/lone" => Answer::Json(of("lone", "/lone", "data")),
+        "GET /v1/watches/1234" => Answer::Json(of("1234", "/n", "data")),
+        "GET /v1/runs?watch=1234&limit=1" => {
+            let run = a_run("1m82xp1t00007", Some("success"), "2026-07-01T03:00:00Z");
+            Answer::Json(json!({"runs": [run], "before": null}))
+        }
+        "GET /v1/runs/1m82xp1t00007" => Answer::Json(a_run("1m82xp1t00007", Some("success"), "2026-07-01T03:00:00Z")),
+        _ => Answer::Missing("no such watch"),
+    });
+    let listed = |znode: &str| {
+        let text = printed(&fake.socket(), &["status", znode]);
+        let names = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split(' ').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(listed("/app/one"), ["all", "one"]);
+    assert_eq!(listed("/app/one/"), ["all", "one"]);
+    let text = printed(&fake.socket(), &["list", "/lone"]);
+    assert!(text.starts_with("lone: armed\n"), "{text}");
+    let (code, said) = refused(&fake.socket(), &["status", "/nothing"]);
+    assert!(code == 1 && said.contains("none watches such a znode"), "{said}");
+    let text = printed(&fake.socket(), &["logs", "1234"]);
+    assert!(text.starts_with("1m82xp1t00007 of web-1: success"), "{text}");
+}
+
+#[test]
 fn json_is_the_daemons_own() {
     let fake = daemon();
     let text = printed(&fake.socket(), &["status", "--json"]);

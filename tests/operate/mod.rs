@@ -3,6 +3,7 @@
 mod asking;
 mod fake;
 mod telling;
+mod unreachable;
 mod whole;
 
 use std::path::Path;

@@ -92,12 +92,20 @@ fn a_reload_tells_what_came_of_it() {
 fn a_drain_is_waited_for() {
     let polls = AtomicU32::new(0);
     let fake = Fake::new(move |request| match request {
-        "POST /v1/drain" => Answer::Json(status(2)),
-        "GET /v1/status" if polls.fetch_add(1, Ordering::Relaxed) == 3 => Answer::Gone,
-        "GET /v1/status" => Answer::Json(status(1)),
-        _ => Answer::Json(watches()),
+        "POST /v1/drain" => Answer::Json(draining(2, false)),
+        "GET /v1/status" => match polls.fetch_add(1, Ordering::Relaxed) {
+            3 => Answer::Gone,
+            2 => Answer::Json(draining(1, true)),
+            _ => Answer::Json(draining(1, false)),
+        },
+        _ => Answer::Json(json!({"runs": [a_run(ID, None, "2026-07-01T03:00:00Z")], "before": null})),
     });
-    assert_eq!(printed(&fake.socket(), &["drain"]), "the daemon has ended\n");
+    // What runs is named, and when it is terminated, also where nobody sees the spinner.
+    assert_eq!(
+        printed(&fake.socket(), &["drain", "--time", "utc"]),
+        "draining: 2 runs go on: web-1 (1m82xp1t00001); what still runs at 2026-07-01 03:00:30Z is terminated\n\
+         the daemon has ended; its drain timeout passed, and it terminated web-1 (1m82xp1t00001)\n"
+    );
 
     let polls = AtomicU32::new(0);
     let restarted = Fake::new(move |request| match request {
@@ -116,12 +124,44 @@ fn a_drain_is_waited_for() {
     );
 
     let endless = Fake::new(|request| match request {
-        "POST /v1/drain" | "GET /v1/status" => Answer::Json(status(1)),
-        _ => Answer::Json(json!({"watches": [{"name": "web-1", "running": [ID]}]})),
+        "POST /v1/drain" | "GET /v1/status" => Answer::Json(draining(1, false)),
+        _ => Answer::Json(json!({"runs": [a_run(ID, None, "2026-07-01T03:00:00Z")], "before": null})),
     });
-    let (code, said) = refused(&endless.socket(), &["drain", "--timeout", "0.1"]);
+    let (code, _, said) = told(&run(&endless.socket(), &["drain", "--timeout", "0.1", "--time", "utc"]));
     assert_eq!(
         (code, &*said),
-        (1, "twitcher: draining: 1 run goes on; it goes on draining\n")
+        (
+            1,
+            "twitcher: draining: 1 run goes on: web-1 (1m82xp1t00001); what still runs at 2026-07-01 03:00:30Z is terminated; it goes \
+             on draining\n"
+        )
     );
+}
+
+fn draining(running: u64, terminating: bool) -> Value {
+    let mut now = status(running);
+    now["phase"] = json!("draining");
+    now["drain"] = json!({"deadline": "2026-07-01T03:00:30Z", "terminating": terminating});
+    now
+}
+
+#[test]
+fn a_pause_says_why_and_stopping_a_watch_is_not_stopping_the_daemon() {
+    let fake = Fake::new(|request| match request {
+        "POST /v1/watches/web-1/pause?reason=it%27s%20broken" => Answer::Json(watch("web-1", "paused")),
+        _ => Answer::Missing("no such watch"),
+    });
+    printed(&fake.socket(), &["pause", "web-1", "--reason", "it's broken"]);
+    for command in ["drain", "stop"] {
+        let (code, said) = refused(&fake.socket(), &[command, "web-1"]);
+        assert_eq!(
+            (code, &*said),
+            (
+                2,
+                "twitcher: this stops the whole daemon, not a single watch\n  hint: `twitcher pause web-1` holds that watch\n  \
+                 hint: `twitcher drain` stops the daemon\n"
+            )
+        );
+    }
+    assert_eq!(fake.asked(), ["POST /v1/watches/web-1/pause?reason=it%27s%20broken"]);
 }

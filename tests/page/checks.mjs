@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { until } from './browser.mjs';
-import { FAINT, FOREIGN, NAMELESS, NAMES, OVERFLOW, rowOf, scrolling, textOf } from './probes.mjs';
+import { ADRIFT, FAINT, FOREIGN, NAMELESS, NAMES, OVERFLOW, rowOf, scrolling, textOf } from './probes.mjs';
 import { LONG, MARKUP, REORDERING, World, diverse, hostile, many } from './world.mjs';
 
 const ROWS_THERE = `document.querySelectorAll('#rows .row:not([hidden])').length > 0`;
@@ -35,10 +35,11 @@ check('watches are shown, those in trouble first, and the daemon above them', as
   );
   assert.match(await page.value(rowOf('blue green switch')), /Absent\s+No run yet/);
   const header = await page.value(textOf('.daemon'));
-  for (const text of ['Ready', 'zk1:2181,zk2:2181,zk3:2181/app', '2 of 64', '3 d 4 h', '0.6.0'])
+  for (const text of ['Twitcher', 'web-7.example', 'Ready', 'zk1:2181,zk2:2181,zk3:2181/app', '2 of 64', '3 d 4 h', '0.6.0'])
     assert.ok(header.includes(text), `${text} in ${header}`);
-  assert.match(await page.value('document.title'), /^\(3\) Twitcher|^\(4\) Twitcher/);
+  assert.match(await page.value('document.title'), /^\([34]\) Twitcher web-7\.example$/);
   assert.deepEqual(await page.value(NAMELESS), []);
+  assert.deepEqual(await page.value(ADRIFT), []);
   await stage.shot(page, 'desktop-light');
 });
 
@@ -144,6 +145,9 @@ check('an address opens a watch; Back closes it; what is shown is its state, its
   }
   assert.ok((await page.value(`document.querySelectorAll('#timeline .bar').length`)) >= 20);
   assert.match(await page.value(textOf('#legend')), /Succeeded \d+\s+Terminated 1\s+Timed out 1\s+Failed 6/);
+  // Why each ran and how it ended, before any is opened.
+  const [headline] = (await page.value(textOf('#runs .run'))).split('\n\n');
+  for (const expected of ['Failed', 'exit code 3', 'retry']) assert.ok(headline.includes(expected), `${expected} in ${headline}`);
   await stage.shot(page, 'detail-light');
   await page.click('#runs .run button');
   await page.until('its output', `${textOf('#runs .output')}.includes('attempt 6 gave up')`);
@@ -328,6 +332,10 @@ check('on a phone everything fits, and a watch takes the whole screen', async (s
     await stage.shot(page, `phone-${width}`);
     await page.click('#rows .row:not([hidden])');
     await page.until('its runs', `document.querySelectorAll('#runs .run').length === 33`);
+    for (const expected of ['exit code 3', 'retry']) {
+      assert.ok((await page.value(textOf('#runs .run'))).includes(expected), `${expected} in the first run`);
+    }
+    assert.deepEqual(await page.value(OVERFLOW), []);
     await page.click('#runs .run button');
     await page.until('its output', `${textOf('#runs .output')}.includes('gave up')`);
     assert.deepEqual(await page.value(OVERFLOW), []);

@@ -36,6 +36,12 @@ export const FAINT = `(() => {
 /** Whether anything makes the page wider than the screen. */
 export const OVERFLOW = `[...document.querySelectorAll('html, body, .detail, .grid')].filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.tagName + '.' + node.className + ' ' + node.scrollWidth + ' > ' + node.clientWidth)`;
 
+/** Texts and controls that lie in no landmark, where whoever hears the page does not find them: axe-core's rule `region`. */
+export const ADRIFT = `[...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
+  && ((node.matches('button, input, select, a') || [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+  && !node.closest('header, main, footer, nav, aside, section[aria-label], [role=search], [role=region], [role=tooltip], svg, script, style')))
+  .map((node) => node.outerHTML.slice(0, 80))`;
+
 /** Controls without a name for those who do not see them. */
 export const NAMELESS = `[...document.querySelectorAll('button, input, select, [role=grid], [role=listbox]')].filter((node) => node.checkVisibility() && !(node.ariaLabel || node.innerText?.trim())).map((node) => node.outerHTML.slice(0, 80))`;
 

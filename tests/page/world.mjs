@@ -78,6 +78,7 @@ export class World {
     for (const { state } of this.watches) counts.set(state, (counts.get(state) ?? 0) + 1);
     return {
       version: '0.6.0',
+      host: 'web-7.example',
       pid: 4242,
       started: ago(76 * HOUR),
       phase: 'ready',

@@ -240,3 +240,21 @@ fn no_descriptor_but_its_own_is_open_in_its_process() {
         links.len() > 3 && links.iter().all(|link| own.iter().any(|part| link.contains(part)))
     });
 }
+
+#[test]
+fn what_a_component_logs_and_is_denied_is_what_its_run_wrote() {
+    let site = Site::new();
+    watch(&site, &guest("logs"), "", "");
+    site.set("/x", "first");
+    let socket = site.path("s");
+    let (tree, control) = (site.path("tree"), socket.to_string_lossy().into_owned());
+    let daemon = site.start_with(&["--tree", &tree.to_string_lossy(), "--control", &control]);
+    let run = daemon.wait_runs("w", 1)[0]["run_id"].as_str().unwrap().to_owned();
+    let detail = crate::support::http::operate(&socket, "GET", &format!("/v1/runs/{run}")).json();
+    let output = detail["output"].as_str().unwrap();
+    for level in ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"] {
+        let record = format!("{level} at this level key=value");
+        assert!(output.lines().any(|line| line == record), "no {record:?} in {output}");
+    }
+    assert_eq!(detail["output_bytes"], output.len(), "{detail}");
+}

@@ -125,7 +125,8 @@ impl Evaluator {
         };
         let parsed = match result {
             Ok(Ok(())) => Ok(work.parsed),
-            Ok(Err(errors)) => Err(errors),
+            // What it registers all the same may have mistakes of its own, which are told together with these.
+            Ok(Err(errors)) => Ok(Parsed { errors, ..work.parsed }),
             Err(error) => {
                 let error = self.autopsy(error);
                 Err(vec![ConfigError::of_file(&*source.file, error)])

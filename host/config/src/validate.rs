@@ -21,6 +21,7 @@ use super::fields::{Fields, NAMES};
 use super::interner::{Interner, intern};
 use super::reference::Wanted;
 use super::splay::share;
+use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
 use twitcher_model::{Action, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, Watch};
 
@@ -128,6 +129,10 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
         }
     }
     let mut errors = builder.errors;
+    if !parsed.errors.is_empty() {
+        // That a name is unknown has been told where it stands.
+        errors.retain(|error| !error.message.contains(unknown::TYPE));
+    }
     if errors.is_empty() {
         return Ok(Built { entries, groups });
     }

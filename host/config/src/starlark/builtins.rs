@@ -21,14 +21,14 @@ use starlark::values::tuple::UnpackTuple;
 use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkPagablePanic, StarlarkValue, Value, starlark_value};
 
 use super::arguments::Places;
-use super::{ScriptError, Session, convert, live};
+use super::{ScriptError, Session, convert, live, unknown};
 use crate::fields::types::constants;
 use crate::fields::{self, component, group, retry};
 use crate::json::WATCHES_MAX;
 use crate::value::{Call, Field, Item, Registered, Registration};
 
-/// Everything that a file can use without loading it.
-pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
+/// Everything that a file can use without loading it; and names that it uses although there is nothing behind them.
+pub(super) fn globals(acting: Arc<AtomicBool>, unknown: &[String]) -> Globals {
     let library = [
         LibraryExtension::StructType,
         LibraryExtension::RecordType,
@@ -50,6 +50,7 @@ pub(super) fn globals(acting: Arc<AtomicBool>) -> Globals {
         builder.set(signal.as_str(), signal as i32);
     }
     builder.set("env", live::Env { acting });
+    unknown::define(unknown, &mut builder);
     builder.build()
 }
 

@@ -15,6 +15,7 @@ mod convert;
 mod file;
 mod live;
 mod migrating;
+pub(crate) mod unknown;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -180,7 +181,8 @@ impl Guard {
 }
 
 /// Evaluates a file. With `act`, then calls the function that is the action of that `RegisterWatch` call. There is more than one error
-/// only if the file is Python, which is told all at once.
+/// only if the file uses names that nothing defines, or is Python, which is told all at once. With such errors, what the file registers
+/// apart from them has been registered, so that it can be looked at.
 pub(super) fn evaluate(
     file: &Path,
     text: &str,
@@ -188,6 +190,41 @@ pub(super) fn evaluate(
     limits: Option<Limits>,
     act: Option<u32>,
 ) -> Result<(), Vec<ConfigError>> {
+    let mut errors: Vec<ConfigError> = Vec::new();
+    let mut unknown: Vec<String> = Vec::new();
+    let started = Instant::now();
+    loop {
+        match evaluate_once(file, text, host, (limits, started), act, &unknown) {
+            Ok(()) if errors.is_empty() => return Ok(()),
+            Ok(()) => break,
+            Err((Some(name), told)) if act.is_none() && !unknown.contains(&name) && unknown.len() < unknown::MOST => {
+                unknown.push(name);
+                let is_known = |error: &ConfigError| errors.contains(error);
+                let told: Vec<_> = told.into_iter().filter(|error| !is_known(error)).collect();
+                errors.extend(told);
+            }
+            Err((_, told)) => {
+                let is_news = |error: &ConfigError| !error.message.contains(unknown::TYPE) && !errors.contains(error);
+                let told: Vec<_> = told.into_iter().filter(is_news).collect();
+                errors.extend(told);
+                break;
+            }
+        }
+    }
+    errors.sort_by_key(|error| (error.position.is_none(), error.position));
+    Err(errors)
+}
+
+/// Evaluates a file that may use these names although nothing defines them. If it uses another one, gives that with the errors; nothing of
+/// the file has run then.
+fn evaluate_once(
+    file: &Path,
+    text: &str,
+    host: &dyn Host,
+    (limits, started): (Option<Limits>, Instant),
+    act: Option<u32>,
+    unknown: &[String],
+) -> Result<(), (Option<String>, Vec<ConfigError>)> {
     let main = file.to_string_lossy();
     let acting = Arc::new(AtomicBool::new(false));
     let session = Session {
@@ -201,17 +238,20 @@ pub(super) fn evaluate(
     };
     let engine = Engine {
         session: &session,
-        globals: builtins::globals(acting),
+        globals: builtins::globals(acting, unknown),
         guard: Guard {
             limits,
-            started: Instant::now(),
+            started,
             exceeded: RefCell::default(),
         },
         loaded: RefCell::default(),
     };
-    engine
-        .run_main(file, text)
-        .map_err(|error| engine.explained(error, file))
+    engine.run_main(file, text).map_err(|error| {
+        // One of a file that is loaded is found when what comes before the load() has run.
+        let is_main = error.span().is_some_and(|span| span.filename() == main);
+        let name = unknown::name(&error).filter(|_| is_main && engine.loaded.borrow().is_empty());
+        (name, engine.explained(error, file))
+    })
 }
 
 struct Engine<'a> {
