@@ -183,7 +183,37 @@ RegisterWatch("/a", Exec("x"), run_mode = QEUE)
 RegistrWatch("/b", Exec("x"))
 RegisterWatch(prefix + "/c", Exec([program.name, "x"]), on_failure = QEUE, timeout = "60")
 RegisterWatch("/d", Exec("x"), nam = "d", uid = "nobdy")
-"#), @r#""#);
+"#), @r#"
+    DIR/a.twc:2:43: variable `QEUE` not found, did you mean `QUEUE`?
+      | RegisterWatch("/a", Exec("x"), run_mode = QEUE)
+      |                                           ^
+
+    DIR/a.twc:3:1: variable `RegistrWatch` not found, did you mean `RegisterWatch`?
+      | RegistrWatch("/b", Exec("x"))
+      | ^
+
+    DIR/a.twc:4:15: variable `prefix` not found
+      | RegisterWatch(prefix + "/c", Exec([program.name, "x"]), on_failure = QEUE, timeout = "60")
+      |               ^
+
+    DIR/a.twc:4:36: variable `program` not found
+      | RegisterWatch(prefix + "/c", Exec([program.name, "x"]), on_failure = QEUE, timeout = "60")
+      |                                    ^
+
+    DIR/a.twc:4:86: timeout must be a number of seconds above 0 and at most 10 years, not the string "60"
+      | RegisterWatch(prefix + "/c", Exec([program.name, "x"]), on_failure = QEUE, timeout = "60")
+      |                                                                                      ^
+
+    DIR/a.twc:5:32: unknown field "nam"
+      | RegisterWatch("/d", Exec("x"), nam = "d", uid = "nobdy")
+      |                                ^
+      hint: did you mean "name"?
+
+    DIR/a.twc:5:49: there is no user "nobdy"
+      | RegisterWatch("/d", Exec("x"), nam = "d", uid = "nobdy")
+      |                                                 ^
+      hint: did you mean "nobody"?
+    "#);
 }
 
 #[test]

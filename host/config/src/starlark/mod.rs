@@ -193,11 +193,14 @@ pub(super) fn evaluate(
     let mut errors: Vec<ConfigError> = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
     let started = Instant::now();
+    // Most of the time is for the file itself.
+    let has_time = || limits.is_none_or(|limits| started.elapsed() < limits.budget / 4);
+    let is_worth_it = |names: usize| names < unknown::MOST && has_time();
     loop {
         match evaluate_once(file, text, host, (limits, started), act, &unknown) {
             Ok(()) if errors.is_empty() => return Ok(()),
             Ok(()) => break,
-            Err((Some(name), told)) if act.is_none() && !unknown.contains(&name) && unknown.len() < unknown::MOST => {
+            Err((Some(name), told)) if act.is_none() && is_worth_it(unknown.len()) && !unknown.contains(&name) => {
                 unknown.push(name);
                 let is_known = |error: &ConfigError| errors.contains(error);
                 let told: Vec<_> = told.into_iter().filter(|error| !is_known(error)).collect();

@@ -44,6 +44,26 @@ impl<'v> StarlarkValue<'v> for Unknown {
     fn get_attr(&self, _attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
         Some(heap.alloc(Unknown))
     }
+
+    fn at(&self, _index: Value<'v>, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
+        Ok(heap.alloc(Unknown))
+    }
+
+    fn iterate_collect(&self, _heap: Heap<'v>) -> starlark::Result<Vec<Value<'v>>> {
+        Ok(Vec::new())
+    }
+
+    fn add(&self, _rhs: Value<'v>, heap: Heap<'v>) -> Option<starlark::Result<Value<'v>>> {
+        Some(Ok(heap.alloc(Unknown)))
+    }
+
+    fn radd(&self, _lhs: Value<'v>, heap: Heap<'v>) -> Option<starlark::Result<Value<'v>>> {
+        Some(Ok(heap.alloc(Unknown)))
+    }
+
+    fn percent(&self, _rhs: Value<'v>, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
+        Ok(heap.alloc(Unknown))
+    }
 }
 
 /// Defines these names.

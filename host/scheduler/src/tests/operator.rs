@@ -96,6 +96,18 @@ fn resume_ends_parking_and_pausing_at_once_and_unpark_only_parking() {
 }
 
 #[test]
+fn a_run_on_request_that_is_taken_back_does_not_happen() {
+    Script::new(mode(RunMode::Queue)).play(
+        "0 data 1    => start #1 load 1
+         1 exit #1   =>
+         2 run-now   =>
+         3 forgo-run =>
+         4 data 1    =>
+         5 data 2    => start #2 data 2",
+    );
+}
+
+#[test]
 fn a_parked_watch_that_goes_on_runs_for_what_failed_unless_that_is_withdrawn() {
     let policy = |run_mode| Policy {
         run_mode,

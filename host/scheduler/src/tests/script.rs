@@ -4,7 +4,7 @@
 //!
 //! Inputs: `data N` (or `data CZXID.N`, data being `N`), `empty N`, `kids N NAME…`, `tree N PATH…`, `absent`, `exit #R`,
 //! `fail #R` (or `fail #R CODE`), `asks #R` (for a retry; or `asks #R SECONDS`), `permanent #R`, `superseded #R`, `timer`,
-//! `retire`, `pause`, `resume`, `unpark`, `run-now`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
+//! `retire`, `pause`, `resume`, `unpark`, `run-now`, `forgo-run`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +101,7 @@ impl Script {
             ["resume"] => Input::Resume,
             ["unpark"] => Input::Unpark,
             ["run-now"] => Input::RunNow,
+            ["forgo-run"] => Input::ForgoRun,
             ["reload", ref other @ ..] => Input::Reload {
                 policy: self.policy.clone(),
                 same_node: other.is_empty(),

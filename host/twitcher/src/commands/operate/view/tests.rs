@@ -383,6 +383,15 @@ impl Theme {
 }
 
 #[test]
+fn who_holds_a_watch_since_when_and_why() {
+    let shown = super::watch(&detail(watches().swap_remove(6)), &look(0).wide());
+    assert!(
+        shown.contains("  paused    by alice as root, 10 min ago: until the release is out [2J\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn history_at_80_columns() {
     insta::assert_snapshot!(runs(&some_runs(), true, &look(80)));
 }
