@@ -179,6 +179,34 @@ pub const ATTEMPTS: &[Attempt] = &[
         call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, pointer(&limit)])
     }),
 
+    attempt("processes", "a program that is root's for whoever executes it", DENIED, |here| {
+        let path = c_path(here.path("rw/planted"));
+        let flags = (libc::O_CREAT | libc::O_WRONLY) as usize;
+        call(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0o4755])
+    }),
+    attempt("processes", "a program that is its group's", DENIED, |here| {
+        let path = c_path(here.path("rw/planted"));
+        let flags = (libc::O_CREAT | libc::O_WRONLY) as usize;
+        call(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0o2755])
+    }),
+    attempt("processes", "a directory that gives its group away", DENIED, |here| {
+        let path = c_path(here.path("rw/planted"));
+        call(libc::SYS_mkdirat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0o2777])
+    }),
+    attempt("processes", "a mode where a filter cannot see it", Fails(Errno::ENOSYS), |here| {
+        let path = c_path(here.path("rw/planted"));
+        let how = [(libc::O_CREAT | libc::O_WRONLY) as u64, 0o4755, 0];
+        call(libc::SYS_openat2, [libc::AT_FDCWD as usize, path.as_ptr() as usize, pointer(&how), size_of_val(&how)])
+    }),
+    attempt("processes", "changing a mode afterwards", DENIED, |here| {
+        let path = c_path(here.path("rw/file"));
+        call(libc::SYS_fchmodat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0o4755])
+    }),
+    attempt("processes", "a capability of root", DENIED, |_| {
+        let name = c_path("host");
+        call(libc::SYS_sethostname, [name.as_ptr() as usize, 4])
+    }),
+
     attempt("others", "ptrace of the parent", Killed, |here| {
         call(libc::SYS_ptrace, [libc::PTRACE_ATTACH as usize, here.parent as usize])
     }),
@@ -224,6 +252,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     }),
     attempt("others", "becoming dumpable", DENIED, |_| call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, 1])),
 
+    attempt("files", "times of a file outside", DENIED, |here| {
+        let path = c_path(here.path("outside/file"));
+        call(libc::SYS_utimensat, [libc::AT_FDCWD as usize, path.as_ptr() as usize])
+    }),
     attempt("files", "reading /etc/passwd", NO_ACCESS, |_| io(File::open("/etc/passwd"))),
     attempt("files", "reading outside", NO_ACCESS, |here| io(File::open(here.path("outside/file")))),
     attempt("files", "writing outside", NO_ACCESS, |here| {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use libc::{
     BPF_ALU, BPF_AND, BPF_IMM, BPF_JEQ, BPF_JGE, BPF_JSET, BPF_K, BPF_LD, BPF_LSH, BPF_MEM, BPF_MISC, BPF_RET, BPF_ST,
-    BPF_TAX, BPF_X, EPERM, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS,
+    BPF_TAX, BPF_X, ENOSYS, EPERM, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS,
 };
 use nix::unistd::getpid;
 use seccompiler::sock_filter;
@@ -27,6 +27,8 @@ pub(super) enum Verdict {
     Allow,
     /// It is carried out if for any of these lists, none of them empty, all conditions hold; else denied.
     AllowIf(Vec<Vec<Condition>>),
+    /// It fails with `ENOSYS`, for what a library then does without for good.
+    Missing,
     /// The process is killed by SIGSYS.
     Kill,
 }
@@ -66,6 +68,7 @@ const ARGUMENTS: u32 = 16;
 struct Ends {
     deny: Label,
     allow: Label,
+    missing: Label,
     kill: Label,
     others: Label,
 }
@@ -77,6 +80,7 @@ impl Filter {
         let ends = Ends {
             deny: code.new_label(),
             allow: code.new_label(),
+            missing: code.new_label(),
             kill: code.new_label(),
             others: code.new_label(),
         };
@@ -102,6 +106,7 @@ impl Filter {
         for (number, verdict) in verdicts {
             match verdict {
                 Verdict::Allow => {}
+                Verdict::Missing => code.jump(BPF_JEQ, *number, ends.missing, NEXT),
                 Verdict::Kill => code.jump(BPF_JEQ, *number, ends.kill, NEXT),
                 Verdict::AllowIf(any) => {
                     let same = checks.iter().find(|(_, check)| check == any);
@@ -120,6 +125,8 @@ impl Filter {
         }
         code.label(ends.deny);
         code.plain(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM as u32);
+        code.label(ends.missing);
+        code.plain(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS as u32);
         code.label(ends.allow);
         code.plain(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
         code.label(ends.kill);

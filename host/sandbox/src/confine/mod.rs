@@ -11,12 +11,14 @@
 mod filter;
 mod landlock;
 mod limits;
+mod privileges;
 mod syscalls;
 
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
+use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
 use self::filter::Filter;
@@ -31,6 +33,9 @@ pub enum ConfineError {
     /// The process could be given privileges by a program it executes.
     #[error("cannot set no_new_privs: {0}")]
     NoNewPrivs(#[source] Errno),
+    /// The process would be more than its user: it kept capabilities that no grant needs.
+    #[error("cannot give up capabilities: {0}")]
+    Capabilities(#[source] Errno),
     /// Other processes of its user could read its memory.
     #[error("cannot make the process undumpable: {0}")]
     Dumpable(#[source] Errno),
@@ -58,6 +63,11 @@ impl Filters {
         })
     }
 }
+
+/// What a component that runs as root keeps for the directories that it was granted: whose the files there are does not matter then.
+const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER);
 
 /// Whether the running kernel has Landlock. Without it the user's rights and the first layer alone guard files and ports.
 pub fn has_landlock() -> bool {
@@ -105,6 +115,11 @@ impl Confinement<'_> {
     pub fn apply(&self, filters: &Filters) -> Result<Applied, ConfineError> {
         // First, for without it the two others are refused to all but root.
         prctl::set_no_new_privs().map_err(ConfineError::NoNewPrivs)?;
+        let kept = match self.dirs {
+            [] => CapabilitySet::empty(),
+            _ => FILE_CAPABILITIES,
+        };
+        privileges::keep_only(kept).map_err(ConfineError::Capabilities)?;
         // What was in memory before the user was set is nothing for other processes of that user.
         prctl::set_dumpable(false).map_err(ConfineError::Dumpable)?;
         let landlock = landlock::restrict(self)?;

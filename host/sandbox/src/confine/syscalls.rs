@@ -6,8 +6,8 @@
 //! in the process has a fallback for them because none calls them; what does is native code that got in. (A thread is one that
 //! a library may well ask for, so `clone` is merely denied.)
 //!
-//! Checked arguments are the ones that would widen the list: a protection that makes memory executable, a signal for another
-//! process, a socket of another kind. Paths are for Landlock: a filter cannot read memory.
+//! Checked arguments are the ones that would widen the list: a protection that makes memory executable, a mode that makes a program
+//! its owner's, a signal for another process, a socket of another kind. Paths are for Landlock: a filter cannot read memory.
 
 use std::collections::BTreeMap;
 
@@ -44,17 +44,13 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_faccessat2,
     libc::SYS_getcwd,
     libc::SYS_linkat,
-    libc::SYS_mkdirat,
     libc::SYS_newfstatat,
-    libc::SYS_openat,
-    libc::SYS_openat2,
     libc::SYS_readlinkat,
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_statx,
     libc::SYS_symlinkat,
     libc::SYS_unlinkat,
-    libc::SYS_utimensat,
     // Memory. mmap and mprotect: see `CHECKED`.
     libc::SYS_brk,
     libc::SYS_madvise,
@@ -155,6 +151,15 @@ pub(super) fn rules(tcp: bool) -> BTreeMap<u32, Verdict> {
     add(KILLED, Verdict::Kill);
     add(KILLED_HERE, Verdict::Kill);
 
+    // Files with the mode of a set-user-id program: root's would stay so, and whoever executes it is root. openat2 has its mode in memory,
+    // where a filter cannot see it.
+    let special = (libc::S_ISUID | libc::S_ISGID | libc::S_ISVTX) as i32;
+    add(&[libc::SYS_openat], allow_if([without(3, special)]));
+    add(&[libc::SYS_mkdirat], allow_if([without(2, special)]));
+    add(&[libc::SYS_openat2], Verdict::Missing);
+    // Of a file that is open, which takes a grant, and not by a path: no file system rule looks at times.
+    let (no_path, no_path_either) = (is(1, &[0]), Condition { half: 3, ..is(1, &[0]) });
+    add(&[libc::SYS_utimensat], allow_if([no_path, no_path_either]));
     let not_executable = without(2, libc::PROT_EXEC);
     add(&[libc::SYS_mmap, libc::SYS_mprotect], allow_if([not_executable]));
     // abort(3) and raise(3).
