@@ -8,9 +8,9 @@ use super::*;
 use crate::support::proxy::{Proxy, op};
 use crate::support::zookeeper::{ZooKeeperServer, unique_path};
 
-/// 1: the crate does not set recursive watches again after a reconnect.
+/// 1: the crate does not set persistent watches again after a reconnect.
 #[tokio::test]
-async fn recursive_watches_hear_again_after_a_reconnect() {
+async fn persistent_watches_hear_again_after_a_reconnect() {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
     let client = writer(&server.address()).await;
@@ -41,7 +41,6 @@ async fn recursive_watches_hear_again_after_a_reconnect() {
 #[tokio::test]
 async fn many_scattered_paths_survive_a_reconnect() {
     let server = ZooKeeperServer::shared();
-    let proxy = Proxy::to(server.port());
     let client = writer(&server.address()).await;
     // 240 KB of paths, no two with the same parent, and too few in all for a watch on what they have in common.
     let root = unique_path("scattered");
@@ -52,28 +51,43 @@ async fn many_scattered_paths_survive_a_reconnect() {
         create(&client, &format!("{root}/{i}"), "").await;
         create(&client, &paths[i], "0").await;
     }
-    let mut observer = Observer::new(options(&proxy.address()));
-    observer.watch(&data_watches(&paths)).await;
-    assert_eq!(proxy.requests(op::ADD_WATCH), 0, "watched one by one");
-    let sessions = observer.stats.sessions();
+    for old in [false, true] {
+        let proxy = Proxy::to(server.port());
+        if old {
+            proxy.rules(|rules| rules.unimplemented = vec![op::ADD_WATCH]);
+        }
+        let mut observer = Observer::new(options(&proxy.address()));
+        observer.watch(&data_watches(&paths)).await;
+        let (sessions, watches) = (observer.stats.sessions(), proxy.requests(op::ADD_WATCH));
+        assert!(watches == 990 || old, "{watches} for 990 znodes");
 
-    proxy.sever();
-    for i in [0, 400, 989] {
-        set(&client, &paths[i], "1").await;
+        proxy.sever();
+        for i in [0, 400, 989] {
+            set(&client, &paths[i], "1").await;
+        }
+        for i in [0, 400, 989] {
+            observer.until_text(i, "1").await;
+        }
+        // The watches themselves survived, or were set again: a change after the reconnect is heard too.
+        match old {
+            true => eventually("watches are set again", || proxy.requests(op::SET_WATCHES) >= 3).await,
+            false => eventually("watches are set again", || proxy.requests(op::ADD_WATCH) >= 2 * watches).await,
+        }
+        for i in [0, 400, 989] {
+            set(&client, &paths[i as usize], "2").await;
+        }
+        for i in [0, 400, 989] {
+            observer.until_text(i, "2").await;
+        }
+        assert_eq!(observer.stats.sessions(), sessions, "no session was lost");
+        assert!(
+            sessions == 3 || old,
+            "{sessions} sessions: because no session has too much"
+        );
+        for i in [0, 400, 989] {
+            set(&client, &paths[i as usize], "0").await;
+        }
     }
-    for i in [0, 400, 989] {
-        observer.until_text(i, "1").await;
-    }
-    // The watches themselves survived: a change after the reconnect is heard too.
-    eventually("watches are set again", || proxy.requests(op::SET_WATCHES) >= 3).await;
-    for i in [0, 400, 989] {
-        set(&client, &paths[i as usize], "2").await;
-    }
-    for i in [0, 400, 989] {
-        observer.until_text(i, "2").await;
-    }
-    assert_eq!(observer.stats.sessions(), sessions, "no session was lost");
-    assert_eq!(sessions, 3, "because no session has too much");
 }
 
 /// 4: the crate panics when a recursive watch is polled after the end of its session.
@@ -155,8 +169,14 @@ async fn single_and_recursive_watches_do_not_disturb_each_other() {
 /// 6: dropping what waits for a one-shot watch removes the watch, so other events must not interrupt the waiting.
 #[tokio::test]
 async fn waiting_for_one_watch_is_not_interrupted_by_others() {
+    waiting_is_not_interrupted(Vec::new()).await;
+    waiting_is_not_interrupted(vec![op::ADD_WATCH]).await;
+}
+
+async fn waiting_is_not_interrupted(missing: Vec<i32>) {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
+    proxy.rules(|rules| rules.unimplemented = missing);
     let client = writer(&server.address()).await;
     let (quiet, busy) = (unique_path("quiet"), unique_path("busy"));
     create(&client, &quiet, "0").await;

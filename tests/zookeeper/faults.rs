@@ -74,7 +74,10 @@ impl Fixture {
         let mut names: Vec<String> = (1..=self.round).map(|round| format!("{round}\n")).collect();
         names.sort();
         observer.until_text(2, &names.concat()).await;
-        observer.until_text(3, &format!("{}/tree/{round}\n", self.root)).await;
+        // Where the subtree is polled, a new session tells all of it.
+        let newest = format!("{}/tree/{round}\n", self.root);
+        let is_told = |o: &Observer| o.last(3).is_some_and(|last| last.stdin.ends_with(newest.as_bytes()));
+        observer.until("the subtree", is_told).await;
         for id in 100..170 {
             observer.until_text(id, &round).await;
         }
@@ -83,11 +86,19 @@ impl Fixture {
 
 #[tokio::test]
 async fn changes_during_a_disconnection_are_seen() {
+    disconnected_from(Vec::new()).await;
+    disconnected_from(vec![op::ADD_WATCH]).await;
+}
+
+async fn disconnected_from(missing: Vec<i32>) {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
+    proxy.rules(|rules| rules.unimplemented = missing);
     let client = writer(&server.address()).await;
     let mut fixture = Fixture::create(&client).await;
-    let mut observer = Observer::new(options(&proxy.address()));
+    let mut polling = options(&proxy.address());
+    polling.tree_poll_interval = Duration::from_millis(100);
+    let mut observer = Observer::new(polling);
     fixture.observe(&mut observer).await;
     let sessions = observer.stats.sessions();
 
@@ -107,17 +118,25 @@ async fn changes_during_a_disconnection_are_seen() {
 
 #[tokio::test]
 async fn changes_during_the_expiry_of_the_session_are_seen() {
+    expired_at(Vec::new()).await;
+    expired_at(vec![op::ADD_WATCH]).await;
+}
+
+async fn expired_at(missing: Vec<i32>) {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
+    let sessions = if missing.is_empty() { 2 } else { 1 };
+    proxy.rules(|rules| rules.unimplemented = missing);
     let client = writer(&server.address()).await;
     let mut fixture = Fixture::create(&client).await;
     let mut short = options(&proxy.address());
     short.session_timeout = Duration::from_secs(1);
+    short.tree_poll_interval = Duration::from_millis(100);
     let mut observer = Observer::new(short);
     fixture.observe(&mut observer).await;
 
     proxy.rules(|rules| rules.blackhole = true);
-    eventually("the sessions are over", || observer.stats.ended() >= 2).await;
+    eventually("the sessions are over", || observer.stats.ended() >= sessions).await;
     fixture.change(&client).await;
     proxy.rules(|rules| rules.blackhole = false);
     proxy.sever();
@@ -357,6 +376,8 @@ async fn a_change_that_was_not_announced_is_found_once() {
 async fn without_an_interval_there_is_no_sweep() {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
+    // With persistent watches everything is read again after a reconnect.
+    proxy.rules(|rules| rules.unimplemented = vec![op::ADD_WATCH]);
     let client = writer(&server.address()).await;
     let path = unique_path("unswept");
     create(&client, &path, "0").await;

@@ -6,6 +6,7 @@ mod defects;
 mod fairness;
 mod faults;
 mod hostile;
+mod permissions;
 mod said;
 mod scale;
 mod secure;

@@ -108,15 +108,17 @@ impl Context {
         self.reports.capacity() == 0
     }
 
-    /// Gives up recursive watches: the server has none.
+    /// Gives up persistent watches: the server has none.
     pub fn watch_one_by_one(&self) {
         if !self.one_by_one.swap(true, Ordering::Relaxed) {
-            warn!("the server has no recursive watches (ZooKeeper 3.6 and later do): watching znodes one by one");
+            warn!(
+                "the server has no persistent watches (ZooKeeper 3.6 and later do): setting one-shot watches again and again"
+            );
             self.replan.notify_one();
         }
     }
 
-    /// Whether recursive watches were given up.
+    /// Whether persistent watches were given up.
     pub fn one_by_one(&self) -> bool {
         self.one_by_one.load(Ordering::Relaxed)
     }

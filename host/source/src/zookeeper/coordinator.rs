@@ -8,11 +8,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::debug;
+use zookeeper_client::AddWatchMode;
 
 use super::context::{Closed, Context};
+use super::ledger::Handle;
 use super::plan::Plan;
 use super::worker::{Command, Target};
-use super::{one_shot, recursive};
+use super::{one_shot, persistent};
 use crate::Change;
 use twitcher_model::{WatchId, WatchType, ZnodePath};
 
@@ -23,8 +25,12 @@ const SESSION_BYTES: usize = 100 * 1024;
 /// How a worker watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strategy {
+    /// Persistent watches that reach all that is below.
     Recursive,
-    OneByOne,
+    /// A persistent watch for each znode.
+    Persistent,
+    /// One-shot watches, for servers that have no other.
+    OneShot,
 }
 
 #[derive(Debug)]
@@ -120,17 +126,11 @@ impl Coordinator {
         let Some(released) = self.context.ledger().release(watch) else {
             return;
         };
-        let root = self.plan.root_of(released.znode.as_str()).cloned();
-        let target = Target {
-            path: released.znode.into(),
-            kind: released.watch_type,
-            root,
-            handle: released.handle,
-        };
+        let target = self.target(released.znode, released.watch_type, released.handle);
         let bytes = self.bytes(&target.path);
         if let Some(worker) = self.worker(released.worker) {
             worker.watches -= 1;
-            if worker.strategy == Strategy::OneByOne {
+            if worker.strategy != Strategy::Recursive {
                 worker.bytes -= bytes;
             }
         }
@@ -181,9 +181,15 @@ impl Coordinator {
     /// The watches that are not where `plan` wants them.
     fn misplaced(&self, plan: &Plan) -> Vec<WatchId> {
         let unchanged = *plan == self.plan;
+        let one_shot = self.context.one_by_one();
+        let is_persistent = |worker: u32| {
+            let worker = self.workers.get(worker as usize).and_then(Option::as_ref);
+            worker.is_some_and(|worker| worker.strategy == Strategy::Persistent)
+        };
         let ledger = self.context.ledger();
         let misplaced = ledger.iter().filter(|(_, worker, znode, _)| match worker {
             None => true,
+            Some(worker) if one_shot && is_persistent(*worker) => true,
             Some(_) if unchanged => false,
             Some(_) => plan.root_of(znode.as_str()) != self.plan.root_of(znode.as_str()),
         });
@@ -225,7 +231,13 @@ impl Coordinator {
         let root = self.plan.root_of(znode.as_str()).cloned();
         let index = match root.as_ref().and_then(|root| self.roots.get(root)) {
             Some(index) => *index,
-            None => self.place(Strategy::OneByOne, self.bytes(znode.as_str())),
+            None => {
+                let strategy = match self.context.one_by_one() {
+                    true => Strategy::OneShot,
+                    false => Strategy::Persistent,
+                };
+                self.place(strategy, self.bytes(znode.as_str()))
+            }
         };
         let Some((handle, znode, kind)) = self.context.ledger().assign(watch, index) else {
             return;
@@ -233,12 +245,19 @@ impl Coordinator {
         if let Some(worker) = self.worker(index) {
             worker.watches += 1;
         }
-        additions.entry(index).or_default().push(Target {
-            path: znode.into(),
+        let target = self.target(znode, kind, handle);
+        additions.entry(index).or_default().push(target);
+    }
+
+    fn target(&self, znode: ZnodePath, kind: WatchType, handle: Handle) -> Target {
+        let path: Arc<str> = znode.into();
+        let root = self.plan.root_of(&path).cloned().unwrap_or_else(|| path.clone());
+        Target {
+            path,
             kind,
             root,
             handle,
-        });
+        }
     }
 
     /// A worker with room for so many bytes of paths; a new one when there is none.
@@ -292,8 +311,12 @@ impl Worker {
     fn start(context: &Arc<Context>, strategy: Strategy) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let task = match strategy {
-            Strategy::Recursive => tokio::spawn(recursive::run(context.clone(), receiver)),
-            Strategy::OneByOne => tokio::spawn(one_shot::run(context.clone(), receiver)),
+            Strategy::Recursive => {
+                let mode = AddWatchMode::PersistentRecursive;
+                tokio::spawn(persistent::run(context.clone(), mode, receiver))
+            }
+            Strategy::Persistent => tokio::spawn(persistent::run(context.clone(), AddWatchMode::Persistent, receiver)),
+            Strategy::OneShot => tokio::spawn(one_shot::run(context.clone(), receiver)),
         };
         Self {
             strategy,

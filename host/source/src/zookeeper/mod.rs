@@ -3,9 +3,10 @@
 //! ```text
 //!  Change ──▶ coordinator ── plan: which znodes share a recursive watch, which are watched one by one
 //!                  │
-//!                  ├──▶ recursive worker ── one session ── single znodes, subtrees
-//!                  ├──▶ one-shot worker  ── one session ── a task a znode
-//!                  │         …                    every worker: connect, read, sweep
+//!                  ├──▶ persistent worker, recursive watches ── one session ── single znodes, subtrees
+//!                  ├──▶ persistent worker, a watch a znode ──── one session ── single znodes
+//!                  ├──▶ one-shot worker, for old servers ────── one session ── a task a znode
+//!                  │         …                                  every worker: connect, read, sweep
 //!  SourceReport ◀──┴── context: ledger of what every watch was told
 //!
 //!  Znodes ──▶ requests ──▶ one session more, while there are requests
@@ -27,9 +28,9 @@ mod ledger;
 mod nodes;
 mod one_shot;
 mod options;
+mod persistent;
 mod plan;
 mod reads;
-mod recursive;
 mod request_session;
 mod requests;
 mod subtree;

@@ -1,4 +1,4 @@
-//! The single znodes under a recursive watch: which of them must be read, and reading them many at a time.
+//! The single znodes under persistent watches: which of them must be read, and reading them many at a time.
 //!
 //! It must not know how it is learnt that a znode changed.
 
@@ -20,6 +20,17 @@ const STRIKES: u8 = 3;
 
 /// Lists of children asked for at once: each may be long.
 const LISTS: usize = 8;
+
+/// What events said of a znode; of several, what tells most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum News {
+    /// Only its children changed.
+    Children,
+    /// Its data was set.
+    Data,
+    /// It came into being, or went away.
+    CameOrWent,
+}
 
 #[derive(Debug)]
 struct Node {
@@ -94,9 +105,12 @@ impl WatchedZnodes {
 
     /// An event about `path` arrived. A znode that comes or goes also changes its parent's children, and a recursive watch does
     /// not say so separately.
-    pub fn event(&mut self, path: &str, came_or_went: bool) {
-        self.mark(path, came_or_went);
-        let parent = ancestors(path).next().filter(|_| came_or_went);
+    pub fn event(&mut self, path: &str, news: News) {
+        if news == News::Children && !self.nodes.get(path).is_some_and(|node| node.wants(WatchType::Children)) {
+            return;
+        }
+        self.mark(path, news != News::Data);
+        let parent = ancestors(path).next().filter(|_| news == News::CameOrWent);
         if let Some(parent) = parent
             && self
                 .nodes
@@ -251,7 +265,8 @@ impl WatchedZnodes {
             let Some(node) = self.nodes.get_mut(path) else {
                 continue;
             };
-            if node.news(context, WatchType::Children, &reads::children_version(&stat)) {
+            if node.news(context, WatchType::Children, &reads::children_version(&stat))
+                {
                 match reads::check_children(&stat) {
                     Err(failure) => self.cannot_read(context, path, WatchType::Children, failure),
                     Ok(()) => lists.push(path.clone()),

@@ -1,4 +1,5 @@
-//! A worker that watches each znode by itself, with the one-shot watches that every server has.
+//! A worker that watches each znode by itself, with one-shot watches: for servers before ZooKeeper 3.6, which have no other, and tell of
+//! a change also who may not read it.
 //!
 //! One task a znode: read and watch in one round trip, wait, again. The crate sets one-shot watches again after a reconnect and
 //! the server tells what they missed; only the end of the session needs care.

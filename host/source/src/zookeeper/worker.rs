@@ -23,8 +23,8 @@ pub(super) type Commands = mpsc::UnboundedReceiver<Command>;
 pub(super) struct Target {
     pub path: Arc<str>,
     pub kind: WatchType,
-    /// The znode with the recursive watch that covers it; none when it is watched by itself.
-    pub root: Option<Arc<str>>,
+    /// The znode with the watch that covers it: an ancestor with a recursive one, or itself.
+    pub root: Arc<str>,
     pub handle: Handle,
 }
 

@@ -1,7 +1,10 @@
-//! A worker that watches many znodes through a few recursive watches.
+//! A worker that watches znodes through persistent watches: many through a few recursive ones, or each through one of its own.
 //!
-//! Its session has no other watch: a one-shot watch on a path that a recursive watch covers would kill the latter
-//! (ZOOKEEPER-4466).
+//! They stay set when a server has used them, also for a change that it does not tell of because we may not read the znode: a
+//! one-shot watch is used up by that, and nobody learns of it (see `tests/zookeeper/permissions.rs`).
+//!
+//! A session has watches of one kind only: a one-shot watch on a path that a persistent one covers would kill the latter
+//! (ZOOKEEPER-4466), and of a recursive watch and another on the same path the server keeps one.
 //!
 //! It goes on in turns. A turn takes one thing that has come in: the session's state before all, then commands, then what a sweep
 //! or a listing found. Then it takes in all events and does one small step of work: some single znodes, and some of one subtree. So
@@ -21,7 +24,8 @@ use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, Sessi
 
 use super::connect::{Backoff, SessionOpener, note_end, note_state};
 use super::context::Context;
-use super::nodes::WatchedZnodes;
+use super::nodes::{News, WatchedZnodes};
+use super::plan::ancestors;
 use super::reads::{self, PIPELINE, ReadFailure, Reply};
 use super::subtrees::{Listed, WatchedSubtrees};
 use super::sweep::{CheckedWatch, Sweep, due};
@@ -31,27 +35,28 @@ use twitcher_model::WatchType;
 /// Longest pause after a request that failed though the session lives.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Paths that events named since they were last looked at, and whether the znode came or went. Takes no more room than the znodes
-/// under the watches, however long nobody looks.
+/// Paths that events named since they were last looked at, and what they said. Takes no more room than the znodes under the watches,
+/// however long nobody looks.
 #[derive(Debug, Default)]
 struct Inbox {
-    paths: Mutex<HashMap<String, bool>>,
+    paths: Mutex<HashMap<String, News>>,
     arrived: Notify,
 }
 
 impl Inbox {
-    fn put(&self, path: String, came_or_went: bool) {
+    fn put(&self, path: String, news: News) {
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        *paths.entry(path).or_default() |= came_or_went;
+        let known = paths.entry(path).or_insert(news);
+        *known = news.max(*known);
         self.arrived.notify_one();
     }
 
-    fn take(&self) -> HashMap<String, bool> {
+    fn take(&self) -> HashMap<String, News> {
         std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A place for a recursive watch.
+/// A place for a persistent watch.
 #[derive(Debug, Default)]
 struct Root {
     /// How many watches of the configuration it serves.
@@ -74,6 +79,8 @@ impl Drop for Relay {
 #[derive(Debug)]
 struct Worker {
     context: Arc<Context>,
+    /// How far its watches reach.
+    mode: AddWatchMode,
     roots: HashMap<Arc<str>, Root>,
     nodes: WatchedZnodes,
     trees: WatchedSubtrees,
@@ -84,10 +91,11 @@ struct Worker {
 }
 
 /// Watches what it is told to until nobody tells it any more.
-pub(super) async fn run(context: Arc<Context>, mut commands: Commands) {
+pub(super) async fn run(context: Arc<Context>, mode: AddWatchMode, mut commands: Commands) {
     let mut opener = SessionOpener::for_watches(&context);
     let mut worker = Worker {
         context,
+        mode,
         roots: HashMap::new(),
         nodes: WatchedZnodes::default(),
         trees: WatchedSubtrees::default(),
@@ -142,9 +150,7 @@ impl Worker {
             handle,
         }: Target,
     ) {
-        if let Some(root) = root {
-            self.roots.entry(root).or_default().users += 1;
-        }
+        self.roots.entry(root).or_default().users += 1;
         match kind {
             WatchType::Tree => self.trees.add(&path, handle),
             kind => self.nodes.add(&path, kind, handle),
@@ -161,7 +167,7 @@ impl Worker {
         }: Target,
     ) {
         // A root without users goes when the next ones are armed: it may get new users in the same breath.
-        if let Some(root) = root.and_then(|root| self.roots.get_mut(&root)) {
+        if let Some(root) = self.roots.get_mut(&root) {
             root.users = root.users.saturating_sub(1);
         }
         match kind {
@@ -196,7 +202,7 @@ impl Worker {
             match wake {
                 Wake::State(SessionState::SyncConnected) => {
                     note_state(&self.context.options.stats, client, SessionState::SyncConnected);
-                    // The crate does not set recursive watches again after a reconnect, and the server does not tell what they
+                    // The crate does not set persistent watches again after a reconnect, and the server does not tell what they
                     // missed.
                     self.doubt_everything();
                 }
@@ -279,8 +285,8 @@ impl Worker {
             return Ok(());
         }
         self.arm(client).await?;
-        for (path, came_or_went) in self.inbox.take() {
-            self.nodes.event(&path, came_or_went);
+        for (path, news) in self.inbox.take() {
+            self.nodes.event(&path, news);
             self.trees.event(&path);
         }
         if self.nodes.has_work() {
@@ -311,10 +317,7 @@ impl Worker {
         // The server may lag behind the one that another session read from.
         reads::catch_up(client).await?;
         for chunk in unarmed.chunks(PIPELINE) {
-            let sent: Vec<_> = chunk
-                .iter()
-                .map(|path| client.watch(path, AddWatchMode::PersistentRecursive))
-                .collect();
+            let sent: Vec<_> = chunk.iter().map(|path| client.watch(path, self.mode)).collect();
             for (path, reply) in chunk.iter().zip(sent) {
                 let watcher = match reply.await.map_err(ReadFailure::from) {
                     Err(ReadFailure::Unimplemented) => {
@@ -336,7 +339,11 @@ impl Worker {
 
     fn heal(&mut self, deaf: &[CheckedWatch]) {
         for CheckedWatch { path, kind, .. } in deaf {
-            self.roots.values_mut().for_each(|root| root.armed = false);
+            for covering in std::iter::once(&**path).chain(ancestors(path)) {
+                if let Some(root) = self.roots.get_mut(covering) {
+                    root.armed = false;
+                }
+            }
             match kind {
                 WatchType::Tree => self.trees.mark(path),
                 _ => self.nodes.mark(path, true),
@@ -357,8 +364,9 @@ fn relay(mut watcher: PersistentWatcher, inbox: Arc<Inbox>) -> Relay {
         loop {
             let event = watcher.changed().await;
             match event.event_type {
-                EventType::NodeCreated | EventType::NodeDeleted => inbox.put(event.path, true),
-                EventType::NodeDataChanged | EventType::NodeChildrenChanged => inbox.put(event.path, false),
+                EventType::NodeCreated | EventType::NodeDeleted => inbox.put(event.path, News::CameOrWent),
+                EventType::NodeDataChanged => inbox.put(event.path, News::Data),
+                EventType::NodeChildrenChanged => inbox.put(event.path, News::Children),
                 // The crate panics when asked for more after the last event.
                 EventType::Session if event.session_state.is_terminated() => return,
                 EventType::Session => {}
