@@ -179,3 +179,46 @@ fn nobody_listens_at_the_server_yet_the_daemon_starts_and_stops() {
     daemon.wait("it says so", |line| line["level"] == "WARN" || line["level"] == "ERROR");
     assert_eq!(daemon.stop().code(), Some(0));
 }
+
+/// Wiped servers that are set up anew by the same steps count to the same transactions, of which other data is made.
+#[test]
+fn other_data_of_the_same_transactions_is_run_for() {
+    let mut server = ZooKeeperServer::start();
+    let set_up = |server: &ZooKeeperServer, data: &str| {
+        let writer = Writer::new(server);
+        writer.create("/git", "");
+        writer.create("/git/head", data);
+    };
+    set_up(&server, "one");
+    let site = Site::new();
+    let tree =
+        "RegisterWatch('/git', Exec('cat >> OUT/tree'), watch_type=WATCH_TREE, run_on_load=IF_CHANGED, name='tree')";
+    site.config("a.twc", &format!("{LOG}\n{tree}"));
+    let proxy = Proxy::to(server.port());
+    let daemon = start(&site, &proxy.address());
+    daemon.wait_runs("head", 1);
+    daemon.wait_runs("tree", 1);
+    // While the daemon runs.
+    proxy.rules(|rules| rules.refuse = true);
+    proxy.sever();
+    server.wipe();
+    server.restart();
+    set_up(&server, "two");
+    proxy.rules(|rules| rules.refuse = false);
+    daemon.wait_runs("head", 2);
+    daemon.wait_runs("tree", 2);
+    assert_eq!(site.lines("out/log"), ["load one", "data two"]);
+    assert_eq!(daemon.stop().code(), Some(0));
+    // While it does not.
+    server.wipe();
+    server.restart();
+    set_up(&server, "six");
+    let daemon = start(&site, &proxy.address());
+    daemon.wait_runs("head", 1);
+    daemon.wait_runs("tree", 1);
+    assert_eq!(site.lines("out/tree").len(), 3 * 2, "{:?}", site.lines("out/tree"));
+    assert_eq!(daemon.stop().code(), Some(0));
+    let daemon = start(&site, &proxy.address());
+    daemon.wait_runs("head", 1);
+    assert_eq!(site.lines("out/tree").len(), 3 * 2, "unchanged since");
+}

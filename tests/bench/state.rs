@@ -10,7 +10,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use twitcher_launch::Journal;
 use twitcher_model::{
-    Action, Origin, Policy, Position, ProcessSettings, RunId, Stat, Trigger, Version, Watch, WatchType, ZnodePath,
+    Action, Origin, Policy, Position, ProcessSettings, RunId, Stamp, Stat, Trigger, Version, Watch, WatchType,
+    ZnodePath,
 };
 use twitcher_state::{EndedRun, Handled, History, HistoryLimits, StartedRun, StateStore};
 use zookeeper_client::{Acls, Client, CreateMode};
@@ -255,7 +256,11 @@ fn watch(number: usize) -> Watch {
 fn handled() -> Handled {
     Handled {
         position: Position {
-            version: Version::Data { czxid: 1, mzxid: 2 },
+            version: Version::Data {
+                czxid: 1,
+                mzxid: 2,
+                stamp: Stamp::default(),
+            },
             digest: 3,
         },
         stat: Some(Stat::default()),

@@ -41,6 +41,8 @@ pub struct Rules {
     pub cut_reply_to: Option<i32>,
     /// A reply of more bytes ends the connection instead.
     pub cut_replies_over: Option<usize>,
+    /// What replies have of the first reaches the client as the second, which is as long.
+    pub replace: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 #[derive(Debug, Default)]
@@ -176,8 +178,11 @@ struct Pump {
 impl Pump {
     fn run(self, mut from: TcpStream, mut server: Option<TcpStream>) {
         let mut first = true;
-        while let Some(frame) = read_frame(&mut from) {
+        while let Some(mut frame) = read_frame(&mut from) {
             let Some(rules) = self.admit(&from) else { break };
+            if let Some((old, new)) = rules.replace.as_ref().filter(|_| !self.up) {
+                replace(&mut frame, old, new);
+            }
             let word = |at: usize| {
                 frame
                     .get(at..at + 4)
@@ -244,6 +249,14 @@ impl Pump {
         frame.extend(0i64.to_be_bytes());
         frame.extend((-6i32).to_be_bytes());
         self.client.lock().unwrap().write_all(&frame)
+    }
+}
+
+fn replace(frame: &mut [u8], old: &[u8], new: &[u8]) {
+    let mut at = 0;
+    while let Some(found) = frame[at..].windows(old.len()).position(|part| part == old) {
+        frame[at + found..][..old.len()].copy_from_slice(new);
+        at += found + old.len();
     }
 }
 

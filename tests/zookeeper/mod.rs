@@ -1,6 +1,7 @@
 //! The ZooKeeper source against a real server, with faults injected by a proxy and by `kill -9`.
 #![allow(clippy::unwrap_used, reason = "in tests")]
 
+mod anew;
 mod basics;
 mod defects;
 mod fairness;

@@ -26,7 +26,7 @@ pub use component::{
 pub use facts::{EventKind, Moment, Phase, RunEnd, RunFacts, Seen, timestamp};
 pub use failure::{OnFailure, Retry};
 pub use id::{RunId, RunIdError, WatchId};
-pub use observation::{ChangeFacts, Observation, Stat, Trigger, Version};
+pub use observation::{ChangeFacts, Observation, Stamp, Stat, Trigger, Version};
 pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};

@@ -21,6 +21,8 @@ pub enum Version {
         czxid: i64,
         /// Transaction that last set its data.
         mzxid: i64,
+        /// What else tells.
+        stamp: Stamp,
     },
     /// The node's children, by the transactions that created the node and last changed its children.
     Children {
@@ -28,12 +30,29 @@ pub enum Version {
         czxid: i64,
         /// Transaction that last added or removed a child.
         pzxid: i64,
+        /// What else tells.
+        stamp: Stamp,
     },
     /// A subtree, by a digest over every node's path, creation and modification.
     Tree {
         /// The digest.
         digest: u64,
+        /// What else tells, of all nodes together.
+        stamp: Stamp,
     },
+}
+
+/// What tells apart two states that transactions of the same numbers made: servers whose data was lost count from the start, and by
+/// the same steps arrive at the same numbers with other data.
+///
+/// Zero stands for what is not known: both of a local tree, whose numbers are digests already, and of what a daemon stored that did not
+/// look at it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// A digest of what the stat says besides the transactions: when, and how much.
+    pub stat: u32,
+    /// A digest of the data, or of the children's names, where they are small.
+    pub contents: u32,
 }
 
 /// The facts of a node's stat that an action may be told.

@@ -84,7 +84,9 @@ impl Run {
     /// Whether RESTART terminates it for an update with this version. A load is an update too, but a found run that is for that very
     /// state need not be interrupted.
     fn is_outdated_by(&self, next: Option<Version>) -> bool {
-        !self.terminated && (self.found_for.is_none() || self.found_for != next)
+        // What is found has written down its transactions alone.
+        let transactions = |version: Option<Version>| version.map(|version| version.parts());
+        !self.terminated && (self.found_for.is_none() || transactions(self.found_for) != transactions(next))
     }
 }
 

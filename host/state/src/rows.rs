@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, named_params, params};
 
 use super::{EndedRun, Handled, Parked, Paused, StartedRun, WatchNames, WatchRecord};
-use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Version, WatchType, ZnodePath};
+use twitcher_model::{Outcome, Position, RunId, Stamp, Stat, Trigger, Version, WatchType, ZnodePath};
 
 /// What a run costs in the database besides its texts, about.
 const ROW: usize = 200;
@@ -63,7 +63,8 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
-  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason)";
+  :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason,
+  :stamp)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -83,6 +84,7 @@ pub(super) fn put_watch(
         ":a": parts.map(|(_, a, _)| a),
         ":b": parts.map(|(_, _, b)| b),
         ":digest": handled.map(|handled| handled.position.digest.cast_signed()),
+        ":stamp": handled.map(|handled| handled.position.version.stamp().to_bits().cast_signed()),
         ":czxid": stat.map(|stat| stat.czxid),
         ":mzxid": stat.map(|stat| stat.mzxid),
         ":version": stat.map(|stat| stat.version),
@@ -179,8 +181,10 @@ fn version(row: &Row<'_>) -> rusqlite::Result<Option<Version>> {
     let Some(kind) = row.get::<_, Option<u8>>("kind")? else {
         return Ok(None);
     };
-    let version = Version::from_parts(kind, row.get("a")?, row.get("b")?);
-    version.map(Some).ok_or_else(|| odd("kind"))
+    let version = Version::from_parts(kind, row.get("a")?, row.get("b")?).ok_or_else(|| odd("kind"))?;
+    let stamp: Option<i64> = row.get("stamp")?;
+    let stamp = Stamp::from_bits(stamp.unwrap_or_default().cast_unsigned());
+    Ok(Some(version.with_stamp(stamp)))
 }
 
 /// A column that holds a word which serde knows.

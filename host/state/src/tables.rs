@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(super) const STEPS: [&str; 5] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
 /// mzxid and version repeat it for people. Times are milliseconds since 1970. What is 64 bits wide without a sign is stored with one.
@@ -58,6 +58,9 @@ ALTER TABLE run ADD COLUMN log_ended INTEGER NOT NULL DEFAULT 0;
 UPDATE run SET log_ended = 1 WHERE output_bytes >= 1048576;
 CREATE TABLE file (path BLOB PRIMARY KEY, names TEXT NOT NULL) STRICT;
 ";
+
+/// What tells apart two states of the same transactions (`Stamp::to_bits`); none in what was handled before.
+const VERSION_5: &str = "ALTER TABLE watch ADD COLUMN stamp INTEGER";
 
 /// The version of a database: how many steps it has been through.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

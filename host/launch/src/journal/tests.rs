@@ -1,7 +1,11 @@
 use super::*;
 use std::process::Command;
 
-const VERSION: Option<Version> = Some(Version::Data { czxid: 3, mzxid: -4 });
+const VERSION: Option<Version> = Some(Version::Data {
+    czxid: 3,
+    mzxid: -4,
+    stamp: twitcher_model::Stamp { stat: 0, contents: 0 },
+});
 
 fn pen(journal: &Journal) -> JournalWriter {
     JournalWriter::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()

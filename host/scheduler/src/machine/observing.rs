@@ -79,7 +79,7 @@ impl Machine {
 
     /// Whether the state found at load is run for. That a node is absent is news only if its presence was the last that was handled.
     fn runs_at_load(&self, observation: &Observation) -> bool {
-        let is_new = || self.done != Some(Position::of(observation).fingerprint());
+        let is_new = || self.done.is_none_or(|done| !Position::of(observation).is(done));
         match (self.policy.run_on_load, observation.exists()) {
             // A parked watch has a state before it that was not handled, whatever is said of new ones.
             (RunOnLoad::Never, exists) => self.parked && exists && is_new(),

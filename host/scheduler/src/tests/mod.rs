@@ -12,12 +12,16 @@ mod times;
 
 use bytes::Bytes;
 
-use twitcher_model::{Observation, Stat, Version};
+use twitcher_model::{Observation, Stamp, Stat, Version};
 
 /// A node's data as a source would report it.
 fn data(czxid: i64, mzxid: i64, stdin: impl Into<Bytes>) -> Observation {
     Observation {
-        version: Version::Data { czxid, mzxid },
+        version: Version::Data {
+            czxid,
+            mzxid,
+            stamp: Stamp::default(),
+        },
         stat: stat(czxid, mzxid),
         stdin: stdin.into(),
     }
@@ -27,7 +31,10 @@ fn data(czxid: i64, mzxid: i64, stdin: impl Into<Bytes>) -> Observation {
 fn tree(digest: u64, paths: impl IntoIterator<Item = impl std::fmt::Display>) -> Observation {
     let stdin: String = paths.into_iter().map(|path| format!("{path}\n")).collect();
     Observation {
-        version: Version::Tree { digest },
+        version: Version::Tree {
+            digest,
+            stamp: Stamp::default(),
+        },
         stat: stat(1, 1),
         stdin: stdin.into(),
     }
@@ -42,5 +49,5 @@ fn stat(czxid: i64, mzxid: i64) -> Option<Stat> {
 #[test]
 fn size() {
     let size = size_of::<super::Machine>();
-    assert!(size <= 176, "{size} bytes");
+    assert!(size <= 184, "{size} bytes");
 }

@@ -3,7 +3,7 @@
 use super::super::{Admission, Machine, MachineState};
 use super::data;
 use super::script::Script;
-use twitcher_model::{Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Version};
+use twitcher_model::{Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Stamp, Version};
 
 fn of(observation: &Observation) -> Fingerprint {
     Position::of(observation).fingerprint()
@@ -11,7 +11,11 @@ fn of(observation: &Observation) -> Fingerprint {
 
 /// The state that scripts call `data N`.
 fn version(mzxid: i64) -> Option<Version> {
-    Some(Version::Data { czxid: 1, mzxid })
+    Some(Version::Data {
+        czxid: 1,
+        mzxid,
+        stamp: Stamp::default(),
+    })
 }
 
 fn script(policy: Policy, restore: impl FnOnce(&mut Machine, &mut Admission)) -> Script {

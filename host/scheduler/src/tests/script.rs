@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::{Admission, Cause, Effect, Ending, Input, Machine, RunIds, Start};
 use super::{data, stat, tree};
-use twitcher_model::{Observation, Policy, RunId, Version, WatchId};
+use twitcher_model::{Observation, Policy, RunId, Stamp, Version, WatchId};
 
 pub struct Script {
     pub machine: Machine,
@@ -76,6 +76,7 @@ impl Script {
                 version: Version::Children {
                     czxid: 1,
                     pzxid: pzxid.parse().unwrap(),
+                    stamp: Stamp::default(),
                 },
                 stat: stat(1, 1),
                 stdin: names.join("\n").into(),

@@ -13,7 +13,7 @@ use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, z
 use super::subtree::Subtree;
 use crate::{Change, Subscription};
 use twitcher_files::directory_watch::inotify::{DirectoryWatcher, SettledChanges};
-use twitcher_model::{Observation, Version, WatchId, WatchType};
+use twitcher_model::{Observation, Stamp, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
 const MOST_READ: usize = 256;
@@ -261,7 +261,11 @@ impl View {
                     }
                 };
                 Ok(Some(Observation {
-                    version: Version::Data { czxid: 0, mzxid },
+                    version: Version::Data {
+                        czxid: 0,
+                        mzxid,
+                        stamp: Stamp::default(),
+                    },
                     stat: Some(stat(mzxid)),
                     stdin: data,
                 }))
@@ -274,6 +278,7 @@ impl View {
                     version: Version::Children {
                         czxid: 0,
                         pzxid: hash.positive(),
+                        stamp: Stamp::default(),
                     },
                     stat: Some(stat(0)),
                     stdin: names,
@@ -292,7 +297,10 @@ impl View {
                 )?;
                 let digest = watched.subtree.digest();
                 Ok(Some(Observation {
-                    version: Version::Tree { digest },
+                    version: Version::Tree {
+                        digest,
+                        stamp: Stamp::default(),
+                    },
                     stat: Some(stat(0)),
                     stdin: lines(changed.iter().map(|path| format!("/{path}"))),
                 }))

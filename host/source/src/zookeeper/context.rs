@@ -133,7 +133,7 @@ impl std::fmt::Display for LoggedVersion {
             Version::Absent => f.write_str("absent"),
             Version::Data { mzxid, .. } => write!(f, "{mzxid:#x}"),
             Version::Children { pzxid, .. } => write!(f, "{pzxid:#x}"),
-            Version::Tree { digest } => write!(f, "{digest:016x}"),
+            Version::Tree { digest, .. } => write!(f, "{digest:016x}"),
         }
     }
 }

@@ -123,6 +123,19 @@ impl Ledger {
             .is_some_and(|entry| entry.told.as_ref() != Some(version))
     }
 
+    /// Whether a state is news of which nothing but the stat was read.
+    pub fn wants_by_stat(&self, handle: Handle, version: &Version) -> bool {
+        self.valid(handle)
+            .is_some_and(|entry| entry.told.map(Version::by_stat) != Some(version.by_stat()))
+    }
+
+    /// Whether the contents of what the watch was told are small enough to be part of its version.
+    pub fn knows_contents(&self, handle: Handle) -> bool {
+        self.valid(handle)
+            .and_then(|entry| entry.told)
+            .is_some_and(|told| told.stamp().contents != 0)
+    }
+
     /// Whether the watch was never told anything.
     pub fn is_new(&self, handle: Handle) -> bool {
         self.valid(handle).is_some_and(|entry| entry.told.is_none())
@@ -199,6 +212,7 @@ const NOBODY: u32 = u32::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twitcher_model::Stamp;
 
     fn subscribed(ids: &[u32]) -> Ledger {
         let mut ledger = Ledger::default();
@@ -220,7 +234,15 @@ mod tests {
         assert!(ledger.is_new(handle) && ledger.wants(handle, &Version::Absent));
         assert!(ledger.tell(handle, Version::Absent));
         assert!(!ledger.wants(handle, &Version::Absent));
-        assert!(ledger.wants(handle, &Version::Data { czxid: 1, mzxid: 1 }));
+        let data = |contents| Version::Data {
+            czxid: 1,
+            mzxid: 1,
+            stamp: Stamp { stat: 2, contents },
+        };
+        assert!(ledger.wants(handle, &data(3)) && ledger.wants_by_stat(handle, &data(0)));
+        assert!(ledger.tell(handle, data(3)) && ledger.knows_contents(handle));
+        assert!(!ledger.wants_by_stat(handle, &data(0)) && !ledger.wants(handle, &data(3)));
+        assert!(ledger.wants(handle, &data(4)), "other contents of the same stat");
     }
 
     #[test]

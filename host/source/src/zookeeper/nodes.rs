@@ -237,7 +237,8 @@ impl WatchedZnodes {
             let Some(node) = self.nodes.get_mut(path) else {
                 continue;
             };
-            (node.doubt, node.careful) = (false, false);
+            let doubt = std::mem::replace(&mut node.doubt, false);
+            node.careful = false;
             let Some(stat) = stat else {
                 node.size = 0;
                 self.tell(context, path, WatchType::Data, Observation::absent()).await?;
@@ -246,7 +247,9 @@ impl WatchedZnodes {
                 continue;
             };
             node.size = u32::try_from(stat.data_length).unwrap_or(0);
-            if node.news(context, WatchType::Data, &reads::data_version(&stat)) {
+            // Of what is small, more than the stat tells counts.
+            let unsure = |node: &Node, kind| doubt && node.knows_contents(context, kind);
+            if node.news(context, WatchType::Data, &reads::data_version(&stat)) || unsure(node, WatchType::Data) {
                 match reads::check_data(&stat, context.options.max_data) {
                     Err(failure) => self.cannot_read(context, path, WatchType::Data, failure),
                     Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
@@ -266,7 +269,8 @@ impl WatchedZnodes {
                 continue;
             };
             if node.news(context, WatchType::Children, &reads::children_version(&stat))
-                {
+                || unsure(node, WatchType::Children)
+            {
                 match reads::check_children(&stat) {
                     Err(failure) => self.cannot_read(context, path, WatchType::Children, failure),
                     Ok(()) => lists.push(path.clone()),
@@ -381,11 +385,16 @@ impl Node {
         self.wants(WatchType::Children) || self.careful || size > LARGE || (self.doubt && size > SMALL)
     }
 
-    /// Whether a watch of this kind was told something else; those that were not are settled.
+    /// Whether what a watch of this kind was told is small enough for its contents to be part of its version.
+    fn knows_contents(&self, context: &Context, kind: WatchType) -> bool {
+        self.handles(kind).any(|handle| context.ledger().knows_contents(handle))
+    }
+
+    /// Whether a watch of this kind was told something else, by the stat alone; those that were not are settled.
     fn news(&self, context: &Context, kind: WatchType, version: &twitcher_model::Version) -> bool {
         let mut news = false;
         for handle in self.handles(kind) {
-            if context.ledger().wants(handle, version) {
+            if context.ledger().wants_by_stat(handle, version) {
                 news = true;
             } else {
                 context.settle(handle);

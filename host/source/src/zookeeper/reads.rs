@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zookeeper_client::{Client, Error, MultiReadResult};
 
-use super::subtree::Mark;
-use twitcher_model::{Observation, Stat, Version};
+use super::subtree::{Mark, mix};
+use twitcher_model::{Observation, Stamp, Stat, Version};
 
 /// Requests in flight at once. Enough to hide the round trip, few enough that a new event is looked at in between.
 pub(super) const PIPELINE: usize = 250;
@@ -20,7 +20,8 @@ const MULTI_COUNT: usize = 250;
 /// What a znode is taken to weigh of which nothing is known.
 pub(super) const GUESS: usize = 8 * 1024;
 
-/// Up to this size a znode is simply read when in doubt; a larger one is only read when its stat is news.
+/// Up to this size a znode is simply read when in doubt, and what it has is part of its version; a larger one is only read when its stat
+/// is news.
 pub(super) const SMALL: usize = 8 * 1024;
 
 /// Most data bytes of one multi-read. Well below the megabyte that is the default of `jute.maxbuffer`.
@@ -104,26 +105,63 @@ pub(super) fn mark_of(stat: &ZkStat) -> Mark {
     Mark {
         czxid: stat.czxid,
         mzxid: stat.mzxid,
+        written: data_stamp(stat),
     }
 }
 
+fn data_stamp(stat: &ZkStat) -> u32 {
+    let length = i64::from(stat.data_length);
+    digest([stat.ctime, stat.mtime, length].iter().flat_map(|n| n.to_le_bytes()))
+}
+
+/// The version of a znode's data as far as its stat tells it: [`Version::by_stat`] of what reading it would give.
 pub(super) fn data_version(stat: &ZkStat) -> Version {
     Version::Data {
         czxid: stat.czxid,
         mzxid: stat.mzxid,
+        stamp: Stamp {
+            stat: data_stamp(stat),
+            contents: 0,
+        },
     }
 }
 
+/// The version of a znode's children as far as its stat tells it. Neither length nor time of its data are the children's business.
 pub(super) fn children_version(stat: &ZkStat) -> Version {
+    let count = i64::from(stat.num_children);
     Version::Children {
         czxid: stat.czxid,
         pzxid: stat.pzxid,
+        stamp: Stamp {
+            stat: digest([stat.ctime, count].iter().flat_map(|n| n.to_le_bytes())),
+            contents: 0,
+        },
     }
+}
+
+/// The version of something that was read, and not only its stat.
+fn with_contents(version: Version, contents: &[u8]) -> Version {
+    match contents.len() {
+        length if length > SMALL => version,
+        _ => version.with_stamp(Stamp {
+            contents: digest(contents.iter().copied()),
+            ..version.stamp()
+        }),
+    }
+}
+
+/// FNV-1a with a finalizer. Never 0. Stable: a restarted daemon compares it with a recorded one.
+fn digest(bytes: impl Iterator<Item = u8>) -> u32 {
+    let start = 0xcbf2_9ce4_8422_2325;
+    let hash = bytes.fold(start, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    ((mix(hash) >> 32) as u32).max(1)
 }
 
 pub(super) fn data_observation(data: Vec<u8>, stat: &ZkStat) -> Observation {
     Observation {
-        version: data_version(stat),
+        version: with_contents(data_version(stat), &data),
         stat: Some(stat_of(stat)),
         stdin: data.into(),
     }
@@ -137,7 +175,7 @@ pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Obs
         lines.push('\n');
     }
     Observation {
-        version: children_version(stat),
+        version: with_contents(children_version(stat), lines.as_bytes()),
         stat: Some(stat_of(stat)),
         stdin: Bytes::from(lines),
     }
@@ -331,9 +369,8 @@ mod tests {
         assert_eq!(batch([MULTI_BYTES * 2].into_iter()), 1);
     }
 
-    #[test]
-    fn children_are_sorted_lines() {
-        let stat = ZkStat {
+    fn stat() -> ZkStat {
+        ZkStat {
             czxid: 1,
             mzxid: 2,
             pzxid: 3,
@@ -345,10 +382,53 @@ mod tests {
             ephemeral_owner: 0,
             data_length: 0,
             num_children: 2,
-        };
+        }
+    }
+
+    /// Servers that were set up anew may count to the same transactions.
+    #[test]
+    fn times_length_and_small_contents_tell_apart_what_the_same_transactions_made() {
+        let of = |stat: &ZkStat, data: &str| data_observation(data.into(), stat).version;
+        let one = of(&stat(), "x");
+        assert_eq!(one, of(&stat(), "x"));
+        assert_eq!(one.by_stat(), data_version(&stat()));
+        let (later, longer) = (
+            ZkStat { mtime: 1, ..stat() },
+            ZkStat {
+                data_length: 1,
+                ..stat()
+            },
+        );
+        let made_anew = ZkStat { ctime: 1, ..stat() };
+        let others = [of(&later, "x"), of(&longer, "x"), of(&made_anew, "x"), of(&stat(), "y")];
+        assert!(others.iter().all(|other| *other != one));
+        assert_eq!(one.parts(), others[0].parts());
+        let large = "x".repeat(SMALL + 1);
+        assert_eq!(of(&stat(), &large), data_version(&stat()), "only its stat counts");
+
+        let children = |stat: &ZkStat, name: &str| children_observation(vec![name.into()], stat).version;
+        assert_eq!(
+            children(&stat(), "x"),
+            children(&later, "x"),
+            "its data is another matter"
+        );
+        assert_ne!(children(&stat(), "x"), children(&made_anew, "x"));
+        assert_ne!(children(&stat(), "x"), children(&stat(), "y"));
+    }
+
+    #[test]
+    fn a_stamp_is_the_same_in_another_process() {
+        let version = data_observation("x".into(), &stat()).version;
+        assert_eq!(version.stamp().to_bits(), 0x6d6886542c782ac2);
+    }
+
+    #[test]
+    fn children_are_sorted_lines() {
+        let stat = stat();
         let observation = children_observation(vec!["b".into(), "a".into()], &stat);
         assert_eq!(&*observation.stdin, b"a\nb\n");
-        assert_eq!(observation.version, Version::Children { czxid: 1, pzxid: 3 });
+        assert_eq!(observation.version.by_stat(), children_version(&stat));
+        assert_eq!(observation.version.parts(), (2, 1, 3));
         assert_eq!(children_observation(Vec::new(), &stat).stdin.len(), 0);
     }
 }

@@ -7,13 +7,15 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use twitcher_model::{Observation, Stat, Version};
+use twitcher_model::{Observation, Stamp, Stat, Version};
 
-/// The transactions that created a znode and last set its data.
+/// The transactions that created a znode and last set its data, and what else its stat tells of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub czxid: i64,
     pub mzxid: i64,
+    /// A digest of when that was, and how much.
+    pub written: u32,
 }
 
 /// The known znodes of a subtree.
@@ -21,6 +23,8 @@ pub(super) struct Mark {
 pub(super) struct Subtree {
     nodes: BTreeMap<Box<str>, Mark>,
     digest: u64,
+    /// What the digest does not know: it is what a daemon recorded that did not look at this yet.
+    stamp: u32,
     /// What each path that changed was like when the changes were last told.
     before: BTreeMap<Box<str>, Option<Mark>>,
     root: Option<Stat>,
@@ -63,7 +67,11 @@ impl Subtree {
         if old == mark {
             return;
         }
-        self.digest ^= old.map_or(0, |mark| digest(path, mark)) ^ mark.map_or(0, |mark| digest(path, mark));
+        for mark in [old, mark].into_iter().flatten() {
+            let digest = digest(path, mark);
+            self.digest ^= digest;
+            self.stamp ^= stamp(digest, mark);
+        }
         if !self.before.contains_key(path) {
             self.before.insert(path.into(), old);
         }
@@ -103,7 +111,13 @@ impl Subtree {
     /// The version of the subtree: differs when any of its znodes does.
     pub fn version(&self) -> Version {
         match self.root {
-            Some(_) => Version::Tree { digest: self.digest },
+            Some(_) => Version::Tree {
+                digest: self.digest,
+                stamp: Stamp {
+                    stat: self.stamp.max(1),
+                    contents: 0,
+                },
+            },
             None => Version::Absent,
         }
     }
@@ -157,7 +171,12 @@ fn digest(path: &str, mark: Mark) -> u64 {
     mix(mix(hash ^ mark.czxid as u64).wrapping_add(mark.mzxid as u64))
 }
 
-fn mix(mut x: u64) -> u64 {
+fn stamp(digest: u64, mark: Mark) -> u32 {
+    (mix(digest.wrapping_add(u64::from(mark.written))) >> 32) as u32
+}
+
+/// The finalizer of splitmix64.
+pub(super) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -170,7 +189,11 @@ mod tests {
     use super::*;
 
     fn mark(n: i64) -> Option<Mark> {
-        Some(Mark { czxid: 1, mzxid: n })
+        Some(Mark {
+            czxid: 1,
+            mzxid: n,
+            written: 1,
+        })
     }
 
     fn text(tree: &Subtree, all: bool) -> String {
@@ -209,7 +232,25 @@ mod tests {
 
     #[test]
     fn the_digest_is_the_same_in_another_process() {
-        assert_eq!(digest("/a", Mark { czxid: 1, mzxid: 2 }), 0x6dd3_05e1_bda9_c323);
+        let mark = Mark {
+            czxid: 1,
+            mzxid: 2,
+            written: 3,
+        };
+        assert_eq!(digest("/a", mark), 0x6dd3_05e1_bda9_c323);
+        assert_eq!(stamp(digest("/a", mark), mark), 0x5b76a28a);
+    }
+
+    #[test]
+    fn what_the_same_transactions_wrote_at_another_time_is_told() {
+        let mut tree = tree(&["/a", "/a/b"]);
+        tree.told();
+        let before = tree.version();
+        let later = mark(1).map(|mark| Mark { written: 2, ..mark });
+        tree.set("/a/b", later);
+        assert_eq!(text(&tree, false), "/a/b\n");
+        assert_eq!(tree.version().parts(), before.parts());
+        assert_ne!(tree.version(), before);
     }
 
     #[test]

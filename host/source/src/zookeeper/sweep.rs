@@ -2,7 +2,7 @@
 //!
 //! It reads and compares only; healing is for who owns the watch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use zookeeper_client::Client;
 
 use super::context::Context;
-use super::ledger::Handle;
+use super::ledger::{Handle, Ledger};
 use super::reads::{self, PIPELINE, ReadFailure, Reply, SMALL};
 use super::subtree::Subtree;
 use super::worker::Stop;
@@ -20,6 +20,9 @@ use twitcher_model::{Version, WatchType};
 
 /// Time for an event that is on its way, and the read it leads to. A difference that lasts longer was not announced.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Lists of children asked for at once, each of some kilobytes.
+const LISTS: usize = 50;
 
 /// A watch to check.
 #[derive(Debug, Clone)]
@@ -134,17 +137,22 @@ async fn differing(
     let mut differing = Vec::new();
     let (trees, nodes): (Vec<_>, Vec<_>) = watches.into_iter().partition(|watch| watch.kind == WatchType::Tree);
     // Small data is read, for many reads fit in one request; of everything else the stat.
-    let small = |watch: &CheckedWatch| watch.kind == WatchType::Data && watch.size.is_some_and(|size| size <= SMALL);
+    let small = |watch: &CheckedWatch| match watch.size {
+        Some(size) => watch.kind == WatchType::Data && size <= SMALL,
+        None => watch.kind == WatchType::Data && context.ledger().knows_contents(watch.handle),
+    };
     let (small, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(small);
     let mut rest = &small[..];
     while !rest.is_empty() {
-        let (batch, later) = rest.split_at(reads::batch(rest.iter().map(|watch| watch.size.unwrap_or(0))));
+        let (batch, later) = rest.split_at(reads::batch(rest.iter().map(|watch| watch.size.unwrap_or(SMALL))));
         rest = later;
         let paths: Vec<_> = batch.iter().map(|watch| watch.path.clone()).collect();
         for (watch, reply) in batch.iter().zip(reads::many(client, &paths).await?) {
             if let Ok(found) = reply {
-                let version = found.map_or(Version::Absent, |(_, stat)| reads::data_version(&stat));
-                keep_different(context, watch, version, &mut differing);
+                let version = found.map_or(Version::Absent, |(data, stat)| {
+                    reads::data_observation(data, &stat).version
+                });
+                keep_different(context, watch, version, Ledger::wants, &mut differing);
             }
         }
     }
@@ -157,7 +165,29 @@ async fn differing(
                 (Some(stat), WatchType::Children) => reads::children_version(stat),
                 (Some(stat), _) => reads::data_version(stat),
             };
-            keep_different(context, watch, version, &mut differing);
+            keep_different(context, watch, version, Ledger::wants_by_stat, &mut differing);
+        }
+    }
+    // A list that is no longer than such data is read, too, unless its stat told all there is to tell.
+    let differs: HashSet<Handle> = differing.iter().map(|(watch, _)| watch.handle).collect();
+    let listed = |watch: &&CheckedWatch| {
+        watch.kind == WatchType::Children
+            && context.ledger().knows_contents(watch.handle)
+            && !differs.contains(&watch.handle)
+    };
+    let lists: Vec<_> = others.iter().filter(listed).collect();
+    for chunk in lists.chunks(LISTS) {
+        let sent: Vec<_> = chunk.iter().map(|watch| reads::children(client, &watch.path)).collect();
+        for (watch, reply) in chunk.iter().zip(sent) {
+            match reply.await {
+                Ok(Some((names, stat))) => {
+                    let version = reads::children_observation(names, &stat).version;
+                    keep_different(context, watch, version, Ledger::wants, &mut differing);
+                }
+                Err(failure @ (ReadFailure::Connection(_) | ReadFailure::Session(_))) => return Err(failure),
+                // It went away since its stat was read, or cannot be read.
+                Ok(None) | Err(_) => {}
+            }
         }
     }
     for watch in trees {
@@ -168,7 +198,7 @@ async fn differing(
         let mut subtree = Subtree::default();
         subtree.set_all(&listing.marks);
         subtree.set_root(listing.root);
-        keep_different(context, &watch, subtree.version(), &mut differing);
+        keep_different(context, &watch, subtree.version(), Ledger::wants, &mut differing);
     }
     Ok(differing)
 }
@@ -177,10 +207,11 @@ fn keep_different(
     context: &Context,
     watch: &CheckedWatch,
     version: Version,
+    is_news: impl Fn(&Ledger, Handle, &Version) -> bool,
     differing: &mut Vec<(CheckedWatch, Version)>,
 ) {
     let ledger = context.ledger();
-    if ledger.wants(watch.handle, &version)
+    if is_news(&ledger, watch.handle, &version)
         && !ledger.is_new(watch.handle)
         && !context.unreadable.has(&watch.path, watch.kind)
     {

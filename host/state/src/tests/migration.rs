@@ -19,7 +19,10 @@ fn what_version_1_wrote_is_understood() {
     make(dir.path(), VERSION_1);
     let (state, newest) = open(dir.path());
     let known = state.known(&watch("a")).unwrap();
-    assert_eq!(known.handled, Some(handled(7)));
+    let written = known.handled.unwrap().position;
+    let now = handled(7).position;
+    assert_eq!(written.version, now.version.with_stamp(Stamp::default()));
+    assert!(now.is(written.fingerprint()), "IF_CHANGED takes it for the same");
     assert_eq!(known.parked.unwrap().definition, u64::MAX);
     let history = state.history();
     state.close();

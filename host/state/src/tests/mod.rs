@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use twitcher_model::{Action, Origin, Policy, ProcessSettings, Version};
+use twitcher_model::{Action, Origin, Policy, ProcessSettings, Stamp, Version};
 
 fn watch(name: &str) -> Watch {
     Watch {
@@ -35,7 +35,14 @@ fn open(dir: &Path) -> (StateStore, Option<RunId>) {
 fn handled(mzxid: i64) -> Handled {
     Handled {
         position: Position {
-            version: Version::Data { czxid: 1, mzxid },
+            version: Version::Data {
+                czxid: 1,
+                mzxid,
+                stamp: Stamp {
+                    stat: u32::MAX,
+                    contents: 7,
+                },
+            },
             digest: u64::MAX - 1,
         },
         stat: Some(Stat {

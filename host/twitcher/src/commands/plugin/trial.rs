@@ -12,7 +12,7 @@ use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
 use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport};
-use twitcher_model::{Grants, Observation, Stat, Trigger, Version, Watch};
+use twitcher_model::{Grants, Observation, Stamp, Stat, Trigger, Version, Watch};
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CodeCache;
 use twitcher_scheduler::{RunIds, Start};
@@ -162,7 +162,11 @@ impl Trial {
         match deleted {
             true => Observation::absent(),
             false => Observation {
-                version: Version::Data { czxid, mzxid },
+                version: Version::Data {
+                    czxid,
+                    mzxid,
+                    stamp: Stamp::default(),
+                },
                 stat: Some(Stat {
                     czxid,
                     mzxid,
