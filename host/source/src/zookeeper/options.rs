@@ -34,6 +34,21 @@ pub enum ServersError {
         /// The position of the empty server in the text, counted from 1.
         position: usize,
     },
+    /// It begins as a URL does.
+    #[error(
+        "servers are written host:port,host:port[/chroot], without {scheme:?} before them; where they speak TLS, \
+         the options for TLS say so (--zk-tls, --zk-ca)"
+    )]
+    Scheme {
+        /// What it begins with.
+        scheme: String,
+    },
+    /// Something before an `@`. Not repeated: it may be a password.
+    #[error(
+        "servers are written host:port,host:port[/chroot], without a user or password before an \"@\"; credentials \
+         are in files of their own (--zk-digest-file, --zk-sasl-file)"
+    )]
+    Credentials,
     /// A port that is not 1 to 65535.
     #[error("server {server:?} has port {port:?}: a port is a number from 1 to 65535")]
     Port {
@@ -43,7 +58,10 @@ pub enum ServersError {
         port: String,
     },
     /// A character that no host name or address has.
-    #[error("server {server:?} has the character {character:?}, which cannot be in a host name or address")]
+    #[error(
+        "server {server:?} has the character {character:?}, which cannot be in a host name or address; servers are \
+         separated by commas"
+    )]
     Character {
         /// The server as written.
         server: String,
@@ -70,11 +88,21 @@ pub enum ServersError {
 impl FromStr for Servers {
     type Err = ServersError;
 
+    /// Blanks around servers, a comma after the last and a slash after the chroot are of no account.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(scheme) = scheme(text) {
+            return Err(ServersError::Scheme { scheme });
+        }
         let (list, chroot) = match text.find('/') {
             Some(at) => text.split_at(at),
             None => (text, ""),
         };
+        let (list, chroot) = (without_comma(list), without_comma(chroot));
+        // A chroot may have an "@". If what stands before it are no servers, it is none: there may be a slash in a password.
+        let are_servers = || list.split(',').all(|server| parse_server(server.trim()).is_ok());
+        if list.contains('@') || (chroot.contains('@') && !are_servers()) {
+            return Err(ServersError::Credentials);
+        }
         if chroot.contains(',') {
             return Err(ServersError::ChrootInside { text: text.to_owned() });
         }
@@ -89,12 +117,25 @@ impl FromStr for Servers {
                 server => parse_server(server),
             })
             .collect::<Result<_, _>>()?;
-        let chroot = match chroot {
-            "" | "/" => None,
+        let chroot = match chroot.strip_suffix('/').unwrap_or(chroot) {
+            "" => None,
             path => Some(ZnodePath::new(path)?),
         };
         Ok(Self { servers, chroot })
     }
+}
+
+/// What stands before servers that are written as in a URL.
+fn scheme(text: &str) -> Option<String> {
+    let (before, _) = text.split_once("://")?;
+    let scheme = before.rsplit(',').next()?.trim();
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    scheme.chars().all(is_scheme).then(|| format!("{scheme}://"))
+}
+
+fn without_comma(list: &str) -> &str {
+    let list = list.trim_end();
+    list.strip_suffix(',').unwrap_or(list).trim_end()
 }
 
 fn parse_server(server: &str) -> Result<(String, u16), ServersError> {
@@ -352,8 +393,20 @@ mod tests {
             ("[fe80::1%eth0]", "[fe80::1%eth0]:2181"),
             ("127.0.0.1:2181/", "127.0.0.1:2181"),
             ("a,b/x/y", "a:2181,b:2181/x/y"),
+            ("zk1:1,zk2:2,", "zk1:1,zk2:2"),
+            ("zk1, /app", "zk1:2181/app"),
+            ("zk1/app,", "zk1:2181/app"),
+            ("zk1/app/", "zk1:2181/app"),
+            ("zk1/,", "zk1:2181"),
+            (" zk1:1 , zk2:2 \n", "zk1:1,zk2:2"),
+            ("zk1:1 , zk2:2 /app \t", "zk1:1,zk2:2/app"),
+            ("zk1/user@home", "zk1:2181/user@home"),
         ] {
-            assert_eq!(parse(written).unwrap().to_string(), shown);
+            assert_eq!(
+                parse(written).map(|servers| servers.to_string()),
+                Ok(shown.to_owned()),
+                "{written:?}"
+            );
         }
     }
 
@@ -372,11 +425,29 @@ mod tests {
             ("[::1]x", "in brackets"),
             ("a b:1", "' '"),
             ("zk1/app,zk2", "chroot before"),
-            ("zk1/app/", "must not end"),
+            (",", "server 1 of"),
+            ("zk1,,", "server 2 of"),
+            (",zk1", "server 1 of"),
+            (" , zk1", "server 1 of"),
+            ("  ", "is empty"),
+            ("zk1/app//", "must not end"),
+            ("zk1/a,zk2/a", "chroot before"),
+            ("zk1 zk2", "separated by commas"),
+            ("zk1;zk2", "separated by commas"),
+            ("zk1: 2181", "port \" 2181\""),
+            ("tls://zk1:2281", "without \"tls://\" before them; where they speak TLS"),
+            ("zk1,tls://zk2", "without \"tls://\""),
+            ("zookeeper://user:secret@zk1", "without \"zookeeper://\""),
+            ("user:secret@zk1:2181", "--zk-digest-file"),
+            ("user@zk1", "without a user"),
+            ("zk1,user:secret@zk2/app", "without a user"),
+            ("user:se/cret@zk1", "without a user"),
+            ("user:secret://@zk1", "without a user"),
             ("zk1//app", "empty name"),
         ] {
             let error = parse(written).unwrap_err();
             assert!(error.contains(words), "{written:?}: {error}");
+            assert!(!error.contains("cret"), "{written:?}: {error}");
         }
     }
 

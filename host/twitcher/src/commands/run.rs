@@ -158,7 +158,8 @@ fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     let Some(servers) = servers else {
         bail!("nothing to watch: give --zk HOST:PORT,... (or set TWITCHER_ZK), or --tree DIR");
     };
-    let servers = servers.parse().with_context(|| format!("--zk {servers}"))?;
+    // Each error names what it is about, and no more: a password may have been written here.
+    let servers = servers.parse().context("--zk, or TWITCHER_ZK")?;
     let given = &arguments.zookeeper;
     let mut options = zookeeper::ZooKeeperOptions::new(servers);
     options.session_timeout = given.zk_session_timeout;
