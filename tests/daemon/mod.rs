@@ -1,5 +1,6 @@
 //! The daemon on a directory tree: run modes, reload, shutdown, and what it says about them.
 
+mod files;
 mod life;
 mod reload;
 mod run_modes;

@@ -1,9 +1,9 @@
 //! Notices that something changed below the configuration paths, once it is no longer being changed.
 //!
 //! It must not know what is in the files. What it watches: every directory that is loaded, the directory that a path itself is
-//! in (editors replace files, and a path may come later), and what symbolic links lead to. The files of components are paths of
-//! the same kind; which ones is known only when the configuration has been loaded. Directories are always watched under their real
-//! path, because inotify knows a directory only once.
+//! in (editors replace files, and a path may come later), what symbolic links lead to, and every directory and link on the way: any
+//! of them may be moved away, and another put in its place. The files of components are paths of the same kind; which ones is known
+//! only when the configuration has been loaded. Directories are always watched under their real path.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -13,12 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::warn;
 
 use super::component_resolver::{Changes, Watched};
-// The part of the tree source that knows inotify, not what is watched for.
-use twitcher_files::directory_watch::inotify::{self as fs_events, DirectoryEvents, DirectoryWatcher, SettledChanges};
 use twitcher_files::directory_watch::settling::{PathEvent, SettleTimes};
+use twitcher_files::directory_watch::{self, DirectoryEvents, DirectoryWatcher, SettledChanges, way};
 
 /// How long nothing must change before a change is told, unless the caller wishes otherwise.
 pub const SETTLE: Duration = Duration::from_millis(200);
@@ -31,9 +29,6 @@ const MOST_DIRECTORIES: usize = 10_000;
 
 /// Most files of components that are watched.
 const MOST_COMPONENTS: usize = 10_000;
-
-/// Most symbolic links on the way to one of them; the kernel follows no more.
-const MOST_LINKS: usize = 40;
 
 /// Tells that configuration changed.
 #[derive(Debug)]
@@ -64,14 +59,17 @@ impl ComponentWatch {
         directories.watch();
         more
     }
+
+    /// Watches what is there now, also what has come to its place without an event: of what is mounted there is none. Blocks while it
+    /// looks at directories.
+    pub fn look_again(&self) {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner).watch();
+    }
 }
 
 /// Why configuration paths cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatcherError {
-    /// inotify cannot be set up.
-    #[error("cannot set up inotify: {0}")]
-    Inotify(#[from] notify::Error),
     /// A relative path cannot be made absolute.
     #[error("cannot make {path} absolute: {source}", path = path.display())]
     Relative {
@@ -103,13 +101,12 @@ impl Watcher {
             let scope = Arc::clone(&scope);
             move |path: &Path, touch| scope.read().unwrap_or_else(PoisonError::into_inner).counts(path, touch)
         };
-        let (watcher, events) = fs_events::open(patience, wanted)?;
+        let (watcher, events) = directory_watch::open("configuration", patience, wanted);
         let mut directories = Directories {
             paths,
             components: BTreeSet::new(),
             watcher,
             scope,
-            unwatchable: false,
         };
         directories.watch();
         Ok(Self {
@@ -218,8 +215,6 @@ struct Directories {
     components: BTreeSet<Watched>,
     watcher: DirectoryWatcher,
     scope: Arc<RwLock<Scope>>,
-    /// A directory could not be watched; said once.
-    unwatchable: bool,
 }
 
 impl Directories {
@@ -255,101 +250,74 @@ impl Directories {
         self.scope.write().unwrap_or_else(PoisonError::into_inner).unknown = true;
         let mut scope = Scope::default();
         for path in self.paths.clone() {
-            self.watch_above(&path, &mut scope);
-            self.watch_at(&path, &mut scope);
+            if let Some(real) = self.watch_way(&path, &mut scope) {
+                self.watch_at(real, &mut scope);
+            }
         }
         for Watched { path, changes } in self.components.clone().iter().take(MOST_COMPONENTS) {
-            self.watch_above(path, &mut scope);
             if *changes == Changes::Exchanged {
-                let (above, name) = (path.parent().map(fs::canonicalize), path.file_name());
-                if let (Some(Ok(above)), Some(name)) = (above, name) {
-                    scope.exchanged.insert(above.join(name));
-                }
+                self.watch_exchanged(path, &mut scope);
                 continue;
             }
-            self.watch_links(path, &mut scope);
-            self.watch_target(path, &mut scope);
-            if *changes == Changes::Entries
-                && let Ok(real) = fs::canonicalize(path)
-            {
-                self.watch_directory(&real);
+            let Some(real) = self.watch_way(path, &mut scope) else {
+                continue;
+            };
+            if *changes == Changes::Entries {
+                self.watcher.watch(&real);
                 scope.whole.insert(real);
+            } else {
+                self.watch_file(real, &mut scope);
             }
         }
         *self.scope.write().unwrap_or_else(PoisonError::into_inner) = scope;
     }
 
-    /// Watches the nearest directory above a path that exists, for what is missing on the way.
-    fn watch_above(&mut self, path: &Path, scope: &mut Scope) {
-        for missing in path.ancestors() {
-            let Some((above, name)) = missing.parent().zip(missing.file_name()) else {
-                return;
-            };
-            if let Ok(above) = fs::canonicalize(above) {
-                scope.single.insert(above.join(name));
-                self.watch_directory(&above);
-                scope.single.insert(above);
-                return;
-            }
+    /// Watches every name on the way to a path, up to the first that is missing. Returns the real path of what is there.
+    fn watch_way(&mut self, path: &Path, scope: &mut Scope) -> Option<PathBuf> {
+        way::follow(path, |directory, name| {
+            self.watcher.watch_name(directory, name);
+            scope.single.insert(directory.join(name));
+        })
+    }
+
+    /// Watches a path that is only ever exchanged as a whole, not what it leads to.
+    fn watch_exchanged(&mut self, path: &Path, scope: &mut Scope) {
+        if let (Some(above), Some(name)) = (path.parent(), path.file_name())
+            && let Some(above) = self.watch_way(above, scope)
+        {
+            self.watcher.watch_name(&above, name);
+            scope.single.insert(above.join(name));
+            scope.exchanged.insert(above.join(name));
         }
     }
 
-    /// Watches what is at a path: a directory with all below, or a file.
-    fn watch_at(&mut self, path: &Path, scope: &mut Scope) {
-        let mut stack = vec![path.to_owned()];
-        while let Some(path) = stack.pop() {
-            let Ok(real) = fs::canonicalize(&path) else {
+    /// Watches what is at a real path: a directory with all below, or a file.
+    fn watch_at(&mut self, real: PathBuf, scope: &mut Scope) {
+        let mut stack = vec![real];
+        while let Some(real) = stack.pop() {
+            if !real.is_dir() {
+                self.watch_file(real, scope);
                 continue;
-            };
-            if real.is_dir() {
-                if scope.loaded.len() >= MOST_DIRECTORIES || !scope.loaded.insert(real.clone()) {
-                    continue;
+            }
+            if scope.loaded.len() >= MOST_DIRECTORIES || !scope.loaded.insert(real.clone()) {
+                continue;
+            }
+            // Watched before it is listed: what comes in between is told.
+            self.watcher.watch(&real);
+            for entry in fs::read_dir(&real).into_iter().flatten().flatten().filter(leads_on) {
+                match entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                    true => stack.extend(self.watch_way(&entry.path(), scope)),
+                    false => stack.push(entry.path()),
                 }
-                // Watched before it is listed: what comes in between is told.
-                self.watch_directory(&real);
-                let entries = fs::read_dir(&real).into_iter().flatten().flatten();
-                stack.extend(entries.filter(leads_on).map(|entry| entry.path()));
-            } else {
-                self.watch_target(&real, scope);
             }
         }
     }
 
-    /// Watches every symbolic link on the way to a file: a new release is often put in force by exchanging one.
-    fn watch_links(&mut self, path: &Path, scope: &mut Scope) {
-        let mut ways = vec![path.to_owned()];
-        let mut followed = 0;
-        while let Some(way) = ways.pop() {
-            for step in way.ancestors() {
-                let (Ok(target), Some(above)) = (fs::read_link(step), step.parent()) else {
-                    continue;
-                };
-                followed += 1;
-                if followed > MOST_LINKS {
-                    return;
-                }
-                self.watch_above(step, scope);
-                ways.push(above.join(target));
-            }
-        }
-    }
-
-    /// Watches the file that a path leads to.
-    fn watch_target(&mut self, path: &Path, scope: &mut Scope) {
-        if let Ok(real) = fs::canonicalize(path)
-            && let Some(above) = real.parent()
-        {
-            self.watch_directory(above);
+    /// Watches the file at a real path.
+    fn watch_file(&mut self, real: PathBuf, scope: &mut Scope) {
+        if let Some(above) = real.parent() {
+            self.watcher.watch(above);
             scope.single.insert(real);
-        }
-    }
-
-    fn watch_directory(&mut self, directory: &Path) {
-        if let Err(error) = self.watcher.watch(directory)
-            && !std::mem::replace(&mut self.unwatchable, true)
-        {
-            let directory = directory.display();
-            warn!(%directory, %error, "cannot watch a configuration directory: reload it by SIGHUP");
         }
     }
 }

@@ -93,6 +93,7 @@ impl Loader {
         let (tell, reload) = oneshot::channel();
         let watched = spawn_blocking(move || {
             let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+            components.look_again();
             // Whoever waits for it may be gone.
             let _ = tell.send(config.reload());
             // One that was not watched before may have changed between being read and being watched.

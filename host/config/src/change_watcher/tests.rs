@@ -334,3 +334,104 @@ fn links_on_the_way_to_a_component() {
         assert_eq!(config.changes("releases/1/x.wasm").await, ["releases/1/x.wasm"]);
     });
 }
+
+impl Config {
+    /// Waits for any change.
+    async fn change(&mut self) {
+        let next = tokio::time::timeout(DEADLINE, self.watcher.next()).await;
+        next.expect("a change");
+    }
+
+    /// Waits until this file's changes are noticed; it may take another change before.
+    async fn noticed(&mut self, file: &str) {
+        self.write(file);
+        let changed = fs::canonicalize(self.path(file)).unwrap();
+        let seen = async { while !self.watcher.next().await.contains(&changed) {} };
+        let seen = tokio::time::timeout(DEADLINE, seen).await;
+        seen.unwrap_or_else(|_| panic!("nothing of {file}"));
+    }
+}
+
+#[test]
+fn a_link_whose_target_is_removed_and_made_again() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            fs::create_dir_all(root.join("elsewhere/real")).unwrap();
+            symlink("elsewhere/real", root.join("conf")).unwrap();
+        });
+        for _ in 0..3 {
+            config.noticed("conf/a.twc").await;
+            fs::remove_dir_all(config.path("elsewhere/real")).unwrap();
+            config.change().await;
+            fs::create_dir(config.path("elsewhere/real")).unwrap();
+            config.change().await;
+            config.noticed("conf/b.twc").await;
+        }
+    });
+}
+
+#[test]
+fn a_link_into_a_directory_that_is_moved_and_put_anew() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            fs::create_dir_all(root.join("releases/1/conf")).unwrap();
+            symlink("releases/1/conf", root.join("conf")).unwrap();
+        });
+        for away in ["old", "older"] {
+            config.noticed("conf/a.twc").await;
+            fs::rename(config.path("releases"), config.path(away)).unwrap();
+            config.change().await;
+            fs::create_dir_all(config.path("releases/1/conf")).unwrap();
+            config.change().await;
+            config.noticed("conf/b.twc").await;
+        }
+    });
+}
+
+#[test]
+fn a_path_whose_grandparent_is_exchanged() {
+    run(async {
+        let mut config = Config::new("a/b/conf", |root| {
+            fs::create_dir_all(root.join("a/b/conf")).unwrap();
+            fs::create_dir_all(root.join("new/b/conf")).unwrap();
+        });
+        fs::rename(config.path("a"), config.path("old")).unwrap();
+        fs::rename(config.path("new"), config.path("a")).unwrap();
+        config.change().await;
+        config.noticed("a/b/conf/a.twc").await;
+    });
+}
+
+/// As when a file system is mounted there: inotify tells nothing of it.
+#[test]
+fn a_load_watches_what_has_come_unseen() {
+    run(async {
+        let mut config = Config::new("conf", directory);
+        let watched = config.watcher.components();
+        {
+            // While nothing is looked at, no event is.
+            fs::rename(config.path("conf"), config.path("old")).unwrap();
+            fs::create_dir(config.path("conf")).unwrap();
+            watched.look_again();
+        }
+        config.noticed("conf/b.twc").await;
+    });
+}
+
+#[test]
+fn a_link_that_is_only_ever_exchanged() {
+    run(async {
+        let mut config = Config::new("conf", |root| {
+            directory(root);
+            fs::create_dir_all(root.join("store/hello")).unwrap();
+            symlink("v1", root.join("store/hello/current")).unwrap();
+        });
+        let link = config.component("store/hello/current", Changes::Exchanged);
+        config.watcher.components().watch(BTreeSet::from([link]));
+        symlink("v2", config.path("store/hello/new")).unwrap();
+        fs::rename(config.path("store/hello/new"), config.path("store/hello/current")).unwrap();
+        let next = tokio::time::timeout(DEADLINE, config.watcher.next()).await.unwrap();
+        let link = fs::canonicalize(config.dir.path()).unwrap().join("store/hello/current");
+        assert_eq!(next, HashSet::from([link]));
+    });
+}

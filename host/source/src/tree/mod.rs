@@ -14,7 +14,7 @@
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
 //! - **Requests** replace a file as a whole, with the owner and permissions it had, and make new ones; they make no directories, and
 //!   no children of a file.
-//! - **The directory itself** may be absent, come later, and be replaced.
+//! - **The directory itself** may be absent, come later, and be replaced, and so may every directory and link on the way to it.
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
 //!   and a sweep every [`TreeOptions::sweep`] finds what was missed all the same.
 
@@ -23,9 +23,10 @@ mod requests;
 mod subtree;
 mod watched;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -36,8 +37,8 @@ use tracing::{error, info};
 pub(super) use self::requests::TreeRequests;
 use self::watched::View;
 use super::{Change, Source, SourceConnection, SourceReport, Znodes};
-use twitcher_files::directory_watch::inotify::{self as fs_events, DirectoryEvents, SettledChanges};
 use twitcher_files::directory_watch::settling::SettleTimes;
+use twitcher_files::directory_watch::{self, DirectoryEvents, SettledChanges};
 use twitcher_model::WatchId;
 
 /// Reports that wait for the daemon. Few, because each may carry 1 MiB.
@@ -71,7 +72,7 @@ impl TreeOptions {
 /// Starts watching. To be called within a tokio runtime; reading the directory happens on its threads for blocking work.
 ///
 /// # Errors
-/// If inotify cannot be set up, or a relative root cannot be made absolute.
+/// If a relative root cannot be made absolute.
 pub fn spawn(options: TreeOptions) -> io::Result<Source> {
     let root = std::path::absolute(&options.root)?;
     let times = SettleTimes {
@@ -79,13 +80,13 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         busy: options.quiet.saturating_mul(5),
         writing: options.writing,
     };
-    let below = root.clone();
-    let wanted =
-        move |path: &std::path::Path, what| (path.starts_with(&below) || below.starts_with(path)).then_some(what);
-    let (watcher, events) = fs_events::open(times, wanted).map_err(|error| match error.kind {
-        notify::ErrorKind::Io(error) => error,
-        _ => io::Error::other(error),
-    })?;
+    let way = Way::default();
+    let (below, on_the_way) = (root.clone(), Arc::clone(&way));
+    let wanted = move |path: &Path, what| {
+        let on_the_way = || on_the_way.read().unwrap_or_else(PoisonError::into_inner).contains(path);
+        (path.starts_with(&below) || on_the_way()).then_some(what)
+    };
+    let (watcher, events) = directory_watch::open("tree", times, wanted);
     info!(directory = %root.display(), "watching directory");
     let (changes, changes_in) = mpsc::unbounded_channel();
     let (reports_out, reports) = mpsc::channel(REPORTS);
@@ -97,7 +98,10 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         arming: None,
     };
     let znodes = Znodes::tree(TreeRequests::new(root.clone()));
-    tokio::spawn(task.run(View::new(root, watcher), options.sweep.max(Duration::from_millis(1))));
+    tokio::spawn(task.run(
+        View::new(root, watcher, way),
+        options.sweep.max(Duration::from_millis(1)),
+    ));
     Ok(Source {
         changes,
         reports,
@@ -105,6 +109,9 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         connection: watch::Sender::new(SourceConnection::always()).subscribe(),
     })
 }
+
+/// The paths of the directories and links on the way to the root.
+type Way = Arc<RwLock<HashSet<PathBuf>>>;
 
 struct Task {
     changes: mpsc::UnboundedReceiver<Change>,

@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use tracing::{debug, warn};
 
+use super::Way;
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
 use crate::{Change, Subscription};
-use twitcher_files::directory_watch::inotify::{DirectoryWatcher, SettledChanges};
+use twitcher_files::directory_watch::{DirectoryWatcher, SettledChanges, way};
 use twitcher_model::{Observation, Stamp, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
@@ -24,11 +26,10 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct View {
     root: PathBuf,
     watcher: DirectoryWatcher,
+    way: Way,
     watched: HashMap<WatchId, Watched>,
     /// By path without the leading slash, so that all below a path are neighbours.
     by_path: BTreeMap<String, Vec<WatchId>>,
-    /// A directory could not be watched; said once.
-    unwatchable: bool,
 }
 
 #[derive(Debug)]
@@ -49,13 +50,13 @@ impl Watched {
 
 impl View {
     /// Nothing is watched yet. `root` is absolute.
-    pub(super) fn new(root: PathBuf, watcher: DirectoryWatcher) -> Self {
+    pub(super) fn new(root: PathBuf, watcher: DirectoryWatcher, way: Way) -> Self {
         Self {
             root,
             watcher,
+            way,
             watched: HashMap::new(),
             by_path: BTreeMap::new(),
-            unwatchable: false,
         }
     }
 
@@ -105,7 +106,7 @@ impl View {
                 self.watcher.forget(path);
             }
             let Ok(below) = path.strip_prefix(&self.root) else {
-                // A directory above the root.
+                // A directory or a link on the way to the root.
                 if *entry {
                     return self.all();
                 }
@@ -286,13 +287,15 @@ impl View {
             }
             WatchType::Tree => {
                 let Subscription { name, znode, .. } = &watched.subscription;
-                let (watcher, unwatchable) = (&mut self.watcher, &mut self.unwatchable);
+                let watcher = &mut self.watcher;
                 let changed = watched.subtree.walk(
                     root,
                     &path,
                     &self.root,
                     writing,
-                    |directory| enter(watcher, unwatchable, directory),
+                    |directory| {
+                        watcher.watch(directory);
+                    },
                     |path, error| warn!(watch = &**name, %znode, path, %error, "cannot read a node of the subtree"),
                 )?;
                 let digest = watched.subtree.digest();
@@ -308,21 +311,22 @@ impl View {
         }
     }
 
-    /// Watches the directory above the root, or the nearest above that exists: the root may come, go and be replaced.
+    /// Watches every name on the way to the root, through every link: any of them may come, go and be replaced.
     fn watch_root(&mut self) {
-        for directory in self.root.ancestors().skip(1) {
-            match self.watcher.watch(directory) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) => return cannot_watch(&mut self.unwatchable, directory, &error),
-            }
+        let mut steps = HashSet::new();
+        way::follow(&self.root, |directory, name| {
+            self.watcher.watch_name(directory, name);
+            steps.insert(directory.join(name));
+        });
+        if *self.way.read().unwrap_or_else(PoisonError::into_inner) != steps {
+            *self.way.write().unwrap_or_else(PoisonError::into_inner) = steps;
         }
     }
 
     /// Watches the directories on the way to a node, and the node itself if its children matter.
     fn watch_way(&mut self, path: &str, watch_type: WatchType) {
         let mut directory = self.root.clone();
-        enter(&mut self.watcher, &mut self.unwatchable, &directory);
+        self.watcher.watch(&directory);
         let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
         while let Some(name) = names.next() {
             if names.peek().is_none() && watch_type == WatchType::Data {
@@ -333,21 +337,8 @@ impl View {
             if !std::fs::symlink_metadata(&directory).is_ok_and(|metadata| metadata.is_dir()) {
                 break;
             }
-            enter(&mut self.watcher, &mut self.unwatchable, &directory);
+            self.watcher.watch(&directory);
         }
-    }
-}
-
-fn enter(watcher: &mut DirectoryWatcher, unwatchable: &mut bool, directory: &Path) {
-    if let Err(error) = watcher.watch(directory) {
-        cannot_watch(unwatchable, directory, &error);
-    }
-}
-
-fn cannot_watch(unwatchable: &mut bool, directory: &Path, error: &notify::Error) {
-    if !std::mem::replace(unwatchable, true) {
-        let directory = directory.display();
-        warn!(%directory, %error, "cannot watch a directory: changes are found by the regular sweep only");
     }
 }
 

@@ -1,0 +1,431 @@
+//! The waiting side: takes in what inotify and the poller tell, and hands it on once it has settled.
+//!
+//! Nothing here blocks. It must not know which directories are watched, nor why.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::{Stream as _, StreamExt as _};
+
+use super::settling::{PathEvent, SettleTimes, UnsettledPaths};
+use super::watcher::Directories;
+
+/// Events held for a reader that is busy, and unsettled paths: beyond so many, single paths are given up for "anything".
+const MOST_PATHS: usize = 32 * 1024;
+/// Bytes of events that are read from the kernel at a time.
+const BUFFER: usize = 16 * 1024;
+/// How often events are read while something settles: not for each event of a burst, and before the kernel has no room for more.
+const DRAIN: Duration = Duration::from_millis(50);
+/// How long after one look at the polled directories the next one begins.
+pub(super) const POLL: Duration = Duration::from_secs(2);
+/// A look that takes long is followed by so many times as long without one.
+const REST: u32 = 20;
+/// How often inotify is tried again for what is polled, and it is made sure that what is watched is still what it was: of what is
+/// mounted over a directory inotify tells nothing.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// As what something that happened to a path counts; none if it does not matter.
+type Wanted = Box<dyn Fn(&Path, PathEvent) -> Option<PathEvent> + Send + Sync>;
+
+/// What connects the two sides.
+pub(super) struct Inbox {
+    wanted: Wanted,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    news: Vec<(Instant, PathBuf, PathEvent)>,
+    /// inotify, until the waiting side reads it.
+    opened: Option<Inotify>,
+    /// The directories that a watch is of. Kept until the kernel says that there will be no more events of it.
+    paths: HashMap<WatchDescriptor, Vec<PathBuf>>,
+    /// A watch is being added: its first events may come before it is known what it is of, and are kept.
+    adding: bool,
+    early: Vec<EventOwned>,
+    polls: bool,
+    broken: bool,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+/// Stands for any path at all among those that settle.
+const ANYTHING: &str = "";
+
+impl Inbox {
+    pub(super) fn new(wanted: impl Fn(&Path, PathEvent) -> Option<PathEvent> + Send + Sync + 'static) -> Self {
+        Self {
+            wanted: Box::new(wanted),
+            state: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the waiting side read this.
+    pub(super) fn read_from(&self, inotify: Inotify) {
+        let mut state = self.lock();
+        (state.opened, state.broken) = (Some(inotify), false);
+        state.paths.clear();
+        self.arrived.notify_one();
+    }
+
+    /// Whether inotify could not be read.
+    pub(super) fn is_broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    /// Whether there are directories that are polled.
+    pub(super) fn set_polls(&self, polls: bool) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.polls, polls) != polls {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// To be said before a watch is added.
+    pub(super) fn adding(&self) {
+        self.lock().adding = true;
+    }
+
+    /// What the watch is of, if one was added.
+    pub(super) fn added(&self, added: Option<(WatchDescriptor, &Path)>) {
+        let mut state = self.lock();
+        state.adding = false;
+        if let Some((watch, path)) = added {
+            let paths = state.paths.entry(watch).or_default();
+            if !paths.iter().any(|known| known == path) {
+                paths.push(path.to_owned());
+            }
+        }
+        for event in std::mem::take(&mut state.early) {
+            self.take(&mut state, event);
+        }
+    }
+
+    /// The watch is not of this path any more. Whether it was of no other.
+    pub(super) fn removed(&self, watch: &WatchDescriptor, path: &Path) -> bool {
+        let mut state = self.lock();
+        match state.paths.get_mut(watch) {
+            Some(paths) if paths.len() > 1 => {
+                paths.retain(|known| known != path);
+                false
+            }
+            // The kernel has events of it still, and then says that it ended.
+            _ => true,
+        }
+    }
+
+    /// Whether the kernel still has this watch.
+    pub(super) fn is_alive(&self, watch: &WatchDescriptor) -> bool {
+        self.lock().paths.contains_key(watch)
+    }
+
+    /// Takes in what the poller found.
+    pub(super) fn put(&self, events: impl IntoIterator<Item = (PathBuf, PathEvent)>) {
+        let mut state = self.lock();
+        for (path, event) in events {
+            self.note(&mut state, path, event);
+        }
+    }
+
+    /// Anything may have happened.
+    pub(super) fn put_anything(&self) {
+        self.push(&mut self.lock(), ANYTHING.into(), PathEvent::Entry);
+    }
+
+    /// Takes in what the kernel told.
+    fn take(&self, state: &mut State, event: EventOwned) {
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
+            return self.push(state, ANYTHING.into(), PathEvent::Entry);
+        }
+        if event.mask.contains(EventMask::IGNORED) {
+            state.paths.remove(&event.wd);
+            return;
+        }
+        let Some(paths) = state.paths.get(&event.wd) else {
+            if state.adding && state.early.len() < MOST_PATHS {
+                state.early.push(event);
+            }
+            return;
+        };
+        let Some(what) = path_event(event.mask) else {
+            return;
+        };
+        let full = |path: &PathBuf| event.name.as_ref().map_or_else(|| path.clone(), |name| path.join(name));
+        for path in paths.iter().map(full).collect::<Vec<_>>() {
+            self.note(state, path, what);
+        }
+    }
+
+    fn note(&self, state: &mut State, path: PathBuf, event: PathEvent) {
+        if let Some(event) = (self.wanted)(&path, event) {
+            self.push(state, path, event);
+        }
+    }
+
+    fn push(&self, state: &mut State, path: PathBuf, event: PathEvent) {
+        let now = Instant::now();
+        state.news.push((now, path, event));
+        if state.news.len() > MOST_PATHS {
+            state.news = vec![(now, ANYTHING.into(), PathEvent::Entry)];
+        }
+        self.arrived.notify_one();
+    }
+}
+
+/// What an event means; none for one that changes nothing.
+fn path_event(mask: EventMask) -> Option<PathEvent> {
+    let entry = EventMask::CREATE
+        | EventMask::DELETE
+        | EventMask::MOVED_FROM
+        | EventMask::MOVED_TO
+        | EventMask::ATTRIB
+        | EventMask::DELETE_SELF
+        | EventMask::MOVE_SELF
+        | EventMask::UNMOUNT;
+    match mask {
+        mask if mask.intersects(entry) => Some(PathEvent::Entry),
+        mask if mask.contains(EventMask::MODIFY) => Some(PathEvent::Written),
+        mask if mask.contains(EventMask::CLOSE_WRITE) => Some(PathEvent::Closed),
+        _ => None,
+    }
+}
+
+/// The changes that have settled since they were last asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettledChanges {
+    /// Paths that changed; with each, whether it may be another file or directory now, or have other permissions.
+    pub paths: Vec<(PathBuf, bool)>,
+    /// Events were lost: anything may have changed, and every directory must be watched again.
+    pub lost: bool,
+}
+
+/// Tells which paths changed, once they have settled.
+#[derive(Debug)]
+pub struct DirectoryEvents {
+    inbox: Arc<Inbox>,
+    directories: Arc<Mutex<Directories>>,
+    kernel: Option<EventStream<Vec<u8>>>,
+    settling: UnsettledPaths,
+    times: SettleTimes,
+    /// A look at the directories that is under way, on a thread that may block.
+    look: Option<JoinHandle<Duration>>,
+    /// When the last one ended, and how long it took.
+    looked: (Instant, Duration),
+    retried: Instant,
+}
+
+impl DirectoryEvents {
+    pub(super) fn new(inbox: Arc<Inbox>, directories: Arc<Mutex<Directories>>, times: SettleTimes) -> Self {
+        let now = Instant::now();
+        Self {
+            inbox,
+            directories,
+            kernel: None,
+            settling: UnsettledPaths::new(times),
+            times,
+            look: None,
+            looked: (now, Duration::ZERO),
+            retried: now,
+        }
+    }
+
+    /// Waits until one or more paths have settled, and tells them. Cancel-safe.
+    pub async fn settled(&mut self) -> SettledChanges {
+        self.wait(UnsettledPaths::first_due).await
+    }
+
+    /// Waits until something happened and everything that something happened to has settled. Cancel-safe.
+    pub async fn all_settled(&mut self) -> SettledChanges {
+        self.wait(UnsettledPaths::last_due).await
+    }
+
+    /// The files that somebody is writing to. Each will be told.
+    pub fn being_written(&mut self) -> HashSet<PathBuf> {
+        self.take_in();
+        self.settling.being_written().map(Path::to_owned).collect()
+    }
+
+    async fn wait(&mut self, due: fn(&UnsettledPaths) -> Option<Instant>) -> SettledChanges {
+        loop {
+            self.take_in();
+            let now = Instant::now();
+            let due = due(&self.settling);
+            if due.is_some_and(|due| due <= now) {
+                let mut paths = self.settling.take_settled(now);
+                let all = paths.len();
+                paths.retain(|(path, _)| path != Path::new(ANYTHING));
+                let lost = paths.len() < all;
+                return SettledChanges { paths, lost };
+            }
+            // An event can make a file settle sooner (it was closed), but not within the quiet that has to follow it.
+            let pause = due.map(|due| due.min(now + self.times.quiet.min(DRAIN)));
+            let next_look = self.next_look();
+            tokio::select! {
+                () = sleep_until(pause.unwrap_or(now)), if pause.is_some() => {}
+                event = next(&mut self.kernel), if pause.is_none() => self.received(event),
+                () = self.inbox.arrived.notified(), if pause.is_none() => {}
+                () = sleep_until(next_look), if self.look.is_none() => self.begin_look(),
+                took = ended(&mut self.look) => {
+                    self.look = None;
+                    self.looked = (Instant::now(), took);
+                }
+            }
+        }
+    }
+
+    fn next_look(&self) -> Instant {
+        let (ended, took) = self.looked;
+        match self.inbox.lock().polls {
+            true => ended + POLL.max(took * REST),
+            false => self.retried.max(ended) + RETRY,
+        }
+    }
+
+    fn begin_look(&mut self) {
+        let now = Instant::now();
+        let retry = now >= self.retried + RETRY;
+        if retry {
+            self.retried = now;
+        }
+        let directories = Arc::clone(&self.directories);
+        self.look = Some(spawn_blocking(move || {
+            let begin = Instant::now();
+            let mut directories = directories.lock().unwrap_or_else(PoisonError::into_inner);
+            directories.look(retry);
+            begin.elapsed()
+        }));
+    }
+
+    fn received(&mut self, event: io::Result<EventOwned>) {
+        let mut state = self.inbox.lock();
+        match event {
+            Ok(event) => self.inbox.take(&mut state, event),
+            Err(_) => {
+                // The next look begins anew, or polls.
+                (self.kernel, state.broken, state.polls) = (None, true, true);
+                drop(state);
+                self.inbox.put_anything();
+            }
+        }
+    }
+
+    /// Moves the events that arrived to the paths that are to settle.
+    fn take_in(&mut self) {
+        let opened = self.inbox.lock().opened.take();
+        if let Some(inotify) = opened {
+            match inotify.into_event_stream(vec![0; BUFFER]) {
+                Ok(stream) => self.kernel = Some(stream),
+                Err(error) => self.received(Err(error)),
+            }
+        }
+        for _ in 0..MOST_PATHS {
+            let Some(kernel) = &mut self.kernel else {
+                break;
+            };
+            // Whoever waits for the next event asks for it again, and is woken then.
+            match Pin::new(kernel).poll_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some(event)) => self.received(event),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        let news = std::mem::take(&mut self.inbox.lock().news);
+        for (at, path, what) in news {
+            if self.settling.count() >= MOST_PATHS {
+                self.settling.clear();
+                self.settling.note(at, ANYTHING.into(), PathEvent::Entry);
+            }
+            self.settling.note(at, path, what);
+        }
+    }
+}
+
+/// The next event; never, if there is nothing to be read.
+async fn next(kernel: &mut Option<EventStream<Vec<u8>>>) -> io::Result<EventOwned> {
+    match kernel {
+        Some(kernel) => match kernel.next().await {
+            Some(event) => event,
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// How long a look took; never, if there is none.
+async fn ended(look: &mut Option<JoinHandle<Duration>>) -> Duration {
+    match look {
+        // One that failed is followed by the next.
+        Some(look) => look.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> (Arc<Inbox>, DirectoryEvents) {
+        let times = SettleTimes {
+            quiet: Duration::from_millis(1),
+            busy: Duration::from_millis(10),
+            writing: Duration::from_secs(1),
+        };
+        let inbox = Arc::new(Inbox::new(|path, what| (path != Path::new("/no")).then_some(what)));
+        let directories = Arc::new(Mutex::new(Directories::new("files", Arc::clone(&inbox), None)));
+        let events = DirectoryEvents::new(Arc::clone(&inbox), directories, times);
+        (inbox, events)
+    }
+
+    fn settled(mut events: DirectoryEvents) -> SettledChanges {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.unwrap().block_on(events.settled())
+    }
+
+    #[test]
+    fn lost_events_are_told() {
+        let (inbox, events) = events();
+        inbox.put_anything();
+        let paths = vec![];
+        assert_eq!(settled(events), SettledChanges { paths, lost: true });
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_no_memory() {
+        let (inbox, events) = events();
+        for n in 0..MOST_PATHS * 3 {
+            inbox.put([(format!("/{n}").into(), PathEvent::Entry)]);
+            assert!(inbox.lock().news.len() <= MOST_PATHS);
+        }
+        assert!(settled(events).lost);
+    }
+
+    #[test]
+    fn what_is_not_wanted_and_what_changes_nothing_is_not_told() {
+        let (inbox, events) = events();
+        assert_eq!(path_event(EventMask::OPEN), None);
+        inbox.put([("/no".into(), PathEvent::Entry)]);
+        assert!(inbox.lock().news.is_empty());
+        inbox.put([("/yes".into(), PathEvent::Entry)]);
+        let paths = vec![("/yes".into(), true)];
+        assert_eq!(settled(events), SettledChanges { paths, lost: false });
+    }
+}
