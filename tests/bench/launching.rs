@@ -53,7 +53,7 @@ impl Spawner {
     pub fn new() -> Self {
         let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
         let pid = launcher.pid();
-        let (launches, events) = Launches::start(launcher, 100).unwrap();
+        let (launches, events) = Launches::start(launcher, 100, None).unwrap();
         let process = ProcessSettings {
             identity: Identity {
                 user: "root".into(),

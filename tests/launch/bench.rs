@@ -43,7 +43,7 @@ impl Bench {
         let program = Path::new(env!("CARGO_BIN_EXE_twitcher"));
         let launcher = Launcher::spawn_with(program, &["launcher"], journal, cgroups).unwrap();
         let pid = launcher.pid();
-        let (launches, events) = Launches::start(launcher, 100).unwrap();
+        let (launches, events) = Launches::start(launcher, 100, None).unwrap();
         Self {
             launches,
             events,

@@ -112,3 +112,73 @@ fn a_panic_is_in_the_log_with_its_message_and_backtrace() {
         line["stream"] == "trap" && message(line).contains("panics")
     });
 }
+
+/// The native code and the facts beside it.
+fn cached(site: &Site) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(site.path("state/components")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn is_native(file: &std::path::Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "cwasm")
+}
+
+#[test]
+fn native_code_that_is_damaged_or_gone_is_compiled_again() {
+    type Damage = fn(&std::path::Path);
+    let damages: [Damage; 3] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::write(file, "").unwrap(),
+        |file| {
+            let mut code = fs::read(file).unwrap();
+            let middle = code.len() / 2;
+            code[middle..].fill(0);
+            fs::write(file, code).unwrap();
+        },
+    ];
+    let site = Site::new();
+    watch(&site, &guest("logs"), "", "");
+    site.set("/x", "0");
+    let mut daemon = site.start();
+    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+    for (round, damage) in damages.iter().enumerate() {
+        // While the daemon runs and has the code loaded.
+        cached(&site)
+            .iter()
+            .filter(|file| is_native(file))
+            .for_each(|file| damage(file));
+        let before = compiled(&daemon);
+        site.set("/x", &format!("{round}, running"));
+        assert_eq!(outcome(&daemon.wait_runs("w", 2)[1]), "success");
+        assert_eq!(compiled(&daemon), before + 1);
+        assert!(daemon.stop().success());
+        // And while it does not.
+        cached(&site).iter().for_each(|file| damage(file));
+        site.set("/x", &format!("{round}, stopped"));
+        daemon = site.start();
+        assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+        assert_eq!(compiled(&daemon), 1);
+    }
+}
+
+#[test]
+fn native_code_of_another_version_goes() {
+    let site = Site::new();
+    watch(&site, &guest("logs"), "", "");
+    site.set("/x", "1");
+    let daemon = site.start();
+    daemon.wait_runs("w", 1);
+    assert!(daemon.stop().success());
+    let ours = cached(&site).into_iter().find(|file| is_native(file)).unwrap();
+    let name = ours.file_stem().unwrap().to_str().unwrap();
+    let (digest, _) = name.split_once('-').unwrap();
+    for ending in ["cwasm", "json"] {
+        let theirs = site.path(&format!("state/components/{digest}-wasmtime-0123456789abcdef.{ending}"));
+        fs::copy(ours.with_extension(ending), theirs).unwrap();
+    }
+    let daemon = site.start();
+    daemon.wait_runs("w", 1);
+    crate::support::until("it is removed", || cached(&site).len() == 2);
+    assert!(ours.exists());
+    drop(daemon);
+}

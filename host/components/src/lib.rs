@@ -39,7 +39,7 @@ pub struct BundleLocations {
 
 /// Finds components.
 pub struct ComponentFinder {
-    components: CodeCache,
+    components: Arc<CodeCache>,
     sources: BundleLocations,
     unpacked: Store,
     host: Arc<OnceLock<Result<EngineFacts, String>>>,
@@ -49,7 +49,7 @@ impl ComponentFinder {
     /// Compiles with `program compile`, and keeps what it makes below `state_dir`.
     pub fn new(program: PathBuf, state_dir: &Path, sources: BundleLocations) -> Self {
         Self {
-            components: CodeCache::new(program, state_dir.join(CACHE)),
+            components: Arc::new(CodeCache::new(program, state_dir.join(CACHE))),
             sources,
             unpacked: Store::at(state_dir.join(UNPACKED)),
             host: Arc::default(),
@@ -59,6 +59,11 @@ impl ComponentFinder {
     /// How often compiled components were there already.
     pub fn cache_use(&self) -> Arc<CacheUse> {
         self.components.cache_use()
+    }
+
+    /// Who has the native code of what is found.
+    pub fn code(&self) -> Arc<CodeCache> {
+        Arc::clone(&self.components)
     }
 
     /// As the configuration takes it.
@@ -75,7 +80,9 @@ impl ComponentFinder {
                 .name("twitcher-facts".to_owned())
                 .spawn(detect);
         }
+        let components = Arc::clone(&self.components);
         Resolver {
+            end: Box::new(move || components.tidy()),
             trust: Some(Watched {
                 path: self.sources.keys.as_path().into(),
                 changes: Changes::Entries,
@@ -174,6 +181,7 @@ impl ComponentFinder {
                 .collect(),
             unknown_keys(&manifest.config, granted),
         ];
+        let component = component.map_err(all_in_words)?;
         Ok(Found {
             component: Component {
                 bundle: Some(Arc::new(BundleIdentity {
@@ -183,8 +191,8 @@ impl ComponentFinder {
                     digest: installed.digest,
                     standing: standing.to_string(),
                 })),
-                keep: Keep::new(hold),
-                ..component.map_err(all_in_words)?
+                keep: Keep::new((hold, component.keep)),
+                ..component
             },
             grants: effective,
             notes: notes.concat(),

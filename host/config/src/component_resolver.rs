@@ -25,6 +25,8 @@ pub struct Resolver {
     pub find: Find,
     /// The path that changes when a bundle's name means another version than before. It is exchanged in one step.
     pub link: Box<dyn Fn(&str) -> PathBuf + Send>,
+    /// Called when a load has ended: what no watch uses any more may be removed.
+    pub end: Box<dyn Fn() + Send>,
     /// The directory that decides what may run, besides what is wanted itself.
     pub trust: Option<Watched>,
 }
@@ -55,6 +57,7 @@ impl Resolver {
                 ]),
             }),
             link: Box::new(|name| PathBuf::from(name)),
+            end: Box::new(|| {}),
             trust: None,
         }
     }
@@ -201,6 +204,7 @@ impl Components {
         self.known.clear();
         self.stamps.clear();
         self.shared.clear();
+        (self.resolver.end)();
     }
 }
 

@@ -153,12 +153,12 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     if let Some(error) = &options.no_cgroups {
         info!("{error}: runs have no cgroups of their own; they are followed by their sessions and parents instead");
     }
-    let (launches, runs) = Launches::start(launcher, options.max_processes)?;
     let started = SystemTime::now();
     let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
     let supply = ComponentFinder::new(options.program.clone(), &options.state_dir, options.sources.clone());
     let cache = supply.cache_use();
+    let (launches, runs) = Launches::start(launcher, options.max_processes, Some(supply.code()))?;
     let loader = Loader::new(
         &options.config,
         &options.program,

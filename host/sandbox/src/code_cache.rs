@@ -1,25 +1,25 @@
 //! The daemon's components: each compiled once, in a helper process, and kept as native code in a cache.
 //!
-//! An entry of the cache is named after everything that its code depends on. It is written under another name and renamed, and
-//! never changed: processes map it.
+//! An entry of the cache is named after everything that its code depends on. One that is damaged or gone is compiled again, also
+//! when that shows only at a run: nothing but time is lost with the cache.
 
-use std::cell::OnceCell;
-use std::fs;
+mod entries;
+
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use super::compile_helper::{self, HelperError};
 use super::{confine, engine};
+pub use entries::UNUSED_MAX;
+use entries::{Entries, Facts};
 use twitcher_files::regular;
-use twitcher_files::replace::replace_with;
 use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, WASM_MAX};
 
 /// Why a component cannot be used.
@@ -62,13 +62,6 @@ pub enum ComponentError {
     },
 }
 
-/// What of a component is kept beside its native code.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Facts {
-    entry: EntryPoint,
-    checked: bool,
-}
-
 /// Native code that was compiled elsewhere, by somebody whom the operator trusts with it.
 #[derive(Debug)]
 pub struct Native {
@@ -105,11 +98,13 @@ impl CacheUse {
 #[derive(Debug)]
 pub struct CodeCache {
     program: PathBuf,
-    cache: PathBuf,
+    entries: Entries,
     used: Arc<CacheUse>,
-    profile: OnceCell<String>,
+    profile: OnceLock<String>,
+    /// Held while something is compiled again for runs: the first of many has it done.
+    restoring: Mutex<()>,
     /// Set once it is known whether the kernel can guard components' files.
-    guarded: OnceCell<()>,
+    guarded: OnceLock<()>,
 }
 
 impl CodeCache {
@@ -117,10 +112,11 @@ impl CodeCache {
     pub fn new(program: PathBuf, cache: PathBuf) -> Self {
         Self {
             program,
-            cache,
+            entries: Entries::new(cache),
             used: Arc::default(),
-            profile: OnceCell::new(),
-            guarded: OnceCell::new(),
+            profile: OnceLock::new(),
+            restoring: Mutex::default(),
+            guarded: OnceLock::new(),
         }
     }
 
@@ -138,46 +134,99 @@ impl CodeCache {
     /// The same for a component that was read already, from `file`.
     pub fn compiled(&self, file: &Path, wasm: Vec<u8>, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
         let digest = Digest(Sha256::digest(&wasm).into());
-        let of_file = |error| vec![ComponentError::Compile { error }];
-        let of_cache = |error| {
-            vec![ComponentError::Cache {
-                dir: self.cache.clone(),
-                error,
-            }]
-        };
-        self.own_cache().map_err(of_cache)?;
-        let native = self.cache.join(self.entry_name(digest).map_err(|error| vec![error])?);
-        let facts = match cached(&native) {
+        self.entries.own().map_err(|error| vec![self.of_cache(error)])?;
+        let native = self
+            .entries
+            .path(&self.entry_name(digest).map_err(|error| vec![error])?);
+        let facts = match self.entries.find(&native) {
             Some(facts) => {
                 self.used.hits.fetch_add(1, Ordering::Relaxed);
                 facts
             }
-            None => {
-                self.used.misses.fetch_add(1, Ordering::Relaxed);
-                let since = Instant::now();
-                let size = wasm.len();
-                let compiled = compile_helper::compile(&self.program, wasm, None).map_err(of_file)?;
-                let facts = Facts {
-                    entry: compiled.entry,
-                    checked: compiled.checked,
-                };
-                keep(&native, &compiled.native, facts).map_err(of_cache)?;
-                let seconds = rounded(since.elapsed());
-                info!(component = %file.display(), %digest, size, native = compiled.native.len(), seconds, "component compiled");
-                facts
-            }
+            None => self.compile(file, digest, wasm, &native).map_err(|error| vec![error])?,
         };
-        self.ready(file, digest, native, facts, grants)
+        let keep = Keep::new(self.entries.hold(&native));
+        let component = self.ready(file, digest, native, facts.entry, facts.checked, grants)?;
+        Ok(Component { keep, ..component })
+    }
+
+    fn compile(&self, file: &Path, digest: Digest, wasm: Vec<u8>, native: &Path) -> Result<Facts, ComponentError> {
+        self.used.misses.fetch_add(1, Ordering::Relaxed);
+        let since = Instant::now();
+        let size = wasm.len();
+        let compiled = compile_helper::compile(&self.program, wasm, None);
+        let compiled = compiled.map_err(|error| ComponentError::Compile { error })?;
+        let length = compiled.native.len();
+        let facts = self
+            .entries
+            .keep(native, &compiled)
+            .map_err(|error| self.of_cache(error))?;
+        let seconds = rounded(since.elapsed());
+        info!(component = %file.display(), %digest, size, native = length, seconds, "component compiled");
+        Ok(facts)
+    }
+
+    fn of_cache(&self, error: io::Error) -> ComponentError {
+        ComponentError::Cache {
+            dir: self.entries.dir().to_owned(),
+            error,
+        }
+    }
+
+    /// Opens the native code of a component, if it is what it was when the component was resolved.
+    pub fn open(&self, component: &Component) -> io::Result<File> {
+        self.entries.open(&component.native)
+    }
+
+    /// Makes native code that [`CodeCache::open`] found damaged or gone again, from the component's file. Blocks for as long as it takes
+    /// to compile it. An error is in words.
+    pub fn restore(&self, component: &Component) -> Result<(), String> {
+        let _one_by_one = self.restoring.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.entries.open(&component.native).is_ok() || self.entries.find(&component.native).is_some() {
+            return Ok(());
+        }
+        if !self.entries.holds(&component.native) {
+            return Err("it is of a bundle: install that again with `twitcher bundle install`".to_owned());
+        }
+        warn!(component = %component, native = %component.native.display(), "native code is damaged or gone; compiling it again");
+        self.entries.own().map_err(|error| self.of_cache(error).to_string())?;
+        let wasm = read(&component.file).map_err(|error| format!("{}: {error}", component.file.display()))?;
+        if Digest(Sha256::digest(&wasm).into()) != component.digest {
+            return Err(format!(
+                "{} is another component by now: load the configuration again",
+                component.file.display()
+            ));
+        }
+        let made = self.compile(&component.file, component.digest, wasm, &component.native);
+        made.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Removes what nobody uses: all that another version of this program, or of its engine, has compiled, and of our own what was not
+    /// used for longest, beyond [`UNUSED_MAX`] bytes.
+    pub fn tidy(&self) {
+        if !self.entries.has_any() {
+            return;
+        }
+        let tidied = match self.profile() {
+            Ok(profile) => self.entries.tidy(profile),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match tidied {
+            Ok(0) => {}
+            Ok(bytes) => info!(bytes, "native code that nothing uses was removed"),
+            Err(error) => warn!("cannot remove native code that nothing uses: {}", self.of_cache(error)),
+        }
     }
 
     /// Native code that need not be compiled, after the component's own `check` has seen its configuration.
     pub fn adopt(&self, native: Native, grants: &Grants) -> Result<Component, Vec<ComponentError>> {
-        let facts = Facts {
-            entry: native.entry,
-            checked: native.checked,
-        };
-        let file = native.path.clone();
-        self.ready(&file, native.component, native.path, facts, grants)
+        let Native {
+            path,
+            component,
+            entry,
+            checked,
+        } = native;
+        self.ready(&path.clone(), component, path, entry, checked, grants)
     }
 
     fn ready(
@@ -185,10 +234,11 @@ impl CodeCache {
         file: &Path,
         digest: Digest,
         native: PathBuf,
-        facts: Facts,
+        entry: EntryPoint,
+        checked: bool,
         grants: &Grants,
     ) -> Result<Component, Vec<ComponentError>> {
-        if facts.checked {
+        if checked {
             let code = fs::read(&native).map_err(|error| vec![ComponentError::Read { error }])?;
             let verdict = compile_helper::check(&self.program, code, grants);
             let verdict = verdict.map_err(|error| vec![ComponentError::Compile { error }])?;
@@ -209,7 +259,7 @@ impl CodeCache {
             file: file.into(),
             bundle: None,
             digest,
-            entry: facts.entry,
+            entry,
             native: Arc::from(native),
             keep: Keep::default(),
         })
@@ -217,27 +267,15 @@ impl CodeCache {
 
     /// The name of an entry: the component, and everything else that its native code depends on.
     fn entry_name(&self, digest: Digest) -> Result<String, ComponentError> {
-        let profile = match self.profile.get() {
-            Some(profile) => profile,
-            None => {
-                let profile = engine::profile().map_err(|error| ComponentError::Engine(format!("{error:#}")))?;
-                self.profile.get_or_init(|| profile)
-            }
-        };
-        Ok(format!("{digest}-{profile}.cwasm"))
+        Ok(format!("{digest}-{}.{}", self.profile()?, entries::EXTENSION))
     }
 
-    /// Makes the cache. One that others can write to is not used, neither way: they could put native code of their own there.
-    fn own_cache(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache)?;
-        let dir = fs::symlink_metadata(&self.cache)?;
-        if !dir.is_dir() || dir.uid() != nix::unistd::geteuid().as_raw() || dir.mode() & 0o022 != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "it must be a directory that only its owner, this user, can write to",
-            ));
+    fn profile(&self) -> Result<&str, ComponentError> {
+        if let Some(profile) = self.profile.get() {
+            return Ok(profile);
         }
-        Ok(())
+        let profile = engine::profile().map_err(|error| ComponentError::Engine(format!("{error:#}")))?;
+        Ok(self.profile.get_or_init(|| profile))
     }
 }
 
@@ -253,38 +291,9 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
     })
 }
 
-fn facts_of(native: &Path) -> PathBuf {
-    native.with_extension("json")
-}
-
-/// The facts come last: what has them is complete.
-fn keep(native: &Path, code: &[u8], facts: Facts) -> io::Result<()> {
-    replace_with(native, 0o600, code)?;
-    replace_with(&facts_of(native), 0o600, &serde_json::to_vec(&facts)?)
-}
-
-fn cached(native: &Path) -> Option<Facts> {
-    let facts = serde_json::from_slice(&fs::read(facts_of(native)).ok()?).ok()?;
-    native.is_file().then_some(facts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cache_that_others_can_write_to_is_not_even_read() {
-        use std::os::unix::fs::{PermissionsExt, symlink};
-        let dir = tempfile::tempdir().unwrap();
-        let own = |name: &str| CodeCache::new("/proc/self/exe".into(), dir.path().join(name)).own_cache();
-        own("mine").unwrap();
-        own("mine").unwrap();
-        fs::set_permissions(dir.path().join("mine"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(own("mine").unwrap_err().to_string().contains("only its owner"));
-        fs::create_dir(dir.path().join("other")).unwrap();
-        symlink(dir.path().join("other"), dir.path().join("link")).unwrap();
-        assert!(own("link").is_err());
-    }
 
     #[test]
     fn what_cannot_be_read_says_why() {

@@ -8,6 +8,7 @@ pub mod component_channel;
 pub mod invocation;
 pub mod launcher_process;
 mod liveness;
+mod native_code;
 mod output;
 mod output_stream;
 mod polled;

@@ -1,14 +1,17 @@
 //! The daemon's side of launching: what it can ask for, and what it is told.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::daemon_side::invocation::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, RunReport};
 use crate::daemon_side::launcher_process::{Launcher, LauncherLink};
+use crate::daemon_side::native_code::NativeCode;
 use crate::daemon_side::supervisor::Supervisor;
 use twitcher_model::RunId;
+use twitcher_sandbox::code_cache::CodeCache;
 
 /// Why the launcher cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +73,12 @@ pub(crate) enum Command {
 }
 
 impl Launches {
-    /// Takes a launcher into service, on the current tokio runtime. At most `max_running` runs have a process at once.
+    /// Takes a launcher into service, on the current tokio runtime. At most `max_running` runs have a process at once. Native code that is
+    /// damaged or gone when a run needs it is made again by `code`.
     pub fn start(
         launcher: Launcher,
         max_running: usize,
+        code: Option<Arc<CodeCache>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<RunEvent>), LaunchError> {
         let at = |step| move |source: io::Error| LaunchError::Start { step, source };
         let (commands, commands_end) = mpsc::unbounded_channel();
@@ -81,7 +86,7 @@ impl Launches {
         #[allow(clippy::disallowed_methods, reason = "no disk is asked, and it is before the start")]
         let null = std::fs::File::open("/dev/null").map_err(at("open /dev/null"))?.into();
         let link = LauncherLink::new(launcher).map_err(at("watch the launcher"))?;
-        let service = Supervisor::new(link, null, commands_end, events, max_running);
+        let service = Supervisor::new(link, null, commands_end, events, max_running, NativeCode::new(code));
         let children = signal(SignalKind::child()).map_err(at("listen for SIGCHLD"))?;
         tokio::spawn(service.serve(children));
         Ok((Self { commands }, events_end))

@@ -23,13 +23,14 @@ use crate::daemon_side::component_channel;
 use crate::daemon_side::invocation::{Control, Invocation, RunReport};
 use crate::daemon_side::launcher_process::{LauncherLink, Sending};
 use crate::daemon_side::liveness::{Liveness, Look};
+use crate::daemon_side::native_code::{NativeCode, Restored};
 use crate::daemon_side::polled::forget_readiness;
 use crate::daemon_side::queue::{Command, RunEvent};
 use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
-use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
+use crate::protocol::{Reply, SETUP_FAILED, Step, send_request};
 use twitcher_ipc::helper::is_shortage;
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
@@ -54,6 +55,8 @@ struct Pending {
     deaths: u32,
     /// Since when it could not be started because the system had no room for a process.
     short_since: Option<Instant>,
+    /// Its native code was found damaged or gone, and was made again.
+    restored: bool,
 }
 
 /// A request that the launcher has, or had when it died.
@@ -96,6 +99,7 @@ pub(crate) struct Supervisor {
     reaped: mpsc::UnboundedSender<Reaped>,
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
     lookups: NameResolver,
+    code: NativeCode,
     slots: JournalSlots,
     waiting: VecDeque<Pending>,
     in_flight: HashMap<u64, InFlight>,
@@ -132,6 +136,7 @@ impl Supervisor {
         commands: mpsc::UnboundedReceiver<Command>,
         events: mpsc::UnboundedSender<RunEvent>,
         max_running: usize,
+        code: NativeCode,
     ) -> Self {
         let (reaped, reaped_end) = mpsc::unbounded_channel();
         Self {
@@ -142,6 +147,7 @@ impl Supervisor {
             reaped,
             reaped_end,
             lookups: NameResolver::new(),
+            code,
             waiting: VecDeque::new(),
             in_flight: HashMap::new(),
             failed: HashMap::new(),
@@ -178,6 +184,7 @@ impl Supervisor {
                     None => return,
                 },
                 ready = self.lookups.ready() => self.wait(ready),
+                (runs, restored) = self.code.restored() => self.on_restored(runs, restored),
                 Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
                 _ = self.link.socket.writable(), if self.link.sending == Sending::Full => self.link.sending = Sending::Ready,
@@ -201,6 +208,7 @@ impl Supervisor {
             invocation,
             deaths: 0,
             short_since: None,
+            restored: false,
         };
         self.waiting.extend(ready.into_iter().map(pending));
     }
@@ -236,7 +244,13 @@ impl Supervisor {
     }
 
     fn send(&mut self, pending: Pending) {
-        match self.try_send(&pending.invocation) {
+        let native = match self.code.open(&pending.invocation) {
+            Err(error) if !pending.restored && self.code.can_restore(&error) => {
+                return self.code.restore(pending.invocation);
+            }
+            opened => opened,
+        };
+        match native.and_then(|native| self.try_send(&pending.invocation, native)) {
             Ok((seq, ends, shares)) => {
                 self.in_flight.insert(
                     seq,
@@ -292,6 +306,27 @@ impl Supervisor {
         self.no_room_until = Some(now + SHORTAGE_PAUSE);
     }
 
+    /// The native code of these runs was made again, or could not be.
+    fn on_restored(&mut self, runs: Vec<Invocation>, restored: Restored) {
+        for invocation in runs {
+            match &restored {
+                Ok(()) => self.waiting.push_back(Pending {
+                    invocation,
+                    deaths: 0,
+                    short_since: None,
+                    restored: true,
+                }),
+                Err(why) => {
+                    let outcome = Outcome::LaunchFailed {
+                        step: format!("make the native code again, which is damaged or gone ({why})"),
+                        errno: libc::ENOENT,
+                    };
+                    self.end(invocation.run, RunReport::of(outcome));
+                }
+            }
+        }
+    }
+
     /// A cgroup for a run; none where there are none.
     fn cgroup(&mut self, invocation: &Invocation) -> io::Result<Option<RunCgroup>> {
         let wanted = &invocation.process.run_limits;
@@ -321,7 +356,7 @@ impl Supervisor {
     }
 
     /// Sends a request. Gives its number, the daemon's ends of what came with it, and whether its process shares the launcher's memory.
-    fn try_send(&mut self, invocation: &Invocation) -> io::Result<(u64, Ends, bool)> {
+    fn try_send(&mut self, invocation: &Invocation, native: Option<File>) -> io::Result<(u64, Ends, bool)> {
         let entry = self.entry(invocation);
         let cgroup = self.cgroup(invocation)?;
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
@@ -340,17 +375,12 @@ impl Supervisor {
         let may_share = self.in_flight.is_empty() && self.liveness.may_share(now);
         let request = request(seq, invocation, may_share, entry, cgroup.is_some());
         let last = cgroup.as_ref().map(RunCgroup::fd);
-        let channel = match &invocation.task {
-            Task::Exec(_) | Task::Function(_) => {
+        let channel = match native {
+            None => {
                 send_request(self.link.fd(), &request, &[&stdio, last.as_slice()].concat())?;
                 None
             }
-            Task::Wasm(task) => {
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "on the disk of the state directory, which is local"
-                )]
-                let native = File::open(&task.action.component.native)?;
+            Some(native) => {
                 let (ours, theirs) = component_channel::pair()?;
                 let own = [native.as_fd(), theirs.as_fd()];
                 send_request(self.link.fd(), &request, &[&stdio, &own[..], last.as_slice()].concat())?;
@@ -399,7 +429,7 @@ impl Supervisor {
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
                 self.end(run, RunReport::of(Outcome::Terminated));
-            } else if self.lookups.remove(run) {
+            } else if self.lookups.remove(run) || self.code.remove(run) {
                 self.end(run, RunReport::of(Outcome::Terminated));
             }
         }
@@ -638,6 +668,7 @@ impl Supervisor {
                         invocation,
                         deaths,
                         short_since,
+                        restored,
                     },
                 terminate,
                 ..
@@ -657,6 +688,7 @@ impl Supervisor {
                     invocation,
                     deaths: deaths + 1,
                     short_since,
+                    restored,
                 });
             }
         }

@@ -92,6 +92,7 @@ impl Trial {
         let components = CodeCache::new(program.to_owned(), cache()?);
         let resolve = move |file: &Path, grants: &Grants| {
             let found = components.resolve(file, grants);
+            components.tidy();
             found.map_err(|errors| errors.iter().map(ToString::to_string).collect())
         };
         let mut config =
@@ -200,7 +201,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(launcher: Launcher, tree: Option<&Path>) -> Result<Self, TrialError> {
-        let (launches, events) = Launches::start(launcher, 64)?;
+        let (launches, events) = Launches::start(launcher, 64, None)?;
         let source = match tree {
             Some(root) => tree::spawn(tree::TreeOptions::new(root.to_owned())).map_err(|error| TrialError::Io {
                 step: "watch the tree",
