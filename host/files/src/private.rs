@@ -9,8 +9,12 @@ use nix::unistd::geteuid;
 
 use crate::regular::{self, Links};
 
-/// Refuses what another user owns or may write to.
-fn check(metadata: &Metadata) -> io::Result<()> {
+/// Refuses an open file that another user owns or may write to.
+pub fn check(file: &File) -> io::Result<()> {
+    check_metadata(&file.metadata()?)
+}
+
+fn check_metadata(metadata: &Metadata) -> io::Result<()> {
     let owner = metadata.uid();
     let refuse = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     if owner != 0 && owner != geteuid().as_raw() {
@@ -29,7 +33,7 @@ fn check(metadata: &Metadata) -> io::Result<()> {
 pub fn check_dir(dir: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(dir)?;
     match metadata.is_dir() {
-        true => check(&metadata),
+        true => check_metadata(&metadata),
         false => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
     }
 }
@@ -37,7 +41,7 @@ pub fn check_dir(dir: &Path) -> io::Result<()> {
 /// Opens a regular file that others cannot write to, not through a link.
 pub fn open(file: &Path) -> io::Result<File> {
     let opened = regular::open(file, Links::Refuse)?;
-    check(&opened.metadata()?)?;
+    check(&opened)?;
     Ok(opened)
 }
 

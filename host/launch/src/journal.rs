@@ -4,8 +4,9 @@
 //! it, as its very first act, with one `pwrite` of a fixed size at a place that the daemon chose; only then does it say that it has
 //! started. No fsync: what `kill -9` of any process leaves behind is in the page cache, and after a crash of the machine nothing runs.
 //!
-//! Nothing is erased when a run ends. A record is believed if it is of this boot and its process exists and is not younger than
-//! the record: a process that was given the id later has started later. A run that is being terminated is marked in its record before
+//! Nothing is erased when a run ends. A record is believed if it is of this boot and its process exists, is not younger than the
+//! record (a process that was given the id later has started later), and not much older: it wrote the record as its first act. What a
+//! record names may be killed, so neither the file nor its directory may be one that others can write to. A run that is being terminated is marked in its record before
 //! its first signal: should its daemon be killed meanwhile, the next one ends what is left of it, whether or not the main process is.
 //!
 //! The file is also the lock of the state directory. Its open file is shared with the launcher, and by each process until it has
@@ -26,6 +27,7 @@ use nix::libc;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use twitcher_files::private;
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
 use twitcher_process::cgroup::RunCgroup;
@@ -43,6 +45,8 @@ const CHUNK: u32 = 256;
 const MOST: u32 = 64 * 1024;
 /// What a file begins with.
 const MAGIC: &str = "twitcher runs 1\n";
+/// How much older than its record a process may be: it may have been held up before its first act.
+const FIRST_ACT: Duration = Duration::from_secs(60);
 /// How long a living daemon that holds the lock may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long after its daemon a launcher may take to be gone.
@@ -67,6 +71,17 @@ pub enum JournalError {
         /// The last daemon's process id.
         pid: Option<i32>,
     },
+    /// Others could write to the directory or the file, and have the daemon kill what they like.
+    #[error(
+        "refusing to use {}: {source}; whoever can write there could have any process killed. Give it to the user that runs this, and \
+         take the right to write from all others (chmod go-w)", path.display()
+    )]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The directory or the file in it cannot be used.
     #[error("cannot use {}: {source}", path.display())]
     Io {
@@ -81,6 +96,11 @@ impl JournalError {
     /// Whether the directory is fine but somebody else's.
     pub fn is_in_use(&self) -> bool {
         matches!(self, JournalError::InUse { .. } | JournalError::Lingering { .. })
+    }
+
+    /// Whether the directory is one that must not be used.
+    pub fn is_untrusted(&self) -> bool {
+        matches!(self, JournalError::Untrusted { .. })
     }
 }
 
@@ -161,6 +181,7 @@ impl Journal {
                 path: dir.to_owned(),
                 source,
             })?;
+        trusted(dir, private::check_dir(dir))?;
         let open = |writable| {
             let mut options = OpenOptions::new();
             options.read(true).write(writable).create(writable).mode(0o600);
@@ -171,6 +192,7 @@ impl Journal {
             Ok(file) => (file, true),
             Err(error) => (open(false).map_err(|_| at(error))?, false),
         };
+        trusted(&path, private::check(&file))?;
         lock(&file, dir, &path)?;
         let file = Arc::new(file);
         let mut header = [0; SLOT];
@@ -224,6 +246,17 @@ impl Journal {
     }
 }
 
+/// Refuses what others could write to. What cannot be looked at is left to whoever opens it.
+fn trusted(path: &Path, checked: io::Result<()>) -> Result<(), JournalError> {
+    match checked {
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(JournalError::Untrusted {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Takes the lock; waits for whoever has just died.
 fn lock(file: &File, dir: &Path, path: &Path) -> Result<(), JournalError> {
     let begin = Instant::now();
@@ -274,7 +307,7 @@ fn read(file: &Arc<File>) -> io::Result<Vec<(u32, SurvivingRun)>> {
     });
     let runs = |found: &SurvivingRun| {
         let mut family = found.family.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_alive = found.process.exists();
+        let is_alive = found.process.exists() && found.process.was_new(FIRST_ACT);
         if !is_alive {
             family.leader_is_gone();
         }

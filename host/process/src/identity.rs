@@ -74,6 +74,11 @@ impl ProcessIdentity {
         BootId::of_this().is_ok_and(|boot| boot == self.boot)
     }
 
+    /// Whether the process had been started at most so long before it was seen.
+    pub fn was_new(&self, most: Duration) -> bool {
+        started(self.pid).is_some_and(|(started, _)| started + most >= self.seen)
+    }
+
     /// Whether the very process that is meant still runs.
     pub fn exists(&self) -> bool {
         self.is_of_this_boot() && started(self.pid).is_some_and(|(started, ended)| !ended && started <= self.seen)

@@ -1,5 +1,7 @@
 use super::*;
-use std::process::Command;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::{Child, Command};
 
 const VERSION: Option<Version> = Some(Version::Data {
     czxid: 3,
@@ -11,12 +13,41 @@ fn pen(journal: &Journal) -> JournalWriter {
     JournalWriter::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()
 }
 
-/// Writes this process down as a run.
-fn write(journal: &Journal, slots: &mut JournalSlots, run: u64, watch: &str) -> JournalEntry {
+/// A process that has just started, and runs until this is dropped.
+struct Running(Child);
+
+impl Running {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The record that a process of this id would write now.
+fn record(journal: &Journal, entry: &JournalEntry, pid: i32) -> [u8; SLOT] {
+    let JournalRecord { mut bytes, used, .. } = pen(journal).draft(entry);
+    bytes[8..12].copy_from_slice(&pid.to_le_bytes());
+    bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
+    let sum = checksum(&bytes[8..used]);
+    bytes[..8].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Writes a process down as a run.
+fn write(journal: &Journal, slots: &mut JournalSlots, run: u64, watch: &str, pid: i32) {
     let entry = slots.enter(journal, RunId(run), watch, VERSION).unwrap().unwrap();
-    let pen = pen(journal);
-    pen.write(&pen.draft(&entry)).unwrap();
-    entry
+    let bytes = record(journal, &entry, pid);
+    journal.file.write_all_at(&bytes, offset(entry.slot)).unwrap();
 }
 
 fn runs(found: &[SurvivingRun]) -> Vec<(u64, &str)> {
@@ -31,18 +62,15 @@ fn the_next_daemon_finds_what_still_runs() {
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert!(found.is_empty());
     let mut slots = JournalSlots::new(Some(&journal));
-    write(&journal, &mut slots, 7, "one");
+    let running = Running::new();
+    write(&journal, &mut slots, 7, "one", running.pid());
     let long = "x".repeat(255);
-    write(&journal, &mut slots, 8, &long);
+    write(&journal, &mut slots, 8, &long, running.pid());
     // One whose process is gone: its record was written by another process than the one that is there now.
-    let entry = write(&journal, &mut slots, 9, "ended");
+    let entry = slots.enter(&journal, RunId(9), "ended", VERSION).unwrap().unwrap();
     let mut child = Command::new("/bin/true").spawn().unwrap();
-    let pid = child.id();
     child.wait().unwrap();
-    let mut draft = pen(&journal).draft(&entry).bytes;
-    draft[8..12].copy_from_slice(&pid.to_le_bytes());
-    let sum = checksum(&draft[8..NAME + 5]);
-    draft[..8].copy_from_slice(&sum.to_le_bytes());
+    let draft = record(&journal, &entry, child.id() as i32);
     let file = Arc::clone(&journal.file);
     assert!(decode(&draft, EndingMark { file, slot: 2 }, None).is_some());
     journal.file.write_all_at(&draft, 3 * SLOT as u64).unwrap();
@@ -51,10 +79,10 @@ fn the_next_daemon_finds_what_still_runs() {
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(7, "one"), (8, &*long)]);
     assert_eq!(found[0].version, VERSION);
-    assert_eq!(found[0].process.pid(), std::process::id() as i32);
+    assert_eq!(found[0].process.pid(), running.pid());
     // They are still there for the daemon after this, and their places are not given to others.
     let mut slots = JournalSlots::new(Some(&journal));
-    write(&journal, &mut slots, 10, "new");
+    write(&journal, &mut slots, 10, "new", running.pid());
     drop((journal, found));
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(7, "one"), (8, &*long), (10, "new")]);
@@ -66,7 +94,8 @@ fn what_is_no_record_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::claim(dir.path()).unwrap();
     let mut slots = JournalSlots::new(Some(&journal));
-    write(&journal, &mut slots, 1, "one");
+    let running = Running::new();
+    write(&journal, &mut slots, 1, "one", running.pid());
     drop(journal);
     let path = dir.path().join("runs");
     let good = std::fs::read(&path).unwrap();
@@ -85,6 +114,47 @@ fn what_is_no_record_is_not_believed() {
         bytes[at] ^= 0x10;
         assert_eq!(found(&bytes), 0, "byte {at} flipped");
     }
+}
+
+/// Its record would have the daemon kill it.
+#[test]
+fn a_process_that_is_much_older_than_its_record_did_not_write_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    write(&journal, &mut JournalSlots::new(Some(&journal)), 1, "init", 1);
+    drop(journal);
+    let (_, found) = Journal::claim(dir.path()).unwrap();
+    assert!(since_boot() < FIRST_ACT || found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn what_others_could_write_to_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let file = state.join("runs");
+    drop(Journal::claim(&state).unwrap());
+    let refused = |path: &Path| {
+        let error = Journal::claim(&state).unwrap_err();
+        assert!(error.is_untrusted() && !error.is_in_use());
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("use {}:", path.display())) && text.contains("go-w"),
+            "{text}"
+        );
+    };
+    for (path, right) in [(&state, 0o700), (&file, 0o600)] {
+        for wrong in [right | 0o020, right | 0o002] {
+            std::fs::set_permissions(path, Permissions::from_mode(wrong)).unwrap();
+            refused(path);
+        }
+        std::fs::set_permissions(path, Permissions::from_mode(right)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            chown(path, Some(65534), None).unwrap();
+            refused(path);
+            chown(path, Some(0), None).unwrap();
+        }
+    }
+    Journal::claim(&state).unwrap();
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     let state_dir = std::path::absolute(&arguments.state_dir)?;
     let (mut journal, found) = match Journal::claim(&state_dir) {
         Ok((journal, found)) => (Some(journal), Ok(found)),
-        Err(error) if error.is_in_use() => return Err(error.into()),
+        Err(error) if error.is_in_use() || error.is_untrusted() => return Err(error.into()),
         // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
         Err(error) => (None, Err(error)),
     };
