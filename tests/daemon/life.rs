@@ -99,14 +99,15 @@ fn it_goes_into_the_background_with_a_locked_pid_file() {
     site.config("a.twc", "RegisterWatch('/n', Exec('cat > OUT/log'), name='n')");
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+        // The daemon goes to another directory.
         command
+            .current_dir(site.path(""))
             .args(["run", "--daemonize", "--tree"])
             .arg(site.path("tree"))
             .arg("--config")
             .arg(site.path("conf"));
         command
-            .arg("--pidfile")
-            .arg(site.path("pid"))
+            .args(["--pidfile", "pid"])
             .arg("--state-dir")
             .arg(site.path("state"))
             .arg("--logfile")

@@ -39,12 +39,14 @@ pub enum PidfileError {
 }
 
 impl Pidfile {
-    /// Opens and locks the file. The lock belongs to the open file, so it stays over a fork: lock early, [`Pidfile::write`] late.
+    /// Opens and locks the file. The lock belongs to the open file, so it stays over a fork: lock early, [`Pidfile::write`] late. A
+    /// relative path is meant from here, wherever the process goes until it ends.
     pub fn lock(path: &Path) -> Result<Self, PidfileError> {
         let at = |source: io::Error| PidfileError::Io {
             path: path.to_owned(),
             source,
         };
+        let path = &*std::path::absolute(path).map_err(at)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
         let file = regular::open_with(&mut options, path, Links::Refuse).map_err(at)?;
@@ -103,6 +105,16 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         Pidfile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_relative_path_is_meant_from_where_it_was_given() {
+        let name = format!("twitcher-test-{}.pid", std::process::id());
+        let here = std::env::current_dir().unwrap();
+        let pidfile = Pidfile::lock(Path::new(&name)).unwrap();
+        assert_eq!(pidfile.path, here.join(&name));
+        drop(pidfile);
+        assert!(!here.join(&name).exists());
     }
 
     #[test]
