@@ -156,7 +156,8 @@ impl FileReader {
 
     /// The text of a configuration file.
     pub(super) fn read(self, path: &Path) -> Result<SourceText, ConfigError> {
-        let text = self.read_bytes(path)?;
+        let mut text = self.read_bytes(path)?;
+        strip_mark(path, &mut text)?;
         let text = String::from_utf8(text)
             .map_err(|error| not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))?;
         Ok(SourceText::new(path.into(), text.into()))
@@ -271,6 +272,19 @@ fn too_large(path: &Path, size: i64) -> ConfigError {
         FILE_MAX >> 20
     );
     ConfigError::of_file(path, message)
+}
+
+/// Takes away the mark that some editors begin a UTF-8 file with. That of another encoding is an error that names it.
+fn strip_mark(path: &Path, text: &mut Vec<u8>) -> Result<(), ConfigError> {
+    match text.as_slice() {
+        [0xef, 0xbb, 0xbf, ..] => drop(text.drain(..3)),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            let error = ConfigError::of_file(path, "is not UTF-8: it begins with the byte order mark of UTF-16");
+            return Err(error.with_hint("have the editor save it as UTF-8".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> ConfigError {
@@ -392,6 +406,18 @@ mod tests {
           | y = 'sch�n'
           |         ^
         ");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_or_named() {
+        let dir = tree(&[("marked.json", "\u{feff}[]"), ("twice.json", "\u{feff}\u{feff}[]")]);
+        let read = |name: &str| ANY.read(&dir.path().join(name));
+        assert_eq!(&*read("marked.json").unwrap().text, "[]");
+        assert_eq!(&*read("twice.json").unwrap().text, "\u{feff}[]");
+        fs::write(dir.path().join("wide.twc"), b"\xff\xfex\0").unwrap();
+        let error = read("wide.twc").unwrap_err();
+        assert!(error.message.contains("UTF-16"), "{error:?}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("UTF-8")));
     }
 
     #[test]

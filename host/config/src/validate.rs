@@ -376,6 +376,8 @@ impl<'a> Builder<'a, '_> {
                     mismatch.hint,
                 );
                 *refused = true;
+            } else if name == "umask" {
+                self.note_decimal(registration, *value_at, name, value);
             }
         }
         for required in ["znode", "action"] {
@@ -386,6 +388,29 @@ impl<'a> Builder<'a, '_> {
             }
         }
         fields
+    }
+
+    /// Notes a mask of file modes that is written as a decimal number but looks like an octal one.
+    fn note_decimal(&mut self, registration: &Registration, at: u32, name: &str, value: &Value) {
+        let place = self.place(registration.within.as_deref());
+        let Value::Int(number) = value else { return };
+        let digits = number.to_string();
+        // What is written elsewhere, or made by an expression, tells nothing; nor does 0o26, which is the number 22.
+        let rest = place
+            .text
+            .get(at as usize..)
+            .and_then(|text| text.strip_prefix(&*digits));
+        let is_whole = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
+        if !is_whole || digits.len() < 2 || digits.bytes().any(|digit| digit > b'7') {
+            return;
+        }
+        let message = format!("{name} is the decimal number {digits}, which means the mask {number:03o}");
+        let hint =
+            format!("write \"{digits:0>3}\" for the mask {digits:0>3}, or \"{number:03o}\" for what it means now");
+        let note = place.error(at as usize, message).with_hint(hint);
+        if !self.around.notes.contains(&note) {
+            self.around.notes.push(note);
+        }
     }
 
     /// What is wrong with fields together that are right alone.

@@ -418,3 +418,26 @@ fn hosts_and_watches_spread_over_the_splay() {
     }
     assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
 }
+
+#[test]
+fn a_mask_that_is_decimal_and_looks_octal_is_noted() {
+    let notes = |mask: &str| {
+        let text = format!(r#"[{{"znode": "/a", "action": {{"exec": "true"}}, "umask": {mask}}}]"#);
+        let reload = Dir::new(&[("a.json", &text)]).reload();
+        assert_eq!(outcome(&reload, "a.json"), "Loaded { watches: 1 }");
+        let told = |note: &ConfigError| format!("{} ({})", note.message, note.hint.as_deref().unwrap_or_default());
+        reload.notes.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        notes("22"),
+        [
+            "umask is the decimal number 22, which means the mask 026 (write \"022\" for the mask 022, or \"026\" for what it means now)"
+        ]
+    );
+    assert_eq!(notes("77").len(), 1);
+    assert_eq!(notes("177").len(), 1);
+    // No octal number, the same either way, and what was meant.
+    for clear in ["18", "0", "7", "\"022\"", "\"22\""] {
+        assert_eq!(notes(clear), [""; 0], "{clear}");
+    }
+}
