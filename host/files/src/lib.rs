@@ -3,9 +3,10 @@
 //! files, nor who asks.
 //!
 //! ```text
-//!  kernel ── inotify ──▶ thread of the library ──▶ inbox ──▶ DirectoryEvents: told when settled ──▶ task of who asks
-//!                                 ▲
-//!                                 └── DirectoryWatcher: which directories ◀── thread that may block
+//!  kernel ── inotify ──┐
+//!                      ├──▶ inbox ──▶ DirectoryEvents: told when settled ──▶ task of who asks
+//!  thread that polls ──┘       ▲
+//!                              └── DirectoryWatcher: which directories, and how ◀── thread that may block
 //! ```
 
 #![forbid(unsafe_code)]
