@@ -165,7 +165,7 @@ impl Helper {
 }
 
 /// Tries again while there are too many processes, or too little memory or too few descriptors: an action that takes them all has a timeout, and
-/// what failed only for that would have to be asked for again by somebody. Gives up after [`ROOM_PATIENCE`].
+/// what failed only for that would have to be asked for again by somebody. Gives up after a minute.
 pub fn once_there_is_room<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + ROOM_PATIENCE;
     loop {
