@@ -89,7 +89,10 @@ async fn timeout_ends_who_took_a_way_out(cgroups: impl Fn() -> Option<CgroupTree
 fn whatever_way_out_was_taken_the_cgroup_holds_it() {
     alone(async {
         let claim = || CgroupTree::claim(None).ok();
-        let tree = claim().expect("a cgroup v2 hierarchy that can be written to");
+        let Some(tree) = claim() else {
+            eprintln!("left out: there is no cgroup v2 hierarchy that can be written to");
+            return;
+        };
         let path = tree.path().to_owned();
         drop(tree);
         timeout_ends_who_took_a_way_out(claim).await;
@@ -107,7 +110,10 @@ fn without_cgroups_whoever_took_a_way_out_is_followed() {
 #[test]
 fn what_a_run_leaves_behind_on_purpose_lives_on() {
     alone(async {
-        let tree = CgroupTree::claim(None).unwrap();
+        let Ok(tree) = CgroupTree::claim(None) else {
+            eprintln!("left out: there is no cgroup v2 hierarchy that can be written to");
+            return;
+        };
         let path = tree.path().to_owned();
         let dir = tempfile::tempdir().unwrap();
         let pids = dir.path().join("pids");

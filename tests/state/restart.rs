@@ -371,6 +371,10 @@ fn what_is_left_of_such_a_run_is_found_by_its_cgroup() {
     site.config("a.twc", &format!("RegisterWatch('/n', {STUBBORN}, name='n', {fields})"));
     site.set("/n", "1");
     let daemon = site.start();
+    if daemon.text().contains("runs have no cgroups of their own") {
+        eprintln!("left out: there is no cgroup v2 hierarchy that can be written to");
+        return;
+    }
     let pid = |file: &str| site.read(file).trim().parse().ok().map(Pid::from_raw);
     until("both run", || pid("out/main").is_some() && pid("out/child").is_some());
     let (main, child) = (pid("out/main").unwrap(), pid("out/child").unwrap());
