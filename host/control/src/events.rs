@@ -19,7 +19,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
-use super::api::{Event, EventKind};
+use super::api::{Event, EventKind, WatchSummary};
 use super::facts::WatchFacts;
 use super::refusal::RequestRefusal;
 use super::routes::parameters;
@@ -49,7 +49,11 @@ pub struct Occurrence {
 struct Entry {
     seq: u64,
     at: SystemTime,
-    happening: Occurrence,
+    kind: EventKind,
+    message: String,
+    /// Not the watch itself: its component would be kept from being removed for as long as somebody may ask.
+    watch: Option<WatchSummary>,
+    run: Option<RunFacts>,
     /// As JSON, once somebody wanted it.
     json: OnceLock<String>,
 }
@@ -60,10 +64,10 @@ impl Entry {
             let event = Event {
                 seq: self.seq,
                 at: timestamp(self.at),
-                kind: self.happening.kind,
-                message: self.happening.message.clone(),
-                watch: self.happening.watch.as_ref().map(view::summary),
-                run: self.happening.run.as_ref().map(view::run),
+                kind: self.kind,
+                message: self.message.clone(),
+                watch: self.watch.clone(),
+                run: self.run.as_ref().map(view::run),
             };
             // The type has no value that cannot be written as JSON.
             serde_json::to_string(&event).unwrap_or_default()
@@ -71,9 +75,8 @@ impl Entry {
     }
 
     fn is_about(&self, watch: &str) -> bool {
-        let Occurrence { watch: about, run, .. } = &self.happening;
-        let of_watch = about.as_ref().map(|about| &*about.watch.name);
-        let name = of_watch.or(run.as_ref().map(|run| &*run.watch));
+        let of_watch = self.watch.as_ref().map(|about| &*about.name);
+        let name = of_watch.or(self.run.as_ref().map(|run| &*run.watch));
         // What is about none is about all.
         name.is_none_or(|name| name == watch)
     }
@@ -109,6 +112,7 @@ impl Default for EventRing {
 impl EventRing {
     /// Notes an event, also if nobody follows: somebody may ask later what happened.
     pub fn happened(&self, happening: Occurrence) {
+        let watch = happening.watch.as_ref().map(view::summary);
         let mut ring = self.ring();
         ring.newest += 1;
         if ring.entries.len() == KEPT {
@@ -118,7 +122,10 @@ impl EventRing {
         ring.entries.push_back(Arc::new(Entry {
             seq,
             at: SystemTime::now(),
-            happening,
+            kind: happening.kind,
+            message: happening.message,
+            watch,
+            run: happening.run,
             json: OnceLock::new(),
         }));
         drop(ring);
@@ -199,7 +206,10 @@ impl EventReader {
                     let entry = Entry {
                         seq,
                         at,
-                        happening: lost,
+                        kind: lost.kind,
+                        message: lost.message,
+                        watch: None,
+                        run: None,
                         json,
                     };
                     return Some((seq, entry.json().to_owned()));
