@@ -111,7 +111,7 @@ impl Bench {
                     assert_eq!(report.outcome, outcome);
                     assert!(open.remove(&run), "{run} ended twice");
                 }
-                RunEvent::Started { .. } | RunEvent::Asked { .. } => {}
+                RunEvent::Started { .. } | RunEvent::Asked { .. } | RunEvent::Overdue { .. } => {}
             }
         }
         replaced

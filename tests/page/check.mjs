@@ -1,12 +1,12 @@
 // Checks the status page in headless Chromium, against a made-up daemon, or with --url against a real one.
 //
-//     node tests/page/check.mjs [--shots DIR] [--only WORDS]
+//     node tests/page/check.mjs --states FILE [--shots DIR] [--only WORDS]
 //     node tests/page/check.mjs --url http://127.0.0.1:9464/ --watch NAME [--output TEXT]
 //
-// It prints a line for each check, and exits with 1 if one failed.
+// FILE has the answer of a daemon to /v1/states. It prints a line for each check, and exits with 1 if one failed.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
@@ -18,12 +18,16 @@ import { Mock } from './mock.mjs';
 const { values: options } = parseArgs({
   options: {
     url: { type: 'string' },
+    states: { type: 'string' },
     watch: { type: 'string' },
     output: { type: 'string' },
     shots: { type: 'string' },
     only: { type: 'string' },
   },
 });
+
+if (!options.url && !options.states) throw new Error('--states FILE is needed: curl --unix-socket SOCKET http://localhost/v1/states');
+const states = options.states && JSON.parse(readFileSync(options.states, 'utf8'));
 
 /** What a check is given: pages, a made-up daemon, and a place for pictures. */
 class Stage {
@@ -36,7 +40,7 @@ class Stage {
   }
 
   async mock(world) {
-    const mock = await new Mock(world).start();
+    const mock = await new Mock(world, states).start();
     this.#mocks.push(mock);
     return mock;
   }

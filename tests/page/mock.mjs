@@ -28,8 +28,10 @@ export class Mock {
   #streams = new Set();
   #sockets = new Set();
 
-  constructor(world) {
+  /** `states` is what a daemon says of them. */
+  constructor(world, states) {
     this.world = world;
+    this.states = states;
   }
 
   async start(port = 0) {
@@ -100,6 +102,7 @@ export class Mock {
 
   #find(url) {
     const [, , kind, id] = url.pathname.split('/').map(decodeURIComponent);
+    if (kind === 'states') return this.states;
     if (kind === 'status') return this.world.status();
     if (kind === 'watches') return id === undefined ? { watches: this.world.watches } : this.world.detail(id);
     if (kind === 'runs') return id === undefined ? this.world.runsPage(url.searchParams) : this.world.runDetail(id);

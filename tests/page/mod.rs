@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use twitcher_control::api::{STATES, States};
+
 use crate::support::daemon::Site;
 
 /// A name that would be markup if anything could be.
@@ -24,7 +26,11 @@ fn check(arguments: &[&str]) {
 
 #[test]
 fn the_page_shows_what_a_daemon_says() {
-    check(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("states.json");
+    let states = States { states: &STATES };
+    std::fs::write(&file, serde_json::to_vec(&states).unwrap()).unwrap();
+    check(&["--states", &file.to_string_lossy()]);
 }
 
 #[test]

@@ -40,7 +40,9 @@ export class World {
       behind_since: null,
       next_attempt: null,
       running: [],
-      last_run: { success: true, ended: ago(4 * MINUTE) },
+      last_run: { success: true, ended: ago(4 * MINUTE), run: null, words: null },
+      unreadable: null,
+      as_of: null,
       ...changes,
     };
     this.watches.push(watch);
@@ -82,6 +84,7 @@ export class World {
       pid: 4242,
       started: ago(76 * HOUR),
       phase: 'ready',
+      unready: null,
       source: {
         kind: 'zookeeper',
         target: 'zk1:2181,zk2:2181,zk3:2181/app',

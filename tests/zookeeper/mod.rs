@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use twitcher_model::{Observation, Version, WatchId, WatchType, ZnodePath};
+use twitcher_model::{Observation, Unreadable, Version, WatchId, WatchType, ZnodePath};
 use twitcher_source::zookeeper::{Counters, ZooKeeperOptions, spawn};
 use twitcher_source::{Change, Source, SourceReport, Subscription};
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
@@ -39,6 +39,8 @@ fn options(servers: &str) -> ZooKeeperOptions {
 struct Observer {
     source: Source,
     seen: HashMap<WatchId, Vec<Observation>>,
+    /// What cannot be read, as was last said.
+    unreadable: HashMap<WatchId, Unreadable>,
     armed: usize,
     stats: Arc<Counters>,
 }
@@ -49,6 +51,7 @@ impl Observer {
         Self {
             source: spawn(options),
             seen: HashMap::new(),
+            unreadable: HashMap::new(),
             armed: 0,
             stats,
         }
@@ -105,6 +108,12 @@ impl Observer {
                     "{watch:?} was told the same state twice"
                 );
                 seen.push(observation);
+            }
+            SourceReport::Unreadable(watch, unreadable) => {
+                self.unreadable.insert(watch, (*unreadable).clone());
+            }
+            SourceReport::Readable(watch) => {
+                self.unreadable.remove(&watch);
             }
             SourceReport::Armed => self.armed += 1,
         }

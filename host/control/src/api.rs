@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/status                      Status
+//! GET  /v1/states                      States        what is said of each state of a watch
 //! GET  /v1/watches[?state=&search=]    Watches
 //! GET  /v1/watches/{name}              WatchDetail
 //! GET  /v1/runs[?watch=&outcome=&limit=&before=]   Runs; outcome=running are those that go on
@@ -25,6 +26,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};
 use twitcher_model::{RunMode, WatchType};
 
@@ -44,6 +46,8 @@ pub struct Status {
     pub phase: Phase,
     /// How long what runs still has, if it is draining.
     pub drain: Option<Drain>,
+    /// Why it is not ready, in the words of `/readyz`; none if it is.
+    pub unready: Option<String>,
     /// What it watches.
     pub source: SourceStatus,
     /// What it was told.
@@ -108,58 +112,6 @@ pub struct StateCount {
     pub count: u64,
 }
 
-/// What a watch is doing, and so why its action runs or does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WatchState {
-    /// Its node has not been read yet.
-    Unread,
-    /// It waits for a change; there is nothing to do.
-    Armed,
-    /// The same, and its node does not exist.
-    Absent,
-    /// The node is empty, and `refuse_empty` says that this is not ready.
-    RefusedEmpty,
-    /// Its action runs for the newest state.
-    Running,
-    /// Its action runs, and an update waits for its end.
-    Queued,
-    /// An update waits for the node to be quiet for `settle`.
-    Settling,
-    /// An update waits for this host's share of `splay`.
-    Splaying,
-    /// An update waits for `min_interval` to pass since the last start.
-    Spaced,
-    /// An update waits for a place: as many actions run as may, of all watches or of its group.
-    Waiting,
-    /// A run failed and will be tried again.
-    BackingOff,
-    /// An operator holds it: updates wait until it is resumed.
-    Paused,
-    /// A run failed and `on_failure` is STOP: updates wait until it is resumed or defined anew.
-    Parked,
-    /// It was removed; its last run goes on.
-    Retired,
-}
-
-/// Every state, with its name in the interface and for people; those that somebody should look at come first.
-pub const STATES: [(WatchState, &str, &str); 14] = [
-    (WatchState::Parked, "parked", "parked"),
-    (WatchState::BackingOff, "backing_off", "backing off"),
-    (WatchState::Paused, "paused", "paused"),
-    (WatchState::RefusedEmpty, "refused_empty", "refused empty"),
-    (WatchState::Waiting, "waiting", "waiting"),
-    (WatchState::Queued, "queued", "queued"),
-    (WatchState::Running, "running", "running"),
-    (WatchState::Settling, "settling", "settling"),
-    (WatchState::Splaying, "splaying", "splaying"),
-    (WatchState::Spaced, "spaced", "spaced"),
-    (WatchState::Unread, "unread", "unread"),
-    (WatchState::Retired, "retired", "retired"),
-    (WatchState::Absent, "absent", "absent"),
-    (WatchState::Armed, "armed", "armed"),
-];
-
 /// All watches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Watches {
@@ -184,7 +136,8 @@ pub struct WatchSummary {
     pub origin: String,
     /// What it is doing.
     pub state: WatchState,
-    /// The same in words, where there is more to say: what is waited for, for how long, why it is parked.
+    /// The same in words, where there is more to say than of every watch in this state: what is waited for, for how long, how the last
+    /// run failed, why the node cannot be read.
     pub why: Option<String>,
     /// The newest state of the node that was read; none before the first.
     pub seen: Option<NodeState>,
@@ -200,6 +153,10 @@ pub struct WatchSummary {
     pub last_run: Option<LastRun>,
     /// Who holds it, if an operator does.
     pub paused: Option<Pause>,
+    /// What cannot be read of the node; none if all of it can.
+    pub unreadable: Option<UnreadableNode>,
+    /// Since when the source is not connected, if it is not: all of this is as of then.
+    pub as_of: Option<Timestamp>,
 }
 
 /// An operator holds a watch.
@@ -213,8 +170,23 @@ pub struct Pause {
     pub reason: Option<String>,
 }
 
+/// A node, or a part of a subtree, that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnreadableNode {
+    /// What is the matter.
+    pub why: String,
+    /// What somebody can do about it.
+    pub remedy: String,
+    /// How many nodes of the subtree cannot be read, while the others are watched; none if it is the node itself, and nothing is seen.
+    pub parts: Option<u64>,
+    /// Since when that is so.
+    pub since: Timestamp,
+    /// When it is tried again, should nothing happen before.
+    pub next_attempt: Timestamp,
+}
+
 /// A state of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeState {
     /// Whether the node exists.
     pub exists: bool,
@@ -222,17 +194,23 @@ pub struct NodeState {
     pub version: Option<i32>,
     /// The transaction of that version: mzxid, or pzxid.
     pub zxid: Option<i64>,
+    /// What tells one state of a subtree from another, in WATCH_TREE.
+    pub digest: Option<String>,
     /// When it was read, or handled.
     pub at: Timestamp,
 }
 
 /// How a watch's last run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastRun {
     /// Whether it succeeded.
     pub success: bool,
     /// When it ended.
     pub ended: Timestamp,
+    /// Its id.
+    pub run: Option<String>,
+    /// How it failed, if it did.
+    pub words: Option<String>,
 }
 
 /// A watch with its last runs.
@@ -289,6 +267,8 @@ pub struct Run {
     pub signal: Option<i32>,
     /// Its main process while it runs.
     pub pid: Option<i32>,
+    /// What is being done about it while it still runs though its timeout has passed; none if it may run.
+    pub overdue: Option<String>,
     /// When it started.
     pub started: Timestamp,
     /// When it had ended.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::api::{ConfigStatus, Phase, SourceStatus};
-use twitcher_model::{Moment, RunId, Seen, Watch};
+use twitcher_model::{Moment, Overdue, RunId, Seen, Unreadable, Watch};
 use twitcher_scheduler::Standing;
 use twitcher_state::Paused;
 
@@ -33,6 +33,8 @@ pub struct Overview {
     pub waiting: usize,
     /// Most actions that may run at once.
     pub max_running: usize,
+    /// Watches of whose nodes something cannot be read.
+    pub unreadable: usize,
 }
 
 /// A watch, as it was at a moment.
@@ -50,10 +52,27 @@ pub struct WatchFacts {
     pub handled: Option<Seen>,
     /// Its runs that go on, oldest first.
     pub running: Vec<RunId>,
-    /// How the last run that ended did, and when.
-    pub last_run: Option<(bool, SystemTime)>,
+    /// The last run that ended.
+    pub last_run: Option<LastRunFacts>,
     /// Why it is parked, if it is.
     pub parked: Option<String>,
     /// Who holds it, if an operator does.
     pub paused: Option<Box<Paused>>,
+    /// What cannot be read of its node, if something cannot.
+    pub unreadable: Option<Arc<Unreadable>>,
+    /// Its oldest run whose time is up.
+    pub overdue: Option<(RunId, Overdue)>,
+    /// Since when the source is not connected, if it is not.
+    pub as_of: Option<SystemTime>,
+}
+
+/// The last run of a watch that ended.
+#[derive(Debug, Clone)]
+pub struct LastRunFacts {
+    /// Its id.
+    pub run: RunId,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// How it failed; none if it succeeded.
+    pub failure: Option<Arc<str>>,
 }

@@ -36,6 +36,7 @@ mod runs;
 mod server;
 mod settings;
 mod snapshot;
+pub mod states;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]

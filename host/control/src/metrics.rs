@@ -2,6 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use super::api::STATES;
 use super::facts::Overview;
 use super::readiness::unready;
 use super::snapshot::Snapshot;
@@ -24,14 +25,13 @@ pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<
     if let Some(loaded) = overview.config.loaded {
         metrics.last_load_time.set(loaded.as_millisecond() as f64 / 1e3);
     }
-    // States without any watch are left out.
-    metrics.watches.reset();
-    for count in &snapshot.counts {
-        // Its name is that of the interface.
-        let state = serde_json::to_value(count.state).unwrap_or_default();
-        let gauge = metrics.watches.with_label_values(&[state.as_str().unwrap_or_default()]);
-        gauge.set(i64::try_from(count.count).unwrap_or(i64::MAX));
+    // States without any watch are there as well: an alert is over when its series says so.
+    for info in &STATES {
+        let count = snapshot.counts.iter().find(|count| count.state == info.state);
+        let count = count.map_or(0, |count| i64::try_from(count.count).unwrap_or(i64::MAX));
+        metrics.watches.with_label_values(&[info.state.name()]).set(count);
     }
+    metrics.watches_unreadable.set(number(overview.unreadable));
     let standing = || {
         snapshot
             .watches

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Event, Problem, Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches,
+    Event, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
@@ -55,10 +55,11 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
     json!({
         "/": {"get": s.text("status_page", "The status page.", "text/html", &[], &[])},
         "/healthz": {"get": s.text("health", "Whether the daemon's loop turns.", "text/plain", &[], &[503])},
-        "/readyz": {"get": s.text("readiness", "Whether the source is connected and every watch armed.", "text/plain", &[], &[503])},
+        "/readyz": {"get": s.text("readiness", "Whether the source is connected and every watch armed; and whether nodes cannot be read, which is no reason not to be ready.", "text/plain", &[], &[503])},
         "/metrics": {"get": s.text("metrics", "Metrics in Prometheus' text format.", "text/plain", &[], &[503])},
         "/v1/openapi.json": {"get": s.other("openapi", "This description.", "application/json", json!({"type": "object"}), &[], &[])},
         "/v1/status": {"get": s.json::<Status>("status", "The daemon as a whole.", &[], &[503])},
+        "/v1/states": {"get": s.json::<States>("states", "What is said of each state of a watch.", &[], &[])},
         "/v1/watches": {"get": s.json::<Watches>("watches", "All watches, or some.", &[
             query("state", "Only those in this state.", state),
             query("search", "Only those that have this in their name, znode or description, in any case.", text()),

@@ -13,7 +13,9 @@ use tokio::task::spawn_blocking;
 
 use super::App;
 use super::access_control::Peer;
-use super::api::{Reloaded, RunDetail, Runs, Started, Status, WatchDetail, WatchState, WatchSummary, Watches};
+use super::api::{
+    Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
+};
 use super::daemon_requests::{DaemonRequest, Order};
 use super::events;
 use super::refusal::RequestRefusal;
@@ -44,6 +46,7 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/metrics", READ, get(metrics)),
         ("/v1/openapi.json", READ, get(openapi::serve)),
         ("/v1/status", READ, get(status)),
+        ("/v1/states", READ, get(states)),
         ("/v1/watches", READ, get(watches)),
         ("/v1/watches/{name}", READ, get(watch)),
         ("/v1/runs", READ, get(runs)),
@@ -88,6 +91,10 @@ async fn status(State(app): State<Arc<App>>) -> Answer<Status> {
     let snapshot = app.snapshots.newest().await?;
     let overview = app.requests.ask(DaemonRequest::Overview).await?;
     Ok(Json(app.status(overview, snapshot.counts.clone())))
+}
+
+async fn states() -> Json<States> {
+    Json(States { states: &STATES })
 }
 
 /// Which watches.
@@ -258,10 +265,18 @@ async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefus
     }
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, RequestRefusal> {
+async fn ready(State(app): State<Arc<App>>) -> Result<String, RequestRefusal> {
     let overview = app.requests.ask(DaemonRequest::Overview).await?;
     match super::readiness::unready(&overview) {
-        None => Ok("ready\n"),
+        // A daemon that does all it can is ready; but whoever looks should know.
+        None if overview.unreadable > 0 => Ok(format!(
+            "ready; but of {} the nodes, or parts of them, cannot be read: twitcher status --state unreadable\n",
+            match overview.unreadable {
+                1 => "1 watch".to_owned(),
+                count => format!("{count} watches"),
+            }
+        )),
+        None => Ok("ready\n".to_owned()),
         Some(why) => Err(RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
     }
 }

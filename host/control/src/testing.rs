@@ -43,5 +43,8 @@ pub fn watched(name: &str) -> WatchFacts {
         last_run: None,
         parked: None,
         paused: None,
+        unreadable: None,
+        overdue: None,
+        as_of: None,
     }
 }

@@ -1,10 +1,13 @@
 //! From facts to what the interface says. Pure, and done by the server: the daemon's loop has other work.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::api::{Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, WatchState, WatchSummary};
-use super::facts::{Overview, WatchFacts};
-use twitcher_model::{Action, Outcome, RunEnd, RunFacts, Seen, Watch, timestamp};
+use super::api::{
+    Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, UnreadableNode, WatchState, WatchSummary,
+};
+use super::facts::{LastRunFacts, Overview, WatchFacts};
+use super::readiness::unready;
+use twitcher_model::{Action, Outcome, Overdue, RunEnd, RunFacts, RunId, Seen, Unreadable, Watch, timestamp};
 use twitcher_scheduler::{Full, MachineState, Standing, Wait};
 use twitcher_state::RunRecord;
 
@@ -20,6 +23,7 @@ pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher
             deadline: timestamp(deadline),
             terminating,
         }),
+        unready: unready(&overview),
         source: overview.source,
         config: overview.config,
         state_problem: overview.state_problem,
@@ -35,8 +39,13 @@ pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher
 pub fn state(watched: &WatchFacts) -> WatchState {
     let standing = &watched.standing;
     match standing.state {
+        // Whatever was seen before, it is not known any more whether it is so.
+        MachineState::Idle if watched.unreadable.is_some() => WatchState::Unreadable,
+        MachineState::Held if standing.loading && watched.unreadable.is_some() => WatchState::Unreadable,
         MachineState::Idle if standing.loading => WatchState::Unread,
         MachineState::Idle if standing.empty => WatchState::RefusedEmpty,
+        // Behind, and nothing is under way that could make up for it.
+        MachineState::Idle if standing.behind.is_some() => WatchState::Failed,
         MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
         MachineState::Idle => WatchState::Armed,
         MachineState::Running => WatchState::Running,
@@ -82,15 +91,29 @@ pub fn summary(watched: &WatchFacts) -> WatchSummary {
         behind_since: standing.behind.map(|since| watched.clock.wall(since)),
         next_attempt: standing.next.map(|at| watched.clock.wall(at)),
         running: watched.running.iter().map(ToString::to_string).collect(),
-        last_run: watched.last_run.map(|(success, ended)| LastRun {
-            success,
-            ended: timestamp(ended),
+        last_run: watched.last_run.as_ref().map(|last| LastRun {
+            success: last.failure.is_none(),
+            ended: timestamp(last.ended),
+            run: Some(last.run.to_string()),
+            words: last.failure.as_deref().map(str::to_owned),
         }),
         paused: watched.paused.as_deref().map(|paused| Pause {
             since: timestamp(paused.at),
             by: paused.by.clone(),
             reason: paused.reason.clone(),
         }),
+        unreadable: watched.unreadable.as_deref().map(unreadable),
+        as_of: watched.as_of.map(timestamp),
+    }
+}
+
+fn unreadable(unreadable: &Unreadable) -> UnreadableNode {
+    UnreadableNode {
+        why: unreadable.why.clone(),
+        remedy: unreadable.remedy.clone(),
+        parts: unreadable.parts.map(|parts| parts as u64),
+        since: timestamp(unreadable.since),
+        next_attempt: timestamp(unreadable.next_attempt),
     }
 }
 
@@ -99,6 +122,7 @@ fn node(seen: Seen) -> NodeState {
         exists: seen.exists,
         version: seen.version,
         zxid: seen.zxid,
+        digest: seen.tree.map(|digest| format!("{digest:016x}")),
         at: timestamp(seen.at),
     }
 }
@@ -138,30 +162,75 @@ fn why(watched: &WatchFacts) -> Option<String> {
         wait,
         loading,
         asked,
+        behind,
         ..
     } = watched.standing;
     let waits = wait.map(words);
-    let text = match state {
-        MachineState::Parked => watched
-            .parked
-            .clone()
-            .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
+    let said = match state {
+        MachineState::Parked => Some(
+            watched
+                .parked
+                .clone()
+                .unwrap_or_else(|| "a run failed and on_failure is STOP".to_owned()),
+        ),
         MachineState::Paused => {
             let waits = wait
                 .map(|_| "; an update waits until it is resumed")
                 .unwrap_or_default();
-            format!("{}{waits}", paused(watched))
+            Some(format!("{}{waits}", paused(watched)))
         }
-        MachineState::Idle | MachineState::Held if loading => "the node has not been read yet".to_owned(),
-        MachineState::BackingOff => format!("a run failed; it is tried again{}", left(watched)),
-        MachineState::Idle | MachineState::Running if asked => "the node is being read for a run on request".to_owned(),
-        MachineState::Idle if watched.standing.empty => "the node is empty and refuse_empty is True".to_owned(),
-        MachineState::Idle | MachineState::Running => return None,
-        MachineState::Held => format!("{}{}", waits?, left(watched)),
-        MachineState::Queued | MachineState::Waiting => waits?.to_owned(),
-        MachineState::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
+        MachineState::Idle | MachineState::Held if loading && watched.unreadable.is_none() => {
+            Some("the node has not been read yet".to_owned())
+        }
+        MachineState::BackingOff => Some(format!("{}; it is tried again{}", failure(watched), left(watched))),
+        MachineState::Idle | MachineState::Running if asked => {
+            Some("the node is being read for a run on request".to_owned())
+        }
+        MachineState::Idle if watched.standing.empty => Some("the node is empty and refuse_empty is True".to_owned()),
+        MachineState::Idle if behind.is_some() => Some(failure(watched)),
+        MachineState::Idle | MachineState::Running => None,
+        MachineState::Held => waits.map(|waits| format!("{waits}{}", left(watched))),
+        MachineState::Queued | MachineState::Waiting => waits.map(str::to_owned),
+        MachineState::Retired => Some("it was removed from the configuration; its last run goes on".to_owned()),
     };
-    Some(text)
+    let overdue = watched
+        .overdue
+        .as_ref()
+        .map(|(run, overdue)| overdue_run(*run, overdue, watched.clock.wall));
+    let unreadable = watched.unreadable.as_deref().map(|unreadable| match unreadable.parts {
+        None => format!("it cannot be read: {}", unreadable.why),
+        Some(1) => format!("a part cannot be read, the rest is watched: {}", unreadable.why),
+        Some(parts) => format!("{parts} parts cannot be read, the rest is watched: {}", unreadable.why),
+    });
+    let all: Vec<String> = [overdue, unreadable, said].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// How the last run failed.
+fn failure(watched: &WatchFacts) -> String {
+    match &watched.last_run {
+        Some(LastRunFacts {
+            run,
+            failure: Some(failure),
+            ..
+        }) => format!("run {run} failed: {failure}"),
+        // Nothing that ran since the daemon started.
+        _ => "a run failed".to_owned(),
+    }
+}
+
+/// What is the matter with a run whose time is up.
+fn overdue_run(run: RunId, overdue: &Overdue, now: SystemTime) -> String {
+    format!("run {run} is {}", overdue_words(overdue, now))
+}
+
+/// The same without its id.
+fn overdue_words(overdue: &Overdue, now: SystemTime) -> String {
+    let past = format!("past its timeout of {} and is being ended", spoken(overdue.timeout));
+    match overdue.kill_at.duration_since(now) {
+        Ok(left) => format!("{past}; SIGKILL follows in {}", spoken(left)),
+        Err(_) => format!("{past}; it was sent SIGKILL"),
+    }
 }
 
 /// Who holds it, and why.
@@ -228,6 +297,10 @@ pub fn run(facts: &RunFacts) -> Run {
             _ => None,
         },
         pid: facts.pid.filter(|_| end.is_none()),
+        overdue: facts
+            .overdue
+            .filter(|_| end.is_none())
+            .map(|overdue| overdue_words(&overdue, SystemTime::now())),
         started: timestamp(facts.started),
         ended: end.map(|end| timestamp(end.at)),
         duration: end.map(|end| seconds(end.elapsed)),
@@ -249,6 +322,7 @@ pub fn record(record: RunRecord) -> Run {
         exit_code: record.exit_code,
         signal: record.signal,
         pid: None,
+        overdue: None,
         started: timestamp(record.started),
         ended: Some(timestamp(record.ended)),
         duration: Some(seconds(record.elapsed)),

@@ -48,15 +48,30 @@ impl FirstLooks {
         }
     }
 
-    /// Says that all watches are armed, and begins anew.
-    pub fn tell(&mut self, watches: usize) {
+    /// Says that all watches are armed, but for those of which something cannot be read, and begins anew. Gives the words.
+    pub fn tell(&mut self, watches: usize, unreadable: usize) -> &'static str {
+        const ALL: &str = "all watches are armed";
+        const SOME: &str = "watches are armed, but of some the node, or a part of it, cannot be read";
         let Self {
             run,
             not_on_load,
             unchanged,
             absent,
         } = std::mem::take(self);
-        info!(watches, run, not_on_load, unchanged, absent, "all watches are armed");
+        if unreadable == 0 {
+            info!(watches, run, not_on_load, unchanged, absent, "{ALL}");
+            return ALL;
+        }
+        warn!(
+            watches,
+            unreadable,
+            run,
+            not_on_load,
+            unchanged,
+            absent,
+            "{SOME}: see `twitcher status --state unreadable`"
+        );
+        SOME
     }
 }
 

@@ -43,12 +43,13 @@ use twitcher_actions::Broker;
 use twitcher_components::{BundleLocations, ComponentFinder};
 use twitcher_config::change_watcher::Watcher;
 use twitcher_control::daemon_requests::{self, RequestQueue};
+use twitcher_control::facts::LastRunFacts;
 use twitcher_control::listeners::Listeners;
 use twitcher_control::{App, EventRing, Server, ServerLimits};
 use twitcher_launch::{
     Control, JournalError, Launcher, Launches, RunEvent, RunReport, SurvivingRun, release_free_memory,
 };
-use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
+use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Unreadable, Version, WatchId};
 use twitcher_observe::Log;
 use twitcher_observe::metrics::Metrics;
 use twitcher_process::cgroup::CgroupError;
@@ -298,6 +299,8 @@ impl Daemon {
     async fn on_source(&mut self, report: SourceReport) {
         match report {
             SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
+            SourceReport::Unreadable(id, unreadable) => self.on_unreadable(id, Some(unreadable)),
+            SourceReport::Readable(id) => self.on_unreadable(id, None),
             // Also after a node was read again for a run on request.
             SourceReport::Armed if self.armed => {}
             SourceReport::Armed => {
@@ -305,8 +308,9 @@ impl Daemon {
                 if self.phase == Phase::Starting {
                     self.phase = Phase::Ready;
                 }
-                self.first_looks.tell(self.registry.len());
-                self.happened_to_all(EventKind::Source, || "all watches are armed".to_owned());
+                let (watches, unreadable) = (self.registry.len(), self.registry.count_unreadable());
+                let said = self.first_looks.tell(watches, unreadable);
+                self.happened_to_all(EventKind::Source, || said.to_owned());
                 if !self.service.was_ready() {
                     self.tell_service(ServiceManager::ready);
                 }
@@ -354,6 +358,30 @@ impl Daemon {
         }
         self.carry_out(id, effects);
         self.answer_runs(id, &answer);
+        // What cannot be read of a subtree's parts is not over by that.
+        if self
+            .registry
+            .unreadable(id)
+            .is_some_and(|unreadable| unreadable.parts.is_none())
+        {
+            self.on_unreadable(id, None);
+        }
+    }
+
+    /// A node, or a part of a subtree, cannot be read, or all of it can again. The source has told the log.
+    fn on_unreadable(&mut self, id: WatchId, unreadable: Option<Arc<Unreadable>>) {
+        let now = unreadable.clone();
+        let before = self.registry.set_unreadable(id, unreadable);
+        let why = |unreadable: &Option<Arc<Unreadable>>| unreadable.as_ref().map(|unreadable| unreadable.why.clone());
+        let why_now = why(&now);
+        if why(&before) == why_now {
+            return;
+        }
+        self.happened(EventKind::Unreadable, id, None, || match why_now {
+            Some(why) => format!("cannot be read: {why}"),
+            None => "can be read again".to_owned(),
+        });
+        self.say_status();
     }
 
     fn on_timers(&mut self) {
@@ -397,6 +425,22 @@ impl Daemon {
                 self.broker.parent_ended(run, &self.launches);
                 self.on_ended(run, report);
             }
+            RunEvent::Overdue {
+                run,
+                timeout,
+                kill_after,
+            } => {
+                // Of a command that a component has run, the log is told enough.
+                let Some(running) = self.runs.get_mut(&run) else { return };
+                running.set_overdue(timeout, kill_after);
+                let (id, facts) = (running.id, running.facts(run));
+                self.happened(EventKind::Decided, id, Some(facts), || {
+                    format!(
+                        "run is past its timeout of {} s, and is being ended",
+                        timeout.as_secs_f64()
+                    )
+                });
+            }
             RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
         }
     }
@@ -421,15 +465,19 @@ impl Daemon {
         self.metrics
             .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
         let facts = running.end_facts(run, &report);
+        if let Some(entry) = self.registry.get_mut(id) {
+            entry.facts.last_run = Some(LastRunFacts {
+                run,
+                ended: SystemTime::now(),
+                failure: (!success).then(|| Outcome::words(Some(&report.outcome)).into()),
+            });
+        }
         let said = Outcome::words(Some(&report.outcome));
         let behind = self.registry.get(id).and_then(|entry| entry.machine.behind());
         self.state.ended(running.ended(run, report));
         self.advance(id, Input::Exited { run, ending });
         if let Some(since) = behind.filter(|_| success) {
             self.metrics.lag.observe(self.now().saturating_sub(since).as_secs_f64());
-        }
-        if let Some(entry) = self.registry.get_mut(id) {
-            entry.facts.last_run = Some((success, SystemTime::now()));
         }
         self.happened(EventKind::Ended, id, Some(facts), || format!("run ended: {said}"));
         self.registry.forget_if_finished(id);
@@ -487,7 +535,8 @@ impl Daemon {
                 Effect::Park { run } => {
                     warn!(watch = &*watch.name, run_id = %run,
                         "watch parked: its action failed and on_failure is STOP; resume it, change its file or send SIGHUP to go on");
-                    let why = format!("run {run} failed and on_failure is STOP");
+                    let failure = entry.facts.last_run.as_ref().and_then(|last| last.failure.as_deref());
+                    let why = format!("run {run} failed: {}; on_failure is STOP", failure.unwrap_or("unknown"));
                     let (definition, at) = (definition(watch), SystemTime::now());
                     self.state.parked(watch, Some(Parked { definition, why, at }));
                     self.metrics.parked.inc();
@@ -527,7 +576,10 @@ impl Daemon {
         }
     }
 
-    fn tell_source(&self, change: Change) {
+    fn tell_source(&mut self, change: Change) {
+        for id in &change.remove {
+            self.registry.forget_parts(*id);
+        }
         // The source may have ended; it is told everything when it is started anew.
         let _ = self.source.changes.send(change);
     }

@@ -38,8 +38,12 @@ impl Daemon {
             } else {
                 "; the configuration has errors"
             };
+            let unreadable = match overview.unreadable {
+                0 => String::new(),
+                count => format!(", {count} unreadable"),
+            };
             format!(
-                "{} watches armed, {} running{problems}",
+                "{} watches armed{unreadable}, {} running{problems}",
                 self.registry.len(),
                 overview.running
             )

@@ -160,11 +160,22 @@ impl Daemon {
             clock: moment,
             seen: facts.seen,
             handled: facts.handled,
+            overdue: machine
+                .running()
+                .find_map(|run| Some((run, self.runs.get(&run)?.overdue()?))),
             running: machine.running().collect(),
-            last_run: facts.last_run,
+            last_run: facts.last_run.clone(),
             parked,
             paused,
+            unreadable: self.registry.unreadable(id).cloned(),
+            as_of: self.disconnected_since(),
         })
+    }
+
+    /// Since when nothing is heard of what is watched, if that is so.
+    fn disconnected_since(&self) -> Option<SystemTime> {
+        let connection = self.source.connection.borrow();
+        connection.since.filter(|_| !connection.connected)
     }
 
     pub(super) fn overview(&self) -> Overview {
@@ -189,6 +200,7 @@ impl Daemon {
             running: self.runs.len(),
             waiting: self.admission.waiting(),
             max_running: self.options.max_running,
+            unreadable: self.registry.count_unreadable(),
         }
     }
 

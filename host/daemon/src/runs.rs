@@ -1,13 +1,13 @@
 //! What the daemon knows of the runs that it launches, and what of it is remembered when they end.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
 use twitcher_actions::environment;
 use twitcher_launch::{Invocation, RunReport, SurvivingRun};
-use twitcher_model::{Observation, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
+use twitcher_model::{Observation, Overdue, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
 
@@ -25,6 +25,7 @@ pub struct ActiveRun {
     /// Its main process, once there is one.
     pid: Option<i32>,
     state: RunsFor,
+    overdue: Option<Overdue>,
 }
 
 /// The state that a run is for.
@@ -49,6 +50,7 @@ impl ActiveRun {
             started: SystemTime::now(),
             pid: None,
             state: RunsFor::Observed(start.observation.clone()),
+            overdue: None,
         }
     }
 
@@ -63,6 +65,7 @@ impl ActiveRun {
             started: now.checked_sub(found.process.age()).unwrap_or(now),
             pid: Some(found.process.pid()),
             state: RunsFor::SurvivingRun,
+            overdue: None,
         }
     }
 
@@ -75,8 +78,21 @@ impl ActiveRun {
             attempt: self.attempt,
             started: self.started,
             pid: self.pid,
+            overdue: self.overdue,
             end: None,
         }
+    }
+
+    /// Its time is up, if it is.
+    pub fn overdue(&self) -> Option<Overdue> {
+        self.overdue
+    }
+
+    /// Its time is up.
+    pub fn set_overdue(&mut self, timeout: Duration, kill_after: Duration) {
+        let now = SystemTime::now();
+        let kill_at = now.checked_add(kill_after).unwrap_or(now);
+        self.overdue = Some(Overdue { timeout, kill_at });
     }
 
     /// What is told of it now that it has ended.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use twitcher_model::{Seen, Watch, WatchId};
+use twitcher_control::facts::LastRunFacts;
+use twitcher_model::{Seen, Unreadable, Watch, WatchId};
 use twitcher_scheduler::{Input, Machine};
 use twitcher_source::{Change, Subscription};
 use twitcher_state::Paused;
@@ -30,8 +31,8 @@ pub struct SeenFacts {
     pub seen: Option<Seen>,
     /// The state that was last succeeded for.
     pub handled: Option<Seen>,
-    /// Whether the last run that ended succeeded, and when that was.
-    pub last_run: Option<(bool, SystemTime)>,
+    /// The last run that ended.
+    pub last_run: Option<LastRunFacts>,
 }
 
 impl ActiveWatch {
@@ -50,6 +51,8 @@ pub struct ActiveWatches {
     /// Removed watches that still run: should one come back, its runs are its own to wait for.
     leaving: HashMap<Arc<str>, WatchId>,
     timers: BTreeSet<(Duration, WatchId)>,
+    /// What cannot be read: of few watches, if any.
+    unreadable: HashMap<WatchId, Arc<Unreadable>>,
     last_id: u32,
 }
 
@@ -142,6 +145,7 @@ impl ActiveWatches {
                     let same_node = entry.watch.looks_at_same(&watch);
                     if !same_node {
                         entry.facts = SeenFacts::default();
+                        self.unreadable.remove(&id);
                     }
                     if std::mem::take(&mut entry.retired) {
                         plan.summary.added += 1;
@@ -166,6 +170,7 @@ impl ActiveWatches {
             plan.summary.removed += 1;
             plan.change.remove.push(id);
             plan.inputs.push((id, Input::Retire));
+            self.unreadable.remove(&id);
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.retired = true;
             }
@@ -193,6 +198,42 @@ impl ActiveWatches {
             if let Some(entry) = self.entries.remove(&id) {
                 self.leaving.remove(&entry.watch.name);
             }
+        }
+    }
+
+    /// What cannot be read of a watch's node.
+    pub fn unreadable(&self, id: WatchId) -> Option<&Arc<Unreadable>> {
+        self.unreadable.get(&id)
+    }
+
+    /// Of how many watches something cannot be read.
+    pub fn count_unreadable(&self) -> usize {
+        self.unreadable.len()
+    }
+
+    /// Notes what cannot be read of a watch's node, or that all of it can. Gives what was noted before.
+    pub fn set_unreadable(&mut self, id: WatchId, unreadable: Option<Arc<Unreadable>>) -> Option<Arc<Unreadable>> {
+        let Some(mut unreadable) = unreadable.filter(|_| self.entries.get(&id).is_some_and(|entry| !entry.retired))
+        else {
+            return self.unreadable.remove(&id);
+        };
+        // A watch that was taken away from the source for a moment begins anew there.
+        if let Some(before) = self.unreadable.get(&id)
+            && before.since < unreadable.since
+        {
+            Arc::make_mut(&mut unreadable).since = before.since;
+        }
+        self.unreadable.insert(id, unreadable)
+    }
+
+    /// The source reads the node as if for the first time: whether parts of its subtree cannot be read is open again.
+    pub fn forget_parts(&mut self, id: WatchId) {
+        if self
+            .unreadable
+            .get(&id)
+            .is_some_and(|unreadable| unreadable.parts.is_some())
+        {
+            self.unreadable.remove(&id);
         }
     }
 

@@ -41,6 +41,8 @@ pub enum EventKind {
     Loaded,
     /// The source was connected or disconnected, or the watches are armed.
     Source,
+    /// A node, or a part of a subtree, cannot be read, or can be again.
+    Unreadable,
     /// The daemon stops.
     Draining,
 }
@@ -81,6 +83,8 @@ pub struct Seen {
     pub version: Option<i32>,
     /// mzxid or pzxid; none in WATCH_TREE.
     pub zxid: Option<i64>,
+    /// What tells one state of a subtree from another; none but in WATCH_TREE.
+    pub tree: Option<u64>,
     /// When it was read, or handled.
     pub at: SystemTime,
 }
@@ -97,9 +101,29 @@ impl Seen {
             exists: version != Version::Absent,
             version: number,
             zxid,
+            tree: match version {
+                Version::Tree { digest } => Some(digest),
+                Version::Absent | Version::Data { .. } | Version::Children { .. } => None,
+            },
             at,
         }
     }
+}
+
+/// What keeps a watched node, or a part of a watched subtree, from being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is the matter, as the end of "it cannot be read: ". Untrusted: it may have the names of nodes.
+    pub why: String,
+    /// What somebody can do about it.
+    pub remedy: String,
+    /// How many nodes of a subtree cannot be read, while the others are watched; none if it is the watched node itself, and nothing
+    /// of it is seen.
+    pub parts: Option<usize>,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// When it is tried again, should nothing happen before.
+    pub next_attempt: SystemTime,
 }
 
 /// A run.
@@ -117,8 +141,19 @@ pub struct RunFacts {
     pub started: SystemTime,
     /// Its main process, once there is one.
     pub pid: Option<i32>,
+    /// Its time is up, and it is being ended; none once it has.
+    pub overdue: Option<Overdue>,
     /// How it ended; none while it runs.
     pub end: Option<RunEnd>,
+}
+
+/// A run whose time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// How long it might have run.
+    pub timeout: Duration,
+    /// When SIGKILL follows, if it has not ended by then.
+    pub kill_at: SystemTime,
 }
 
 /// How a run ended.

@@ -23,7 +23,7 @@ pub use component::{
     BundleIdentity, CommandGrant, Compiled, Component, Digest, DirGrant, EntryPoint, Grants, HostPort, HttpOrigin,
     Keep, NATIVE_MAX, WASM_MAX, WasmAction, ZnodeGrant,
 };
-pub use facts::{EventKind, Moment, Phase, RunEnd, RunFacts, Seen, timestamp};
+pub use facts::{EventKind, Moment, Overdue, Phase, RunEnd, RunFacts, Seen, Unreadable, timestamp};
 pub use failure::{OnFailure, Retry};
 pub use id::{RunId, RunIdError, WatchId};
 pub use observation::{ChangeFacts, Observation, Stamp, Stat, Trigger, Version};

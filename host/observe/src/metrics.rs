@@ -11,6 +11,7 @@
 //! | `twitcher_handling_lag_seconds` | histogram | from a change being seen until an action had succeeded for the newest state |
 //! | `twitcher_oldest_unhandled_seconds` | gauge | how long the watch that lags behind most does so |
 //! | `twitcher_watches` | gauge | watches; label `state`, as in `/v1/watches` |
+//! | `twitcher_watches_unreadable` | gauge | watches of whose nodes something cannot be read, whatever else they are doing |
 //! | `twitcher_watches_behind` | gauge | watches with a state that no action has succeeded for, though one is to |
 //! | `twitcher_updates_waiting` | gauge | watches with an update that waits, for whatever reason |
 //! | `twitcher_updates_queued` | gauge | watches with an update that waits for a place among the running actions |
@@ -64,6 +65,7 @@ pub struct Metrics {
     pub lag: Histogram,
     pub oldest_unhandled: Gauge,
     pub watches: IntGaugeVec,
+    pub watches_unreadable: IntGauge,
     pub watches_behind: IntGauge,
     pub updates_waiting: IntGauge,
     pub updates_queued: IntGauge,
@@ -131,6 +133,11 @@ impl Metrics {
                     Opts::new("twitcher_watches", "Watches by what they are doing."),
                     &["state"],
                 )?,
+            )?,
+            watches_unreadable: gauge(
+                r,
+                "twitcher_watches_unreadable",
+                "Watches of whose nodes something cannot be read, whatever else they are doing.",
             )?,
             watches_behind: gauge(
                 r,

@@ -23,11 +23,13 @@ pub mod tree;
 mod znodes;
 pub mod zookeeper;
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, watch};
 
 pub use self::connection::SourceConnection;
 pub use self::znodes::{Denial, ZnodeError, ZnodeRefusal, Znodes};
-use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
+use twitcher_model::{Observation, Unreadable, WatchId, WatchType, ZnodePath};
 
 /// A znode to be watched for one watch of the configuration. Several may name the same znode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Subscription {
     /// The watch that wants it; unique among the live subscriptions of a source.
     pub watch: WatchId,
     /// Name of the watch, for the log.
-    pub name: std::sync::Arc<str>,
+    pub name: Arc<str>,
     /// The znode that is watched.
     pub znode: ZnodePath,
     /// What of the znode is watched.
@@ -58,7 +60,13 @@ pub enum SourceReport {
     /// A watched node was read. Sent once after each subscription, and whenever the state differs from the last one sent for the
     /// watch (the scheduler compares again: sending an equal state is allowed, losing a state that lasts is not).
     Observed(WatchId, Observation),
-    /// Every watch subscribed so far has been reported at least once and is armed. Sent at the first time after each change.
+    /// A watched node, or a part of a watched subtree, cannot be read. Sent after every attempt that fails, and of a part after every
+    /// observation of the rest; it holds until the next observation, or until [`SourceReport::Readable`].
+    Unreadable(WatchId, Arc<Unreadable>),
+    /// What could not be read can be read again; if that made a difference, the observation was sent before.
+    Readable(WatchId),
+    /// Every watch subscribed so far is armed: what can be read of it was reported at least once, and that it cannot be read otherwise.
+    /// Sent at the first time after each change.
     Armed,
 }
 

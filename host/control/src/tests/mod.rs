@@ -207,6 +207,7 @@ fn running() -> RunFacts {
         attempt: 2,
         started: SystemTime::UNIX_EPOCH,
         pid: Some(77),
+        overdue: None,
         end: None,
     }
 }
@@ -234,5 +235,6 @@ fn overview() -> Overview {
         running: 1,
         waiting: 0,
         max_running: 9,
+        unreadable: 0,
     }
 }

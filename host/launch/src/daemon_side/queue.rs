@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -44,6 +45,15 @@ pub enum RunEvent {
         question: ComponentQuestion,
         /// To be given exactly once.
         answer: AnswerTo,
+    },
+    /// The time of a run is up: it is being ended.
+    Overdue {
+        /// The run.
+        run: RunId,
+        /// How long it might have run.
+        timeout: Duration,
+        /// How long after this SIGKILL follows.
+        kill_after: Duration,
     },
     /// A run has ended: its process has been waited for, or could not be started.
     Ended {

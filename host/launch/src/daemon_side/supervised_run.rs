@@ -181,7 +181,10 @@ impl SupervisedRun {
                 // The daemon has let go of this run; it goes on by itself.
                 Wake::Control(None) => {}
                 Wake::Deadline => match &mut self.stopping {
-                    None => self.stop(StopReason::Timeout).await,
+                    None => {
+                        self.say_overdue();
+                        self.stop(StopReason::Timeout).await;
+                    }
                     Some(stopping) => {
                         let signal = match stopping.term_at.take() {
                             Some(_) => Signal::SIGTERM,
@@ -257,6 +260,28 @@ impl SupervisedRun {
             control = self.control.recv(), if connected => Wake::Control(control),
             () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
         }
+    }
+
+    /// Its time is up: tells the log which run that is and what comes next, and the daemon.
+    fn say_overdue(&self) {
+        let Invocation {
+            run, watch, process, ..
+        } = &self.invocation;
+        let (timeout, kill_after) = (process.timeout.unwrap_or_default(), process.kill_after);
+        let next = match &self.talk {
+            Some(_) => "asking it to stop, with SIGTERM at half of kill_after and SIGKILL at its end",
+            None => "sending SIGTERM, and SIGKILL after kill_after",
+        };
+        let (timeout_s, kill_after_s) = (timeout.as_secs_f64(), kill_after.as_secs_f64());
+        warn!(watch = &**watch, run_id = %run, pid = self.pid.as_raw(), timeout = timeout_s, kill_after = kill_after_s,
+            "the run is past its timeout of {timeout_s} s: {next} ({kill_after_s} s)");
+        // The daemon may have let go of it.
+        let run = *run;
+        let _ = self.events.send(RunEvent::Overdue {
+            run,
+            timeout,
+            kill_after,
+        });
     }
 
     async fn stop(&mut self, reason: StopReason) {

@@ -55,6 +55,8 @@ pub struct TreeOptions {
     pub writing: Duration,
     /// Time between two sweeps over all watched nodes. Default 60 s.
     pub sweep: Duration,
+    /// Most bytes of a file that are read; a larger one is reported as one that cannot be read. Default 1 MiB.
+    pub max_data: u64,
 }
 
 impl TreeOptions {
@@ -65,6 +67,7 @@ impl TreeOptions {
             quiet: Duration::from_millis(20),
             writing: Duration::from_secs(5),
             sweep: Duration::from_secs(60),
+            max_data: node::MOST_DATA,
         }
     }
 }
@@ -98,10 +101,9 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         arming: None,
     };
     let znodes = Znodes::tree(TreeRequests::new(root.clone()));
-    tokio::spawn(task.run(
-        View::new(root, watcher, way),
-        options.sweep.max(Duration::from_millis(1)),
-    ));
+    let sweep = options.sweep.max(Duration::from_millis(1));
+    let view = View::new(root, watcher, way, sweep, options.max_data);
+    tokio::spawn(task.run(view, sweep));
     Ok(Source {
         changes,
         reports,
@@ -178,13 +180,8 @@ impl Task {
             if arms {
                 self.arming = Some(all);
             }
-            for (watch, observation) in new {
-                if self
-                    .reports
-                    .send(SourceReport::Observed(watch, observation))
-                    .await
-                    .is_err()
-                {
+            for report in new {
+                if self.reports.send(report).await.is_err() {
                     return;
                 }
             }

@@ -18,7 +18,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use twitcher_model::Stat;
 
-/// Most bytes of a file: what a znode can hold by default.
+/// Most bytes of a file in a request, and by default of one that is watched: what a znode can hold by default.
 pub(super) const MOST_DATA: u64 = 1024 * 1024;
 
 /// Most bytes of a listing: about a million names.
@@ -50,14 +50,36 @@ pub(super) enum Node {
 pub(super) enum NodeError {
     #[error("cannot {step}: {errno}")]
     Io { step: &'static str, errno: Errno },
-    #[error("the file has more than {MOST_DATA} bytes, the most a znode can hold")]
-    TooLarge,
+    #[error("the file has {length} bytes, and at most {most} are read (--max-znode-size)")]
+    TooLarge { length: u64, most: u64 },
     #[error("the names in the directory have more than {MOST_NAMES} bytes together")]
     TooMany,
     #[error("a symbolic link on the way is absolute or leads out of the root directory")]
     Outside,
     #[error("the subtree has more than {0} nodes")]
     TooManyNodes(usize),
+}
+
+impl NodeError {
+    /// What somebody can do about it.
+    pub(super) fn remedy(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            NodeError::Io {
+                errno: Errno::EACCES | Errno::EPERM,
+                ..
+            } => format!("let the daemon's user read it: `ls -ld {path}` shows who may"),
+            NodeError::Io { .. } => format!("look at it: `stat {path}`, and the file system's messages in `dmesg`"),
+            NodeError::TooLarge { .. } => {
+                "make it smaller, or give `twitcher run` a larger --max-znode-size".to_owned()
+            }
+            NodeError::TooMany => "spread what is in it over several directories".to_owned(),
+            NodeError::Outside => {
+                format!("let the link stay below the root directory and be relative: `namei -l {path}`")
+            }
+            NodeError::TooManyNodes(_) => "watch smaller subtrees of it, or remove what is not needed".to_owned(),
+        }
+    }
 }
 
 fn failed(step: &'static str) -> impl Fn(std::io::Error) -> NodeError {
@@ -98,8 +120,8 @@ impl Root {
         }
     }
 
-    /// The bytes of a file, and what they were read from; none if it is no file.
-    pub(super) fn data(&self, path: &str) -> Result<Option<(Bytes, Fingerprint)>, NodeError> {
+    /// The bytes of a file, of which there may be `most`, and what they were read from; none if it is no file.
+    pub(super) fn data(&self, path: &str, most: u64) -> Result<Option<(Bytes, Fingerprint)>, NodeError> {
         let mut attempts = 0;
         loop {
             // Looked at first: opening a FIFO or a device can do more than open it.
@@ -112,16 +134,17 @@ impl Root {
             let Node::File { fingerprint } = node(&file)? else {
                 return Ok(None);
             };
-            if fingerprint.size > MOST_DATA {
-                return Err(NodeError::TooLarge);
+            let too_large = |length| NodeError::TooLarge { length, most };
+            if fingerprint.size > most {
+                return Err(too_large(fingerprint.size));
             }
             let mut data = Vec::with_capacity(fingerprint.size as usize + 1);
             file.by_ref()
-                .take(MOST_DATA + 1)
+                .take(most.saturating_add(1))
                 .read_to_end(&mut data)
                 .map_err(failed("read the file"))?;
-            if data.len() as u64 > MOST_DATA {
-                return Err(NodeError::TooLarge);
+            if data.len() as u64 > most {
+                return Err(too_large(data.len() as u64));
             }
             attempts += 1;
             if node(&file)? == (Node::File { fingerprint }) || attempts == ATTEMPTS {

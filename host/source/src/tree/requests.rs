@@ -102,7 +102,10 @@ impl Znode {
     }
 
     fn data(&self) -> Answer<(Bytes, Stat)> {
-        let read = self.root.data(self.below()).map_err(|error| self.unread(error))?;
+        let read = self
+            .root
+            .data(self.below(), MOST_DATA)
+            .map_err(|error| self.unread(error))?;
         let (data, fingerprint) = read.ok_or_else(|| self.absent())?;
         let stat = stat(mzxid(&data, &fingerprint));
         Ok((data, stat))
@@ -342,7 +345,7 @@ fn io_error(path: &ZnodePath, step: &'static str, errno: Errno) -> ZnodeError {
 fn read_error(path: &ZnodePath, error: NodeError) -> ZnodeError {
     match error {
         NodeError::Io { step, errno } => io_error(path, step, errno),
-        NodeError::TooLarge => too_large(path, MOST_DATA as usize),
+        NodeError::TooLarge { .. } => too_large(path, MOST_DATA as usize),
         NodeError::TooMany | NodeError::TooManyNodes(_) => too_large(path, MOST_NAMES),
         NodeError::Outside => ZnodeError::Denied {
             znode: path.clone(),

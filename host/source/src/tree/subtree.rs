@@ -1,6 +1,6 @@
 //! The nodes of one watched subtree, and which of them changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,8 +14,8 @@ const MOST_NODES: usize = 200_000;
 #[derive(Debug, Default)]
 pub(super) struct Subtree {
     nodes: BTreeMap<String, Known>,
-    /// Files that could not be read, each of which was said once.
-    unread: BTreeSet<String>,
+    /// What could not be read, and why.
+    unread: BTreeMap<String, NodeError>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,19 +33,23 @@ impl Subtree {
         }
     }
 
+    /// What could not be read when it was last walked, and why.
+    pub(super) fn unread(&self) -> &BTreeMap<String, NodeError> {
+        &self.unread
+    }
+
     /// Walks the subtree at `top`. `enter` is called for each directory before it is listed. Files in `writing` stay what they
-    /// were, as do those that cannot be read, which are passed to `unreadable` the first time. Returns the paths that changed.
+    /// were, as does what cannot be read. Returns the paths that changed.
     pub(super) fn walk(
         &mut self,
         root: &Root,
         top: &str,
-        directory: &Path,
+        (directory, most): (&Path, u64),
         writing: &HashSet<PathBuf>,
         mut enter: impl FnMut(&Path),
-        mut unreadable: impl FnMut(&str, NodeError),
     ) -> Result<Vec<String>, NodeError> {
         let mut found = BTreeMap::new();
-        let mut unread = BTreeSet::new();
+        let mut unread = BTreeMap::new();
         let mut stack = vec![top.to_owned()];
         while let Some(path) = stack.pop() {
             let known = self.nodes.get(&path).copied();
@@ -53,11 +57,8 @@ impl Subtree {
             let now = if writing.contains(&full) {
                 known
             } else {
-                look(root, &path, known).unwrap_or_else(|error| {
-                    if !self.unread.contains(&path) {
-                        unreadable(&path, error);
-                    }
-                    unread.insert(path.clone());
+                look(root, &path, known, most).unwrap_or_else(|error| {
+                    unread.insert(path.clone(), error);
                     known
                 })
             };
@@ -67,8 +68,18 @@ impl Subtree {
             // A link to a directory is a node without children here: links could make the walk endless.
             if now.fingerprint.is_none() && root.is_own_directory(&path).unwrap_or_default() {
                 enter(&full);
-                let names = root.names(&path)?;
-                stack.extend(names.iter().map(|name| join(&path, name)));
+                match root.names(&path) {
+                    Ok(names) => stack.extend(names.iter().map(|name| join(&path, name))),
+                    Err(error) if path == top => return Err(error),
+                    // That what is below cannot be seen does not mean that it is gone.
+                    Err(error) => {
+                        let below = join(&path, "");
+                        let range = self.nodes.range(below.clone()..);
+                        let kept = range.take_while(|(path, _)| path.starts_with(&below));
+                        found.extend(kept.map(|(path, known)| (path.clone(), *known)));
+                        unread.insert(path.clone(), error);
+                    }
+                }
             }
             found.insert(path, now);
             if found.len() + stack.len() > MOST_NODES {
@@ -98,7 +109,7 @@ impl Subtree {
 }
 
 /// What is at a path now; a file is read only if it is not the one that is known.
-fn look(root: &Root, path: &str, known: Option<Known>) -> Result<Option<Known>, NodeError> {
+fn look(root: &Root, path: &str, known: Option<Known>, most: u64) -> Result<Option<Known>, NodeError> {
     match root.look(path)? {
         Node::Absent => Ok(None),
         Node::Directory => Ok(Some(Known {
@@ -107,7 +118,7 @@ fn look(root: &Root, path: &str, known: Option<Known>) -> Result<Option<Known>, 
         })),
         Node::File { fingerprint } if known.is_some_and(|known| known.fingerprint == Some(fingerprint)) => Ok(known),
         Node::File { .. } => {
-            let data: Option<(Bytes, Fingerprint)> = root.data(path)?;
+            let data: Option<(Bytes, Fingerprint)> = root.data(path, most)?;
             Ok(data.map(|(data, fingerprint)| Known {
                 fingerprint: Some(fingerprint),
                 mzxid: mzxid(&data, &fingerprint),

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tracing::{debug, warn};
@@ -13,9 +14,9 @@ use tracing::{debug, warn};
 use super::Way;
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
-use crate::{Change, Subscription};
+use crate::{Change, SourceReport, Subscription};
 use twitcher_files::directory_watch::{DirectoryWatcher, SettledChanges, way};
-use twitcher_model::{Observation, Stamp, Version, WatchId, WatchType};
+use twitcher_model::{Observation, Stamp, Unreadable, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
 const MOST_READ: usize = 256;
@@ -30,6 +31,10 @@ pub(super) struct View {
     watched: HashMap<WatchId, Watched>,
     /// By path without the leading slash, so that all below a path are neighbours.
     by_path: BTreeMap<String, Vec<WatchId>>,
+    /// Time until everything is read again.
+    sweep: Duration,
+    /// Most bytes of a file.
+    most: u64,
 }
 
 #[derive(Debug)]
@@ -39,7 +44,15 @@ struct Watched {
     /// The file as it was last read; none if it must be read again whatever its times say.
     fingerprint: Option<Fingerprint>,
     subtree: Subtree,
-    unreadable: Option<NodeError>,
+    unreadable: Option<Trouble>,
+}
+
+/// What cannot be read of a watch's node.
+#[derive(Debug)]
+struct Trouble {
+    since: SystemTime,
+    /// In the words of the log.
+    why: String,
 }
 
 impl Watched {
@@ -50,13 +63,15 @@ impl Watched {
 
 impl View {
     /// Nothing is watched yet. `root` is absolute.
-    pub(super) fn new(root: PathBuf, watcher: DirectoryWatcher, way: Way) -> Self {
+    pub(super) fn new(root: PathBuf, watcher: DirectoryWatcher, way: Way, sweep: Duration, most: u64) -> Self {
         Self {
             root,
             watcher,
             way,
             watched: HashMap::new(),
             by_path: BTreeMap::new(),
+            sweep,
+            most,
         }
     }
 
@@ -165,12 +180,9 @@ impl View {
         }
     }
 
-    /// Reads watches from the front of `todo` until enough is read. Returns what is new. Files in `writing` are left for later.
-    pub(super) fn read(
-        &mut self,
-        todo: &mut VecDeque<WatchId>,
-        writing: &HashSet<PathBuf>,
-    ) -> Vec<(WatchId, Observation)> {
+    /// Reads watches from the front of `todo` until enough is read. Returns what is to be reported. Files in `writing` are left for
+    /// later.
+    pub(super) fn read(&mut self, todo: &mut VecDeque<WatchId>, writing: &HashSet<PathBuf>) -> Vec<SourceReport> {
         // Watched before it is opened, or a change in between would be missed.
         self.watch_root();
         let root = Root::open(&self.root);
@@ -183,41 +195,38 @@ impl View {
             let Some(watch) = todo.pop_front() else {
                 break;
             };
-            if let Some(observation) = self.read_one(watch, root.as_ref(), writing) {
-                bytes += observation.stdin.len();
-                new.push((watch, observation));
-            }
+            bytes += self.read_one(watch, root.as_ref(), writing, &mut new);
         }
         new
     }
 
+    /// Reads one watch; gives the bytes of what is new.
     fn read_one(
         &mut self,
         watch: WatchId,
         root: Result<&Root, &NodeError>,
         writing: &HashSet<PathBuf>,
-    ) -> Option<Observation> {
-        let mut watched = self.watched.remove(&watch)?;
+        reports: &mut Vec<SourceReport>,
+    ) -> usize {
+        let Some(mut watched) = self.watched.remove(&watch) else {
+            return 0;
+        };
         self.watch_way(watched.path(), watched.subscription.watch_type);
         let read = match root {
-            Ok(_) if watched.sent.is_some() && writing.contains(&self.root.join(watched.path())) => Ok(None),
+            Ok(_) if watched.sent.is_some() && writing.contains(&self.root.join(watched.path())) => {
+                self.watched.insert(watch, watched);
+                return 0;
+            }
             Ok(root) => self.observe(&mut watched, root, writing),
             Err(error) => Err(error.clone()),
         };
-        let Subscription { name, znode, .. } = &watched.subscription;
-        let observation = match read {
-            Ok(observation) => {
-                watched.unreadable = None;
-                observation.filter(|observation| watched.sent != Some(observation.version))
-            }
-            Err(error) => {
-                if watched.unreadable.as_ref() != Some(&error) {
-                    warn!(watch = &**name, %znode, %error, "cannot read znode");
-                    watched.unreadable = Some(error);
-                }
-                None
-            }
+        let unread = match &read {
+            Err(error) => Some((error.to_string(), error.remedy(&self.root.join(watched.path())), None)),
+            Ok(_) => self.unread_parts(&watched),
         };
+        let Subscription { name, znode, .. } = &watched.subscription;
+        let observation = read.ok().flatten();
+        let observation = observation.filter(|observation| watched.sent != Some(observation.version));
         if let Some(observation) = &observation {
             match (watched.sent, observation.exists()) {
                 (None, true) => debug!(watch = &**name, %znode, "watch armed"),
@@ -226,8 +235,48 @@ impl View {
             }
             watched.sent = Some(observation.version);
         }
+        let bytes = observation.as_ref().map_or(0, |observation| observation.stdin.len());
+        reports.extend(observation.map(|observation| SourceReport::Observed(watch, observation)));
+        match unread {
+            Some((why, remedy, parts)) => {
+                let before = watched.unreadable.take();
+                if before.as_ref().is_none_or(|before| before.why != why) {
+                    warn!(watch = &**name, %znode, "cannot read the znode: {why}; {remedy}");
+                }
+                let since = before.map_or_else(SystemTime::now, |before| before.since);
+                watched.unreadable = Some(Trouble {
+                    since,
+                    why: why.clone(),
+                });
+                let unreadable = Unreadable {
+                    why,
+                    remedy,
+                    parts,
+                    since,
+                    next_attempt: SystemTime::now() + self.sweep,
+                };
+                reports.push(SourceReport::Unreadable(watch, Arc::new(unreadable)));
+            }
+            None if watched.unreadable.take().is_some() => {
+                info!(watch = &**name, %znode, "the znode can be read again");
+                reports.push(SourceReport::Readable(watch));
+            }
+            None => {}
+        }
         self.watched.insert(watch, watched);
-        observation
+        bytes
+    }
+
+    /// What could not be read of a subtree: why, what to do about the first, and how many.
+    fn unread_parts(&self, watched: &Watched) -> Option<(String, String, Option<usize>)> {
+        let unread = watched.subtree.unread();
+        let (path, error) = unread.first_key_value()?;
+        let more = match unread.len() {
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let (why, remedy) = (format!("/{path}{more}: {error}"), error.remedy(&self.root.join(path)));
+        Some((why, remedy, Some(unread.len())))
     }
 
     /// The state of a watched node; none if it is known to be the one that was sent.
@@ -250,7 +299,7 @@ impl View {
                 {
                     return Ok(None);
                 }
-                let (data, mzxid) = match root.data(&path)? {
+                let (data, mzxid) = match root.data(&path, self.most)? {
                     Some((data, fingerprint)) => {
                         watched.fingerprint = Some(fingerprint);
                         let mzxid = mzxid(&data, &fingerprint);
@@ -286,18 +335,12 @@ impl View {
                 }))
             }
             WatchType::Tree => {
-                let Subscription { name, znode, .. } = &watched.subscription;
                 let watcher = &mut self.watcher;
-                let changed = watched.subtree.walk(
-                    root,
-                    &path,
-                    &self.root,
-                    writing,
-                    |directory| {
+                let changed = watched
+                    .subtree
+                    .walk(root, &path, (&self.root, self.most), writing, |directory| {
                         watcher.watch(directory);
-                    },
-                    |path, error| warn!(watch = &**name, %znode, path, %error, "cannot read a node of the subtree"),
-                )?;
+                    })?;
                 let digest = watched.subtree.digest();
                 Ok(Some(Observation {
                     version: Version::Tree {

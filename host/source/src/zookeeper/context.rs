@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
@@ -9,9 +10,10 @@ use tracing::{debug, warn};
 use super::connect::OutageLog;
 use super::ledger::{Handle, Ledger};
 use super::options::ZooKeeperOptions;
-use super::unreadable::UnreadableZnodes;
+use super::reads::ReadFailure;
+use super::unreadable::{UnreadableZnodes, Words};
 use crate::SourceReport;
-use twitcher_model::{Observation, Version};
+use twitcher_model::{Observation, Unreadable, Version, WatchType};
 
 /// Reports that may wait for the consumer.
 const REPORTS: usize = 1024;
@@ -73,6 +75,48 @@ impl Context {
         }
         self.settle(handle);
         Ok(())
+    }
+
+    /// Tells watches that their znode, or a part of their subtree, cannot be read, and notes that they are armed all the same: it is
+    /// tried again.
+    pub async fn tell_unreadable(&self, handles: &[Handle], unreadable: Unreadable) -> Result<(), Closed> {
+        let unreadable = Arc::new(unreadable);
+        for handle in handles {
+            let place = self.reports.reserve().await.map_err(|_| Closed)?;
+            if self.ledger().tell_unreadable(*handle, true) {
+                place.send(SourceReport::Unreadable(handle.watch, Arc::clone(&unreadable)));
+            }
+            self.settle(*handle);
+        }
+        Ok(())
+    }
+
+    /// Tells a watch that was told otherwise that everything can be read again. Said after what was read.
+    pub async fn tell_readable(&self, handle: Handle) -> Result<(), Closed> {
+        if self.ledger().tell_unreadable(handle, false) {
+            let place = self.reports.reserve().await.map_err(|_| Closed)?;
+            place.send(SourceReport::Readable(handle.watch));
+        }
+        Ok(())
+    }
+
+    /// Says of the znode that watches are for that it cannot be read: to the log if that is news, and to the watches.
+    pub async fn cannot_read(
+        &self,
+        handles: &[Handle],
+        (znode, kind): (&Arc<str>, WatchType),
+        failure: &ReadFailure,
+        bytes: Option<usize>,
+        next_attempt: SystemTime,
+    ) -> Result<(), Closed> {
+        let (since, news) = self.unreadable.note(znode, kind, failure);
+        let words = Words::new(&self.options, znode, failure, bytes);
+        if news {
+            let name = handles.first().and_then(|handle| self.ledger().name(*handle));
+            words.log(name.as_deref(), handles.len(), znode);
+        }
+        self.tell_unreadable(handles, words.unreadable(None, since, next_attempt))
+            .await
     }
 
     /// Notes that a watch is armed and knows what there is to know.

@@ -53,6 +53,8 @@ struct Entry {
     watch_type: WatchType,
     settled: bool,
     logged: bool,
+    /// It was told that its znode, or a part of its subtree, cannot be read.
+    unreadable: bool,
 }
 
 /// Every watch, and what it was last told.
@@ -79,6 +81,7 @@ impl Ledger {
                 watch_type: subscription.watch_type,
                 settled: false,
                 logged: false,
+                unreadable: false,
             },
         );
     }
@@ -147,6 +150,17 @@ impl Ledger {
             Some(entry) if entry.epoch == handle.epoch => {
                 entry.told = Some(version);
                 true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the watch is told that something of it cannot be read, or that it can. Whether it is to be told: of what cannot be
+    /// read each time, of what can be read only if it was told otherwise before.
+    pub fn tell_unreadable(&mut self, handle: Handle, unreadable: bool) -> bool {
+        match self.entries.get_mut(&handle.watch) {
+            Some(entry) if entry.epoch == handle.epoch => {
+                std::mem::replace(&mut entry.unreadable, unreadable) || unreadable
             }
             _ => false,
         }
@@ -260,6 +274,17 @@ mod tests {
             watch_type: WatchType::Data,
         });
         assert!(!ledger.tell(new, Version::Absent), "a new subscription is read afresh");
+    }
+
+    #[test]
+    fn that_it_can_be_read_is_only_news_to_who_was_told_that_it_cannot() {
+        let mut ledger = subscribed(&[1]);
+        let handle = ledger.assign(WatchId(1), 0).unwrap().0;
+        assert!(!ledger.tell_unreadable(handle, false));
+        assert!(ledger.tell_unreadable(handle, true) && ledger.tell_unreadable(handle, true));
+        assert!(ledger.tell_unreadable(handle, false) && !ledger.tell_unreadable(handle, false));
+        ledger.assign(WatchId(1), 1).unwrap();
+        assert!(!ledger.tell_unreadable(handle, true), "an older assignment");
     }
 
     #[test]

@@ -50,7 +50,7 @@ use super::{Source, Znodes};
 /// closing their sessions.
 ///
 /// It never fails and never gives up: whatever is wrong with the ensemble, the network or a znode is logged, at first at once, and
-/// tried again. A znode that cannot be read (no permission, too large) is not reported until it can, and does not hold up
+/// tried again. A znode that cannot be read (no permission, too large) is reported as such until it can, and does not hold up
 /// [`SourceReport::Armed`](super::SourceReport::Armed).
 pub fn spawn(options: ZooKeeperOptions) -> Source {
     let (context, reports) = context::Context::new(options);

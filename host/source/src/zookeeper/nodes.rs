@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use zookeeper_client::Client;
 
@@ -46,7 +47,7 @@ struct Node {
 }
 
 /// Znodes watched for their data or their children.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct WatchedZnodes {
     nodes: HashMap<Arc<str>, Node>,
     queue: VecDeque<Arc<str>>,
@@ -56,9 +57,29 @@ pub(super) struct WatchedZnodes {
     before_large: usize,
     /// How many connections each has lost us. From [`STRIKES`] on it is left alone, until forgiven.
     strikes: HashMap<Arc<str>, u8>,
+    /// When those that could not be read are tried again.
+    next_retry: SystemTime,
+}
+
+impl Default for WatchedZnodes {
+    fn default() -> Self {
+        Self {
+            nodes: HashMap::new(),
+            queue: VecDeque::new(),
+            large: VecDeque::new(),
+            before_large: 0,
+            strikes: HashMap::new(),
+            next_retry: SystemTime::UNIX_EPOCH,
+        }
+    }
 }
 
 impl WatchedZnodes {
+    /// Says when those that cannot be read will be tried again.
+    pub fn retried_at(&mut self, at: SystemTime) {
+        self.next_retry = at;
+    }
+
     pub fn add(&mut self, path: &Arc<str>, kind: WatchType, handle: Handle) {
         let fresh = || Node {
             subs: Vec::with_capacity(1),
@@ -216,7 +237,10 @@ impl WatchedZnodes {
                         self.tell(context, path, WatchType::Children, Observation::absent())
                             .await?
                     }
-                    Err(failure) => self.cannot_read(context, path, WatchType::Children, failure.of_one()?),
+                    Err(failure) => {
+                        self.cannot_read(context, path, WatchType::Children, failure.of_one()?)
+                            .await?
+                    }
                 }
             }
         }
@@ -247,14 +271,20 @@ impl WatchedZnodes {
                 continue;
             };
             node.size = u32::try_from(stat.data_length).unwrap_or(0);
-            // Of what is small, more than the stat tells counts.
+            // Of what is small, more than the stat tells counts; and of what could not be read, the stat does not tell whether it can be now.
             let unsure = |node: &Node, kind| doubt && node.knows_contents(context, kind);
-            if node.news(context, WatchType::Data, &reads::data_version(&stat)) || unsure(node, WatchType::Data) {
+            let unread = context.unreadable.has(path, WatchType::Data);
+            if node.news(context, WatchType::Data, &reads::data_version(&stat))
+                || unread
+                || unsure(node, WatchType::Data)
+            {
                 match reads::check_data(&stat, context.options.max_data) {
-                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure).await?,
                     Ok(()) if node.size as usize <= LARGE => data.push((path.clone(), node.size as usize)),
                     Ok(()) if resting(&self.strikes, path) => {
-                        node.handles(WatchType::Data).for_each(|handle| context.settle(handle))
+                        if let Some(failure) = context.unreadable.failure(path, WatchType::Data) {
+                            self.cannot_read(context, path, WatchType::Data, failure).await?;
+                        }
                     }
                     Ok(()) if self.large.contains(path) => {}
                     Ok(()) => {
@@ -268,11 +298,13 @@ impl WatchedZnodes {
             let Some(node) = self.nodes.get_mut(path) else {
                 continue;
             };
+            let unread = context.unreadable.has(path, WatchType::Children);
             if node.news(context, WatchType::Children, &reads::children_version(&stat))
+                || unread
                 || unsure(node, WatchType::Children)
             {
                 match reads::check_children(&stat) {
-                    Err(failure) => self.cannot_read(context, path, WatchType::Children, failure),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Children, failure).await?,
                     Ok(()) => lists.push(path.clone()),
                 }
             }
@@ -290,7 +322,8 @@ impl WatchedZnodes {
             Err(ReadFailure::Connection(error)) => {
                 *self.strikes.entry(path.clone()).or_default() += 1;
                 if resting(&self.strikes, &path) {
-                    self.cannot_read(context, &path, WatchType::Data, ReadFailure::Connection(error.clone()));
+                    let failure = ReadFailure::Connection(error.clone());
+                    self.cannot_read(context, &path, WatchType::Data, failure).await?;
                 } else {
                     self.mark(&path, true);
                 }
@@ -321,11 +354,14 @@ impl WatchedZnodes {
                         self.tell(context, path, WatchType::Data, reads::data_observation(data, &stat))
                             .await?
                     }
-                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure),
+                    Err(failure) => self.cannot_read(context, path, WatchType::Data, failure).await?,
                 }
             }
             Ok(None) => self.tell(context, path, WatchType::Data, Observation::absent()).await?,
-            Err(failure) => self.cannot_read(context, path, WatchType::Data, failure.of_one()?),
+            Err(failure) => {
+                self.cannot_read(context, path, WatchType::Data, failure.of_one()?)
+                    .await?
+            }
         }
         Ok(())
     }
@@ -343,22 +379,24 @@ impl WatchedZnodes {
         context.unreadable.note_readable(path, kind);
         for handle in node.handles(kind) {
             context.tell(handle, observation.clone()).await?;
+            context.tell_readable(handle).await?;
         }
         Ok(())
     }
 
-    fn cannot_read(&self, context: &Context, path: &Arc<str>, kind: WatchType, failure: ReadFailure) {
+    async fn cannot_read(
+        &self,
+        context: &Context,
+        path: &Arc<str>,
+        kind: WatchType,
+        failure: ReadFailure,
+    ) -> Result<(), Stop> {
         let Some(node) = self.nodes.get(path).filter(|node| node.wants(kind)) else {
-            return;
+            return Ok(());
         };
-        context.unreadable.note(
-            path,
-            kind,
-            &failure,
-            Some(node.size as usize),
-            context.options.retry_interval,
-        );
-        node.handles(kind).for_each(|handle| context.settle(handle));
+        let handles: Vec<Handle> = node.handles(kind).collect();
+        let (of, bytes, retry) = ((path, kind), Some(node.size as usize), self.next_retry);
+        Ok(context.cannot_read(&handles, of, &failure, bytes, retry).await?)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use super::ledger::Handle;
 use super::reads::{self, LARGE, ReadFailure, Reply};
 use super::subtree::Subtree;
 use super::sweep::{CheckedWatch, Sweep, due};
+use super::unreadable::Words;
 use super::worker::{Command, Commands, Stop};
 use twitcher_model::{Observation, WatchType};
 
@@ -243,7 +244,7 @@ impl ZnodeWatcher {
                 Ok((Err(ReadFailure::Connection(error)), _)) if self.size.is_some_and(|size| size > LARGE) => {
                     strikes += 1;
                     if strikes >= STRIKES {
-                        self.cannot_read(&ReadFailure::Connection(error));
+                        self.cannot_read(&ReadFailure::Connection(error)).await?;
                         sleep(self.context.options.retry_interval).await;
                     } else {
                         sleep(backoff.next()).await;
@@ -252,7 +253,7 @@ impl ZnodeWatcher {
                 Ok((Err(ReadFailure::Connection(_)), _)) => sleep(backoff.next()).await,
                 Ok((Err(ReadFailure::Session(_)), _)) | Err(ReadFailure::Session(_)) => return self.end().await,
                 Ok((Err(failure), watcher)) => {
-                    self.cannot_read(&failure);
+                    self.cannot_read(&failure).await?;
                     // A change of permissions has no event.
                     let retry = sleep(self.context.options.retry_interval);
                     tokio::select! {
@@ -265,7 +266,7 @@ impl ZnodeWatcher {
                     sleep(backoff.next()).await;
                 }
                 Err(failure) => {
-                    self.cannot_read(&failure);
+                    self.cannot_read(&failure).await?;
                     sleep(self.context.options.retry_interval).await;
                 }
             }
@@ -350,21 +351,42 @@ impl ZnodeWatcher {
     /// A server without recursive watches: the subtree is read again and again.
     async fn poll_tree(&mut self) -> Result<std::convert::Infallible, Closed> {
         let mut subtree = Subtree::default();
+        let mut hidden_since = None;
         loop {
             match reads::subtree(&self.client, &self.path).await {
+                // Of a root that hides its children, nothing but its own stat would be told.
+                Ok(listing) if listing.denied.first() == Some(&self.path) => {
+                    self.cannot_read(&ReadFailure::Denied).await?;
+                }
                 Ok(listing) => {
-                    subtree.set_all(&listing.marks);
+                    subtree.set_all(&listing.marks, &listing.denied);
                     subtree.set_root(listing.root);
                     self.context.unreadable.note_readable(&self.path, self.kind);
                     for handle in &self.subs {
                         let all = self.context.ledger().is_new(*handle);
                         self.context.tell(*handle, subtree.observation(all)).await?;
+                        if listing.denied.is_empty() {
+                            self.context.tell_readable(*handle).await?;
+                        }
                     }
                     subtree.told();
+                    if listing.denied.is_empty() {
+                        hidden_since = None;
+                    } else {
+                        let words = Words::hidden(&self.context.options, &listing.denied);
+                        if hidden_since.is_none() {
+                            let name = self.subs.first().and_then(|handle| self.context.ledger().name(*handle));
+                            words.log(name.as_deref(), self.subs.len(), &self.path);
+                        }
+                        let since = *hidden_since.get_or_insert_with(SystemTime::now);
+                        let next = SystemTime::now() + self.context.options.tree_poll_interval;
+                        let unreadable = words.unreadable(Some(listing.denied.len()), since, next);
+                        self.context.tell_unreadable(&self.subs, unreadable).await?;
+                    }
                 }
                 Err(ReadFailure::Session(_)) => return self.end().await,
                 Err(ReadFailure::Connection(_)) => {}
-                Err(failure) => self.cannot_read(&failure),
+                Err(failure) => self.cannot_read(&failure).await?,
             }
             sleep(self.context.options.tree_poll_interval).await;
         }
@@ -374,15 +396,20 @@ impl ZnodeWatcher {
         self.context.unreadable.note_readable(&self.path, self.kind);
         for handle in &self.subs {
             self.context.tell(*handle, observation.clone()).await?;
+            self.context.tell_readable(*handle).await?;
         }
         Ok(())
     }
 
-    fn cannot_read(&self, failure: &ReadFailure) {
-        let retry = self.context.options.retry_interval;
+    async fn cannot_read(&self, failure: &ReadFailure) -> Result<(), Closed> {
+        let options = &self.context.options;
+        let retry = match self.kind {
+            WatchType::Tree => options.tree_poll_interval,
+            WatchType::Data | WatchType::Children => options.retry_interval,
+        };
+        let (of, retry) = ((&self.path, self.kind), SystemTime::now() + retry);
         self.context
-            .unreadable
-            .note(&self.path, self.kind, failure, self.size, retry);
-        self.subs.iter().for_each(|handle| self.context.settle(*handle));
+            .cannot_read(&self.subs, of, failure, self.size, retry)
+            .await
     }
 }

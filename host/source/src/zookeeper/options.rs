@@ -227,6 +227,14 @@ pub enum AuthError {
     Shape,
 }
 
+impl Auth {
+    /// The user's name, where the scheme has one: never the password.
+    pub(super) fn user(&self) -> Option<&str> {
+        let (user, _) = std::str::from_utf8(&self.credentials).ok()?.split_once(':')?;
+        (self.scheme == "digest").then_some(user)
+    }
+}
+
 impl FromStr for Auth {
     type Err = AuthError;
 
@@ -347,8 +355,8 @@ pub struct ZooKeeperOptions {
     pub retry_interval: Duration,
     /// Time between two readings of a subtree on a server older than 3.6, which cannot watch one. Default 5 s.
     pub tree_poll_interval: Duration,
-    /// Most bytes of a znode's data that are taken as an update; a larger znode is logged and left alone. Default 1 MiB, the
-    /// default of the servers' `jute.maxbuffer`.
+    /// Most bytes of a znode's data that are read; a larger znode is reported as one that cannot be read. Default 1 MiB: larger ones
+    /// only exist where the servers' `jute.maxbuffer` was raised.
     pub max_data: usize,
     /// Most time that a request for a single znode waits for a session, and a write then for its answer. Six
     /// times that without a request, and their session is closed. Default 10 s.

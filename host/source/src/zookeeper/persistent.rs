@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -28,7 +28,7 @@ use super::nodes::{News, WatchedZnodes};
 use super::plan::ancestors;
 use super::reads::{self, PIPELINE, ReadFailure, Reply};
 use super::subtrees::{Listed, WatchedSubtrees};
-use super::sweep::{CheckedWatch, Sweep, due};
+use super::sweep::{CheckedWatch, Sweep, Swept, due};
 use super::worker::{Command, Commands, Stop, Target};
 use twitcher_model::WatchType;
 
@@ -129,7 +129,7 @@ enum Wake {
     Work,
     Retry,
     Sweep,
-    Swept(Reply<Vec<CheckedWatch>>),
+    Swept(Reply<Swept>),
     Listed(Listed),
 }
 
@@ -180,7 +180,7 @@ impl Worker {
     async fn serve(&mut self, client: &Client, commands: &mut Commands) -> Stop {
         let mut states = client.state_watcher();
         let mut sweep = Sweep::new(&self.context);
-        let mut retry = Instant::now() + self.context.options.retry_interval;
+        let mut retry = self.next_retry();
         self.doubt_everything();
         loop {
             let next_sweep = sweep.due.filter(|_| sweep.running.is_none());
@@ -221,7 +221,8 @@ impl Worker {
                     }
                 }
                 Wake::Retry => {
-                    retry = Instant::now() + self.context.options.retry_interval;
+                    retry = self.next_retry();
+                    self.trees.forgive();
                     for (path, kind) in self.context.unreadable.all() {
                         match kind {
                             WatchType::Tree => self.trees.mark(&path),
@@ -264,6 +265,15 @@ impl Worker {
             }
             result => result,
         }
+    }
+
+    /// When what cannot be read is tried again, next.
+    fn next_retry(&mut self) -> Instant {
+        let interval = self.context.options.retry_interval;
+        let at = SystemTime::now() + interval;
+        self.nodes.retried_at(at);
+        self.trees.retried_at(at);
+        Instant::now() + interval
     }
 
     fn doubt_everything(&mut self) {

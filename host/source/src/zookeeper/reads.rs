@@ -60,12 +60,14 @@ pub(super) enum ReadFailure {
 }
 
 /// What a znode or a subtree has too much of to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Excess {
     #[error("it has {0} bytes, more than are taken as an update")]
     Data(usize),
     #[error("it has {0} children, more than can be read at once")]
     Children(usize),
+    #[error("{0} has {1} children, more than can be read at once")]
+    ChildrenOf(Arc<str>, usize),
     #[error("the subtree has more than {MAX_TREE} znodes")]
     Tree,
 }
@@ -304,7 +306,10 @@ pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
             for (path, reply) in chunk.iter().zip(sent) {
                 let stat = match reply.await {
                     Ok(Some((names, stat))) => {
-                        check_children(&stat)?;
+                        if names.len() > MAX_CHILDREN {
+                            let excess = Excess::ChildrenOf(path.clone(), names.len());
+                            return Err(ReadFailure::TooLarge(excess));
+                        }
                         next.extend(names.iter().map(|name| below(path, name)));
                         Some(stat)
                     }

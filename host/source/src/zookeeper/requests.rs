@@ -27,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const OVERHEAD: usize = 1024;
 
 /// Requests by way of a session of the daemon.
+/// Most bytes of a znode in a request of a component: its channel takes no larger ones, whatever is watched.
+const MOST_DATA: usize = 1 << 20;
+
 #[derive(Debug, Clone)]
 pub(crate) struct ZooKeeperRequests {
     sessions: Sessions,
@@ -44,7 +47,7 @@ impl ZooKeeperRequests {
         Self {
             sessions: Sessions::start(context),
             patience: options.patience,
-            max_data: options.max_data,
+            max_data: options.max_data.min(MOST_DATA),
             prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
             credentials: options.sasl.is_some() || !options.auth.is_empty(),
         }

@@ -2,11 +2,13 @@
 //!
 //! Pure bookkeeping: it must not know how the znodes are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::plan::ancestors;
 use twitcher_model::{Observation, Stamp, Stat, Version};
 
 /// The transactions that created a znode and last set its data, and what else its stat tells of these.
@@ -47,12 +49,18 @@ impl Subtree {
         self.root = stat;
     }
 
-    /// Says that these are all the znodes there are.
-    pub fn set_all(&mut self, all: &BTreeMap<Box<str>, Mark>) {
+    /// Says that these are all the znodes that can be seen. What is below the `hidden` ones is taken to be what it was: that it cannot
+    /// be seen does not mean that it is gone.
+    pub fn set_all(&mut self, all: &BTreeMap<Box<str>, Mark>, hidden: &[Arc<str>]) {
+        let hidden: HashSet<&str> = hidden.iter().map(|path| &**path).collect();
+        let is_hidden = |path: &str| {
+            let mut above = ancestors(path).filter(|_| !hidden.is_empty());
+            above.any(|above| hidden.contains(above))
+        };
         let gone: Vec<Box<str>> = self
             .nodes
             .keys()
-            .filter(|path| !all.contains_key(*path))
+            .filter(|path| !all.contains_key(*path) && !is_hidden(path))
             .cloned()
             .collect();
         gone.iter().for_each(|path| self.replace(path, None));
@@ -231,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hidden_is_not_taken_to_be_gone() {
+        let mut tree = tree(&["/a", "/a/b", "/a/b/c", "/a/b-c", "/a/d"]);
+        tree.told();
+        let seen: BTreeMap<Box<str>, Mark> =
+            [("/a".into(), mark(1).unwrap()), ("/a/b".into(), mark(2).unwrap())].into();
+        tree.set_all(&seen, &["/a/b".into()]);
+        assert_eq!(text(&tree, false), "/a/b\n/a/b-c\n/a/d\n");
+        tree.told();
+        tree.set_all(&seen, &[]);
+        assert_eq!(text(&tree, false), "/a/b/c\n");
+    }
+
+    #[test]
     fn the_digest_is_the_same_in_another_process() {
         let mark = Mark {
             czxid: 1,
@@ -270,7 +291,7 @@ mod tests {
                 walked.set(paths[path], if n == 0 { None } else { mark(n) });
             }
             let mut fresh = tree(&[]);
-            fresh.set_all(&walked.nodes);
+            fresh.set_all(&walked.nodes, &[]);
             prop_assert_eq!(fresh.version(), walked.version());
             prop_assert_eq!(text(&fresh, true), text(&walked, true));
         }

@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::info;
 use zookeeper_client::Client;
 
 use super::context::Context;
@@ -15,6 +17,7 @@ use super::plan::ancestors;
 use super::reads::{self, Excess, Listing, MAX_TREE, PIPELINE, ReadFailure, Reply};
 use super::subtree::Subtree;
 use super::sweep::CheckedWatch;
+use super::unreadable::Words;
 use super::worker::Stop;
 use twitcher_model::WatchType;
 
@@ -40,8 +43,9 @@ struct Tree {
     listed: u64,
     /// Whether the subtree cannot be read as a whole, so that what is known of it is not its state.
     given_up: bool,
-    /// The znodes in it whose children we may not see.
+    /// The znodes in it whose children we may not see, and since when there are any.
     denied: Vec<Arc<str>>,
+    denied_since: Option<SystemTime>,
 }
 
 /// A listing under way; given up when dropped.
@@ -72,6 +76,8 @@ pub(super) struct WatchedSubtrees {
     /// The turns so far. A turn goes to the tree that has waited longest since its last one.
     turns: u64,
     listings: u64,
+    /// When those that cannot be read as a whole are tried again.
+    next_retry: SystemTime,
     ended: mpsc::UnboundedSender<Listed>,
     listed: mpsc::UnboundedReceiver<Listed>,
 }
@@ -83,6 +89,7 @@ impl Default for WatchedSubtrees {
             trees: HashMap::new(),
             turns: 0,
             listings: 0,
+            next_retry: SystemTime::UNIX_EPOCH,
             ended,
             listed,
         }
@@ -102,11 +109,8 @@ impl WatchedSubtrees {
         };
         tree.subs.retain(|sub| *sub != handle);
         if tree.subs.is_empty() {
-            let denied = self.trees.remove(root).map(|tree| tree.denied).unwrap_or_default();
-            denied
-                .iter()
-                .chain([root])
-                .for_each(|path| context.unreadable.forget(path, WatchType::Tree));
+            self.trees.remove(root);
+            context.unreadable.forget(root, WatchType::Tree);
         }
     }
 
@@ -122,6 +126,18 @@ impl WatchedSubtrees {
     /// Marks the subtrees that a znode is in, to be listed anew.
     pub fn mark(&mut self, path: &str) {
         self.each_containing(path, |tree| tree.doubt = true);
+    }
+
+    /// Marks the subtrees of which a part could not be read, to be listed anew.
+    pub fn forgive(&mut self) {
+        for tree in self.trees.values_mut() {
+            tree.doubt |= !tree.denied.is_empty();
+        }
+    }
+
+    /// Says when what cannot be read will be tried again.
+    pub fn retried_at(&mut self, at: SystemTime) {
+        self.next_retry = at;
     }
 
     /// Marks every subtree, to be listed anew; what is under way belongs to a connection that is gone.
@@ -168,6 +184,7 @@ impl WatchedSubtrees {
         if self.can_list() {
             self.list(client);
         }
+        let next_retry = self.next_retry;
         let Some((root, tree)) = self.next_to_update() else {
             return Ok(());
         };
@@ -180,7 +197,7 @@ impl WatchedSubtrees {
             }
         }
         if tree.round.is_empty() {
-            tree.tell(context, root).await?;
+            tree.tell(context, root, next_retry).await?;
         }
         Ok(())
     }
@@ -230,22 +247,27 @@ impl WatchedSubtrees {
     /// Makes what a listing found the state of its subtree, and tells the watches.
     pub async fn take(&mut self, context: &Context, listed: Listed) -> Result<(), Stop> {
         let Listed { root, number, result } = listed;
+        let next_retry = self.next_retry;
         let current = |tree: &&mut Tree| tree.listing.as_ref().is_some_and(|task| task.number == number);
         let Some(tree) = self.trees.get_mut(&root).filter(current) else {
             return Ok(());
         };
         tree.listing = None;
         match result {
+            Ok(listing) if listing.denied.first() == Some(&root) => {
+                // Nothing of it can be seen. What it was is kept, to be compared with once it can.
+                tree.denied = listing.denied;
+                tree.leave_alone(context, &root, ReadFailure::Denied, next_retry).await
+            }
             Ok(listing) => {
                 tree.take(context, &root, listing);
-                tree.tell(context, &root).await
+                tree.tell(context, &root, next_retry).await
             }
             Err(failure) => {
                 tree.doubt = true;
                 let failure = failure.of_one()?;
                 tree.doubt = false;
-                tree.give_up(context, &root, failure);
-                Ok(())
+                tree.give_up(context, &root, failure, next_retry).await
             }
         }
     }
@@ -273,46 +295,70 @@ impl Tree {
 
     fn take(&mut self, context: &Context, root: &Arc<str>, listing: Listing) {
         self.given_up = false;
-        self.subtree.set_all(&listing.marks);
+        self.subtree.set_all(&listing.marks, &listing.denied);
         self.subtree.set_root(listing.root);
-        let now_readable = |path: &&Arc<str>| !listing.denied.contains(path);
-        for path in self.denied.iter().chain([root]).filter(now_readable) {
-            context.unreadable.note_readable(path, WatchType::Tree);
+        if listing.denied.is_empty() {
+            self.denied_since = None;
+        } else {
+            self.denied_since.get_or_insert_with(SystemTime::now);
         }
-        for path in &listing.denied {
-            context.unreadable.note(
-                path,
-                WatchType::Tree,
-                &ReadFailure::Denied,
-                None,
-                context.options.retry_interval,
-            );
+        context.unreadable.note_readable(root, WatchType::Tree);
+        if listing.denied.is_empty() && !self.denied.is_empty() {
+            info!(znode = &**root, "all of the subtree can be read again");
+        } else if !listing.denied.is_empty() && listing.denied != self.denied {
+            let name = self.subs.first().and_then(|handle| context.ledger().name(*handle));
+            Words::hidden(&context.options, &listing.denied).log(name.as_deref(), self.subs.len(), root);
         }
         self.denied = listing.denied;
     }
 
     /// What happened while it was listed is still to be looked at, and will be told next.
-    async fn tell(&mut self, context: &Context, root: &Arc<str>) -> Result<(), Stop> {
+    async fn tell(&mut self, context: &Context, root: &Arc<str>, next_retry: SystemTime) -> Result<(), Stop> {
         if self.subtree.len() > MAX_TREE {
-            self.give_up(context, root, ReadFailure::TooLarge(Excess::Tree));
-            return Ok(());
+            return self
+                .give_up(context, root, ReadFailure::TooLarge(Excess::Tree), next_retry)
+                .await;
         }
         for handle in &self.subs {
             let all = context.ledger().is_new(*handle);
             context.tell(*handle, self.subtree.observation(all)).await?;
+            if self.denied.is_empty() {
+                context.tell_readable(*handle).await?;
+            }
         }
         self.subtree.told();
+        if let Some(since) = self.denied_since {
+            let words = Words::hidden(&context.options, &self.denied);
+            let unreadable = words.unreadable(Some(self.denied.len()), since, next_retry);
+            context.tell_unreadable(&self.subs, unreadable).await?;
+        }
         Ok(())
     }
 
-    fn give_up(&mut self, context: &Context, root: &Arc<str>, failure: ReadFailure) {
+    async fn give_up(
+        &mut self,
+        context: &Context,
+        root: &Arc<str>,
+        failure: ReadFailure,
+        next_retry: SystemTime,
+    ) -> Result<(), Stop> {
         self.subtree = Subtree::default();
+        self.leave_alone(context, root, failure, next_retry).await
+    }
+
+    /// Tells that it cannot be read as a whole, and forgets what is told of it until it is listed again.
+    async fn leave_alone(
+        &mut self,
+        context: &Context,
+        root: &Arc<str>,
+        failure: ReadFailure,
+        next_retry: SystemTime,
+    ) -> Result<(), Stop> {
         self.given_up = true;
+        self.denied_since = None;
         self.forget_events();
-        context
-            .unreadable
-            .note(root, WatchType::Tree, &failure, None, context.options.retry_interval);
-        self.subs.iter().for_each(|handle| context.settle(*handle));
+        let of = (root, WatchType::Tree);
+        Ok(context.cannot_read(&self.subs, of, &failure, None, next_retry).await?)
     }
 }
 

@@ -34,12 +34,21 @@ pub(super) struct CheckedWatch {
     pub size: Option<usize>,
 }
 
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    /// The watches that were not told what lasts.
+    deaf: Vec<CheckedWatch>,
+    /// Those whose znode we have lost the permission to read, of which no event tells.
+    denied: Vec<CheckedWatch>,
+}
+
 /// The sweep of one session: due from time to time, and then running beside everything else.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// When; none is never, unless somebody asks for one.
     pub due: Option<Instant>,
-    pub running: Option<JoinHandle<Reply<Vec<CheckedWatch>>>>,
+    pub running: Option<JoinHandle<Reply<Swept>>>,
 }
 
 impl Sweep {
@@ -56,19 +65,19 @@ impl Sweep {
     }
 
     /// What it found, once it ended. Safe to be dropped while waiting.
-    pub async fn found(&mut self) -> Reply<Vec<CheckedWatch>> {
+    pub async fn found(&mut self) -> Reply<Swept> {
         match &mut self.running {
-            Some(task) => task.await.unwrap_or_else(|_| Ok(Vec::new())),
+            Some(task) => task.await.unwrap_or_else(|_| Ok(Swept::default())),
             None => std::future::pending().await,
         }
     }
 
-    /// Logs and counts what it found, and hands it on. An error when it found that the session is over.
-    pub fn ended(&mut self, context: &Context, found: Reply<Vec<CheckedWatch>>) -> Result<Vec<CheckedWatch>, Stop> {
+    /// Logs and counts what it found, and hands on what is to be watched and read anew. An error when it found that the session is over.
+    pub fn ended(&mut self, context: &Context, found: Reply<Swept>) -> Result<Vec<CheckedWatch>, Stop> {
         self.running = None;
         self.due = next_sweep(context);
-        let deaf = match found {
-            Ok(deaf) => deaf,
+        let Swept { mut deaf, denied } = match found {
+            Ok(swept) => swept,
             Err(ReadFailure::Session(_)) => return Err(Stop::Session),
             // Interrupted by a lost connection: what is in doubt is read again then anyway.
             Err(_) => return Ok(Vec::new()),
@@ -88,6 +97,7 @@ impl Sweep {
             stuck = counters.stuck(),
             "compared what is known with the server"
         );
+        deaf.extend(denied);
         Ok(deaf)
     }
 }
@@ -112,29 +122,37 @@ pub(super) async fn due(at: Option<Instant>) {
 }
 
 /// The watches that were not told what lasts.
-async fn deaf(context: &Context, client: &Client, watches: Vec<CheckedWatch>) -> Reply<Vec<CheckedWatch>> {
-    let suspects = differing(context, client, watches).await?;
+async fn deaf(context: &Context, client: &Client, watches: Vec<CheckedWatch>) -> Reply<Swept> {
+    let (suspects, denied) = differing(context, client, watches).await?;
     if suspects.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Swept {
+            deaf: Vec::new(),
+            denied,
+        });
     }
     sleep(GRACE).await;
     let (watches, versions): (Vec<_>, Vec<_>) = suspects.into_iter().unzip();
     let before: HashMap<Handle, Version> = watches.iter().map(|watch| watch.handle).zip(versions).collect();
-    let mut lasting = differing(context, client, watches).await?;
+    let (mut lasting, _) = differing(context, client, watches).await?;
     // A consumer that is behind makes the ledger lag: no proof of anything.
     if context.congested() {
         lasting.clear();
     }
     lasting.retain(|(watch, version)| before.get(&watch.handle) == Some(version));
-    Ok(lasting.into_iter().map(|(watch, _)| watch).collect())
+    let deaf = lasting.into_iter().map(|(watch, _)| watch).collect();
+    Ok(Swept { deaf, denied })
 }
 
+/// The watches whose znode is in another state than they were told, with that state; and those that were told what is the case, but may
+/// not read it any more.
 async fn differing(
     context: &Context,
     client: &Client,
     watches: Vec<CheckedWatch>,
-) -> Reply<Vec<(CheckedWatch, Version)>> {
+) -> Reply<(Vec<(CheckedWatch, Version)>, Vec<CheckedWatch>)> {
     let mut differing = Vec::new();
+    let mut denied = Vec::new();
+    let is_news = |watch: &CheckedWatch| !context.unreadable.has(&watch.path, watch.kind);
     let (trees, nodes): (Vec<_>, Vec<_>) = watches.into_iter().partition(|watch| watch.kind == WatchType::Tree);
     // Small data is read, for many reads fit in one request; of everything else the stat.
     let small = |watch: &CheckedWatch| match watch.size {
@@ -148,11 +166,15 @@ async fn differing(
         rest = later;
         let paths: Vec<_> = batch.iter().map(|watch| watch.path.clone()).collect();
         for (watch, reply) in batch.iter().zip(reads::many(client, &paths).await?) {
-            if let Ok(found) = reply {
-                let version = found.map_or(Version::Absent, |(data, stat)| {
-                    reads::data_observation(data, &stat).version
-                });
-                keep_different(context, watch, version, Ledger::wants, &mut differing);
+            match reply {
+                Ok(found) => {
+                    let version = found.map_or(Version::Absent, |(data, stat)| {
+                        reads::data_observation(data, &stat).version
+                    });
+                    keep_different(context, watch, version, Ledger::wants, &mut differing);
+                }
+                Err(ReadFailure::Denied) if is_news(watch) => denied.push(watch.clone()),
+                Err(_) => {}
             }
         }
     }
@@ -165,7 +187,15 @@ async fn differing(
                 (Some(stat), WatchType::Children) => reads::children_version(stat),
                 (Some(stat), _) => reads::data_version(stat),
             };
+            let before = differing.len();
             keep_different(context, watch, version, Ledger::wants_by_stat, &mut differing);
+            // A stat needs no permission. Where the access control list was ever changed, reading something small tells.
+            let changed = stat.filter(|stat| stat.aversion != 0 && differing.len() == before && is_news(watch));
+            if let Some(stat) = changed
+                && is_denied(client, &watch.path, &stat).await?
+            {
+                denied.push(watch.clone());
+            }
         }
     }
     // A list that is no longer than such data is read, too, unless its stat told all there is to tell.
@@ -185,6 +215,7 @@ async fn differing(
                     keep_different(context, watch, version, Ledger::wants, &mut differing);
                 }
                 Err(failure @ (ReadFailure::Connection(_) | ReadFailure::Session(_))) => return Err(failure),
+                Err(ReadFailure::Denied) if is_news(watch) => denied.push((*watch).clone()),
                 // It went away since its stat was read, or cannot be read.
                 Ok(None) | Err(_) => {}
             }
@@ -195,12 +226,33 @@ async fn differing(
             Err(ReadFailure::TooLarge(_)) => continue,
             listing => listing?,
         };
+        if !listing.denied.is_empty() {
+            // What is below those is not known; the worker lists it anew from time to time anyway.
+            denied.push(watch);
+            continue;
+        }
         let mut subtree = Subtree::default();
-        subtree.set_all(&listing.marks);
+        subtree.set_all(&listing.marks, &[]);
         subtree.set_root(listing.root);
         keep_different(context, &watch, subtree.version(), Ledger::wants, &mut differing);
     }
-    Ok(differing)
+    Ok((differing, denied))
+}
+
+/// Whether we may not read a znode, as far as that can be found out by a short answer.
+async fn is_denied(client: &Client, path: &str, stat: &zookeeper_client::Stat) -> Reply<bool> {
+    const FEW: i32 = 1000;
+    let failure = if usize::try_from(stat.data_length).is_ok_and(|length| length <= SMALL) {
+        reads::data(client, path).await.err()
+    } else if stat.num_children <= FEW {
+        reads::children(client, path).await.err()
+    } else {
+        None
+    };
+    match failure {
+        Some(failure @ (ReadFailure::Connection(_) | ReadFailure::Session(_))) => Err(failure),
+        failure => Ok(failure == Some(ReadFailure::Denied)),
+    }
 }
 
 fn keep_different(

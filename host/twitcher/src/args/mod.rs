@@ -235,6 +235,10 @@ pub struct RunArguments {
     /// Watch a local directory instead: DIR/a/b is znode /a/b, a file's bytes are its data
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub tree: Option<PathBuf>,
+    /// Largest znode whose data is read, such as 4MiB; a larger one is shown as unreadable. Servers hold znodes of more than 1MiB only
+    /// if their jute.maxbuffer was raised
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = znode_size, help_heading = "Source")]
+    pub max_znode_size: u64,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub zookeeper: ZooKeeperArguments,
@@ -384,6 +388,19 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number of bytes from 1 KiB to 64 MiB: more than that in one znode is no configuration any more.
+fn znode_size(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str =
+        "expected a size from 1KiB to 64MiB: a whole number of bytes, or one with KiB or MiB right after it";
+    let (digits, unit) = match text.strip_suffix("MiB") {
+        Some(digits) => (digits, 1 << 20),
+        None => text.strip_suffix("KiB").map_or((text, 1), |digits| (digits, 1 << 10)),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    size.filter(|size| (1 << 10..=64 << 20).contains(size))
+        .ok_or_else(|| EXPECTED.to_owned())
+}
+
 /// A number of things of which there must be at least one.
 fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
@@ -425,6 +442,26 @@ mod tests {
             panic!()
         };
         assert_eq!((run.zookeeper.resync, run.max_running), (Duration::ZERO, Some(7)));
+    }
+
+    #[test]
+    fn the_largest_znode_is_a_size() {
+        for (text, size) in [("1024", 1024), ("8KiB", 8192), ("64MiB", 64 << 20)] {
+            assert_eq!(znode_size(text), Ok(size));
+        }
+        for text in [
+            "",
+            "1",
+            "MiB",
+            "-1MiB",
+            "1.5MiB",
+            "65MiB",
+            "1GiB",
+            "99999999999999999999",
+            "18014398509481985KiB",
+        ] {
+            assert!(znode_size(text).unwrap_err().contains("from 1KiB to 64MiB"), "{text}");
+        }
     }
 
     #[test]

@@ -348,12 +348,8 @@ fn since(text: &str) -> Result<Since, &'static str> {
 }
 
 fn state() -> impl TypedValueParser<Value = WatchState> {
-    PossibleValuesParser::new(STATES.map(|(_, name, _)| name)).try_map(|name| {
-        let mut all = STATES.into_iter();
-        all.find(|(_, known, _)| *known == name)
-            .map(|(state, ..)| state)
-            .ok_or("no such state")
-    })
+    PossibleValuesParser::new(STATES.map(|info| info.state.name()))
+        .try_map(|name| WatchState::named(&name).ok_or("no such state"))
 }
 
 #[cfg(test)]
@@ -396,8 +392,11 @@ mod tests {
         assert_eq!(status.state, [WatchState::Parked, WatchState::BackingOff]);
         let refused = parse(&["status", "--state", "broken"]).unwrap_err();
         assert!(refused.contains("refused_empty"), "{refused}");
-        for (state, name, _) in STATES {
-            assert_eq!(serde_json::to_value(state).unwrap(), name);
+        for info in STATES {
+            let Ok(OperateCommand::Status(status)) = parse(&["status", "--state", info.state.name()]) else {
+                panic!("{info:?}")
+            };
+            assert_eq!(status.state, [info.state]);
         }
     }
 

@@ -152,7 +152,9 @@ fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<Listen
 fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     if let Some(dir) = &arguments.tree {
         let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
-        return Ok(SourceOptions::Tree(tree::TreeOptions::new(root)));
+        let mut options = tree::TreeOptions::new(root);
+        options.max_data = arguments.max_znode_size;
+        return Ok(SourceOptions::Tree(options));
     }
     let servers = arguments.zk.clone().or_else(|| std::env::var("TWITCHER_ZK").ok());
     let Some(servers) = servers else {
@@ -164,6 +166,7 @@ fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
     let mut options = zookeeper::ZooKeeperOptions::new(servers);
     options.session_timeout = given.zk_session_timeout;
     options.sweep_interval = given.resync;
+    options.max_data = usize::try_from(arguments.max_znode_size).unwrap_or(usize::MAX);
     if let Some(file) = &given.zk_digest_file {
         let (user, password) = credentials(file)?;
         let credentials = format!("{user}:{password}").into_bytes();

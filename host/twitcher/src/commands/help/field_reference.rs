@@ -3,6 +3,7 @@
 //! It must not know any field: what is missing here is missing in the schema.
 
 use serde_json::{Map, Value};
+use twitcher_control::api::StateInfo;
 
 /// Where lines are broken.
 const WIDTH: usize = 80;
@@ -37,6 +38,14 @@ pub(super) fn fields(schema: &Value, name: &str) -> String {
     // The line after the fields in the page is empty already.
     text.pop();
     text
+}
+
+/// The states of a watch as items: each with what it means and what comes next.
+pub(super) fn states(states: &[StateInfo]) -> String {
+    let items = states
+        .iter()
+        .map(|info| format!("{}\n{}", info.words, wrapped(&format!("{} {}", info.means, info.next))));
+    items.collect::<Vec<_>>().join("\n")
 }
 
 fn strings(list: &Value) -> impl Iterator<Item = &str> {

@@ -1,7 +1,8 @@
 //! The pages that `twitcher help TOPIC` prints and that are the manual pages twitcher-TOPIC(7).
 //!
 //! Each is a plain text in `topics/`, shown on a terminal as it is. What must not drift from the program is not written there: a line
-//! `@fields Watch@` stands for the fields that the JSON Schema has (see `field_reference.rs`), and tests compare the rest with the code.
+//! `@fields Watch@` stands for the fields that the JSON Schema has (see `field_reference.rs`), `@states@` for the states of a watch, and
+//! tests compare the rest with the code.
 //!
 //! This module must not know what any of it does: it reads the schema and the definition of the command line, and nothing else.
 
@@ -14,6 +15,7 @@ use clap::Command;
 pub use man::write;
 
 use twitcher_config as config;
+use twitcher_control::api::STATES;
 
 /// A page.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +74,7 @@ impl Topic {
         for line in self.source.lines() {
             match line.strip_prefix("@fields ").and_then(|rest| rest.strip_suffix('@')) {
                 Some(object) => text.push_str(&field_reference::fields(&schema, object)),
+                None if line == "@states@" => text.push_str(&field_reference::states(&STATES)),
                 None => {
                     text.push_str(line);
                     text.push('\n');

@@ -269,7 +269,7 @@ impl Bench {
                         return Ok(report);
                     }
                 }
-                RunEvent::Started { .. } | RunEvent::LauncherReplaced { .. } => {}
+                RunEvent::Started { .. } | RunEvent::Overdue { .. } | RunEvent::LauncherReplaced { .. } => {}
             }
         }
     }

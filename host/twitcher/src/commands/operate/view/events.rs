@@ -16,6 +16,7 @@ pub(crate) fn event(event: &Event, look: &Theme) -> String {
         EventKind::Held => ("held", Tone::Odd),
         EventKind::Loaded => ("loaded", Tone::Strong),
         EventKind::Source => ("source", Tone::Strong),
+        EventKind::Unreadable => ("unread", Tone::Odd),
         EventKind::Draining => ("draining", Tone::Odd),
     };
     let name = event.watch.as_ref().map(|watch| &watch.name);

@@ -27,7 +27,7 @@ pub(crate) fn started(started: &Started, look: &Theme) -> String {
 /// A watch that was paused or resumed.
 pub(crate) fn held(watch: &WatchSummary, look: &Theme) -> String {
     let hint = match (watch.state, watch.running.is_empty()) {
-        _ if states::is_stuck(watch) => format!(
+        (WatchState::Failed, _) => format!(
             "; goes on at the next change, or with `twitcher run-now {}`",
             quoted(&watch.name)
         ),

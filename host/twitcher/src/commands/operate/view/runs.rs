@@ -60,7 +60,7 @@ pub(super) fn table(runs: &[Run], named: bool, look: &Theme) -> String {
             (took, None),
             only(WIDE, memory.unwrap_or_default()),
             only(WIDE, output.unwrap_or_default()),
-            (sanitize::line(states::run_end(run)), Some(states::run_tone(run))),
+            (sanitize::line(&states::run_end(run)), Some(states::run_tone(run))),
         ]);
     }
     table.render(look)
@@ -73,7 +73,7 @@ pub(crate) fn output(detail: &RunDetail, look: &Theme) -> String {
         "{} of {}: {}",
         sanitize::line(&run.run),
         sanitize::line(&run.watch),
-        look.paint(&sanitize::line(states::run_end(run)), states::run_tone(run)),
+        look.paint(&sanitize::line(&states::run_end(run)), states::run_tone(run)),
     );
     match run.ended {
         Some(ended) => {

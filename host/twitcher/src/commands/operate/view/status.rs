@@ -53,16 +53,25 @@ pub(crate) fn of_znode(mut watches: Vec<WatchSummary>, look: &Theme) -> String {
 
 fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
     let version = look.paint(&format!("twitcher {}", sanitize::line(&status.version)), Tone::Strong);
-    let (phase, tone) = match status.phase {
-        Phase::Starting => ("starting: not every watch is armed yet", Tone::Odd),
-        Phase::Ready => ("ready", Tone::Good),
-        Phase::Draining => ("draining: it starts nothing more, and ends with what runs", Tone::Odd),
+    // The reason of a source that is not connected is below.
+    let unready = match &status.unready {
+        Some(_) if !status.source.connected => Some("not connected".to_owned()),
+        unready => unready.as_deref().map(sanitize::line),
+    };
+    let (phase, tone) = match (status.phase, unready) {
+        (Phase::Draining, _) => (
+            "draining: it starts nothing more, and ends with what runs".to_owned(),
+            Tone::Odd,
+        ),
+        (Phase::Starting, Some(why)) => (format!("starting: {why}"), Tone::Odd),
+        (Phase::Ready, Some(why)) => (format!("not ready: {why}"), Tone::Bad),
+        (Phase::Starting | Phase::Ready, None) => ("ready".to_owned(), Tone::Good),
     };
     let mut text = format!(
         "{version}, pid {}, started {}: {}\n",
         status.pid,
         look.ago(status.started),
-        look.paint(phase, tone),
+        look.paint(&phase, tone),
     );
     let mut rows = vec![source(status, look), config(status, look)];
     let refused = &status.config.errors;
@@ -95,7 +104,23 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         let said = format!("the process that starts actions ended unexpectedly, {times}; the log says why");
         rows.push(("launcher", said, Some(Tone::Odd)));
     }
-    rows.push(("watches", counts(status, watches), None));
+    let unreadable = watches.iter().filter(|watch| watch.unreadable.is_some()).count() as u64;
+    if unreadable > 0 {
+        let said = format!(
+            "something of {} cannot be read: {} each says what",
+            number(unreadable, "watch", "watches"),
+            together("`twitcher status WATCH`")
+        );
+        rows.push(("unread", said, Some(Tone::Bad)));
+    }
+    rows.push(("watches", counts(status), None));
+    if let Some(since) = status.source.since.filter(|_| !status.source.connected) {
+        let said = format!(
+            "{}, when the connection was lost: what changed since is not seen",
+            look.ago(since)
+        );
+        rows.push(("as of", said, Some(Tone::Bad)));
+    }
     text.push_str(&fields(&rows, look));
     text
 }
@@ -131,26 +156,15 @@ fn config(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>)
 }
 
 /// How many watches there are, and in which states.
-fn counts(status: &Status, watches: &[WatchSummary]) -> String {
+fn counts(status: &Status) -> String {
     let total: u64 = status.watches.iter().map(|count| count.count).sum();
-    let stuck = |state: WatchState| {
-        watches
-            .iter()
-            .filter(|watch| watch.state == state && states::is_stuck(watch))
-            .count() as u64
-    };
-    let all_stuck = stuck(WatchState::Armed) + stuck(WatchState::Absent);
-    let mut parts = Vec::new();
-    for (state, _, name) in STATES {
-        let count = status.watches.iter().find(|count| count.state == state);
-        let count = count.map_or(0, |count| count.count).saturating_sub(stuck(state));
-        if count > 0 {
-            parts.push(together(&format!("{count} {name}")));
-        }
-        if state == WatchState::Parked && all_stuck > 0 {
-            parts.push(together(&format!("{all_stuck} {}", states::FAILED)));
-        }
-    }
+    let parts: Vec<String> = STATES
+        .iter()
+        .filter_map(|info| {
+            let count = status.watches.iter().find(|count| count.state == info.state)?;
+            (count.count > 0).then(|| together(&format!("{} {}", count.count, info.words)))
+        })
+        .collect();
     match parts.is_empty() {
         true => total.to_string(),
         false => format!("{total}: {}", parts.join(", ")),
@@ -219,11 +233,15 @@ fn table(watches: &[WatchSummary], look: &Theme) -> String {
 /// Why it is not at rest, in a few words.
 fn why(watch: &WatchSummary, look: &Theme) -> String {
     let why = watch.why.as_deref().map(sanitize::line).unwrap_or_default();
+    let failure = watch.last_run.as_ref().and_then(|run| run.words.as_deref());
     match (watch.next_attempt, watch.state) {
+        _ if watch.unreadable.is_some() => why,
         // When is what matters, and the state says the rest.
-        (Some(at), WatchState::BackingOff) => format!("tried again {}", look.at(at)),
+        (Some(at), WatchState::BackingOff) => match failure {
+            Some(failure) => format!("{}; tried again {}", sanitize::line(failure), look.at(at)),
+            None => format!("tried again {}", look.at(at)),
+        },
         (Some(at), _) => format!("runs {}", look.at(at)),
-        (None, _) if why.is_empty() && states::is_stuck(watch) => "waits for the next change".to_owned(),
         (None, _) => why,
     }
 }

@@ -28,6 +28,7 @@ fn node(version: i32, ago: i64) -> Option<NodeState> {
         exists: true,
         version: Some(version),
         zxid: Some(0x5_0000_0000 + i64::from(version)),
+        digest: None,
         at: before(ago),
     })
 }
@@ -51,15 +52,21 @@ fn armed(name: &str, znode: &str) -> WatchSummary {
         last_run: Some(LastRun {
             success: true,
             ended: before(7290),
+            run: Some("1m82xp1tf0006".to_owned()),
+            words: None,
         }),
         paused: None,
+        unreadable: None,
+        as_of: None,
     }
 }
 
-fn failed(ago: i64) -> Option<LastRun> {
+fn failed(ago: i64, words: &str) -> Option<LastRun> {
     Some(LastRun {
         success: false,
         ended: before(ago),
+        run: Some("1m82xp1tf0007".to_owned()),
+        words: Some(words.to_owned()),
     })
 }
 
@@ -75,11 +82,11 @@ fn watches() -> Vec<WatchSummary> {
         },
         WatchSummary {
             state: WatchState::BackingOff,
-            why: Some("exit code 75, attempt 3 of 5".to_owned()),
+            why: Some("run 1m82xp1tf0008 failed: exit code 75; it is tried again, 12.0 s more".to_owned()),
             seen: node(4, 95),
             behind_since: Some(before(95)),
             next_attempt: Some(now() + 12.seconds()),
-            last_run: failed(20),
+            last_run: failed(20, "exit code 75"),
             ..armed("dns zone", "/dns/zones/example.org")
         },
         WatchSummary {
@@ -91,17 +98,18 @@ fn watches() -> Vec<WatchSummary> {
         },
         WatchSummary {
             state: WatchState::Parked,
-            why: Some("exit code 1".to_owned()),
+            why: Some("run 1m82xp1tf0004 failed: exit code 1; on_failure is STOP".to_owned()),
             seen: node(4, 200_000),
             behind_since: Some(before(200_000)),
-            last_run: failed(199_990),
+            last_run: failed(199_990, "exit code 1"),
             ..armed("pull the repo", "/git/head")
         },
         WatchSummary {
             behind_since: Some(before(400)),
             seen: node(4, 400),
-            last_run: failed(390),
-            why: Some("killed by SIGKILL".to_owned()),
+            last_run: failed(390, "killed by SIGKILL"),
+            state: WatchState::Failed,
+            why: Some("run 1m82xp1tf0007 failed: killed by SIGKILL".to_owned()),
             ..armed("render", "/app/config")
         },
         WatchSummary {
@@ -112,6 +120,18 @@ fn watches() -> Vec<WatchSummary> {
                 reason: Some("until the release is out\u{1b}[2J".to_owned()),
             }),
             ..armed("web-1", "/web/1")
+        },
+        WatchSummary {
+            state: WatchState::Unreadable,
+            why: Some("it cannot be read: no permission to read it (NoAuth)".to_owned()),
+            unreadable: Some(UnreadableNode {
+                why: "no permission to read it (NoAuth)".to_owned(),
+                remedy: "`zkCli.sh getAcl /web/2` shows who may: let this daemon's user, app read it (r)".to_owned(),
+                parts: None,
+                since: before(185),
+                next_attempt: now() + 12.seconds(),
+            }),
+            ..armed("web-2", "/web/2")
         },
     ]
 }
@@ -125,6 +145,7 @@ fn daemon() -> Status {
         pid: 4711,
         started: before(280_000),
         phase: Phase::Ready,
+        unready: None,
         source: SourceStatus {
             kind: "zookeeper".to_owned(),
             target: "zk1:2181,zk2:2181,zk3:2181/fleet".to_owned(),
@@ -142,7 +163,9 @@ fn daemon() -> Status {
             notes: Vec::new(),
         },
         watches: vec![
-            count(WatchState::Armed, 2),
+            count(WatchState::Armed, 1),
+            count(WatchState::Failed, 1),
+            count(WatchState::Unreadable, 1),
             count(WatchState::Absent, 1),
             count(WatchState::Running, 1),
             count(WatchState::BackingOff, 1),
@@ -168,6 +191,7 @@ fn run(id: &str, watch: &str, outcome: Option<(&str, &str)>, ago: i64, duration:
         exit_code: None,
         signal: None,
         pid: None,
+        overdue: None,
         started: before(ago),
         ended: outcome.map(|_| before(ago)),
         duration: outcome.map(|_| duration),
@@ -238,6 +262,7 @@ fn elsewhere_than_on_a_terminal_nothing_is_cut() {
 fn a_daemon_in_trouble_says_so() {
     let mut daemon = daemon();
     daemon.phase = Phase::Starting;
+    daemon.unready = Some("not connected to zk1:2181: no server answers".to_owned());
     daemon.source.connected = false;
     daemon.source.problem = Some("no server answers: connection refused".to_owned());
     daemon.config.errors = (1..=5).map(|n| format!("/etc/twitcher/{n}.twc: broken")).collect();
@@ -335,16 +360,77 @@ fn a_watch_at_120_columns() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_with_what_helps() {
+    insta::assert_snapshot!(watch(&detail(watches().swap_remove(7)), &look(80)));
+}
+
+#[test]
+fn a_daemon_without_connection_is_not_ready_and_shows_what_was() {
+    let mut daemon = daemon();
+    daemon.unready = Some("not connected to zk1:2181".to_owned());
+    daemon.source.connected = false;
+    let text = status(&daemon, watches(), Shown::Some, &look(80));
+    let head = text.lines().next().unwrap();
+    assert!(head.ends_with(": not ready: not connected"), "{head}");
+    assert!(
+        text.contains("  as of     2 h ago, when the connection was lost"),
+        "{text}"
+    );
+    let armed = WatchSummary {
+        as_of: Some(before(9000)),
+        ..armed("a", "/a")
+    };
+    let text = watch(&detail(armed), &look(80));
+    assert!(text.contains("  as of     2 h ago"), "{text}");
+}
+
+#[test]
+fn a_subtree_in_another_state_is_not_the_same_though_its_root_is() {
+    let tree = |digest: &str| {
+        node(3, 5).map(|node| NodeState {
+            version: None,
+            zxid: None,
+            digest: Some(digest.to_owned()),
+            ..node
+        })
+    };
+    let failed = WatchSummary {
+        watch_type: WatchType::Tree,
+        state: WatchState::Failed,
+        behind_since: Some(before(5)),
+        seen: tree("00000000000000aa"),
+        handled: tree("00000000000000bb"),
+        ..armed("tree", "/t")
+    };
+    let text = watch(&detail(failed), &look(80));
+    assert!(text.starts_with("tree: failed, behind for 5.0 s\n"), "{text}");
+    assert!(
+        text.contains("digest 00000000000000aa") && !text.contains("the same"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_run_past_its_timeout_says_so() {
+    let overdue = Run {
+        overdue: Some("past its timeout of 15.0 s and is being ended; SIGKILL follows in 4.0 s".to_owned()),
+        ..some_runs().swap_remove(0)
+    };
+    let text = runs(&[overdue], false, &look(120));
+    assert!(text.contains("running, past its timeout of 15.0 s"), "{text}");
+}
+
+#[test]
 fn every_state_is_explained() {
     let mut text = String::new();
-    for (state, ..) in STATES {
+    for info in STATES {
         let watch = WatchSummary {
-            state,
-            next_attempt: Some(now() + 12.seconds()),
+            state: info.state,
+            next_attempt: info.state.is_trouble().then(|| now() + 12.seconds()),
             ..armed("it's", "/x")
         };
         let shown = super::watch(&detail(watch), &look(0).wide());
-        let lines: Vec<&str> = shown.lines().take(2).map(str::trim).collect();
+        let lines: Vec<&str> = shown.lines().take(3).map(str::trim).collect();
         text.push_str(&lines.join("\n  "));
         text.push('\n');
     }

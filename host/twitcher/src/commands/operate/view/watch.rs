@@ -23,16 +23,27 @@ pub(crate) fn watch(detail: &WatchDetail, look: &Theme) -> String {
         }
     );
     let mut rows = vec![("why", explanation(watch, look), None)];
-    // Of the other states the explanation says it all.
-    let more = matches!(
-        watch.state,
-        WatchState::Armed | WatchState::Absent | WatchState::Running | WatchState::Waiting | WatchState::Parked
-    );
-    if let Some(why) = watch.why.as_ref().filter(|_| more) {
+    if let Some(why) = &watch.why {
         rows.push(("detail", sanitize::line(why), None));
     }
+    rows.push(("next", next(watch), None));
     if let Some(pause) = &watch.paused {
         rows.push(("paused", paused(pause, look), None));
+    }
+    if let Some(unreadable) = &watch.unreadable {
+        let said = format!(
+            "{}, tried again {}",
+            look.since(unreadable.since),
+            look.at(unreadable.next_attempt)
+        );
+        rows.push(("unread", said, Some(Tone::Bad)));
+    }
+    if let Some(since) = watch.as_of {
+        let said = format!(
+            "{}: the source is not connected, and what changed since is not seen",
+            look.ago(since)
+        );
+        rows.push(("as of", said, Some(Tone::Bad)));
     }
     rows.push((
         "seen",
@@ -77,64 +88,21 @@ fn paused(pause: &Pause, look: &Theme) -> String {
     format!("by {by}, {}{reason}", look.ago(pause.since))
 }
 
-/// What the state means, and what leads out of it.
+/// What the state means, and when it is over if that is known.
 fn explanation(watch: &WatchSummary, look: &Theme) -> String {
-    let name = quoted(&watch.name);
-    let resume = together(&format!("`twitcher resume {name}`"));
-    let when = watch.next_attempt.map_or_else(|| "soon".to_owned(), |at| look.at(at));
-    match watch.state {
-        WatchState::Unread => {
-            "its node has not been read yet; `twitcher status` tells whether the source is connected".to_owned()
+    let info = watch.state.info();
+    match (watch.state, watch.next_attempt) {
+        (WatchState::Armed, _) => at_rest(watch),
+        (WatchState::Queued, _) if watch.run_mode == RunMode::Restart => {
+            "Its action runs for an older state, and is being terminated; then it runs for the newest.".to_owned()
         }
-        WatchState::Armed => at_rest(watch, &name),
-        WatchState::Absent if watch.behind_since.is_some() => at_rest(watch, &name),
-        WatchState::Absent => "its node does not exist; the action runs when it is created".to_owned(),
-        WatchState::RefusedEmpty => {
-            "its node is empty, which refuse_empty says is not ready; the action runs when it has contents".to_owned()
-        }
-        WatchState::Running => "its action runs for the newest state".to_owned(),
-        WatchState::Queued if watch.run_mode == RunMode::Restart => {
-            "its action ran when the node changed, and is being terminated; then it runs for the newest state"
-                .to_owned()
-        }
-        WatchState::Queued => {
-            "its action ran when the node changed; when that run has ended, it runs again, for the newest state"
-                .to_owned()
-        }
-        WatchState::Settling => {
-            format!("the node changed; the action runs {when}, unless there is another change before (settle)")
-        }
-        WatchState::Splaying => {
-            format!("the node changed; the action runs {when}, so that not all hosts run it at once (splay)")
-        }
-        WatchState::Spaced => {
-            format!("the node changed soon after the last start; the action runs {when} (min_interval)")
-        }
-        WatchState::Waiting => {
-            "as many actions run as may at once, in all (--max-running) or in its group; it runs when it is its turn"
-                .to_owned()
-        }
-        WatchState::BackingOff => {
-            format!("its last run failed, and is tried again {when}, or as soon as the node changes (on_failure)")
-        }
-        WatchState::Paused => format!("an operator holds it: changes wait until {resume}"),
-        WatchState::Parked => format!(
-            "a run failed, and on_failure says to stop then: changes wait until {resume}, or until its definition \
-             changes"
-        ),
-        WatchState::Retired => "it was removed from the configuration; its last run goes on".to_owned(),
+        (_, Some(at)) => format!("{} That is {}.", info.means, look.at(at)),
+        (_, None) => info.means.to_owned(),
     }
 }
 
 /// Why a watch that waits for a change has nothing to do.
-fn at_rest(watch: &WatchSummary, name: &str) -> String {
-    if watch.behind_since.is_some() {
-        return format!(
-            "its last run failed, and is not retried (on_failure): the action runs at the next change, or with \
-             {}",
-            together(&format!("`twitcher run-now {name}`"))
-        );
-    }
+fn at_rest(watch: &WatchSummary) -> String {
     let reason = match (&watch.seen, &watch.handled) {
         (Some(seen), Some(handled)) if is_same(seen, handled) => {
             "the action has succeeded for the state that the node is in"
@@ -145,16 +113,34 @@ fn at_rest(watch: &WatchSummary, name: &str) -> String {
         }
         _ => "the node's last change is none that is run for",
     };
-    format!("nothing to do: {reason}; it runs at the next change")
+    format!("Nothing to do: {reason}; it runs at the next change.")
+}
+
+/// What somebody does next who does not want to leave it at that.
+fn next(watch: &WatchSummary) -> String {
+    let state = watch.state.info().next_for(&quoted(&watch.name));
+    let next = match &watch.unreadable {
+        // Of what cannot be read, the cause says more than the state.
+        Some(unreadable) => sanitize::line(&unreadable.remedy),
+        None => state,
+    };
+    // Commands are not broken at the end of a line.
+    let parts = next.split('`').enumerate();
+    let parts = parts.map(|(at, part)| match at % 2 {
+        0 => part.to_owned(),
+        _ => together(&format!("`{part}`")),
+    });
+    parts.collect()
 }
 
 fn is_same(seen: &NodeState, handled: &NodeState) -> bool {
-    (seen.exists, seen.version, seen.zxid) == (handled.exists, handled.version, handled.zxid)
+    (seen.exists, seen.version, seen.zxid, &seen.digest)
+        == (handled.exists, handled.version, handled.zxid, &handled.digest)
 }
 
 fn handled(watch: &WatchSummary, look: &Theme) -> String {
     let same = match (&watch.seen, &watch.handled) {
-        (Some(seen), Some(handled)) => is_same(seen, handled),
+        (Some(seen), Some(handled)) => watch.behind_since.is_none() && is_same(seen, handled),
         _ => false,
     };
     let text = node(watch.handled.as_ref(), watch.watch_type, "no state yet", look);
@@ -171,6 +157,10 @@ fn node(state: Option<&NodeState>, watch_type: WatchType, none: &str, look: &The
         (true, Some(version)) if watch_type == WatchType::Children => format!("version {version} of its children"),
         (true, Some(version)) => format!("version {version}"),
     };
-    let zxid = state.zxid.map(|zxid| format!(", zxid {zxid:#x}")).unwrap_or_default();
+    let zxid = match (state.zxid, &state.digest) {
+        (Some(zxid), _) => format!(", zxid {zxid:#x}"),
+        (None, Some(digest)) => format!(", digest {}", sanitize::line(digest)),
+        (None, None) => String::new(),
+    };
     format!("{what}{zxid}, {}", look.ago(state.at))
 }
