@@ -21,5 +21,6 @@ mod state;
 mod support;
 mod tree;
 mod tree_znodes;
+mod unreadable;
 mod wasm;
 mod zookeeper;

@@ -69,7 +69,7 @@ fn an_operator_finds_out_what_ran_and_acts() {
     );
     let text = printed(&socket, &["status", "a b"]);
     assert!(
-        text.contains("nothing to do: the action has succeeded") && text.contains("timeout = 60"),
+        text.contains("Nothing to do: the action has succeeded") && text.contains("timeout = 60"),
         "{text}"
     );
 
@@ -144,4 +144,62 @@ fn events_are_seen_as_they_happen_and_a_drain_to_its_end() {
     assert_eq!(printed(&socket, &["drain"]), "the daemon has ended\n");
     assert_eq!(daemon.ended().code(), Some(0));
     assert_eq!(refused(&socket, &["status"]).0, 5);
+}
+
+#[test]
+fn a_failed_subtree_is_failed_for_all_who_tell_of_it() {
+    let site = Site::new();
+    site.set("/t/a", "1");
+    site.config(
+        "a.twc",
+        r#"RegisterWatch("/t", Exec("test $(cat OUT/../tree/t/a) = 1"), name = "tree", watch_type = WATCH_TREE)"#,
+    );
+    let (tree, socket) = (site.path("tree"), site.path("s"));
+    let (tree, control) = (tree.to_string_lossy(), socket.to_string_lossy().into_owned());
+    let daemon = site.start_with(&["--tree", &tree, "--control", &control]);
+    daemon.wait_runs("tree", 1);
+    site.set("/t/a", "2");
+    daemon.wait_runs("tree", 2);
+    until("it has failed", || {
+        printed(&socket, &["status", "tree"]).starts_with("tree: failed, behind")
+    });
+    let text = printed(&socket, &["status", "tree"]);
+    assert!(
+        text.contains("exit code 1 (run ") && !text.contains(": the same"),
+        "{text}"
+    );
+    assert!(text.contains("`twitcher run-now tree`"), "{text}");
+    let listed = printed(&socket, &["status", "--state", "failed"]);
+    assert!(listed.contains("1 failed") && listed.contains("\ntree "), "{listed}");
+    let listed = printed(&socket, &["status", "--state", "armed"]);
+    assert!(listed.ends_with("\nno watch is in such a state\n"), "{listed}");
+}
+
+#[test]
+fn a_run_past_its_timeout_is_told_as_such_while_it_still_runs() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.config(
+        "a.twc",
+        r#"RegisterWatch("/a", Exec(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]), name = "slow", timeout = 1, kill_after = 60)"#,
+    );
+    let (tree, socket) = (site.path("tree"), site.path("s"));
+    let (tree, control) = (tree.to_string_lossy(), socket.to_string_lossy().into_owned());
+    let daemon = site.start_with(&["--tree", &tree, "--control", &control]);
+    let line = daemon.wait("the timeout is logged", |line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("the run is past its timeout of 1 s"))
+    });
+    assert!(line["watch"] == "slow" && line["run_id"].is_string(), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("SIGKILL"), "{line}");
+    until("the watch says so", || {
+        printed(&socket, &["status", "slow"]).contains("is past its timeout of 1.0 s")
+    });
+    let text = printed(&socket, &["history"]);
+    assert!(
+        text.contains("running, past its timeout of 1.0 s and is being ended; SIGKILL follows in"),
+        "{text}"
+    );
+    assert_eq!(daemon.count(|line| line["message"] == "run ended"), 0);
 }

@@ -11,6 +11,7 @@ mod permissions;
 mod said;
 mod scale;
 mod secure;
+mod unreadable;
 mod znodes;
 
 use std::collections::HashMap;

@@ -126,7 +126,7 @@ pub const STATES: [StateInfo; 16] = [
         words: "backing off",
         tone: Odd,
         symbol: "again",
-        means: "The last run failed and will be tried again, or as soon as the node changes (on_failure).",
+        means: "The last run failed; it is tried again after a while, or as soon as the node changes (on_failure).",
         next: "See why (`twitcher logs --last WATCH`); `twitcher run-now WATCH` does not wait.",
     },
     StateInfo {

@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::facts::WatchFacts;
-use twitcher_model::{Action, Moment, Origin, Policy, ProcessSettings, Watch, WatchId, WatchType, ZnodePath};
-use twitcher_scheduler::Machine;
+use super::facts::{LastRunFacts, WatchFacts};
+use super::states::WatchState;
+use twitcher_model::{
+    Action, Moment, Origin, Policy, ProcessSettings, RunId, Seen, Stamp, Unreadable, Version, Watch, WatchId,
+    WatchType, ZnodePath,
+};
+use twitcher_scheduler::{Full, Machine, MachineState, Standing, Wait};
 
 /// A watch of `/NAME` that runs `true`.
 pub fn watch(name: &str) -> Watch {
@@ -47,4 +51,88 @@ pub fn watched(name: &str) -> WatchFacts {
         overdue: None,
         as_of: None,
     }
+}
+
+/// A watch in a state, with what the daemon knows of one: its name is that of the state.
+pub fn watched_in(state: WatchState) -> WatchFacts {
+    let mut facts = watched(state.name());
+    let (now, wall) = (facts.clock.now, facts.clock.wall);
+    let second = Duration::from_secs(1);
+    let version = Version::Data {
+        czxid: 1,
+        mzxid: 2,
+        stamp: Stamp::default(),
+    };
+    facts.seen = Some(Seen::new(version, None, wall));
+    let failed = LastRunFacts {
+        run: RunId(7 << 20),
+        ended: wall,
+        failure: Some("exit code 3".into()),
+    };
+    let idle = Standing {
+        state: MachineState::Idle,
+        wait: None,
+        next: None,
+        behind: None,
+        loading: false,
+        asked: false,
+        empty: false,
+    };
+    let held = |wait| Standing {
+        state: MachineState::Held,
+        wait: Some(wait),
+        next: Some(now + second),
+        behind: Some(now),
+        ..idle
+    };
+    let busy = |state, wait| Standing {
+        state,
+        wait,
+        behind: Some(now),
+        ..idle
+    };
+    facts.standing = match state {
+        WatchState::Unread => Standing { loading: true, ..idle },
+        WatchState::Unreadable | WatchState::Armed | WatchState::Absent => idle,
+        WatchState::Failed => busy(MachineState::Idle, None),
+        WatchState::RefusedEmpty => Standing { empty: true, ..idle },
+        WatchState::Running => busy(MachineState::Running, None),
+        WatchState::Queued => busy(MachineState::Queued, Some(Wait::Running)),
+        WatchState::Settling => held(Wait::Settle(second)),
+        WatchState::Splaying => held(Wait::Splay(second)),
+        WatchState::Spaced => held(Wait::MinInterval(second)),
+        WatchState::Waiting => busy(MachineState::Waiting, Some(Wait::Turn(Full::All))),
+        WatchState::BackingOff => Standing {
+            state: MachineState::BackingOff,
+            ..held(Wait::Settle(second))
+        },
+        WatchState::Paused => Standing {
+            state: MachineState::Paused,
+            ..idle
+        },
+        WatchState::Parked => busy(MachineState::Parked, None),
+        WatchState::Retired => Standing {
+            state: MachineState::Retired,
+            ..idle
+        },
+    };
+    match state {
+        WatchState::Unread => facts.seen = None,
+        // It was absent when it was last seen, and then somebody made one that is hidden.
+        WatchState::Unreadable => {
+            facts.seen = Some(Seen::new(Version::Absent, None, wall));
+            facts.unreadable = Some(Arc::new(Unreadable {
+                why: "no permission to read it (NoAuth)".to_owned(),
+                remedy: "let it be read".to_owned(),
+                parts: None,
+                since: wall,
+                next_attempt: wall + second,
+            }));
+        }
+        WatchState::Absent => facts.seen = Some(Seen::new(Version::Absent, None, wall)),
+        WatchState::Failed | WatchState::BackingOff => facts.last_run = Some(failed),
+        WatchState::Parked => facts.parked = Some("exit code 3 (run 1); on_failure is STOP".to_owned()),
+        _ => {}
+    }
+    facts
 }

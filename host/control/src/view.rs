@@ -198,6 +198,7 @@ fn why(watched: &WatchFacts) -> Option<String> {
         .as_ref()
         .map(|(run, overdue)| overdue_run(*run, overdue, watched.clock.wall));
     let unreadable = watched.unreadable.as_deref().map(|unreadable| match unreadable.parts {
+        None if matches!(state, MachineState::Idle | MachineState::Held) => unreadable.why.clone(),
         None => format!("it cannot be read: {}", unreadable.why),
         Some(1) => format!("a part cannot be read, the rest is watched: {}", unreadable.why),
         Some(parts) => format!("{parts} parts cannot be read, the rest is watched: {}", unreadable.why),
@@ -213,8 +214,8 @@ fn failure(watched: &WatchFacts) -> String {
             run,
             failure: Some(failure),
             ..
-        }) => format!("run {run} failed: {failure}"),
-        // Nothing that ran since the daemon started.
+        }) => format!("{failure} (run {run})"),
+        // Nothing that has run since the daemon started.
         _ => "a run failed".to_owned(),
     }
 }

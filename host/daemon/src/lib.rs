@@ -536,7 +536,7 @@ impl Daemon {
                     warn!(watch = &*watch.name, run_id = %run,
                         "watch parked: its action failed and on_failure is STOP; resume it, change its file or send SIGHUP to go on");
                     let failure = entry.facts.last_run.as_ref().and_then(|last| last.failure.as_deref());
-                    let why = format!("run {run} failed: {}; on_failure is STOP", failure.unwrap_or("unknown"));
+                    let why = format!("{} (run {run}); on_failure is STOP", failure.unwrap_or("a run failed"));
                     let (definition, at) = (definition(watch), SystemTime::now());
                     self.state.parked(watch, Some(Parked { definition, why, at }));
                     self.metrics.parked.inc();

@@ -102,7 +102,7 @@ impl Seen {
             version: number,
             zxid,
             tree: match version {
-                Version::Tree { digest } => Some(digest),
+                Version::Tree { digest, .. } => Some(digest),
                 Version::Absent | Version::Data { .. } | Version::Children { .. } => None,
             },
             at,

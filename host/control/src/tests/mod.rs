@@ -3,6 +3,7 @@
 mod events;
 mod limits;
 mod routes;
+mod states;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::api::{ConfigStatus, Phase, Reloaded, SourceStatus};
 use super::daemon_requests::{self, DaemonRequest, Done, Order, Refused, RequestQueue, Written};
-use super::facts::Overview;
+use super::facts::{Overview, WatchFacts};
 use super::listeners::Listeners;
 use super::testing::watched;
 use super::{App, EventRing, Server, ServerLimits};
@@ -45,6 +46,11 @@ impl Stage {
     }
 
     fn with(limits: ServerLimits) -> Self {
+        Self::of(limits, ["b", "a", "odd/näme"].map(watched).into())
+    }
+
+    /// With these watches.
+    fn of(limits: ServerLimits, watches: Vec<WatchFacts>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (requests, questions) = daemon_requests::channel();
         let events = Arc::new(EventRing::default());
@@ -65,7 +71,7 @@ impl Stage {
         let http = listeners.http.as_ref().unwrap().address;
         let orders = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&orders);
-        std::thread::spawn(move || play(questions, &noted));
+        std::thread::spawn(move || play(questions, &watches, &noted));
         let server = Server::start(listeners, Arc::new(app), limits).unwrap();
         Self {
             dir,
@@ -156,15 +162,15 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> 
     }
 }
 
-/// A daemon with the watches a, b and "odd/näme"; only the last may be run.
-fn play(mut questions: RequestQueue, orders: &Mutex<Vec<(String, Order)>>) {
-    let names = ["b", "a", "odd/näme"];
+/// A daemon with these watches; of the usual ones a may not be run.
+fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<(String, Order)>>) {
+    let find = |name: &str| watches.iter().find(|watched| &*watched.watch.name == name).cloned();
     while let Some(question) = questions.blocking_recv() {
         match question {
             DaemonRequest::Alive(reply) => drop(reply.send(())),
             DaemonRequest::Overview(reply) | DaemonRequest::Drain(reply) => drop(reply.send(overview())),
-            DaemonRequest::Snapshot(reply) => drop(reply.send(names.map(watched).into())),
-            DaemonRequest::Watch(name, reply) => drop(reply.send(names.contains(&&*name).then(|| watched(&name)))),
+            DaemonRequest::Snapshot(reply) => drop(reply.send(watches.to_vec())),
+            DaemonRequest::Watch(name, reply) => drop(reply.send(find(&name))),
             DaemonRequest::Running(reply) => drop(reply.send(vec![running()])),
             DaemonRequest::Output(run, reply) => {
                 let tail = b"so far <b>\xff".to_vec();
@@ -175,7 +181,7 @@ fn play(mut questions: RequestQueue, orders: &Mutex<Vec<(String, Order)>>) {
                 })));
             }
             DaemonRequest::Order(name, order, reply) => {
-                let answer = match (names.contains(&&*name), &order, &*name) {
+                let answer = match (find(&name).is_some(), &order, &*name) {
                     (false, ..) => Err(Refused::Unknown),
                     (_, Order::Run, "a") => Err(Refused::Running),
                     (_, Order::Run, _) => Ok(Some(RUNNING)),

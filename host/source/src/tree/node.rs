@@ -308,7 +308,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn read(root: &Path, path: &str) -> Result<Option<String>, NodeError> {
-        let data = Root::open(root)?.data(path)?;
+        let data = Root::open(root)?.data(path, MOST_DATA)?;
         Ok(data.map(|(bytes, _)| String::from_utf8(bytes.to_vec()).unwrap()))
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(&dir.path().join("none")).unwrap();
         assert_eq!(root.look("").unwrap(), Node::Absent);
-        assert_eq!(root.data("a").unwrap(), None);
+        assert_eq!(root.data("a", MOST_DATA).unwrap(), None);
     }
 
     #[test]
@@ -372,7 +372,8 @@ mod tests {
             Some(data.len() - 1)
         );
         fs::write(dir.path().join("f"), &data).unwrap();
-        assert_eq!(read(dir.path(), "f"), Err(NodeError::TooLarge));
+        let (length, most) = (data.len() as u64, MOST_DATA);
+        assert_eq!(read(dir.path(), "f"), Err(NodeError::TooLarge { length, most }));
     }
 
     #[test]
@@ -388,7 +389,7 @@ mod tests {
                 .unwrap()
                 .set_modified(time)
                 .unwrap();
-            let (data, fingerprint) = Root::open(dir.path()).unwrap().data("f").unwrap().unwrap();
+            let (data, fingerprint) = Root::open(dir.path()).unwrap().data("f", MOST_DATA).unwrap().unwrap();
             mzxid(&data, &fingerprint)
         };
         let first = version("a", 1);

@@ -107,7 +107,7 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
     let unreadable = watches.iter().filter(|watch| watch.unreadable.is_some()).count() as u64;
     if unreadable > 0 {
         let said = format!(
-            "something of {} cannot be read: {} each says what",
+            "something of {} cannot be read; {} says what",
             number(unreadable, "watch", "watches"),
             together("`twitcher status WATCH`")
         );

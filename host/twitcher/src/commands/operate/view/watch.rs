@@ -96,7 +96,7 @@ fn explanation(watch: &WatchSummary, look: &Theme) -> String {
         (WatchState::Queued, _) if watch.run_mode == RunMode::Restart => {
             "Its action runs for an older state, and is being terminated; then it runs for the newest.".to_owned()
         }
-        (_, Some(at)) => format!("{} That is {}.", info.means, look.at(at)),
+        (_, Some(at)) => format!("{} The next start is {}.", info.means, look.at(at)),
         (_, None) => info.means.to_owned(),
     }
 }
