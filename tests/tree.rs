@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use twitcher_model::{Observation, WatchId, WatchType, ZnodePath};
+use twitcher_model::{Observation, Unreadable, WatchId, WatchType, ZnodePath};
 use twitcher_source::tree::{TreeOptions, spawn};
 use twitcher_source::{Change, Source, SourceReport, Subscription};
 
@@ -21,6 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Tree {
     dir: TempDir,
     source: Source,
+    /// What cannot be read, as was last said.
+    unreadable: HashMap<WatchId, Unreadable>,
     watches: u32,
 }
 
@@ -41,6 +43,7 @@ impl Tree {
         Self {
             dir,
             source,
+            unreadable: HashMap::new(),
             watches: 0,
         }
     }
@@ -73,7 +76,13 @@ impl Tree {
 
     async fn report(&mut self) -> SourceReport {
         let report = tokio::time::timeout(DEADLINE, self.source.reports.recv());
-        report.await.expect("a report").expect("the source lives")
+        let report = report.await.expect("a report").expect("the source lives");
+        match &report {
+            SourceReport::Unreadable(watch, unreadable) => drop(self.unreadable.insert(*watch, (**unreadable).clone())),
+            SourceReport::Readable(watch) => drop(self.unreadable.remove(watch)),
+            SourceReport::Observed(..) | SourceReport::Armed => {}
+        }
+        report
     }
 
     /// The next observation, of whatever watch.
@@ -96,7 +105,7 @@ impl Tree {
         let watch = self.subscribe(znode, watch_type);
         let (of, observation) = self.next().await;
         assert_eq!(of, watch);
-        assert!(matches!(self.report().await, SourceReport::Armed));
+        while !matches!(self.report().await, SourceReport::Armed) {}
         text(&observation)
     }
 
@@ -414,10 +423,25 @@ fn what_cannot_be_read_is_not_told_and_stops_nothing() {
         fs::write(tree.dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("../secret", tree.path("link")).unwrap();
         tree.write("f", "1");
-        tree.subscribe("/large", WatchType::Data);
-        tree.subscribe("/link", WatchType::Data);
+        let large = tree.subscribe("/large", WatchType::Data);
+        let link = tree.subscribe("/link", WatchType::Data);
         let f = tree.subscribe("/f", WatchType::Data);
         assert_eq!(tree.next().await.0, f);
+        let why = |tree: &Tree, watch| {
+            tree.unreadable
+                .get(watch)
+                .map(|said| format!("{}; {}", said.why, said.remedy))
+        };
+        let said = why(&tree, &large).unwrap();
+        assert!(
+            said.contains("1048577 bytes") && said.contains("--max-znode-size"),
+            "{said}"
+        );
+        let said = why(&tree, &link).unwrap();
+        assert!(
+            said.contains("leads out of the root") && said.contains("namei -l"),
+            "{said}"
+        );
         tree.write("large", "small enough");
         assert_eq!(tree.text().await, "small enough");
         // What was known stays when a node becomes unreadable.
@@ -425,7 +449,16 @@ fn what_cannot_be_read_is_not_told_and_stops_nothing() {
         tree.write("f", "2");
         assert_eq!(tree.text().await, "2");
         assert_eq!(tree.fence().await, [""; 0]);
+        assert_eq!(tree.unreadable.len(), 2, "{:?}", tree.unreadable);
+        // Of a subtree it is some parts, and the rest is told.
         assert_eq!(tree.first("/", WatchType::Tree).await, "/\n/f\n/fence3\n");
+        let parts = |tree: &Tree| tree.unreadable.values().find_map(|said| said.parts);
+        assert_eq!(parts(&tree), Some(2));
+        tree.write("large", "small again");
+        fs::remove_file(tree.path("link")).unwrap();
+        while parts(&tree).is_some() || !tree.unreadable.is_empty() {
+            tree.report().await;
+        }
     });
 }
 

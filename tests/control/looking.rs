@@ -49,10 +49,7 @@ RegisterWatch(znode = "/good", action = Exec("true"), name = "later", settle = 6
     );
 
     let bad = daemon.until_state("bad", "parked");
-    assert!(
-        bad["why"].as_str().unwrap().contains("; on_failure is STOP"),
-        "{bad}"
-    );
+    assert!(bad["why"].as_str().unwrap().contains("; on_failure is STOP"), "{bad}");
     assert!(bad["handled"].is_null() && !bad["behind_since"].is_null(), "{bad}");
     assert_eq!(
         bad["settings"],

@@ -178,6 +178,7 @@ export class Page {
       `${selector} to click on`,
       `(() => {
       const node = document.querySelector(${JSON.stringify(selector)});
+      node?.scrollIntoView({ block: 'nearest' }); // As whoever clicks on it would.
       const box = node?.getBoundingClientRect();
       return box && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
     })()`,

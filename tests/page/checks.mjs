@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 import { until } from './browser.mjs';
 import { ADRIFT, FAINT, FOREIGN, NAMELESS, NAMES, OVERFLOW, rowOf, scrolling, textOf } from './probes.mjs';
-import { LONG, MARKUP, REORDERING, World, diverse, hostile, many } from './world.mjs';
+import { LONG, MARKUP, MINUTE, REORDERING, World, ago, diverse, hostile, many } from './world.mjs';
 
 const ROWS_THERE = `document.querySelectorAll('#rows .row:not([hidden])').length > 0`;
 const LIVE = `document.querySelector('#link').innerText === 'Live'`;
@@ -27,8 +27,8 @@ const check = (name, run, errors) => checks.push({ name, run, errors });
 check('watches are shown, those in trouble first, and the daemon above them', async (stage) => {
   const { page } = await shown(stage, diverse());
   const names = await page.value(NAMES);
-  assert.deepEqual(names.slice(0, 4), ['deploy api', 'reload certificates', 'retry budget', 'region map']);
-  assert.equal(names.length, 14);
+  assert.deepEqual(names.slice(0, 4), ['deploy api', 'signing key', 'reload certificates', 'retry budget']);
+  assert.equal(names.length, 15);
   assert.match(
     await page.value(rowOf('deploy api')),
     /Parked\s+exit code 3 after 5 retries\s+Failed\s+1 h 35 min ago\s+1 h 37 min/,
@@ -37,7 +37,7 @@ check('watches are shown, those in trouble first, and the daemon above them', as
   const header = await page.value(textOf('.daemon'));
   for (const text of ['Twitcher', 'web-7.example', 'Ready', 'zk1:2181,zk2:2181,zk3:2181/app', '2 of 64', '3 d 4 h', '0.6.0'])
     assert.ok(header.includes(text), `${text} in ${header}`);
-  assert.match(await page.value('document.title'), /^\([34]\) Twitcher web-7\.example$/);
+  assert.match(await page.value('document.title'), /^\([67]\) Twitcher web-7\.example$/);
   assert.deepEqual(await page.value(NAMELESS), []);
   assert.deepEqual(await page.value(ADRIFT), []);
   await stage.shot(page, 'desktop-light');
@@ -51,7 +51,7 @@ check('an event changes its row, its filter and the order; one of an unknown wat
     watch: { ...watch, state: 'parked', why: 'exit code 9', last_run: { success: false, ended: new Date().toISOString() } },
   });
   await page.until('the row', `${rowOf('pull the repo')}.includes('exit code 9')`);
-  await page.until('the order', `${NAMES}[1] === 'pull the repo'`);
+  await page.until('the order', `${NAMES}[1] === 'pull the repo' && ${NAMES}[2] === 'signing key'`);
   await page.until('the filter', `${textOf('#filters')}.match(/Parked\\s+2/)`);
   mock.emit('changed', { watch: { ...watch, name: 'a new one' } });
   await page.until('the new row', `${rowOf('a new one')} !== ''`);
@@ -69,18 +69,18 @@ check('filters and search narrow down, and say how far', async (stage) => {
   const { page } = await shown(stage, diverse());
   await page.value(`[...document.querySelectorAll('.filter')].find((node) => node.innerText.startsWith('Paused')).click()`);
   await page.until('paused ones', `${NAMES}.join() === 'database migration'`);
-  assert.equal(await page.value(textOf('#shown')), '1 of 14 watches');
+  assert.equal(await page.value(textOf('#shown')), '1 of 15 watches');
   await page.value(`[...document.querySelectorAll('.filter')].find((node) => node.innerText.startsWith('Troubled')).click()`);
-  await page.until('troubled ones', `${NAMES}.length === 4`);
+  await page.until('troubled ones', `${NAMES}.length === 6`);
   await page.value(`[...document.querySelectorAll('.filter')][0].click()`);
-  await page.until('all', `${NAMES}.length === 14`);
+  await page.until('all', `${NAMES}.length === 15`);
   await page.click('#search');
   await page.type('APP bud');
   await page.until('by znode and part of the name', `${NAMES}.join() === 'retry budget'`);
   await page.type('zzz');
   await page.until('nothing', `${textOf('#nothing')}.includes('Nothing matches')`);
   await page.click('#nothing button');
-  await page.until('all again', `${NAMES}.length === 14`);
+  await page.until('all again', `${NAMES}.length === 15`);
 });
 
 check('columns sort, and say so', async (stage) => {
@@ -121,7 +121,7 @@ check('the keyboard reaches everything', async (stage) => {
   await page.press('End');
   await page.until('the last', `document.querySelector('.row.active .name')?.textContent === 'warm the cache'`);
   await page.press('Escape');
-  await page.until('all watches', `${NAMES}.length === 14`);
+  await page.until('all watches', `${NAMES}.length === 15`);
 });
 
 check('an address opens a watch; Back closes it; what is shown is its state, its runs and their output', async (stage) => {
@@ -246,6 +246,40 @@ check('what is wrong with the daemon is said', async (stage) => {
   await stage.shot(page, 'problems');
 });
 
+check('what cannot be read is told with what helps, and a failure with the command that comes next', async (stage) => {
+  const world = diverse();
+  world.watch("it's failed", '/failed', {
+    state: 'failed',
+    why: 'exit code 4 (run 1m82xrunning9)',
+    behind_since: ago(MINUTE),
+    last_run: { success: false, ended: ago(MINUTE), run: '1m82xrunning9', words: 'exit code 4' },
+  });
+  const { page } = await shown(stage, world, { width: 1440, height: 900, hash: '#/watch/signing%20key' });
+  await page.until('the remedy', `${textOf('#detail-next')}.includes('zkCli.sh getAcl /vault/key')`);
+  const state = await page.value(textOf('#detail-state'));
+  assert.match(state, /Unreadable[\s\S]*unreadable for 11 min[\s\S]*tried again in 1\d s/);
+  await stage.shot(page, 'unreadable');
+  await page.value(`location.hash = '#/watch/' + encodeURIComponent("it's failed")`);
+  await page.until('the command', `${textOf('#detail-next')}.includes("twitcher run-now 'it'\\\\''s failed'")`);
+  const failed = await page.value(textOf('#detail'));
+  assert.ok(failed.includes('Failed') && failed.includes('exit code 4') && !failed.includes('Nothing to do'), failed);
+  assert.match(await page.value(textOf('#filters')), /Failed\s+1[\s\S]*Unreadable\s+1/);
+});
+
+check('a daemon whose servers are gone has no green tick, and what is shown is as of then', async (stage) => {
+  const world = diverse();
+  world.watches[0].as_of = ago(3 * MINUTE);
+  world.changes = {
+    unready: 'not connected to zk1:2181',
+    source: { kind: 'zookeeper', target: 'zk1:2181', connected: false, since: ago(3 * MINUTE), problem: 'connection refused' },
+  };
+  const { page } = await shown(stage, world, { width: 1440, height: 900, hash: '#/watch/pull%20the%20repo' });
+  assert.equal(await page.value(textOf('#phase')), 'Not ready');
+  assert.equal(await page.value(`document.querySelector('#phase .good')`), null);
+  await page.until('as of', `${textOf('#detail-state')}.includes('as of 3 min')`);
+  assert.ok((await page.value(textOf('#problems'))).includes('as of then'));
+});
+
 check(
   'errors, answers that are no JSON and slow ones are said, and got over',
   async (stage) => {
@@ -301,7 +335,7 @@ check('lost events and a loaded configuration have everything read anew', async 
   }
   world.watches.pop();
   mock.emit('loaded');
-  await page.until('one less', `${NAMES}.length === 13`);
+  await page.until('one less', `${NAMES}.length === 14`);
 });
 
 check('a change that no event told of is noticed', async (stage) => {

@@ -1,8 +1,8 @@
 // What the made-up daemon watches: one watch for each thing that the page must be able to show, or any number of dull ones.
 
-const MINUTE = 60_000;
+export const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-const ago = (ms) => new Date(Date.now() - ms).toISOString();
+export const ago = (ms) => new Date(Date.now() - ms).toISOString();
 
 export const MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
 export const REORDERING = 'safe\u202egnp.exe\u202c \u0007bell \u200bzero\nline two';
@@ -208,6 +208,17 @@ export function diverse() {
     run_mode: 'PARALLEL',
   });
   world.watch('retry budget', '/app/budget', { last_run: { success: false, ended: ago(12 * MINUTE) } });
+  world.watch('signing key', '/vault/key', {
+    state: 'unreadable',
+    why: 'no permission to read it (NoAuth)',
+    unreadable: {
+      why: 'no permission to read it (NoAuth)',
+      remedy: '`zkCli.sh getAcl /vault/key` shows who may: let this daemon’s user, app read it (r)',
+      parts: null,
+      since: ago(11 * MINUTE),
+      next_attempt: ago(-12_000),
+    },
+  });
   world.watch('just added', '/new', { state: 'unread', seen: null, handled: null, last_run: null });
   deployHistory(world);
   return world;
