@@ -160,6 +160,13 @@ fn what_cannot_be_read_is_told_everywhere_until_it_can() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("not exist") && !text.contains("been read yet"), "{text}");
+    // A run on request has to wait, and says for what.
+    let text = stage.operate(&["run-now", "hidden"]);
+    assert!(
+        text.contains("nothing started yet, it is unreadable (no permission"),
+        "{text}"
+    );
+    stage.until_state("hidden", "unreadable");
     assert_eq!(stage.metric("twitcher_watches_unreadable"), "2");
     assert_eq!(stage.metric("twitcher_watches{state=\"unreadable\"}"), "2");
     let ready = stage.get("/readyz");

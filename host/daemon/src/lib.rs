@@ -24,6 +24,7 @@ mod runs;
 mod service_manager;
 mod stopping;
 mod survivors;
+mod trouble;
 mod watches;
 
 use std::collections::HashMap;
@@ -49,7 +50,7 @@ use twitcher_control::{App, EventRing, Server, ServerLimits};
 use twitcher_launch::{
     Control, JournalError, Launcher, Launches, RunEvent, RunReport, SurvivingRun, release_free_memory,
 };
-use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Unreadable, Version, WatchId};
+use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
 use twitcher_observe::Log;
 use twitcher_observe::metrics::Metrics;
 use twitcher_process::cgroup::CgroupError;
@@ -368,22 +369,6 @@ impl Daemon {
         }
     }
 
-    /// A node, or a part of a subtree, cannot be read, or all of it can again. The source has told the log.
-    fn on_unreadable(&mut self, id: WatchId, unreadable: Option<Arc<Unreadable>>) {
-        let now = unreadable.clone();
-        let before = self.registry.set_unreadable(id, unreadable);
-        let why = |unreadable: &Option<Arc<Unreadable>>| unreadable.as_ref().map(|unreadable| unreadable.why.clone());
-        let why_now = why(&now);
-        if why(&before) == why_now {
-            return;
-        }
-        self.happened(EventKind::Unreadable, id, None, || match why_now {
-            Some(why) => format!("cannot be read: {why}"),
-            None => "can be read again".to_owned(),
-        });
-        self.say_status();
-    }
-
     fn on_timers(&mut self) {
         for id in self.registry.take_due(self.now()) {
             self.advance(id, Input::Timer);
@@ -430,16 +415,7 @@ impl Daemon {
                 timeout,
                 kill_after,
             } => {
-                // Of a command that a component has run, the log is told enough.
-                let Some(running) = self.runs.get_mut(&run) else { return };
-                running.set_overdue(timeout, kill_after);
-                let (id, facts) = (running.id, running.facts(run));
-                self.happened(EventKind::Decided, id, Some(facts), || {
-                    format!(
-                        "run is past its timeout of {} s, and is being ended",
-                        timeout.as_secs_f64()
-                    )
-                });
+                self.on_overdue(run, timeout, kill_after);
             }
             RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
         }
