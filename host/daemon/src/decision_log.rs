@@ -64,12 +64,7 @@ impl FirstLooks {
         }
         warn!(
             watches,
-            unreadable,
-            run,
-            not_on_load,
-            unchanged,
-            absent,
-            "{SOME}: see `twitcher status --state unreadable`"
+            unreadable, run, not_on_load, unchanged, absent, "{SOME}: see `twitcher status --state unreadable`"
         );
         SOME
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Way;
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
