@@ -315,7 +315,10 @@ fn a_syslog_that_stalls_holds_nothing_up_and_reads_as_text_does() {
     );
     assert!(line.contains(" outcome=success "), "{line}");
     let line = heard.iter().find(|line| line.contains(": hello")).unwrap();
-    assert!(line.contains(": hello watch=\"n\" run_id="), "{line}");
+    assert!(
+        line.contains("]: watch=\"n\" run_id=") && line.ends_with(" stream=\"stdout\": hello"),
+        "{line}"
+    );
     assert!(heard.last().unwrap().starts_with("<28>"), "{heard:?}");
     // Nobody reads any more.
     scene.flood();
@@ -360,9 +363,9 @@ fn a_journal_that_stalls_holds_nothing_up_and_shows_the_watch() {
         (field("WATCH="), field("OUTCOME="), field("PRIORITY=")),
         ("n", "success", "5")
     );
-    let entry = heard.iter().find(|entry| entry.contains("MESSAGE=hello")).unwrap();
+    let entry = heard.iter().find(|entry| entry.contains(": hello\n")).unwrap();
     assert!(
-        entry.contains(&format!("MESSAGE=hello watch=\"n\" run_id={run} stream=\"stdout\"\n")),
+        entry.contains(&format!("MESSAGE=watch=\"n\" run_id={run} stream=\"stdout\": hello\n")),
         "{entry}"
     );
     assert!(entry.contains("\nSTREAM=stdout\n"), "{entry}");
@@ -371,6 +374,48 @@ fn a_journal_that_stalls_holds_nothing_up_and_shows_the_watch() {
     daemon.terminate();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(scene.site.read("stderr"), "");
+}
+
+#[test]
+fn what_an_action_writes_cannot_pass_for_what_the_daemon_says() {
+    let site = Site::new();
+    site.set("/n", "1");
+    let forged = "run ended watch=\\\"db\\\" run_id=1m82xp1tf0009 outcome=success";
+    let action = format!("printf '%s\\n%b\\n' '{forged}' 'a\\0342\\0200\\0256b\\0033[2J'");
+    site.config("a.twc", &format!("RegisterWatch('/n', Exec({action:?}), name='web')\n"));
+    let name = site.path("log");
+    let mut child = Command::new(PROGRAM)
+        .args(["run", "--config"])
+        .arg(site.path("conf"))
+        .arg("--tree")
+        .arg(site.path("tree"))
+        .arg("--state-dir")
+        .arg(site.path("state"))
+        .arg("--logfile")
+        .arg(&name)
+        .spawn()
+        .unwrap();
+    let daemon = ended(&child);
+    let all = || fs::read_to_string(&name).unwrap_or_default();
+    until("the run has ended", || {
+        all().lines().any(|line| line.contains("INFO run ended watch=\"web\""))
+    });
+    daemon.terminate();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let all = all();
+    let lines: Vec<&str> = all.lines().filter(|line| line.contains("stream=\"stdout\"")).collect();
+    assert_eq!(lines.len(), 2, "{all}");
+    for line in &lines {
+        let (_, said) = line.split_once(" INFO ").unwrap();
+        assert!(said.starts_with("watch=\"web\" run_id="), "{line}");
+    }
+    assert!(lines[0].contains("stream=\"stdout\": run ended watch="), "{all}");
+    assert!(lines[1].ends_with("stream=\"stdout\": a\\u{202e}b\\u{1b}[2J"), "{all}");
+    assert_eq!(
+        all.lines().filter(|line| line.contains("INFO run ended")).count(),
+        1,
+        "{all}"
+    );
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The line at `position`, cut to what a terminal can show. Control characters become blanks, so that a file cannot drive the
+/// The line at `position`, cut to what a terminal can show. Harmful characters are shown as escapes, so that a file cannot drive the
 /// terminal of whoever reads the error, and the caret stays below what it points at.
 fn source_line(text: &str, position: TextPosition) -> Option<SourceLine> {
     let line = text.lines().nth(position.line as usize - 1)?;
@@ -154,27 +154,23 @@ fn source_line(text: &str, position: TextPosition) -> Option<SourceLine> {
     } else {
         column - LINE_SHOWN / 2
     };
-    let shown: String = line
-        .chars()
-        .skip(skip)
-        .take(LINE_SHOWN)
-        .map(sanitize::or_blank)
-        .collect();
-    let shown = shown.trim_end();
-    (!shown.is_empty()).then(|| SourceLine {
-        text: shown.to_owned(),
-        caret: saturate(column - skip),
+    let (before, after): (String, String) = (
+        line.chars().take(column).skip(skip).collect(),
+        line.chars().skip(column).take(LINE_SHOWN - (column - skip)).collect(),
+    );
+    // A tab is as wide as the terminal says, which the caret below cannot know.
+    let before = sanitize::escaped(&before.replace('\t', " "));
+    let text = before.clone() + &sanitize::escaped(&after.replace('\t', " "));
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| SourceLine {
+        text: text.to_owned(),
+        caret: saturate(before.chars().count()),
     })
 }
 
 /// `text` on one line and of bounded length, without control characters.
 fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .trim()
-        .chars()
-        .map(sanitize::or_blank)
-        .take(MESSAGE_SHOWN + 1)
-        .collect();
+    let mut line = sanitize::line(text);
     if let Some((at, _)) = line.char_indices().nth(MESSAGE_SHOWN) {
         line.truncate(at);
         line.push('…');

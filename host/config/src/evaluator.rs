@@ -235,7 +235,7 @@ impl Work {
                 self.prints.push(Print {
                     file: place.as_ref().map_or_else(main, |(file, _)| file.clone()),
                     line: place.map(|(_, line)| line),
-                    text: text.chars().take(PRINT_MAX).map(sanitize::or_blank).collect(),
+                    text: sanitize::line(&text.chars().take(PRINT_MAX).collect::<String>()),
                 });
             }
             PRINTS_MAX => self.prints.push(Print {

@@ -81,8 +81,8 @@ fn action(action: &Action) -> String {
 
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(ACTION_SHOWN) {
-        None => text.chars().map(sanitize::or_blank).collect(),
-        Some((at, _)) => text[..at].chars().map(sanitize::or_blank).chain(['…']).collect(),
+        None => sanitize::line(text),
+        Some((at, _)) => sanitize::line(&text[..at]) + "…",
     }
 }
 

@@ -8,7 +8,14 @@ pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{61c}'
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{180e}'
+                | '\u{3164}'
+                | '\u{ffa0}'
                 | '\u{200b}'
                 | '\u{200e}'
                 | '\u{200f}'
@@ -20,24 +27,31 @@ pub fn is_harmful(c: char) -> bool {
         )
 }
 
-/// The character, or a blank in place of a harmful one, so that what follows stays where it was.
-pub fn or_blank(c: char) -> char {
-    if is_harmful(c) { ' ' } else { c }
+/// A text in which each harmful character is shown as what it is, `\u{202e}`: whoever reads it sees that there is one. Tabs stay.
+pub fn escaped(text: &str) -> String {
+    shown(text, |c| c == '\t')
 }
 
-/// A text on one line.
+/// A text on one line: ends of lines and tabs are blanks, and what else is harmful is shown as an escape.
 pub fn line(text: &str) -> String {
-    if text.contains(is_harmful) {
-        text.replace(is_harmful, " ").trim().to_owned()
-    } else {
-        text.trim().to_owned()
-    }
+    let text = text.replace("\r\n", " ").replace(['\n', '\r', '\t'], " ");
+    escaped(text.trim())
 }
 
 /// A text of several lines: ends of lines and tabs stay.
 pub fn lines(text: &str) -> String {
-    let keep = |c| if matches!(c, '\n' | '\t') { c } else { or_blank(c) };
-    text.replace("\r\n", "\n").chars().map(keep).collect()
+    shown(&text.replace("\r\n", "\n"), |c| matches!(c, '\n' | '\t'))
+}
+
+fn shown(text: &str, keep: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_harmful(c) && !keep(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -47,9 +61,10 @@ mod tests {
     #[test]
     fn nothing_reaches_the_terminal_but_what_it_shows() {
         assert_eq!(
-            line(" a\u{1b}[2Jb\n\u{202e}c\u{9b}\u{feff}d ü 漢 "),
-            "a [2Jb  c  d ü 漢"
+            line(" a\u{1b}[2Jb\n\u{202e}c\u{9b}\u{feff}d ü 漢 \n"),
+            "a\\u{1b}[2Jb \\u{202e}c\\u{9b}\\u{feff}d ü 漢"
         );
-        assert_eq!(lines("a\r\n\tb\rc\u{1b}]0;x\u{7}\n"), "a\n\tb c ]0;x \n");
+        assert_eq!(lines("a\r\n\tb\rc\u{1b}]0;x\u{7}\n"), "a\n\tb\\rc\\u{1b}]0;x\\u{7}\n");
+        assert_eq!(escaped("a\nb"), "a\\nb");
     }
 }

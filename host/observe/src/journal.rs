@@ -14,10 +14,11 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::Context;
 use twitcher_ipc::memfd;
 
+use crate::fields::LogFields;
 use crate::queue::{LineQueue, Sink};
 use crate::syslog::severity;
 
@@ -55,7 +56,7 @@ fn entry(event: &Event<'_>) -> Vec<u8> {
     }
     let mut message = String::new();
     // Writing to memory cannot fail.
-    let _ = DefaultFields::new().format_fields(Writer::new(&mut message), event);
+    let _ = LogFields.format_fields(Writer::new(&mut message), event);
     entry.add("MESSAGE", message.as_bytes());
     event.record(&mut entry);
     entry.0

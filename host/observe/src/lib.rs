@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod fields;
 mod journal;
 mod log_file;
 pub mod metrics;
@@ -34,6 +35,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use fields::LogFields;
 use journal::{JournalLayer, JournalSocket};
 pub use log_file::LogFile;
 use queue::{LineQueue, QueueLimits, Sink};
@@ -132,7 +134,7 @@ impl Log {
                     .with_writer(lines(LineForm::Syslog(TimeZone::system(), Level::INFO)))
                     .without_time()
                     .with_level(false);
-                let layer = Box::new(text.with_ansi(false).with_target(false));
+                let layer = Box::new(text.fmt_fields(LogFields).with_ansi(false).with_target(false));
                 (layer, Box::new(SyslogSocket::default()))
             }
             LogDestination::Stderr if format == LogFormat::Text && stderr_is_journal() => {
@@ -208,7 +210,7 @@ fn stream_layer(writer: LineWriter, format: LogFormat, colour: bool) -> BoxedLay
                 .with_current_span(false)
                 .with_span_list(false),
         ),
-        LogFormat::Text => Box::new(layer.with_ansi(colour).with_target(false)),
+        LogFormat::Text => Box::new(layer.fmt_fields(LogFields).with_ansi(colour).with_target(false)),
     }
 }
 

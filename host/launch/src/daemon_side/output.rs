@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use tracing::warn;
+use twitcher_model::sanitize;
 
 use crate::daemon_side::invocation::{Captured, Invocation, Written};
 
@@ -144,18 +145,9 @@ impl Output {
     }
 }
 
-/// A line as text that cannot disturb a terminal or forge a log line: control characters are escaped, what is not UTF-8 is replaced.
+/// A line as text that cannot disturb a terminal or forge a log line: what is harmful is escaped, what is not UTF-8 is replaced.
 pub fn printable(line: &[u8]) -> String {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut text = String::with_capacity(line.len());
-    for c in String::from_utf8_lossy(line).chars() {
-        match c {
-            '\t' => text.push(c),
-            c if c.is_control() => text.extend(c.escape_default()),
-            c => text.push(c),
-        }
-    }
-    text
+    sanitize::escaped(&String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)))
 }
 
 #[cfg(test)]

@@ -424,13 +424,13 @@ impl SupervisedRun {
         if !may_log {
             return;
         }
-        let (watch, run_id) = (&*self.invocation.watch, self.invocation.run);
+        let (watch, run_id, stream) = (&*self.invocation.watch, self.invocation.run, "log");
         match level {
-            Level::Trace => trace!(target: "twitcher::action", watch, %run_id, "{text}"),
-            Level::Debug => debug!(target: "twitcher::action", watch, %run_id, "{text}"),
-            Level::Info => info!(target: "twitcher::action", watch, %run_id, "{text}"),
-            Level::Warn => warn!(target: "twitcher::action", watch, %run_id, "{text}"),
-            Level::Error => error!(target: "twitcher::action", watch, %run_id, "{text}"),
+            Level::Trace => trace!(target: "twitcher::action", watch, %run_id, stream, "{text}"),
+            Level::Debug => debug!(target: "twitcher::action", watch, %run_id, stream, "{text}"),
+            Level::Info => info!(target: "twitcher::action", watch, %run_id, stream, "{text}"),
+            Level::Warn => warn!(target: "twitcher::action", watch, %run_id, stream, "{text}"),
+            Level::Error => error!(target: "twitcher::action", watch, %run_id, stream, "{text}"),
         }
     }
 
@@ -441,7 +441,8 @@ impl SupervisedRun {
         let line = output::printable(line.as_bytes());
         self.output.note_record(level_name(Level::Warn), &line);
         if may_log {
-            warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "{line}");
+            let (watch, run_id) = (&*self.invocation.watch, self.invocation.run);
+            warn!(target: "twitcher::action", watch, %run_id, stream = "sandbox", "{line}");
         }
     }
 
@@ -473,7 +474,7 @@ impl SupervisedRun {
                 continue;
             }
             let Ok(permit) = lingering.clone().try_acquire_owned() else {
-                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, stream = stream.name,
+                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, output = stream.name,
                     "too many runs left processes behind that hold their output open; closing this one");
                 continue;
             };
