@@ -2,8 +2,8 @@
 
 guests::checked!(|_| Ok(()), || {
     Err(vec![
-        format!("{:?}", commands::run(&setting("name"), &[], &[]).map(drop)),
-        format!("{:?}", znodes::get(&context::path()).map(drop)),
-        format!("{:?}", std::fs::write("/out/file", "written in a check")),
+        format!("command: {:?}", commands::run(&setting("name"), &[], &[]).map(drop)),
+        format!("znode: {:?}", znodes::get(&context::path()).map(drop)),
+        format!("file: {:?}", std::fs::write("/out/file", "written in a check")),
     ])
 });
