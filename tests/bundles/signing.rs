@@ -27,7 +27,7 @@ fn a_bundle_is_verified_with_the_key_that_signed_it() {
     assert!(
         bench
             .ok("bundle verify hello-1.0.0.twb --keys keys")
-            .contains("which nobody here has judged")
+            .contains("signatures say nothing, since there is no keys")
     );
     bench.ok("key trust other.pub --keys keys");
     assert!(
@@ -271,6 +271,15 @@ fn a_key_is_replaced_without_a_gap_and_then_revoked() {
         bench
             .ok("bundle list --store store --keys keys")
             .contains("REFUSED: it is signed with the key")
+    );
+    let listed = bench.ok("bundle list --store store --keys none");
+    assert!(
+        listed.contains("signature not judged") && !listed.contains("signed with"),
+        "{listed}"
+    );
+    assert!(
+        listed.contains("signatures say nothing, since there is no none"),
+        "{listed}"
     );
     assert!(
         bench

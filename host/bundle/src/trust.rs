@@ -248,6 +248,35 @@ impl Trust {
         }
     }
 
+    /// What these decisions come to, in words, where `dir` is the directory of the keys.
+    pub fn regime(&self, dir: &Path) -> String {
+        let dir = dir.display();
+        let keys = match self.keys.trusted.len() {
+            0 => "no key is trusted".to_owned(),
+            1 => "one key is trusted".to_owned(),
+            many => format!("{many} keys are trusted"),
+        };
+        let native = self.keys.trusted.iter().filter(|trusted| trusted.native).count();
+        let native = match native {
+            0 => "none of them for native code".to_owned(),
+            _ => format!("{native} for native code"),
+        };
+        let all = if self.keys.trusted.is_empty() {
+            keys
+        } else {
+            format!("{keys}, {native}")
+        };
+        match (self.require_signed, self.keys.configured) {
+            (true, _) => format!("only bundles signed with a key in {dir} run; {all}"),
+            (false, true) => {
+                format!("bundles that are not signed run as components, signed ones if their key is in {dir}; {all}")
+            }
+            (false, false) => format!(
+                "signatures say nothing, since there is no {dir}: every bundle runs as a component, and no native code of any"
+            ),
+        }
+    }
+
     fn why_untrusted(&self) -> String {
         match self.keys.refused.as_slice() {
             [] if self.keys.trusted.is_empty() => " (no key is)".to_owned(),

@@ -5,19 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+mod trust_memory;
+
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use tracing::info;
 
-use twitcher_bundle::trust::Keys;
 use twitcher_bundle::{self as bundle, Code, Comparison, Downgrade, EngineFacts, Hold, Installed, Store, Trust};
 use twitcher_config::{Changes, Found, Resolver, Wanted, Watched};
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{BundleIdentity, Component, Grants, Keep, Target};
 use twitcher_sandbox as sandbox;
 use twitcher_sandbox::code_cache::{CacheUse, CodeCache, Native};
+
+use trust_memory::TrustMemory;
 
 /// Below the state directory: native code that was compiled here.
 const CACHE: &str = "components";
@@ -42,6 +45,7 @@ pub struct ComponentFinder {
     components: Arc<CodeCache>,
     sources: BundleLocations,
     unpacked: Store,
+    trust: Arc<TrustMemory>,
     host: Arc<OnceLock<Result<EngineFacts, String>>>,
 }
 
@@ -50,6 +54,7 @@ impl ComponentFinder {
     pub fn new(program: PathBuf, state_dir: &Path, sources: BundleLocations) -> Self {
         Self {
             components: Arc::new(CodeCache::new(program, state_dir.join(CACHE))),
+            trust: Arc::new(TrustMemory::new(&sources)),
             sources,
             unpacked: Store::at(state_dir.join(UNPACKED)),
             host: Arc::default(),
@@ -80,9 +85,12 @@ impl ComponentFinder {
                 .name("twitcher-facts".to_owned())
                 .spawn(detect);
         }
-        let components = Arc::clone(&self.components);
+        let (components, memory) = (Arc::clone(&self.components), Arc::clone(&self.trust));
         Resolver {
-            end: Box::new(move || components.tidy()),
+            end: Box::new(move || {
+                components.tidy();
+                memory.tell();
+            }),
             trust: Some(Watched {
                 path: self.sources.keys.as_path().into(),
                 changes: Changes::Entries,
@@ -99,7 +107,7 @@ impl ComponentFinder {
     fn find(&self, wanted: &Wanted, grants: &Grants) -> Result<Found, Vec<String>> {
         match wanted {
             Wanted::File(path) if is_bundle(path).map_err(|error| vec![format!("cannot read it: {error}")])? => {
-                let trust = self.trust()?;
+                let trust = self.trust.read().map_err(in_words)?;
                 let installation = self
                     .unpacked
                     .install(path, &trust, Downgrade::Allow)
@@ -125,17 +133,9 @@ impl ComponentFinder {
                 let (installed, hold) = Store::at(&self.sources.store).acquire(&reference).map_err(|error| {
                     vec![format!("{error}; install one with `twitcher bundle install`, or name a file by a path with a slash: \"./{text}\"")]
                 })?;
-                self.of_bundle(text, &installed, hold, &self.trust()?, grants)
+                self.of_bundle(text, &installed, hold, &self.trust.read().map_err(in_words)?, grants)
             }
         }
-    }
-
-    /// The keys are read each time: one that was removed stops the next load.
-    fn trust(&self) -> Result<Trust, Vec<String>> {
-        Ok(Trust {
-            keys: Keys::load(&self.sources.keys).map_err(in_words)?,
-            require_signed: self.sources.require_signed,
-        })
     }
 
     fn of_bundle(

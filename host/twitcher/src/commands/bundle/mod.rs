@@ -323,7 +323,12 @@ fn verify(file: &Path, key: Option<&Path>, trusted: &TrustedKeysArguments) -> Re
         error,
     })?;
     let standing = match (standing, signed) {
-        (SignatureStanding::Unsigned, Some(key)) => format!("signed with the key {key}, which nobody here has judged"),
+        (SignatureStanding::Unsigned, Some(key)) => {
+            format!(
+                "with a signature that says it is by the key {key}; {}",
+                trust.regime(&trusted.keys)
+            )
+        }
         (SignatureStanding::Unsigned, None) => "not signed".to_owned(),
         (SignatureStanding::Wasm(key) | SignatureStanding::Native(key), _) => format!("signed with the key {key}"),
     };
@@ -367,7 +372,8 @@ fn standing_text(standing: &Result<SignatureStanding, TrustRefusal>, signature: 
         (Err(refusal), _) => format!("REFUSED: {refusal}"),
         (Ok(SignatureStanding::Unsigned), None) => "none: the component may run, native code may not".to_owned(),
         (Ok(SignatureStanding::Unsigned), Some(signature)) => format!(
-            "by the key {}, and no keys are trusted here: the component may run, native code may not",
+            "says it is by the key {}, which was not verified, since there is no directory of keys: the component may run, native code \
+             may not",
             signature.key()
         ),
         (Ok(SignatureStanding::Wasm(key)), _) => format!("by the key {key}, which may sign components"),
@@ -439,6 +445,7 @@ fn list(store: &Store, trusted: &TrustedKeysArguments) -> Result<String, BundleC
     let trust = trusted.load()?;
     let listing = store.list()?;
     let mut text = String::new();
+    let mut not_judged = false;
     for listed in &listing.versions {
         let installed = &listed.installed;
         let mut remarks = Vec::new();
@@ -451,9 +458,12 @@ fn list(store: &Store, trusted: &TrustedKeysArguments) -> Result<String, BundleC
         remarks.push(match (installed.judge(&trust), &installed.signature) {
             (Err(refusal), _) => format!("REFUSED: {refusal}"),
             (Ok(SignatureStanding::Unsigned), None) => "not signed".to_owned(),
-            (Ok(_), signature) => signature
-                .as_ref()
-                .map_or_else(String::new, |signature| format!("signed with {}", signature.key())),
+            // Anybody can write that: nothing was verified.
+            (Ok(SignatureStanding::Unsigned), Some(_)) => {
+                not_judged = true;
+                "signature not judged".to_owned()
+            }
+            (Ok(SignatureStanding::Wasm(key) | SignatureStanding::Native(key)), _) => format!("signed with {key}"),
         });
         let digest: String = installed.digest.to_string().chars().take(12).collect();
         let _ = writeln!(
@@ -467,6 +477,9 @@ fn list(store: &Store, trusted: &TrustedKeysArguments) -> Result<String, BundleC
     }
     for (path, why) in &listing.broken {
         let _ = writeln!(text, "{}: BROKEN: {why}", path.display());
+    }
+    if not_judged {
+        let _ = writeln!(text, "\n{}", trust.regime(&trusted.keys));
     }
     if text.is_empty() {
         let _ = writeln!(text, "no bundle is installed in {}", store.dir().display());
