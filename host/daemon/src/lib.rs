@@ -118,7 +118,8 @@ pub enum SourceOptions {
 }
 
 impl SourceOptions {
-    fn spawn(&self) -> anyhow::Result<Source> {
+    /// Starts it. To be called within a tokio runtime.
+    pub fn spawn(&self) -> anyhow::Result<Source> {
         match self {
             SourceOptions::ZooKeeper(options) => Ok(zookeeper::spawn((**options).clone())),
             SourceOptions::Tree(options) => tree::spawn(options.clone()).context("cannot watch the tree"),

@@ -76,6 +76,8 @@ pub enum LogDestination {
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verbosity {
+    /// Only what is wrong is logged.
+    Warnings,
     /// What an operator wants to know is logged.
     #[default]
     Normal,
@@ -261,6 +263,9 @@ impl io::Write for LineWriter {
 
 fn filter(verbosity: Verbosity) -> Targets {
     match verbosity {
+        Verbosity::Warnings => Targets::new()
+            .with_target("twitcher", Level::WARN)
+            .with_default(LevelFilter::OFF),
         // What the ZooKeeper client says of its connection attempts is said better by our own source.
         Verbosity::Normal => Targets::new()
             .with_target("twitcher", Level::INFO)

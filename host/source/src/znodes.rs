@@ -4,13 +4,15 @@
 //! may conclude. It must not know who asks, nor what they were granted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::SourceConnection;
 use super::tree::TreeRequests;
 use super::zookeeper::ZooKeeperRequests;
 use twitcher_model::{Stat, ZnodePath};
@@ -87,6 +89,12 @@ pub enum ZnodeRefusal {
     /// The server, or the library that talks with it, says so.
     #[error("{0}")]
     ZooKeeper(zookeeper_client::Error),
+    /// What is to be deleted has children.
+    #[error("it has children")]
+    NotEmpty,
+    /// The root, or the chroot, cannot be deleted.
+    #[error("the root cannot be deleted")]
+    Root,
     /// A directory's data is always empty.
     #[error("it is a directory, which has no data of its own")]
     Directory,
@@ -107,6 +115,60 @@ pub enum ZnodeRefusal {
         /// The error of the system call.
         errno: Errno,
     },
+}
+
+/// All that is known of a znode besides its data. What a directory cannot tell is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZnodeStat {
+    /// What actions are told as well.
+    pub stat: Stat,
+    /// Bytes of its data.
+    pub data_length: u64,
+    /// How many children it has.
+    pub num_children: u64,
+    /// When its data was last set; of a directory, when an entry last came or went.
+    pub mtime: Option<SystemTime>,
+    /// When it was created.
+    pub ctime: Option<SystemTime>,
+    /// Transaction that last added or removed a child.
+    pub pzxid: Option<i64>,
+    /// How often a child was added or removed.
+    pub cversion: Option<i32>,
+    /// How often its access control list was set.
+    pub aversion: Option<i32>,
+    /// The session that it ends with; 0 if it stays.
+    pub ephemeral_owner: Option<i64>,
+}
+
+/// Who may read a znode that is created by somebody who has credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readers {
+    /// Nobody but its creator.
+    #[default]
+    Creator,
+    /// Everybody.
+    Everybody,
+}
+
+/// What reads and writes single znodes where nothing is watched.
+#[derive(Debug)]
+pub struct Requests {
+    /// By which znodes are read and written.
+    pub znodes: Znodes,
+    /// Whether there is a connection, and why not.
+    pub connection: watch::Receiver<SourceConnection>,
+    pub(super) closing: Option<JoinHandle<()>>,
+}
+
+impl Requests {
+    /// Closes the session, if there is one, so that the servers need not wait for it to expire.
+    pub async fn close(self) {
+        drop(self.znodes);
+        if let Some(closing) = self.closing {
+            // It cannot fail but by a panic, after which nothing is left to be closed.
+            let _ = closing.await;
+        }
+    }
 }
 
 /// Reads and writes single znodes. Cheap to clone; all clones share the [bound](Znodes::get) on what is under way.
@@ -177,6 +239,19 @@ impl Znodes {
         }
     }
 
+    /// What is known of a znode besides its data. ZooKeeper tells it also who may not read the znode.
+    ///
+    /// # Errors
+    /// The same as those of [`Znodes::get`].
+    pub async fn stat(&self, path: &ZnodePath) -> Result<ZnodeStat, ZnodeError> {
+        let _place = self.place(path).await?;
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.stat(path).await,
+            Backend::Tree(files) => files.stat(path).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
     /// Sets a znode's data, if it has the expected version or none is expected, and returns its new stat. Never made twice.
     ///
     /// # Errors
@@ -194,21 +269,68 @@ impl Znodes {
         }
     }
 
-    /// Creates a persistent znode below one that exists. Never made twice.
+    /// Creates a persistent znode below one that exists, and returns its stat. Never made twice.
     ///
     /// In ZooKeeper it belongs to the daemon's credentials alone, if it has any (`auth`, SASL), else to everybody: without
     /// credentials there is nobody to keep it for. In a directory it is a file with mode 0644, as the umask permits.
     ///
     /// # Errors
     /// Any but [`ZnodeError::BadVersion`].
-    pub async fn create(&self, path: &ZnodePath, data: Bytes) -> Result<(), ZnodeError> {
+    pub async fn create(&self, path: &ZnodePath, data: Bytes) -> Result<Stat, ZnodeError> {
+        self.create_for(path, data, Readers::Creator).await
+    }
+
+    /// The same, for these readers. In a directory the umask says who they are.
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::BadVersion`].
+    pub async fn create_for(&self, path: &ZnodePath, data: Bytes, readers: Readers) -> Result<Stat, ZnodeError> {
         if path.parent().is_none() {
             return Err(ZnodeError::NodeExists(path.clone()));
         }
         let _place = self.place(path).await?;
         match &self.backend {
-            Backend::ZooKeeper(requests) => requests.create(path, &data).await,
+            Backend::ZooKeeper(requests) => requests.create(path, &data, readers).await,
             Backend::Tree(files) => files.create(path, data).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// Creates an empty znode that is to have children: in a directory it is a directory, with mode 0755, as the umask permits.
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::BadVersion`].
+    pub async fn create_parent(&self, path: &ZnodePath, readers: Readers) -> Result<(), ZnodeError> {
+        if path.parent().is_none() {
+            return Err(ZnodeError::NodeExists(path.clone()));
+        }
+        let _place = self.place(path).await?;
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.create(path, &[], readers).await.map(drop),
+            Backend::Tree(files) => files.create_parent(path).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// Deletes a znode that has no children, if it has the expected version or none is expected. Never made twice.
+    ///
+    /// # Errors
+    /// Any but [`ZnodeError::NodeExists`]; [`ZnodeRefusal::NotEmpty`] if it has children.
+    pub async fn delete(&self, path: &ZnodePath, expect_version: Option<i32>) -> Result<(), ZnodeError> {
+        if path.parent().is_none() {
+            let why = ZnodeRefusal::Root;
+            return Err(ZnodeError::Failed {
+                znode: path.clone(),
+                why,
+            });
+        }
+        if expect_version == Some(-1) {
+            return Err(ZnodeError::BadVersion(path.clone()));
+        }
+        let _place = self.place(path).await?;
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.delete(path, expect_version).await,
+            Backend::Tree(files) => files.delete(path, expect_version).await,
             Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }

@@ -12,8 +12,8 @@
 //!   written, when it is closed (or after [`TreeOptions::writing`]).
 //! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
-//! - **Requests** replace a file as a whole, with the owner and permissions it had, and make new ones; they make no directories, and
-//!   no children of a file.
+//! - **Requests** replace a file as a whole, with the owner and permissions it had, and make and remove files and empty directories;
+//!   they make no children of a file.
 //! - **The directory itself** may be absent, come later, and be replaced, and so may every directory and link on the way to it.
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
 //!   and a sweep every [`TreeOptions::sweep`] finds what was missed all the same.
@@ -36,7 +36,7 @@ use tracing::{error, info};
 
 pub(super) use self::requests::TreeRequests;
 use self::watched::View;
-use super::{Change, Source, SourceConnection, SourceReport, Znodes};
+use super::{Change, Requests, Source, SourceConnection, SourceReport, Znodes};
 use twitcher_files::directory_watch::settling::SettleTimes;
 use twitcher_files::directory_watch::{self, DirectoryEvents, SettledChanges};
 use twitcher_model::WatchId;
@@ -100,7 +100,7 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         todo: VecDeque::new(),
         arming: None,
     };
-    let znodes = Znodes::tree(TreeRequests::new(root.clone()));
+    let znodes = Znodes::tree(TreeRequests::new(root.clone(), node::MOST_DATA));
     let sweep = options.sweep.max(Duration::from_millis(1));
     let view = View::new(root, watcher, way, sweep, options.max_data);
     tokio::spawn(task.run(view, sweep));
@@ -109,6 +109,19 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         reports,
         znodes,
         connection: watch::Sender::new(SourceConnection::always()).subscribe(),
+    })
+}
+
+/// Requests for single znodes, and no watches. To be called within a tokio runtime.
+///
+/// # Errors
+/// If a relative root cannot be made absolute.
+pub fn requests(options: &TreeOptions) -> io::Result<Requests> {
+    let root = std::path::absolute(&options.root)?;
+    Ok(Requests {
+        znodes: Znodes::tree(TreeRequests::new(root, options.max_data)),
+        connection: watch::Sender::new(SourceConnection::always()).subscribe(),
+        closing: None,
     })
 }
 

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use nix::dir::{Dir, Type};
@@ -151,6 +152,15 @@ impl Root {
                 return Ok(Some((data.into(), fingerprint)));
             }
         }
+    }
+
+    /// When what a path leads to was last modified; none if it leads nowhere.
+    pub(super) fn modified(&self, path: &str) -> Result<Option<SystemTime>, NodeError> {
+        let Some(file) = self.open_at(path, OFlag::O_PATH)? else {
+            return Ok(None);
+        };
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        modified.map(Some).map_err(failed("stat it"))
     }
 
     /// The names in a directory that are names of znodes, sorted; none for what is no directory.

@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use super::node::{MOST_DATA, MOST_NAMES, Node, NodeError, Root, fingerprint, mzxid, stat, znode_name};
-use crate::{Denial, ZnodeError, ZnodeRefusal};
+use super::node::{MOST_NAMES, Node, NodeError, Root, fingerprint, mzxid, stat, znode_name};
+use crate::{Denial, ZnodeError, ZnodeRefusal, ZnodeStat};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Attempts at a temporary name that nobody has.
@@ -27,6 +27,9 @@ const ATTEMPTS: u32 = 16;
 
 /// The permissions of a new file, before the umask.
 const NEW: Mode = Mode::from_bits_truncate(0o644);
+
+/// Those of a new directory.
+const NEW_DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
 
 type Answer<T> = Result<T, ZnodeError>;
 
@@ -36,12 +39,15 @@ pub(crate) struct TreeRequests {
     root: Arc<PathBuf>,
     /// Held while a file is compared and replaced.
     writing: Arc<Mutex<()>>,
+    /// Most bytes of a file.
+    max_data: u64,
 }
 
 impl TreeRequests {
     /// Requests below a directory, whose path is absolute.
-    pub fn new(root: PathBuf) -> Self {
+    pub fn new(root: PathBuf, max_data: u64) -> Self {
         Self {
+            max_data,
             root: Arc::new(root),
             writing: Arc::default(),
         }
@@ -66,9 +72,28 @@ impl TreeRequests {
         self.blocking(path, unknown, set).await
     }
 
-    pub async fn create(&self, path: &ZnodePath, data: Bytes) -> Answer<()> {
+    pub async fn stat(&self, path: &ZnodePath) -> Answer<ZnodeStat> {
+        let lost = ZnodeError::SessionLost(path.clone());
+        self.blocking(path, lost, |_, znode| znode.stat()).await
+    }
+
+    pub async fn create(&self, path: &ZnodePath, data: Bytes) -> Answer<Stat> {
         let unknown = ZnodeError::UnknownOutcome(path.clone());
         self.blocking(path, unknown, move |_, znode| znode.create(&data)).await
+    }
+
+    pub async fn create_parent(&self, path: &ZnodePath) -> Answer<()> {
+        let unknown = ZnodeError::UnknownOutcome(path.clone());
+        self.blocking(path, unknown, |_, znode| znode.create_directory()).await
+    }
+
+    pub async fn delete(&self, path: &ZnodePath, expect_version: Option<i32>) -> Answer<()> {
+        let unknown = ZnodeError::UnknownOutcome(path.clone());
+        let delete = move |writing: &Mutex<()>, znode: Znode| {
+            let _one = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            znode.delete(expect_version)
+        };
+        self.blocking(path, unknown, delete).await
     }
 
     /// Runs `work`; `broken` is what to say when the runtime ends on the way.
@@ -80,8 +105,9 @@ impl TreeRequests {
     ) -> Answer<T> {
         let (files, path) = (self.clone(), path.clone());
         let work = move || {
-            let root = Root::open(&files.root).map_err(|error| read_error(&path, error))?;
-            work(&files.writing, Znode { root, path })
+            let root = Root::open(&files.root).map_err(|error| read_error(&path, error, files.max_data))?;
+            let max_data = files.max_data;
+            work(&files.writing, Znode { root, path, max_data })
         };
         spawn_blocking(work).await.unwrap_or(Err(broken))
     }
@@ -91,6 +117,7 @@ impl TreeRequests {
 struct Znode {
     root: Root,
     path: ZnodePath,
+    max_data: u64,
 }
 
 impl Znode {
@@ -104,7 +131,7 @@ impl Znode {
     fn data(&self) -> Answer<(Bytes, Stat)> {
         let read = self
             .root
-            .data(self.below(), MOST_DATA)
+            .data(self.below(), self.max_data)
             .map_err(|error| self.unread(error))?;
         let (data, fingerprint) = read.ok_or_else(|| self.absent())?;
         let stat = stat(mzxid(&data, &fingerprint));
@@ -114,8 +141,8 @@ impl Znode {
     fn children(&self) -> Answer<Vec<String>> {
         self.existing()?;
         let names = self.root.names(self.below()).map_err(|error| self.unread(error))?;
-        match names.iter().map(|name| name.len() + 1).sum::<usize>() > MOST_DATA as usize {
-            true => Err(too_large(&self.path, MOST_DATA as usize)),
+        match names.iter().map(|name| name.len() + 1).sum::<usize>() > most(self.max_data) {
+            true => Err(too_large(&self.path, most(self.max_data))),
             false => Ok(names),
         }
     }
@@ -125,11 +152,7 @@ impl Znode {
         let Node::File { .. } = self.existing()? else {
             return Err(self.failed(ZnodeRefusal::Directory));
         };
-        if let Some(expected) = expect_version
-            && self.data()?.1.version != expected
-        {
-            return Err(ZnodeError::BadVersion(self.path.clone()));
-        }
+        self.check_version(expect_version)?;
         let place = self.place()?;
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let old = openat(&place.directory, place.name, flags, Mode::empty());
@@ -150,18 +173,78 @@ impl Znode {
         Ok(stat)
     }
 
-    fn create(&self, data: &[u8]) -> Answer<()> {
+    fn create(&self, data: &[u8]) -> Answer<Stat> {
         self.check_size(data)?;
-        if self.names().any(|name| znode_name(name.as_ref()).is_none()) {
-            return Err(self.failed(ZnodeRefusal::HiddenName));
-        }
+        self.check_names()?;
         let place = self.place()?;
         let new = Temporary::write(&place.directory, data).map_err(|(step, errno)| self.io(step, errno))?;
+        let metadata = new.metadata().map_err(|(step, errno)| self.io(step, errno))?;
+        let stat = stat(mzxid(data, &fingerprint(&metadata)));
         // Unlike a rename it fails when there is something by this name.
         new.link(place.name).map_err(|errno| match errno {
             Errno::EEXIST => ZnodeError::NodeExists(self.path.clone()),
             errno => self.io("create the file", errno),
+        })?;
+        Ok(stat)
+    }
+
+    fn create_directory(&self) -> Answer<()> {
+        self.check_names()?;
+        let place = self.place()?;
+        mkdirat(&place.directory, place.name, NEW_DIRECTORY).map_err(|errno| match errno {
+            Errno::EEXIST => ZnodeError::NodeExists(self.path.clone()),
+            errno => self.io("create the directory", errno),
         })
+    }
+
+    /// Of a link it is the link that goes, as in any directory.
+    fn delete(&self, expect_version: Option<i32>) -> Answer<()> {
+        let is_directory = matches!(self.existing()?, Node::Directory);
+        self.check_version(expect_version)?;
+        let place = self.place()?;
+        let own = self
+            .root
+            .is_own_directory(self.below())
+            .map_err(|error| self.unread(error))?;
+        let (flag, step) = match is_directory && own {
+            true => (UnlinkatFlags::RemoveDir, "remove the directory"),
+            false => (UnlinkatFlags::NoRemoveDir, "remove the file"),
+        };
+        unlinkat(&place.directory, place.name, flag).map_err(|errno| match errno {
+            Errno::ENOTEMPTY => self.failed(ZnodeRefusal::NotEmpty),
+            errno => self.io(step, errno),
+        })
+    }
+
+    fn stat(&self) -> Answer<ZnodeStat> {
+        let file = matches!(self.existing()?, Node::File { .. });
+        let (data, stat) = self.get()?;
+        let modified = self.root.modified(self.below()).map_err(|error| self.unread(error))?;
+        Ok(ZnodeStat {
+            stat,
+            data_length: data.len() as u64,
+            num_children: if file { 0 } else { self.children()?.len() as u64 },
+            mtime: modified,
+            ctime: None,
+            pzxid: None,
+            cversion: None,
+            aversion: None,
+            ephemeral_owner: None,
+        })
+    }
+
+    fn check_version(&self, expected: Option<i32>) -> Answer<()> {
+        match expected {
+            Some(expected) if self.get()?.1.version != expected => Err(ZnodeError::BadVersion(self.path.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_names(&self) -> Answer<()> {
+        match self.names().all(|name| znode_name(name.as_ref()).is_some()) {
+            true => Ok(()),
+            false => Err(self.failed(ZnodeRefusal::HiddenName)),
+        }
     }
 
     /// What is there, if it is a znode.
@@ -199,8 +282,8 @@ impl Znode {
     }
 
     fn check_size(&self, data: &[u8]) -> Answer<()> {
-        match data.len() as u64 > MOST_DATA {
-            true => Err(too_large(&self.path, MOST_DATA as usize)),
+        match data.len() as u64 > self.max_data {
+            true => Err(too_large(&self.path, most(self.max_data))),
             false => Ok(()),
         }
     }
@@ -217,7 +300,7 @@ impl Znode {
     }
 
     fn unread(&self, error: NodeError) -> ZnodeError {
-        read_error(&self.path, error)
+        read_error(&self.path, error, self.max_data)
     }
 
     fn io(&self, step: &'static str, errno: Errno) -> ZnodeError {
@@ -342,10 +425,14 @@ fn io_error(path: &ZnodePath, step: &'static str, errno: Errno) -> ZnodeError {
     }
 }
 
-fn read_error(path: &ZnodePath, error: NodeError) -> ZnodeError {
+fn most(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn read_error(path: &ZnodePath, error: NodeError, max_data: u64) -> ZnodeError {
     match error {
         NodeError::Io { step, errno } => io_error(path, step, errno),
-        NodeError::TooLarge { .. } => too_large(path, MOST_DATA as usize),
+        NodeError::TooLarge { .. } => too_large(path, most(max_data)),
         NodeError::TooMany | NodeError::TooManyNodes(_) => too_large(path, MOST_NAMES),
         NodeError::Outside => ZnodeError::Denied {
             znode: path.clone(),

@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 pub use self::counters::Counters;
 pub use self::options::{Auth, AuthError, SaslDigest, Servers, ServersError, Tls, TlsError, ZooKeeperOptions};
 pub(super) use self::requests::ZooKeeperRequests;
-use super::{Source, Znodes};
+use super::{Requests, Source, Znodes};
 
 /// Starts a source. Must be called in a tokio runtime; its tasks run there, take turns often, and end when the source is dropped,
 /// closing their sessions.
@@ -63,5 +63,17 @@ pub fn spawn(options: ZooKeeperOptions) -> Source {
         reports,
         znodes,
         connection,
+    }
+}
+
+/// Requests for single znodes by one session, which is opened by the first of them, and no watches. Must be called in a tokio runtime.
+pub fn requests(options: ZooKeeperOptions) -> Requests {
+    let (context, _) = context::Context::new(options);
+    let connection = context.options.stats.connections.subscribe();
+    let (requests, closing) = ZooKeeperRequests::alone(&context);
+    Requests {
+        znodes: Znodes::zookeeper(requests),
+        connection,
+        closing: Some(closing),
     }
 }

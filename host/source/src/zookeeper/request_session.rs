@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::debug;
 use zookeeper_client::{Client, SessionState};
 
@@ -17,6 +18,9 @@ use super::counters::Counters;
 
 /// A session is closed when there was no request for so many times the patience of one; a request takes twice that at most.
 const IDLE: u32 = 6;
+
+/// Time for the servers to hear that the session is over.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A session, as those that use it see it.
 #[derive(Debug, Clone)]
@@ -44,7 +48,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub fn start(context: &Context) -> Self {
+    /// Starts the task that keeps the session; it ends, with the session, after the last clone of what is returned.
+    pub fn start(context: &Context, opener: SessionOpener) -> (Self, JoinHandle<()>) {
         let wanted = Arc::new(Notify::new());
         let (sender, current) = watch::channel(None);
         let keeper = SessionKeeper {
@@ -53,8 +58,8 @@ impl Sessions {
             counters: context.options.stats.clone(),
             idle: context.options.patience.saturating_mul(IDLE),
         };
-        tokio::spawn(keeper.run(SessionOpener::for_requests(context)));
-        Self { wanted, current }
+        let task = tokio::spawn(keeper.run(opener));
+        (Self { wanted, current }, task)
     }
 
     /// Waits for a session that is connected, and has one opened if there is none.
@@ -103,13 +108,19 @@ impl SessionKeeper {
                 client = opener.open() => client,
                 () = self.current.closed() => return,
             };
+            let mut states = client.state_watcher();
             let end = self.keep(client).await;
             // Whoever has a request under way has the client too: the session is closed after that.
             self.current.send_replace(None);
             match end {
                 End::Idle => debug!("no requests for znodes: closing their session"),
                 End::Session => {}
-                End::Closed => return,
+                End::Closed => {
+                    let over = async { while !states.changed().await.is_terminated() {} };
+                    // Who does not hear of it finds out when the session expires.
+                    let _ = timeout(GOODBYE, over).await;
+                    return;
+                }
             }
             idle = matches!(end, End::Idle);
         }

@@ -6,18 +6,19 @@
 //! server that answers so has refused this request and, for they are answered in order, all that followed. What was in flight when a
 //! connection broke fails with ConnectionLoss or a custom error, whether it was written to the socket or not: nobody knows.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
-use zookeeper_client::{Acls, Client, CreateMode, Error};
+use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
 
-use super::connect::Backoff;
+use super::connect::{Backoff, SessionOpener};
 use super::context::Context;
 use super::reads::{self, ReadFailure, Reply};
 use super::request_session::Sessions;
-use crate::{Denial, ZnodeError, ZnodeRefusal};
+use crate::{Denial, Readers, ZnodeError, ZnodeRefusal, ZnodeStat};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Longest pause before a read is made again.
@@ -26,10 +27,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What a request has besides path and data, generously: header, lengths, version, access control list.
 const OVERHEAD: usize = 1024;
 
-/// Requests by way of a session of the daemon.
+/// A znode that belongs to who creates it, and can be read by everybody.
+static READABLE: [Acl; 2] = [
+    Acl::new_const(Permission::ALL, "auth", ""),
+    Acl::new_const(Permission::READ, "world", "anyone"),
+];
+
 /// Most bytes of a znode in a request of a component: its channel takes no larger ones, whatever is watched.
 const MOST_DATA: usize = 1 << 20;
 
+/// Requests by way of a session of the daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct ZooKeeperRequests {
     sessions: Sessions,
@@ -42,15 +49,28 @@ pub(crate) struct ZooKeeperRequests {
 }
 
 impl ZooKeeperRequests {
+    /// Requests beside what is watched: the source counts as connected without their session.
     pub(super) fn start(context: &Context) -> Self {
+        let most = context.options.max_data.min(MOST_DATA);
+        Self::by(context, SessionOpener::for_requests(context), most).0
+    }
+
+    /// Requests, and nothing that is watched. Also the task that ends when their session is closed, after their last clone.
+    pub(super) fn alone(context: &Context) -> (Self, JoinHandle<()>) {
+        Self::by(context, SessionOpener::for_watches(context), context.options.max_data)
+    }
+
+    fn by(context: &Context, opener: SessionOpener, max_data: usize) -> (Self, JoinHandle<()>) {
         let options = &context.options;
-        Self {
-            sessions: Sessions::start(context),
+        let (sessions, task) = Sessions::start(context, opener);
+        let requests = Self {
+            sessions,
             patience: options.patience,
-            max_data: options.max_data.min(MOST_DATA),
+            max_data,
             prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
             credentials: options.sasl.is_some() || !options.auth.is_empty(),
-        }
+        };
+        (requests, task)
     }
 
     pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
@@ -86,6 +106,15 @@ impl ZooKeeperRequests {
         Ok(names)
     }
 
+    pub async fn stat(&self, path: &ZnodePath) -> Result<ZnodeStat, ZnodeError> {
+        self.read(path, async |client| {
+            let (caught_up, stat) = (client.sync("/"), client.check_stat(path.as_str()));
+            caught_up.await?;
+            Ok(stat.await?.map(|stat| whole_stat(&stat)))
+        })
+        .await
+    }
+
     pub async fn set(&self, path: &ZnodePath, data: &[u8], expect_version: Option<i32>) -> Result<Stat, ZnodeError> {
         self.check_size(path, data)?;
         let stat = self.write(path, path, async |client| {
@@ -94,18 +123,27 @@ impl ZooKeeperRequests {
         Ok(reads::stat_of(&stat.await?))
     }
 
-    pub async fn create(&self, path: &ZnodePath, data: &[u8]) -> Result<(), ZnodeError> {
+    pub async fn create(&self, path: &ZnodePath, data: &[u8], readers: Readers) -> Result<Stat, ZnodeError> {
         self.check_size(path, data)?;
-        let acls = match self.credentials {
-            true => Acls::creator_all(),
-            false => Acls::anyone_all(),
+        let acls = match (self.credentials, readers) {
+            (false, _) => Acls::anyone_all(),
+            (true, Readers::Creator) => Acls::creator_all(),
+            (true, Readers::Everybody) => Acls::new(&READABLE),
         };
         let options = CreateMode::Persistent.with_acls(acls);
         let parent = path.parent();
         let created = self.write(path, parent.as_ref().unwrap_or(path), async |client| {
             client.create(path.as_str(), data, &options).await
         });
-        created.await.map(drop)
+        let (stat, _) = created.await?;
+        Ok(reads::stat_of(&stat))
+    }
+
+    pub async fn delete(&self, path: &ZnodePath, expect_version: Option<i32>) -> Result<(), ZnodeError> {
+        let deleted = self.write(path, path, async |client| {
+            client.delete(path.as_str(), expect_version).await
+        });
+        deleted.await
     }
 
     /// Whether a znode exists and what is known of it passes `check`. The server first catches up with its leader: the change
@@ -192,6 +230,21 @@ impl ZooKeeperRequests {
     }
 }
 
+fn whole_stat(stat: &zookeeper_client::Stat) -> ZnodeStat {
+    let time = |milliseconds: i64| UNIX_EPOCH + Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    ZnodeStat {
+        stat: reads::stat_of(stat),
+        data_length: u64::try_from(stat.data_length).unwrap_or(0),
+        num_children: u64::try_from(stat.num_children).unwrap_or(0),
+        mtime: Some(time(stat.mtime)),
+        ctime: Some(time(stat.ctime)),
+        pzxid: Some(stat.pzxid),
+        cversion: Some(stat.cversion),
+        aversion: Some(stat.aversion),
+        ephemeral_owner: Some(stat.ephemeral_owner),
+    }
+}
+
 fn denied(path: &ZnodePath) -> ZnodeError {
     ZnodeError::Denied {
         znode: path.clone(),
@@ -217,6 +270,10 @@ fn write_error(path: &ZnodePath, error: Error) -> ZnodeError {
         Error::SessionExpired | Error::SessionMoved | Error::AuthFailed | Error::ClientClosed | Error::NoHosts => {
             ZnodeError::SessionLost(path)
         }
+        Error::NotEmpty => ZnodeError::Failed {
+            znode: path,
+            why: ZnodeRefusal::NotEmpty,
+        },
         Error::BadArguments(_)
         | Error::InvalidAcl
         | Error::MarshallingError
@@ -250,6 +307,13 @@ mod tests {
             assert_eq!(means(error), ZnodeError::SessionLost(path.clone()));
         }
         assert_eq!(means(Error::BadVersion), ZnodeError::BadVersion(path.clone()));
+        assert_eq!(
+            means(Error::NotEmpty),
+            ZnodeError::Failed {
+                znode: path.clone(),
+                why: ZnodeRefusal::NotEmpty
+            }
+        );
         assert_eq!(means(Error::NoAuth), denied(&path));
         assert_eq!(means(Error::Throttled), failed(&path, Error::Throttled));
     }

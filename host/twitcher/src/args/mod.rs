@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use twitcher_observe::LogFormat;
 
 mod bundle;
 mod operate;
+mod source;
+mod znode;
 
 pub use bundle::{
     BundleBuildArguments, BundleCommand, BundlePullArguments, BundleStoreArguments, KeyCommand, RequestArguments,
@@ -17,6 +19,12 @@ pub use bundle::{
 pub use operate::{
     DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments, ResumeArguments,
     RunNowArguments, StatusArguments, TimeStyle,
+};
+
+pub use source::SourceArguments;
+pub use znode::{
+    ChangesArguments, DataArguments, ListArguments, RequestArguments as ZnodeRequestArguments, SetArguments,
+    ZnodeCommand,
 };
 
 /// Exit codes, as `--help` and the manual page give them.
@@ -32,8 +40,16 @@ pub mod exit {
     pub const CANNOT_START: u8 = 3;
     /// `run` stopped, but had to terminate actions that took longer than the drain timeout.
     pub const TERMINATED_RUNS: u8 = 4;
-    /// A command on a running daemon reached none, or got no answer that makes sense.
+    /// A command on a running daemon reached none, or got no answer that makes sense; `znode` had no session with ZooKeeper.
     pub const UNREACHABLE: u8 = 5;
+    /// `znode`: the znode, or the parent of what is to be created, does not exist.
+    pub const NO_NODE: u8 = 6;
+    /// `znode`: it exists already, or has another version than the expected one.
+    pub const CONFLICT: u8 = 7;
+    /// `znode`: its access control list, or the file system, does not permit it.
+    pub const DENIED: u8 = 8;
+    /// `znode`: the connection broke before the answer came; the write may have been carried out or not.
+    pub const UNKNOWN_OUTCOME: u8 = 9;
 }
 
 const EXIT_CODES: &str = "\
@@ -45,7 +61,12 @@ Exit codes:
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout
-  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense
+  5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense;
+     `znode`: no session with ZooKeeper within --timeout; nothing was changed
+  6  `znode`: the znode, or the parent of what is to be created, does not exist
+  7  `znode`: it exists already, or has another version than --if-version says
+  8  `znode`: its access control list, or the file system, does not permit it
+  9  `znode`: the connection broke before the answer came; the write may have been carried out or not
 
 `twitcher help topics` lists pages about configuration, actions, guarantees, troubleshooting and more.";
 
@@ -69,6 +90,9 @@ pub enum Command {
     #[command(flatten)]
     #[allow(missing_docs)]
     Operate(OperateCommand),
+    /// Read, set and watch single znodes: the other side of a watch
+    #[command(subcommand, after_help = znode::HELP)]
+    Znode(ZnodeCommand),
     /// Print the JSON Schema of .json configuration files
     Schema,
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
@@ -222,26 +246,14 @@ Exit codes: see `twitcher --help`.";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("source").args(["zk", "tree"])))]
 pub struct RunArguments {
-    /// ZooKeeper servers, and a chroot all paths are relative to [env: TWITCHER_ZK=, unless --tree is given]
-    #[arg(
-        long,
-        value_name = "HOST:PORT,...[/CHROOT]",
-        alias = "zkservers",
-        help_heading = "Source"
-    )]
-    pub zk: Option<String>,
-    /// Watch a local directory instead: DIR/a/b is znode /a/b, a file's bytes are its data
-    #[arg(long, value_name = "DIR", help_heading = "Source")]
-    pub tree: Option<PathBuf>,
-    /// Largest znode whose data is read, such as 4MiB; a larger one is shown as unreadable. Servers hold znodes of more than 1MiB only
-    /// if their jute.maxbuffer was raised
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = znode_size, help_heading = "Source")]
-    pub max_znode_size: u64,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub zookeeper: ZooKeeperArguments,
+    pub source: SourceArguments,
+    /// About how often everything watched is compared with the servers, in seconds, in case a change was not announced; 0 does so
+    /// only after a reconnect
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds_or_never, help_heading = "ZooKeeper")]
+    pub resync: Duration,
 
     /// Configuration file, or directory to read recursively (.twc and .json); may be repeated
     #[arg(
@@ -300,37 +312,6 @@ pub struct RunArguments {
     /// Write the process id to FILE and keep it locked; refuse to start while another daemon has it locked
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
-}
-
-/// How to talk to ZooKeeper.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "ZooKeeper")]
-pub struct ZooKeeperArguments {
-    /// Session timeout to ask for, in seconds; the server may bound it
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub zk_session_timeout: Duration,
-    /// About how often everything watched is compared with the servers, in seconds, in case a change was not announced; 0 does so
-    /// only after a reconnect
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds_or_never)]
-    pub resync: Duration,
-    /// Authenticate by the scheme digest: FILE holds USER:PASSWORD
-    #[arg(long, value_name = "FILE")]
-    pub zk_digest_file: Option<PathBuf>,
-    /// Authenticate by SASL DIGEST-MD5: FILE holds USER:PASSWORD
-    #[arg(long, value_name = "FILE")]
-    pub zk_sasl_file: Option<PathBuf>,
-    /// Encrypt the connection, trusting the system's certificate authorities or those of --zk-ca
-    #[arg(long)]
-    pub zk_tls: bool,
-    /// Certificate authorities to trust, PEM; implies --zk-tls
-    #[arg(long, value_name = "FILE")]
-    pub zk_ca: Option<PathBuf>,
-    /// Certificate to present, PEM; needs --zk-key, implies --zk-tls
-    #[arg(long, value_name = "FILE", requires = "zk_key")]
-    pub zk_cert: Option<PathBuf>,
-    /// Private key of --zk-cert, PEM
-    #[arg(long, value_name = "FILE", requires = "zk_cert")]
-    pub zk_key: Option<PathBuf>,
 }
 
 /// Where the log goes and how much of it.
@@ -426,7 +407,7 @@ mod tests {
         let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!()
         };
-        assert_eq!(run.zk.as_deref(), Some("h:1"));
+        assert_eq!(run.source.zk.as_deref(), Some("h:1"));
         assert_eq!(run.config, [PathBuf::from("/c")]);
         assert!(run.log.log_to_stdout && run.log.verbose && run.log.debug && run.log.devel && run.daemonize);
     }
@@ -441,7 +422,7 @@ mod tests {
         let Command::Run(run) = parse(&["--resync", "0", "--max-running", "7"]).unwrap().command else {
             panic!()
         };
-        assert_eq!((run.zookeeper.resync, run.max_running), (Duration::ZERO, Some(7)));
+        assert_eq!((run.resync, run.max_running), (Duration::ZERO, Some(7)));
     }
 
     #[test]

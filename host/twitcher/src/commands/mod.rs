@@ -8,6 +8,8 @@ mod key;
 mod operate;
 mod plugin;
 mod run;
+mod source_options;
+mod znode;
 
 use std::io::Write;
 use std::path::Path;
@@ -34,6 +36,7 @@ pub fn carry_out(command: Command) -> Result<u8> {
         Command::Run(arguments) => run::run(*arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Operate(command) => Ok(operate::run(&command)),
+        Command::Znode(command) => Ok(znode::run(&command)),
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Plugin(command) => plugin::plugin(command),
         Command::Bundle(command) => print(&bundle::bundle(Path::new(THIS_PROGRAM), command)?),

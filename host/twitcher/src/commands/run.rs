@@ -8,15 +8,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
-use twitcher_files::system::ca_bundle;
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
 use twitcher_process::cgroup::CgroupTree;
 use twitcher_process::threads::{FOR_EVER, can_start, fill_pool};
-use twitcher_source::{tree, zookeeper};
 use twitcher_state as state;
 
-use super::{THIS_PROGRAM, sources};
+use super::{THIS_PROGRAM, source_options, sources};
 use crate::args::{self, exit};
 
 /// Descriptors that the daemon needs for itself, and those of one run.
@@ -42,7 +40,10 @@ pub fn run(arguments: args::RunArguments) -> Result<u8> {
 }
 
 fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
-    let source = source(&arguments)?;
+    let mut source = source_options::read(&arguments.source, "nothing to watch")?;
+    if let SourceOptions::ZooKeeper(options) = &mut source {
+        options.sweep_interval = arguments.resync;
+    }
     for path in &arguments.config {
         if let Err(error) = std::fs::metadata(path) {
             bail!(
@@ -147,59 +148,6 @@ fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<Listen
         None => listeners.add_socket(Path::new(listeners::SOCKET)).err(),
     };
     Ok((listeners, trouble))
-}
-
-fn source(arguments: &args::RunArguments) -> Result<SourceOptions> {
-    if let Some(dir) = &arguments.tree {
-        let root = std::path::absolute(dir).with_context(|| format!("--tree {}", dir.display()))?;
-        let mut options = tree::TreeOptions::new(root);
-        options.max_data = arguments.max_znode_size;
-        return Ok(SourceOptions::Tree(options));
-    }
-    let servers = arguments.zk.clone().or_else(|| std::env::var("TWITCHER_ZK").ok());
-    let Some(servers) = servers else {
-        bail!("nothing to watch: give --zk HOST:PORT,... (or set TWITCHER_ZK), or --tree DIR");
-    };
-    // Each error names what it is about, and no more: a password may have been written here.
-    let servers = servers.parse().context("--zk, or TWITCHER_ZK")?;
-    let given = &arguments.zookeeper;
-    let mut options = zookeeper::ZooKeeperOptions::new(servers);
-    options.session_timeout = given.zk_session_timeout;
-    options.sweep_interval = given.resync;
-    options.max_data = usize::try_from(arguments.max_znode_size).unwrap_or(usize::MAX);
-    if let Some(file) = &given.zk_digest_file {
-        let (user, password) = credentials(file)?;
-        let credentials = format!("{user}:{password}").into_bytes();
-        options.auth.push(zookeeper::Auth {
-            scheme: "digest".to_owned(),
-            credentials,
-        });
-    }
-    if let Some(file) = &given.zk_sasl_file {
-        let (user, password) = credentials(file)?;
-        options.sasl = Some(zookeeper::SaslDigest { user, password });
-    }
-    if given.zk_tls || given.zk_ca.is_some() || given.zk_cert.is_some() {
-        let ca = given.zk_ca.clone().or_else(ca_bundle).context(
-            "no certificate authorities were found on this machine; name a file with --zk-ca, or in SSL_CERT_FILE",
-        )?;
-        let tls = zookeeper::Tls {
-            ca,
-            identity: given.zk_cert.clone().zip(given.zk_key.clone()),
-        };
-        // Read again for each session; now only to refuse early what cannot work.
-        tls.load()?;
-        options.tls = Some(tls);
-    }
-    Ok(SourceOptions::ZooKeeper(Box::new(options)))
-}
-
-/// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
-fn credentials(file: &Path) -> Result<(String, String)> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let pair = text.lines().next().and_then(|line| line.split_once(':'));
-    let (user, password) = pair.with_context(|| format!("{}:1: expected USER:PASSWORD", file.display()))?;
-    Ok((user.to_owned(), password.to_owned()))
 }
 
 fn destination(arguments: &args::RunArguments) -> Result<LogDestination> {
