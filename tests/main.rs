@@ -23,4 +23,5 @@ mod tree;
 mod tree_znodes;
 mod unreadable;
 mod wasm;
+mod znode;
 mod zookeeper;

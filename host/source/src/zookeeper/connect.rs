@@ -244,7 +244,7 @@ async fn diagnose(options: &ZooKeeperOptions, error: &OpenError) -> String {
             Err(_) => "no answer".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Ok(Ok(_)) if options.tls.is_some() => {
-                "accepts connections, but TLS or the ZooKeeper handshake fails".to_owned()
+                "accepts connections, but TLS, the credentials or the ZooKeeper handshake fail".to_owned()
             }
             Ok(Ok(_)) => "accepts connections, but does not answer as a ZooKeeper server that is serving".to_owned(),
         };

@@ -38,9 +38,10 @@ macro_rules! topic {
 }
 
 /// Every page, in the order in which a newcomer reads them.
-pub const TOPICS: [Topic; 8] = [
+pub const TOPICS: [Topic; 9] = [
     topic!("configuration", "configuration files: every field, with its default"),
     topic!("actions", "writing actions: commands, functions, components"),
+    topic!("znodes", "reading, setting and watching znodes from the command line"),
     topic!("guarantees", "what is guaranteed, and what is not"),
     topic!("bundles", "deploying plugins: bundles, keys and trust"),
     topic!("systemd", "the service: reload, watchdog, hardening, overrides"),
