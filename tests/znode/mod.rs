@@ -10,6 +10,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::daemon::PROGRAM;
+use crate::support::zookeeper::ZooKeeperServer;
 
 /// Exit codes, as `twitcher help znodes` has them.
 mod exit {
@@ -20,6 +21,12 @@ mod exit {
     pub const CONFLICT: i32 = 7;
     pub const DENIED: i32 = 8;
     pub const UNKNOWN_OUTCOME: i32 = 9;
+}
+
+/// How many sessions a server keeps. Each is on a line of its own, unlike that of a connection.
+fn sessions(server: &ZooKeeperServer) -> usize {
+    let dump = server.four_letters("dump").unwrap();
+    dump.lines().filter(|line| line.trim().starts_with("0x")).count()
 }
 
 fn command(arguments: &[&str], at: &[&str]) -> Command {

@@ -171,8 +171,8 @@ fn tls_and_sasl_are_those_of_the_daemon() {
     at.ok(&["set", "-p", "/a/b", "x"]);
     assert_eq!(at.ok(&["get", "/a/b"]), "x");
     let error = with(&wrong, &["--timeout", "1"]).fails(exit::UNREACHABLE, &["get", "/a/b"]);
-    // A server that speaks TLS hangs up before it says why.
-    assert!(error.contains("the credentials"), "{error}");
+    // A server that speaks TLS may hang up before it says why.
+    assert!(error.contains("credentials"), "{error}");
     let wrong = ["--zk", &server.address(), "--zk-sasl-file", wrong.to_str().unwrap()];
     let error = At::new(&[&wrong[..], &["--timeout", "1"]].concat()).fails(exit::UNREACHABLE, &["get", "/a/b"]);
     assert!(
@@ -239,9 +239,7 @@ fn no_session_is_left_behind() {
     }
     // Well before they would expire, after 10 s.
     let started = std::time::Instant::now();
-    until("no session is left", || {
-        server.four_letters("dump").unwrap().contains("Global Sessions(0)")
-    });
+    until("no session is left", || super::sessions(&server) == 0);
     assert!(
         started.elapsed() < std::time::Duration::from_secs(3),
         "they were not closed but expired"

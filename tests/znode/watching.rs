@@ -142,9 +142,7 @@ fn a_lost_connection_and_an_expired_session_lose_nothing() {
     assert_eq!(watch.until_data("1")["event"], "load");
     // Nothing passes until the session has expired.
     proxy.rules(|rules| rules.blackhole = true);
-    crate::support::until("the session has expired", || {
-        server.four_letters("dump").unwrap().contains("Global Sessions(0)")
-    });
+    crate::support::until("the session has expired", || super::sessions(&server) == 0);
     direct.ok(&["set", path, "2"]);
     proxy.rules(|rules| rules.blackhole = false);
     proxy.sever();
