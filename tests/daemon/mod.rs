@@ -5,6 +5,7 @@ mod life;
 mod reload;
 mod run_modes;
 mod shortage;
+mod trying;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -119,6 +119,24 @@ pub struct Watches {
     pub watches: Vec<WatchSummary>,
 }
 
+/// What the watches are defined as, to be compared with other definitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Definitions {
+    /// The daemon's version: only one of the same makes the same digests.
+    pub version: String,
+    /// By name.
+    pub watches: Vec<Definition>,
+}
+
+/// What a watch is defined as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Definition {
+    /// The watch's name.
+    pub name: String,
+    /// A digest of all that it is defined by, but for where it stands.
+    pub digest: String,
+}
+
 /// A watch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WatchSummary {

@@ -18,6 +18,7 @@
 mod access_control;
 pub mod api;
 pub mod daemon_requests;
+mod definition;
 mod events;
 pub mod facts;
 #[allow(
@@ -56,6 +57,7 @@ use snapshot::Snapshots;
 use twitcher_observe::metrics::Metrics;
 use twitcher_state::History;
 
+pub use definition::definition;
 pub use events::{EventRing, Occurrence};
 pub use openapi::document as openapi;
 pub use readiness::unready;

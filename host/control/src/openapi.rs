@@ -8,7 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Event, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
+    Definitions, Event, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail, WatchState,
+    WatchSummary, Watches,
 };
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
@@ -65,6 +66,8 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             query("search", "Only those that have this in their name, znode or description, in any case.", text()),
         ], &[400, 503])},
         "/v1/watches/{name}": {"get": s.json::<WatchDetail>("watch", "A watch with its last runs.", std::slice::from_ref(&name), &[400, 404, 503])},
+        "/v1/definitions": {"get": s.json::<Definitions>("definitions", "What the watches are defined as, to be compared with other definitions. Only on the Unix \
+            socket.", &[], &[403, 503])},
         "/v1/runs": {"get": s.json::<Runs>("runs", "Runs, those that go on among them; the newest first.", &[
             query("watch", "Only those of this watch.", text()),
             query("outcome", "Only those that ended so, or that are running.", json!({"type": "string", "enum": Outcome::ASKED_FOR})),

@@ -14,9 +14,11 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
+    Definition, Definitions, Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail, WatchState,
+    WatchSummary, Watches,
 };
 use super::daemon_requests::{DaemonRequest, Order};
+use super::definition::definition;
 use super::events;
 use super::refusal::RequestRefusal;
 use super::{openapi, page, settings, view};
@@ -49,6 +51,7 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/v1/states", READ, get(states)),
         ("/v1/watches", READ, get(watches)),
         ("/v1/watches/{name}", READ, get(watch)),
+        ("/v1/definitions", READ, get(definitions)),
         ("/v1/runs", READ, get(runs)),
         ("/v1/runs/{id}", READ, get(run)),
         ("/v1/events", READ, get(events::serve)),
@@ -124,6 +127,36 @@ async fn watches(
     });
     let watches = watches.map(view::summary).collect();
     Ok(Json(Watches { watches }).into_response())
+}
+
+async fn definitions(State(app): State<Arc<App>>, extensions: Extensions) -> Answer<Definitions> {
+    if extensions.get::<Peer>().is_none() {
+        let error = "what watches are defined as is not told here: the digests are of secrets, too";
+        let help = "use the Unix socket, as `twitcher check --against` does";
+        return Err(RequestRefusal::new(StatusCode::FORBIDDEN, error).help(help));
+    }
+    let snapshot = app.snapshots.newest().await?;
+    let digests = spawn_blocking(move || {
+        let live = snapshot
+            .watches
+            .iter()
+            .filter(|watched| view::state(watched) != WatchState::Retired);
+        live.map(|watched| Definition {
+            name: watched.watch.name.to_string(),
+            digest: definition(&watched.watch),
+        })
+        .collect()
+    });
+    let failed = |_| {
+        RequestRefusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the watches cannot be looked at just now",
+        )
+    };
+    Ok(Json(Definitions {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        watches: digests.await.map_err(failed)?,
+    }))
 }
 
 async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {

@@ -24,10 +24,24 @@ pub(super) struct LastLoad {
 
 impl Daemon {
     pub(super) fn on_loaded(&mut self, loaded: Result<LoadedConfig, u64>) {
+        let once = self.options.once;
         match loaded {
-            Ok(loaded) => self.take_over(loaded),
+            // Something has changed since the first load: what was loaded then is what runs.
+            Ok(_) if once && self.last_load.at.is_some() => {}
+            Ok(loaded) => {
+                self.take_over(loaded);
+                if once && self.registry.len() == 0 {
+                    self.look_no_more();
+                }
+            }
             // Whoever waits for it is to know.
             Err(number) => {
+                if once {
+                    self.last_load
+                        .errors
+                        .push("the configuration could not be loaded".to_owned());
+                    self.look_no_more();
+                }
                 let failed = Reloaded {
                     watches: self.registry.len() as u64,
                     added: 0,

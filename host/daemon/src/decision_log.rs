@@ -3,6 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::watches::ActiveWatch;
+use twitcher_control::view::command;
 use twitcher_launch::RunReport;
 use twitcher_model::{RunId, Trigger, Watch};
 use twitcher_scheduler::{Decision, Effect, Ignored, Start};
@@ -87,6 +88,14 @@ pub fn paused_words(entry: Option<&ActiveWatch>) -> String {
     let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
     let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("watch paused{by}{reason}")
+}
+
+/// In place of a start, where nothing is started.
+pub fn log_would_run(watch: &Watch, start: &Start) {
+    let (name, event) = (&*watch.name, start.event);
+    let (action, user) = (command(watch), &*watch.process.identity.user);
+    let bytes = start.observation.stdin.len();
+    info!(watch = name, %event, action, user, bytes, "would run");
 }
 
 pub fn log_end(watch: &Watch, run: RunId, report: &RunReport) {

@@ -19,6 +19,7 @@ mod apply_config;
 mod decision_log;
 mod loader;
 mod notify;
+mod once;
 mod operators;
 mod runs;
 mod service_manager;
@@ -50,7 +51,7 @@ use twitcher_control::{App, EventRing, Server, ServerLimits};
 use twitcher_launch::{
     Control, JournalError, Launcher, Launches, RunEvent, RunReport, SurvivingRun, release_free_memory,
 };
-use twitcher_model::{EventKind, Observation, Outcome, Phase, RunId, Seen, Version, WatchId};
+use twitcher_model::{EventKind, Observation, Outcome, Phase, Position, RunId, Seen, Version, WatchId};
 use twitcher_observe::Log;
 use twitcher_observe::metrics::Metrics;
 use twitcher_process::cgroup::CgroupError;
@@ -61,7 +62,7 @@ use twitcher_source::{Change, Source, SourceReport, tree, zookeeper};
 use twitcher_state::{self as state, Parked, StateStore};
 
 use apply_config::LastLoad;
-use decision_log::{FirstLooks, is_change, log_decision, log_end, paused_words};
+use decision_log::{FirstLooks, is_change, log_decision, log_end, log_would_run, paused_words};
 use loader::Loader;
 use operators::{Answer, WaitingOperators};
 use runs::{ActiveRun, definition, invocation};
@@ -90,6 +91,12 @@ pub struct DaemonOptions {
     pub source: SourceOptions,
     /// Where it is kept what the next daemon must know.
     pub state_dir: PathBuf,
+    /// Where native code is kept.
+    pub code_dir: PathBuf,
+    /// Whether each watch's action runs for what its znode is now, and the daemon ends then.
+    pub once: bool,
+    /// Whether everything is decided and nothing started, nor written down.
+    pub dry_run: bool,
     /// How much of what ran is kept there.
     pub history: state::HistoryLimits,
     /// The runs of the last daemon that the journal has; or why there is no journal.
@@ -142,6 +149,8 @@ pub enum DaemonEnd {
     Drained,
     /// Some runs were terminated.
     Terminated,
+    /// It was to run once, and not all of it succeeded.
+    Unsuccessful,
 }
 
 /// Runs until SIGTERM or SIGINT. Must be called in a `LocalSet` on a current-thread runtime.
@@ -151,7 +160,13 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         Vec::new()
     });
     let alive = found.iter().map(runs::alive).collect();
-    let (state, newest) = StateStore::open(&options.state_dir, options.history, alive);
+    let (state, newest) = match options.dry_run {
+        true => StateStore::look(&options.state_dir),
+        false => StateStore::open(&options.state_dir, options.history, alive),
+    };
+    if options.dry_run {
+        info!("a dry run: everything is decided as ever, nothing is started and nothing written down");
+    }
     let controllers = launcher.controllers();
     if let Some(error) = &options.no_cgroups {
         info!("{error}: runs have no cgroups of their own; they are followed by their sessions and parents instead");
@@ -159,7 +174,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     let started = SystemTime::now();
     let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
-    let supply = ComponentFinder::new(options.program.clone(), &options.state_dir, options.sources.clone());
+    let supply = ComponentFinder::new(options.program.clone(), &options.code_dir, options.sources.clone());
     let cache = supply.cache_use();
     let (launches, runs) = Launches::start(launcher, options.max_processes, Some(supply.code()))?;
     let loader = Loader::new(
@@ -199,6 +214,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         last_load: LastLoad::default(),
         waiting: WaitingOperators::default(),
         told_reload: None,
+        looked: false,
         service: ServiceManager::new(),
         cache,
         events,
@@ -237,6 +253,8 @@ struct Daemon {
     waiting: WaitingOperators,
     /// The load that the service manager waits for.
     told_reload: Option<u64>,
+    /// With [`DaemonOptions::once`]: every watch has been read, and no more is looked at.
+    looked: bool,
     service: ServiceManager,
     cache: Arc<CacheUse>,
     events: Arc<EventRing>,
@@ -257,11 +275,12 @@ impl Daemon {
         let mut upkeep = interval(Duration::from_secs(10));
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.loader.request();
-        while self.phase != Phase::Draining {
+        let once = self.options.once;
+        while self.phase != Phase::Draining && !(once && self.is_through()) {
             let timer = self.registry.next_timer();
             let expiry = self.waiting.next_expiry();
             tokio::select! {
-                report = self.source.reports.recv() => match report {
+                report = self.source.reports.recv(), if !self.looked => match report {
                     Some(report) => self.on_source(report).await,
                     None => self.restart_source().await,
                 },
@@ -269,7 +288,7 @@ impl Daemon {
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
                 run = self.survivors.ended() => self.on_survivor_ended(run),
-                () = watcher.changed() => drop(self.loader.request()),
+                () = watcher.changed(), if !once => drop(self.loader.request()),
                 Some(ask) = questions.recv() => self.on_ask(ask),
                 () = yield_now(), if self.waiting.has_survey() => self.survey_on(),
                 Ok(()) = self.source.connection.changed() => self.on_connection(),
@@ -277,6 +296,9 @@ impl Daemon {
                 () = self.service.watchdog() => drop(self.service.alive()),
                 _ = hangup.recv() => {
                     self.log.reopen();
+                    if once {
+                        continue;
+                    }
                     info!("SIGHUP: loading the configuration again");
                     self.reload();
                 }
@@ -291,7 +313,11 @@ impl Daemon {
         let again = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        Ok(self.drain(&mut runs, &mut questions, again).await)
+        let unsuccessful = once && !self.tell_of_once();
+        Ok(match self.drain(&mut runs, &mut questions, again).await {
+            DaemonEnd::Drained if unsuccessful => DaemonEnd::Unsuccessful,
+            end => end,
+        })
     }
 
     fn now(&self) -> Duration {
@@ -319,6 +345,9 @@ impl Daemon {
                 self.say_status();
                 // What loading took for a while would otherwise stay with the process for good.
                 tokio::task::spawn_blocking(release_free_memory);
+                if self.options.once {
+                    self.look_no_more();
+                }
             }
         }
     }
@@ -486,10 +515,15 @@ impl Daemon {
     }
 
     fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
+        let mut pretended = Vec::new();
         for effect in effects {
-            let Some(entry) = self.registry.get(id) else { return };
+            let Some(entry) = self.registry.get(id) else { break };
             let watch = &entry.watch;
             match effect {
+                Effect::Start(start) if self.options.dry_run => {
+                    log_would_run(watch, &start);
+                    pretended.push((start.run, Position::of(&start.observation)));
+                }
                 Effect::Start(start) => {
                     self.runs.insert(start.run, ActiveRun::new(id, watch, &start));
                     self.launches.launch(invocation(watch, start));
@@ -550,6 +584,14 @@ impl Daemon {
                     }
                 }
             }
+        }
+        // What is not started counts as done at once: the next change is to be decided on as after a run.
+        for (run, position) in pretended {
+            if let Some(entry) = self.registry.get_mut(id) {
+                entry.machine.succeeded(position.fingerprint());
+            }
+            let ending = Ending::Succeeded;
+            self.advance(id, Input::Exited { run, ending });
         }
     }
 

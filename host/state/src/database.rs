@@ -231,6 +231,11 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// What a database has, for who must not change it.
+pub(super) fn look(path: &Path) -> rusqlite::Result<Stored> {
+    read(&read_only(path)?)
+}
+
 fn read(connection: &Connection) -> rusqlite::Result<Stored> {
     let mut watches = connection.prepare("SELECT * FROM watch")?;
     let mut running = connection.prepare("SELECT * FROM running")?;

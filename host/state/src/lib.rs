@@ -53,6 +53,7 @@ use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Watch, WatchType, 
 
 pub use history::{History, HistoryError, RunQuery, RunRecord};
 
+use database::Stored;
 use memory::{Memory, SharedMemory};
 use writer_thread::Writer;
 
@@ -222,6 +223,27 @@ impl StateStore {
             ended: thread.is_ok().then_some(ended),
             dir: dir.to_owned(),
             shared,
+        };
+        (state, stored.newest)
+    }
+
+    /// What `DIR/state.db` has, without a change to it or to anything else: what is noted stays in memory. An absent one is empty,
+    /// and so is one that cannot be read, which is said.
+    pub fn look(dir: &Path) -> (Self, Option<RunId>) {
+        let path = dir.join(database::FILE);
+        let stored = match path.exists() {
+            true => database::look(&path).unwrap_or_else(|error| {
+                warn!(file = %path.display(), "cannot read what the daemon remembers: {error}");
+                Stored::default()
+            }),
+            false => Stored::default(),
+        };
+        let mut book = Memory::new(stored.watches, stored.names);
+        book.take_over(stored.running, Vec::new());
+        let state = Self {
+            ended: None,
+            dir: dir.to_owned(),
+            shared: Arc::new(SharedMemory::new(book)),
         };
         (state, stored.newest)
     }

@@ -31,7 +31,7 @@ pub use znode::{
 pub mod exit {
     /// Everything went well; for `run`: stopped by a signal, every action had ended.
     pub const SUCCESS: u8 = 0;
-    /// `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused; a running
+    /// `check` found errors; `run --once` did not succeed for every watch; `demo` did not see what it expected; what `plugin run` ran did not succeed; a bundle is refused; a running
     /// daemon does not do what it was told, or found errors.
     pub const FAILURE: u8 = 1;
     /// The command line cannot be understood.
@@ -55,8 +55,8 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
-  1  `check` found errors; `demo` did not see what it expected; what `plugin run` ran did not succeed;
-     a bundle is refused; a running daemon refuses (no such watch, for example); `reload` found errors;
+  1  `check` found errors; `run --once` did not succeed for every watch; `demo` did not see what it
+     expected; what `plugin run` ran did not succeed; a bundle is refused; a running daemon refuses (no such watch, for example); `reload` found errors;
      what `run-now --wait` ran did not succeed; `drain --timeout` was not enough
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
@@ -241,6 +241,8 @@ Signals:
 Examples:
   twitcher run --zk zk1:2181,zk2:2181,zk3:2181/fleet --config /etc/twitcher
   twitcher run --tree ./tree --config ./watches        # no server: DIR/a/b is znode /a/b
+  twitcher run --dry-run --config ./watches            # what would run, beside the daemon that runs
+  timeout 300 twitcher run --once                      # at boot, or in cron
 
 Exit codes: see `twitcher --help`.";
 
@@ -298,6 +300,15 @@ pub struct RunArguments {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
     pub max_running: Option<usize>,
 
+    /// Run each watch's action for what its znode is now, to its end with retries, and exit: 0 if all succeeded. For images, boot
+    /// scripts and cron
+    #[arg(long, conflicts_with = "daemonize", help_heading = "Trying")]
+    pub once: bool,
+    /// Decide and log everything, start nothing and write nothing down. Beside a running daemon, too; with --once it ends when
+    /// everything has been decided
+    #[arg(long, conflicts_with_all = ["daemonize", "pidfile"], help_heading = "Trying")]
+    pub dry_run: bool,
+
     #[command(flatten)]
     #[allow(missing_docs)]
     pub bundles: BundleStoreArguments,
@@ -344,6 +355,9 @@ pub struct CheckArguments {
     /// Files or directories
     #[arg(value_name = "PATH", default_value = "/etc/twitcher")]
     pub paths: Vec<PathBuf>,
+    /// Show what a reload of the daemon that listens there would add, change, remove and run, if these were its files
+    #[arg(long, value_name = "SOCKET")]
+    pub against: Option<PathBuf>,
     /// Print one JSON object: watches, errors, notes
     #[arg(long)]
     pub json: bool,

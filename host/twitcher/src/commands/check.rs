@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use twitcher_components::ComponentFinder;
 use twitcher_config::{Config, Evaluator, report};
 
-use super::{THIS_PROGRAM, print, sources};
+use super::{THIS_PROGRAM, operate, print, sources};
 use crate::args::{self, exit};
 use crate::spinner::Spinner;
 
@@ -22,8 +22,23 @@ pub fn check(arguments: &args::CheckArguments) -> Result<u8> {
         .reload();
     drop(spinner);
     let failed = reload.errors().next().is_some();
+    // A reload would keep what the daemon has of a file with errors: those first.
+    let compared = match &arguments.against {
+        Some(socket) if !failed => match operate::compare(socket, &reload.watches) {
+            Ok(plan) => Some(plan),
+            Err(error) => return Ok(operate::complain(&error)),
+        },
+        _ => None,
+    };
     if arguments.json {
-        print(&format!("{:#}\n", report::to_json(&reload)))?;
+        let mut object = report::to_json(&reload);
+        if let Some(plan) = &compared {
+            object["against"] = serde_json::to_value(plan)?;
+        }
+        print(&format!("{object:#}\n"))?;
+    } else if let Some(plan) = &compared {
+        eprint!("{}", report::render_notes(&reload));
+        print(&operate::plan_text(plan))?;
     } else {
         for printed in &reload.prints {
             eprintln!(

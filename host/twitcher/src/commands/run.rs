@@ -32,6 +32,7 @@ pub fn run(arguments: args::RunArguments) -> Result<u8> {
     match start(arguments) {
         Ok(DaemonEnd::Drained) => Ok(exit::SUCCESS),
         Ok(DaemonEnd::Terminated) => Ok(exit::TERMINATED_RUNS),
+        Ok(DaemonEnd::Unsuccessful) => Ok(exit::FAILURE),
         Err(error) => {
             eprintln!("twitcher: cannot start: {error:#}");
             Ok(exit::CANNOT_START)
@@ -62,8 +63,14 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         .collect::<Result<Vec<PathBuf>, _>>()?;
     let destination = destination(&arguments)?;
     let state_dir = std::path::absolute(&arguments.state_dir)?;
-    let (mut journal, found) = match Journal::claim(&state_dir) {
-        Ok((journal, found)) => (Some(journal), Ok(found)),
+    let dry_run = arguments.dry_run;
+    let claimed = match dry_run {
+        true => None,
+        false => Some(Journal::claim(&state_dir)),
+    };
+    let (mut journal, found) = match claimed.transpose() {
+        Ok(None) => (None, Ok(Vec::new())),
+        Ok(Some((journal, found))) => (Some(journal), Ok(found)),
         Err(error) if error.is_in_use() || error.is_untrusted() => return Err(error.into()),
         // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
         Err(error) => (None, Err(error)),
@@ -82,8 +89,8 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     }
     // Before the launcher, which is where this process is.
     let former = journal.as_ref().and_then(Journal::former_cgroups);
-    let (cgroups, no_cgroups) = match CgroupTree::claim(former) {
-        Ok(cgroups) => (Some(cgroups), None),
+    let (cgroups, no_cgroups) = match (!dry_run).then(|| CgroupTree::claim(former)).transpose() {
+        Ok(cgroups) => (cgroups, None),
         Err(error) => (None, Some(error)),
     };
     if let (Some(journal), Some(cgroups)) = (&mut journal, &cgroups) {
@@ -109,11 +116,20 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     fill_pool(RESERVED_THREADS, |job| drop(runtime.spawn_blocking(job)))
         .and_then(|()| can_start(OTHER_THREADS))
         .context("cannot start the threads of the daemon; more processes have to be allowed (ulimit -u, TasksMax= of systemd)")?;
+    // Beside a daemon that runs its cache is not ours to write to.
+    let scratch = dry_run.then(tempfile::tempdir).transpose();
+    let scratch = scratch.context("cannot make a temporary directory for native code")?;
+    let code_dir = scratch
+        .as_ref()
+        .map_or_else(|| state_dir.clone(), |scratch| scratch.path().to_owned());
     let options = DaemonOptions {
         config,
         program: THIS_PROGRAM.into(),
         source,
         state_dir,
+        code_dir,
+        once: arguments.once,
+        dry_run,
         history: state::HistoryLimits {
             runs: arguments.history_runs,
             runs_per_watch: arguments.history_runs_per_watch,
@@ -145,6 +161,8 @@ fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<Listen
             listeners.add_socket(&std::path::absolute(path)?)?;
             None
         }
+        // The usual one may be that of the daemon which runs.
+        None if arguments.dry_run => None,
         None => listeners.add_socket(Path::new(listeners::SOCKET)).err(),
     };
     Ok((listeners, trouble))

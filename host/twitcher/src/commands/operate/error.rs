@@ -11,7 +11,7 @@ use twitcher_model::sanitize;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OperateError {
+pub enum OperateError {
     /// There is no socket.
     #[error("no daemon has a control socket at {}", .0.display())]
     NoSocket(PathBuf),
@@ -67,6 +67,9 @@ pub(super) enum OperateError {
     /// A watch has not run.
     #[error("the watch {0:?} has no run that is remembered")]
     NeverRan(String),
+    /// The daemon would read definitions differently.
+    #[error("what a reload would do cannot be told: {0}")]
+    Incomparable(String),
     /// A runtime cannot be made.
     #[error("cannot wait for input and output: {0}")]
     Runtime(io::Error),
@@ -171,6 +174,7 @@ impl OperateError {
                 all.dedup();
                 return all;
             }
+            Self::Incomparable(_) => &["use the daemon's own program, as the daemon's user: sudo twitcher check ..."],
             Self::NeverRan(_) | Self::Runtime(_) | Self::Output(_) | Self::Request { .. } => &[],
         };
         hints.iter().map(|hint| (*hint).to_owned()).collect()
@@ -180,9 +184,12 @@ impl OperateError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotAWatch(_) => exit::USAGE,
-            Self::Refused { .. } | Self::Run(_) | Self::NeverRan(_) | Self::Output(_) | Self::Request { .. } => {
-                exit::FAILURE
-            }
+            Self::Incomparable(_)
+            | Self::Refused { .. }
+            | Self::Run(_)
+            | Self::NeverRan(_)
+            | Self::Output(_)
+            | Self::Request { .. } => exit::FAILURE,
             _ => exit::UNREACHABLE,
         }
     }

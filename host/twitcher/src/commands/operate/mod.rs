@@ -9,6 +9,7 @@
 //!
 //! It must not know how a daemon works, only what [`twitcher_control::api`] says.
 
+mod against;
 mod client;
 mod error;
 mod orders;
@@ -22,8 +23,9 @@ mod view;
 
 use jiff::Timestamp;
 
+pub use self::against::{compare, text as plan_text};
 use self::client::Client;
-use self::error::OperateError;
+pub use self::error::OperateError;
 use self::stdout::Output;
 use self::theme::Theme;
 use crate::args::{OperateCommand, exit};
@@ -44,14 +46,17 @@ pub fn run(command: &OperateCommand) -> u8 {
         Ok(code) => code,
         // Whoever read it, `head` for example, has seen enough.
         Err(OperateError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::SUCCESS,
-        Err(error) => {
-            eprintln!("twitcher: {error}");
-            for hint in error.hints() {
-                eprintln!("  hint: {hint}");
-            }
-            error.exit_code()
-        }
+        Err(error) => complain(&error),
     }
+}
+
+/// Says what went wrong, and gives the exit code for it.
+pub fn complain(error: &OperateError) -> u8 {
+    eprintln!("twitcher: {error}");
+    for hint in error.hints() {
+        eprintln!("  hint: {hint}");
+    }
+    error.exit_code()
 }
 
 /// One command while it is carried out.
