@@ -228,12 +228,13 @@ fn what_a_reload_would_do_is_told_and_not_done() {
     for znode in ["/a", "/b", "/c", "/p"] {
         site.set(znode, "1");
     }
+    // A function is all of its file's text, so it is in one of its own.
+    let function = "def f():\n  print('f')\nRegisterWatch('/a', f, name='function')\n";
     let text = "RegisterWatch('/a', Exec('true'), name='kept')\n\
-         def f():\n  print('f')\n\
-         RegisterWatch('/a', f, name='function')\n\
          RegisterWatch('/b', Exec('true'), name='changed')\n\
          RegisterWatch('/c', Exec('true'), name='removed')\n\
          RegisterWatch('/p', Exec('false'), name='parked', on_failure=STOP)\n";
+    site.config("f.twc", function);
     site.config("a.twc", text);
     let socket = site.path("control.sock");
     let tree = site.path("tree");
@@ -264,6 +265,7 @@ fn what_a_reload_would_do_is_told_and_not_done() {
         "staged/a.twc",
         &format!("# Below another line, in another directory.\n{staged}"),
     );
+    site.write("staged/f.twc", function);
     let output = check("staged", &["--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
