@@ -184,7 +184,7 @@ fn it_waits_for_servers_and_for_permission_and_says_so() {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert!(
-        line.contains(&path) && line.contains("no permission to read the znode"),
+        line.contains(&path) && line.contains("no permission to read it"),
         "{line}"
     );
 }

@@ -32,15 +32,28 @@ impl Daemon {
     /// Says what it came to. Whether every watch was read and no state is left that an action is to run for.
     pub(super) fn tell_of_once(&self) -> bool {
         let (mut unread, mut unhandled) = (0, 0);
-        for entry in self.registry.ids().filter_map(|id| self.registry.get(id)) {
+        for id in self.registry.ids() {
+            let Some(entry) = self.registry.get(id) else { continue };
             let (watch, znode) = (&*entry.watch.name, entry.watch.znode.as_str());
             let standing = entry.machine.standing(self.now());
-            if standing.loading {
+            if let Some(unreadable) = self.registry.unreadable(id) {
                 unread += 1;
-                warn!(watch, znode, "the znode could not be read, so its action has not run");
+                let why = &unreadable.why;
+                match unreadable.parts {
+                    None => warn!(
+                        watch,
+                        znode, why, "the znode could not be read, so its action has not run"
+                    ),
+                    Some(parts) => warn!(watch, znode, parts, why, "not all of the subtree could be read"),
+                }
                 continue;
             }
-            let failed = entry.facts.last_run.is_some_and(|(success, _)| !success);
+            if standing.loading {
+                unread += 1;
+                warn!(watch, znode, "the znode was not read, so its action has not run");
+                continue;
+            }
+            let failed = entry.facts.last_run.as_ref().is_some_and(|last| last.failure.is_some());
             if failed || standing.behind.is_some() {
                 unhandled += 1;
                 match standing.wait {

@@ -140,8 +140,8 @@ fn plan(definitions: &Definitions, known: Vec<WatchSummary>, watches: &[Arc<Watc
 /// When a watch's action runs after it was loaded anew; `now` is what the daemon knows of it.
 fn load(watch: &Watch, now: Option<&WatchSummary>) -> Runs {
     let seen = now
-        .filter(|now| now.znode == watch.znode.as_str())
-        .and_then(|now| now.seen);
+        .filter(|now| now.znode == watch.znode.as_str() && now.state != WatchState::Unreadable)
+        .and_then(|now| now.seen.as_ref());
     match (watch.policy.run_on_load, seen.map(|seen| seen.exists)) {
         (RunOnLoad::Never, _) => Runs::AtNextChange,
         (_, Some(false)) => Runs::AtNextChange,
