@@ -142,6 +142,22 @@ fn credentials_own_what_they_create_unless_everybody_may_read_it() {
     poker.ok(&["set", "-p", "--world-readable", &format!("{open}/a"), "ours"]);
     assert_eq!(anybody.ok(&["get", &format!("{open}/a")]), "ours");
     assert_eq!(anybody.ok(&["ls", &open]), "a\n");
+    let acl = anybody.ok(&["stat", "--acl", &open]);
+    let acl: Vec<&str> = acl
+        .lines()
+        .filter_map(|line| line.strip_prefix("acl "))
+        .map(str::trim)
+        .collect();
+    assert!(
+        acl.len() == 2 && acl[0].starts_with("digest:poker:") && acl[0].ends_with(":cdrwa"),
+        "{acl:?}"
+    );
+    assert_eq!(acl[1], "world:anyone:r");
+    let acl = poker.json(&["stat", "--acl", &own]);
+    assert_eq!(
+        (&acl["acl"][0]["scheme"], &acl["acl"][0]["permissions"]),
+        (&json!("digest"), &json!("cdrwa"))
+    );
     anybody.fails(exit::DENIED, &["set", &format!("{open}/a"), "x"]);
     poker.ok(&["set", &format!("{open}/a"), "still ours"]);
     assert_eq!(anybody.ok(&["get", &format!("{open}/a")]), "still ours");
@@ -227,6 +243,20 @@ fn what_a_znode_cannot_hold_is_refused_before_it_is_sent() {
     assert_eq!(large.status.code(), Some(exit::FAILURE));
     assert!(error.contains("more than 1048576 bytes"), "{error}");
     assert_eq!(at.ok(&["get", &path]), "kept");
+}
+
+#[test]
+fn larger_znodes_are_for_servers_that_hold_them() {
+    let server = ZooKeeperServer::start_with(Setup {
+        max_buffer: Some(8 << 20),
+        ..Setup::default()
+    });
+    let at = At::new(&["--zk", &server.address(), "--max-znode-size", "4MiB"]);
+    let data = vec![b'x'; 3 << 20];
+    assert!(at.given(&["create", "/a", "-"], &data).status.success());
+    assert_eq!(at.run(&["get", "/a"]).stdout, data);
+    let error = At::new(&["--zk", &server.address()]).fails(exit::FAILURE, &["get", "/a"]);
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
 }
 
 #[test]

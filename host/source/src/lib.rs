@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 pub use self::connection::SourceConnection;
-pub use self::znodes::{Denial, Readers, Requests, ZnodeError, ZnodeRefusal, ZnodeStat, Znodes};
+pub use self::znodes::{AclEntry, Denial, Readers, Requests, ZnodeError, ZnodeRefusal, ZnodeStat, Znodes};
 use twitcher_model::{Observation, Unreadable, WatchId, WatchType, ZnodePath};
 
 /// A znode to be watched for one watch of the configuration. Several may name the same znode.

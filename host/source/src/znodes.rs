@@ -140,6 +140,17 @@ pub struct ZnodeStat {
     pub ephemeral_owner: Option<i64>,
 }
 
+/// An entry of a znode's access control list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AclEntry {
+    /// How it is found out who somebody is, such as `world` or `digest`.
+    pub scheme: String,
+    /// Who it is, as the scheme writes it. A server shows digests of passwords only to those who may change the list.
+    pub id: String,
+    /// What they may do, of `cdrwa`: create and delete children, read, write, change this list.
+    pub permissions: String,
+}
+
 /// Who may read a znode that is created by somebody who has credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Readers {
@@ -248,6 +259,19 @@ impl Znodes {
         match &self.backend {
             Backend::ZooKeeper(requests) => requests.stat(path).await,
             Backend::Tree(files) => files.stat(path).await,
+            Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
+        }
+    }
+
+    /// Who may do what with a znode; none in a directory, where the permissions of files say so.
+    ///
+    /// # Errors
+    /// The same as those of [`Znodes::get`].
+    pub async fn acl(&self, path: &ZnodePath) -> Result<Option<Vec<AclEntry>>, ZnodeError> {
+        let _place = self.place(path).await?;
+        match &self.backend {
+            Backend::ZooKeeper(requests) => requests.acl(path).await.map(Some),
+            Backend::Tree(files) => files.stat(path).await.map(|_| None),
             Backend::Ended => Err(ZnodeError::SessionLost(path.clone())),
         }
     }

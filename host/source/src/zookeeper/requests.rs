@@ -18,7 +18,7 @@ use super::connect::{Backoff, SessionOpener};
 use super::context::Context;
 use super::reads::{self, ReadFailure, Reply};
 use super::request_session::Sessions;
-use crate::{Denial, Readers, ZnodeError, ZnodeRefusal, ZnodeStat};
+use crate::{AclEntry, Denial, Readers, ZnodeError, ZnodeRefusal, ZnodeStat};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Longest pause before a read is made again.
@@ -111,6 +111,15 @@ impl ZooKeeperRequests {
             let (caught_up, stat) = (client.sync("/"), client.check_stat(path.as_str()));
             caught_up.await?;
             Ok(stat.await?.map(|stat| whole_stat(&stat)))
+        })
+        .await
+    }
+
+    pub async fn acl(&self, path: &ZnodePath) -> Result<Vec<AclEntry>, ZnodeError> {
+        self.read(path, async |client| match client.get_acl(path.as_str()).await {
+            Ok((acl, _)) => Ok(Some(acl.iter().map(acl_entry).collect())),
+            Err(Error::NoNode) => Ok(None),
+            Err(error) => Err(error.into()),
         })
         .await
     }
@@ -242,6 +251,24 @@ fn whole_stat(stat: &zookeeper_client::Stat) -> ZnodeStat {
         cversion: Some(stat.cversion),
         aversion: Some(stat.aversion),
         ephemeral_owner: Some(stat.ephemeral_owner),
+    }
+}
+
+fn acl_entry(acl: &Acl) -> AclEntry {
+    let letters = [
+        (Permission::CREATE, 'c'),
+        (Permission::DELETE, 'd'),
+        (Permission::READ, 'r'),
+        (Permission::WRITE, 'w'),
+        (Permission::ADMIN, 'a'),
+    ];
+    let held = letters
+        .iter()
+        .filter(|(permission, _)| acl.permission().has(*permission));
+    AclEntry {
+        scheme: acl.scheme().to_owned(),
+        id: acl.id().to_owned(),
+        permissions: held.map(|(_, letter)| letter).collect(),
     }
 }
 

@@ -46,7 +46,7 @@ pub enum ZnodeCommand {
     /// List the names of a znode's children
     Ls(ListArguments),
     /// Show what is known of a znode besides its data
-    Stat(ReadArguments),
+    Stat(StatArguments),
     /// Create a znode
     Create(CreateArguments),
     /// Delete a znode
@@ -81,12 +81,23 @@ pub struct RequestArguments {
     pub common: Common,
 }
 
-/// Arguments of `get` and `stat`.
+/// Arguments of `get`.
 #[derive(Debug, Args)]
 pub struct ReadArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub request: RequestArguments,
+}
+
+/// Arguments of `stat`.
+#[derive(Debug, Args)]
+pub struct StatArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub request: RequestArguments,
+    /// Also show who may do what with it
+    #[arg(long)]
+    pub acl: bool,
 }
 
 /// Arguments of `ls`.

@@ -99,6 +99,9 @@ impl ZnodeCommandError {
             }
             Self::NoRoot(_) => "create it first, with --zk without the path after the servers, and -p",
             Self::Znode(ZnodeError::NoNode(_)) => "`set -p` and `create -p` create what is missing",
+            Self::Znode(ZnodeError::TooLarge { .. }) | Self::InputTooLarge { .. } => {
+                "--max-znode-size raises the bound, where the servers hold larger ones (jute.maxbuffer)"
+            }
             Self::Znode(ZnodeError::UnknownOutcome(_)) => "`twitcher znode get` and `stat` show which",
             Self::Znode(ZnodeError::Failed {
                 why: ZnodeRefusal::NotEmpty,

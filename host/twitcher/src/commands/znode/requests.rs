@@ -24,7 +24,8 @@ const ATTEMPTS: u32 = 5;
 /// Carries out a command other than `watch`.
 pub(super) fn answer(command: &ZnodeCommand) -> Done {
     let request = match command {
-        ZnodeCommand::Get(arguments) | ZnodeCommand::Stat(arguments) => &arguments.request,
+        ZnodeCommand::Get(arguments) => &arguments.request,
+        ZnodeCommand::Stat(arguments) => &arguments.request,
         ZnodeCommand::Ls(arguments) => &arguments.request,
         ZnodeCommand::Set(arguments) => &arguments.request,
         ZnodeCommand::Create(arguments) => &arguments.request,
@@ -106,11 +107,15 @@ impl<'a> Asker<'a> {
                 }
             }
             ZnodeCommand::Ls(arguments) => self.list(arguments).await?,
-            ZnodeCommand::Stat(_) => {
+            ZnodeCommand::Stat(arguments) => {
                 let stat = self.done(znodes.stat(path).await)?;
+                let acl = match arguments.acl {
+                    true => self.done(znodes.acl(path).await)?,
+                    false => None,
+                };
                 match json {
-                    true => view::line(&view::whole_stat(path, &stat)),
-                    false => view::stat_table(&stat).into_bytes(),
+                    true => view::line(&view::whole_stat(path, &stat, acl.as_deref())),
+                    false => view::stat_table(&stat, acl.as_deref()).into_bytes(),
                 }
             }
             ZnodeCommand::Set(arguments) => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use twitcher_model::sanitize;
 use twitcher_model::{Observation, Stat, Trigger, WatchType, ZnodePath};
-use twitcher_source::ZnodeStat;
+use twitcher_source::{AclEntry, ZnodeStat};
 
 /// Characters of a znode's data that are shown in a line for people.
 const SHOWN: usize = 80;
@@ -86,7 +86,7 @@ fn time(time: SystemTime) -> String {
 }
 
 /// A znode's stat; what a directory cannot tell is left out.
-pub(super) fn whole_stat(path: &ZnodePath, stat: &ZnodeStat) -> Value {
+pub(super) fn whole_stat(path: &ZnodePath, stat: &ZnodeStat, acl: Option<&[AclEntry]>) -> Value {
     let mut object = object(path);
     add_stat(&mut object, &stat.stat);
     object.insert("data_length".to_owned(), stat.data_length.into());
@@ -104,11 +104,16 @@ pub(super) fn whole_stat(path: &ZnodePath, stat: &ZnodeStat) -> Value {
             object.insert(name.to_owned(), value);
         }
     }
+    if let Some(acl) = acl {
+        let entry =
+            |entry: &AclEntry| json!({"scheme": entry.scheme, "id": entry.id, "permissions": entry.permissions});
+        object.insert("acl".to_owned(), acl.iter().map(entry).collect());
+    }
     object.into()
 }
 
 /// The same for people: transactions and sessions as ZooKeeper's log writes them.
-pub(super) fn stat_table(stat: &ZnodeStat) -> String {
+pub(super) fn stat_table(stat: &ZnodeStat, acl: Option<&[AclEntry]>) -> String {
     let hex = |n: i64| format!("{n:#x}");
     let rows = [
         ("version", Some(stat.stat.version.to_string())),
@@ -123,10 +128,20 @@ pub(super) fn stat_table(stat: &ZnodeStat) -> String {
         ("aversion", stat.aversion.map(|n| n.to_string())),
         ("ephemeral_owner", stat.ephemeral_owner.map(hex)),
     ];
-    let rows = rows
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| format!("{name:16} {value}\n")));
-    rows.collect()
+    let row = |name: &str, value: &str| format!("{name:16} {value}\n");
+    let mut table: String = rows
+        .iter()
+        .filter_map(|(name, value)| Some(row(name, value.as_ref()?)))
+        .collect();
+    for AclEntry {
+        scheme,
+        id,
+        permissions,
+    } in acl.into_iter().flatten()
+    {
+        table += &row("acl", &sanitize::line(&format!("{scheme}:{id}:{permissions}")));
+    }
+    table
 }
 
 /// What happened to a watched znode, as JSON.
