@@ -190,6 +190,27 @@ fn nothing_can_be_changed_on_the_port() {
 }
 
 #[test]
+fn definitions_are_told_to_operators_alone() {
+    let stage = Stage::new();
+    let told = stage.operate("GET", "/v1/definitions").json();
+    let watches = told["watches"].as_array().unwrap();
+    assert!(
+        !watches.is_empty()
+            && watches
+                .iter()
+                .all(|watch| watch["digest"].as_str().unwrap().len() == 64),
+        "{told}"
+    );
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    let answer = stage.browse("GET", "/v1/definitions", HERE);
+    assert_eq!(
+        (answer.status, answer.problem().contains("secrets")),
+        (403, true),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn other_sites_are_refused() {
     let stage = Stage::new();
     for (headers, expected) in [
