@@ -72,38 +72,49 @@ fn the_same_inputs_give_the_same_bytes() {
     assert!(read("one") == read("other"));
 }
 
+/// A crate whose component is a program that prints a text.
+struct Authored<'a> {
+    bench: &'a Bench,
+}
+
+impl Authored<'_> {
+    fn write(&self, version: &str, text: &str, metadata: &str) {
+        fs::create_dir_all(self.bench.path("my/src")).unwrap();
+        let source = format!("fn main() {{ println!({text:?}); }}\n");
+        // What has not changed is not written: cargo goes by the times of files.
+        if fs::read_to_string(self.bench.path("my/src/main.rs")).unwrap_or_default() != source {
+            fs::write(self.bench.path("my/src/main.rs"), source).unwrap();
+        }
+        let cargo = format!(
+            "[package]\nname = \"my-action\"\nversion = \"{version}\"\nedition = \"2024\"\n[workspace]\n\
+             [profile.release]\nopt-level = 0\n{metadata}"
+        );
+        fs::write(self.bench.path("my/Cargo.toml"), cargo).unwrap();
+    }
+
+    /// Whether it was done, and everything that was said.
+    fn build(&self, line: &str) -> (bool, String) {
+        let mut command = self.bench.command(line);
+        command
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_TARGET_DIR", self.bench.path("target"));
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+}
+
 #[test]
 fn a_crate_says_what_its_bundle_is() {
     let bench = Bench::new();
-    fs::create_dir_all(bench.path("my/src")).unwrap();
-    fs::write(bench.path("my/src/lib.rs"), "").unwrap();
-    let cargo = |metadata: &str| {
-        let text = format!(
-            "[package]\nname = \"my-action\"\nversion = \"0.3.1\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
-             [workspace]\n{metadata}"
-        );
-        fs::write(bench.path("my/Cargo.toml"), text).unwrap();
-    };
-    cargo(
+    let crate_ = Authored { bench: &bench };
+    crate_.write(
+        "0.3.1",
+        "one",
         "[package.metadata.twitcher]\nconfig = [\"dest\"]\nrequests = { dirs = { \"/out\" = \"rw\" }, commands = [\"reload\"] }\n",
     );
-    let build = |line: &str| {
-        let mut command = bench.command(line);
-        command
-            .env("CARGO", env!("CARGO"))
-            .env("CARGO_TARGET_DIR", bench.path("target"));
-        let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
-    let (_, errors) = build("bundle build my --portable");
-    assert!(
-        errors.contains("my_action.wasm is made by `cargo build --release --target wasm32-wasip2`"),
-        "{errors}"
-    );
-    fs::create_dir_all(bench.path("target/wasm32-wasip2/release")).unwrap();
-    fs::copy(guest("logs"), bench.path("target/wasm32-wasip2/release/my_action.wasm")).unwrap();
-    let (done, errors) = build("bundle build my --portable --dir /tmp=ro --memory 128MiB --out .");
-    assert!(done, "{errors}");
+    let (done, said) = crate_.build("bundle build my --portable --dir /tmp=ro --memory 128MiB --out .");
+    assert!(done && !said.contains("note:"), "{said}");
     let shown = bench.ok("bundle inspect my-action-0.3.1.twb --keys keys");
     for line in [
         "        \"my-action\",",
@@ -111,17 +122,61 @@ fn a_crate_says_what_its_bundle_is() {
         "        dirs = {\"/out\": \"/host/dir:rw\", \"/tmp\": \"/host/dir:ro\"},",
         "        commands = {\"reload\": [\"/path/of/program\"]},",
         "        memory = 134217728,",
-        "  \"world\": \"twitcher:action/action\",",
+        "  \"world\": \"wasi:cli/command\",",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
-    assert!(build("bundle build --manifest-path my/Cargo.toml --portable --name other --version 9.0.0").0);
+    let (done, said) =
+        crate_.build("bundle build --manifest-path my/Cargo.toml --portable --name other --version 9.0.0");
+    assert!(done, "{said}");
     assert!(bench.path("other-9.0.0.twb").exists());
-    cargo("[package.metadata.twitcher]\nrequest = {}\n");
-    let (_, errors) = build("bundle build my --portable");
+    crate_.write("0.3.1", "one", "[package.metadata.twitcher]\nrequest = {}\n");
+    let (_, errors) = crate_.build("bundle build my --portable");
     assert!(
         errors.contains("[package.metadata.twitcher]") && errors.contains("request"),
         "{errors}"
+    );
+}
+
+#[test]
+fn a_bundle_of_a_crate_is_of_its_present_sources() {
+    let bench = Bench::new();
+    let crate_ = Authored { bench: &bench };
+    let component = |version: &str| {
+        let shown = bench.ok(&format!("bundle inspect my-action-{version}.twb --keys keys"));
+        let digest = shown.lines().skip_while(|line| !line.contains("\"component\""));
+        digest.clone().find(|line| line.contains("sha256")).unwrap().to_owned()
+    };
+    crate_.write("1.0.0", "one", "");
+    let (done, said) = crate_.build("bundle build my --portable --out .");
+    assert!(done, "{said}");
+    assert!(
+        said.contains("note: it requests nothing") && said.contains("--dir"),
+        "{said}"
+    );
+    // Nothing was changed but the number.
+    let (done, said) = crate_.build("bundle build my --portable --out . --version 1.1.0");
+    assert!(done, "{said}");
+    assert_eq!(component("1.0.0"), component("1.1.0"));
+    assert!(said.contains("note: its component is that of version 1.0.0"), "{said}");
+    crate_.write("1.2.0", "two", "");
+    let made = bench.path("target/wasm32-wasip2/release/my-action.wasm");
+    let (done, said) = crate_.build(&format!(
+        "bundle build {} --name my-action --version 1.2.0",
+        made.display()
+    ));
+    assert!(
+        !done && said.contains("was built before") && said.contains("main.rs was changed"),
+        "{said}"
+    );
+    let (done, said) = crate_.build("bundle build my --portable --out .");
+    assert!(done && !said.contains("is that of version"), "{said}");
+    assert_ne!(component("1.1.0"), component("1.2.0"));
+    fs::write(bench.path("my/src/main.rs"), "fn main() { no }\n").unwrap();
+    let (done, said) = crate_.build("bundle build my --portable --out .");
+    assert!(
+        !done && said.contains("cargo cannot build") && said.contains("cannot find value `no`"),
+        "{said}"
     );
 }
 

@@ -186,17 +186,17 @@ fn tls_and_sasl_are_those_of_the_daemon() {
     let at = with(&right, &[]);
     at.ok(&["set", "-p", "/a/b", "x"]);
     assert_eq!(at.ok(&["get", "/a/b"]), "x");
-    let error = with(&wrong, &["--timeout", "1"]).fails(exit::UNREACHABLE, &["get", "/a/b"]);
+    let error = with(&wrong, &["--timeout", "5"]).fails(exit::UNREACHABLE, &["get", "/a/b"]);
     // A server that speaks TLS may hang up before it says why.
     assert!(error.contains("credentials"), "{error}");
     let wrong = ["--zk", &server.address(), "--zk-sasl-file", wrong.to_str().unwrap()];
-    let error = At::new(&[&wrong[..], &["--timeout", "1"]].concat()).fails(exit::UNREACHABLE, &["get", "/a/b"]);
+    let error = At::new(&[&wrong[..], &["--timeout", "5"]].concat()).fails(exit::UNREACHABLE, &["get", "/a/b"]);
     assert!(
         error.contains("(ZooKeeper refused our credentials); nothing was changed"),
         "{error}"
     );
     assert!(!error.contains("other"), "{error}");
-    let plain = At::new(&["--zk", &secure, "--timeout", "2"]).fails(exit::UNREACHABLE, &["get", "/a/b"]);
+    let plain = At::new(&["--zk", &secure, "--timeout", "5"]).fails(exit::UNREACHABLE, &["get", "/a/b"]);
     assert!(plain.contains("no session with ZooKeeper at localhost:"), "{plain}");
     let error = At::new(&["--zk", &secure, "--zk-ca", "/nonexistent"]).fails(exit::USAGE, &["get", "/a"]);
     assert!(error.contains("cannot read /nonexistent"), "{error}");

@@ -103,7 +103,7 @@ pub enum BundleCommand {
         /// The bundle's file, or the name of an installed one: hello, hello@1.2
         bundle: String,
         /// Where bundles are installed
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -114,7 +114,7 @@ pub enum BundleCommand {
         /// The bundle
         file: PathBuf,
         /// Where to
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
         /// Install it also in place of a newer version
         #[arg(long)]
@@ -143,7 +143,7 @@ pub enum BundleCommand {
         /// Which: hello@1.2.0, or hello@1.2 for the newest 1.2.x
         bundle: Reference,
         /// Where bundles are installed
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -152,7 +152,7 @@ pub enum BundleCommand {
     /// List the installed versions, newest installation first
     List {
         /// Where bundles are installed
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
         #[command(flatten)]
         #[allow(missing_docs)]
@@ -163,7 +163,7 @@ pub enum BundleCommand {
         /// Which: hello@1.2.0, or hello for all of it
         bundle: Reference,
         /// Where bundles are installed
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
     },
     /// Remove versions that are not needed; the current ones and those in use always stay
@@ -172,7 +172,7 @@ pub enum BundleCommand {
         #[arg(long, value_name = "N", default_value_t = 3)]
         keep: usize,
         /// Where bundles are installed
-        #[arg(long, value_name = "DIR", default_value = STORE)]
+        #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
     },
 }
@@ -196,7 +196,7 @@ pub struct BundlePullArguments {
     #[arg(long, requires = "install")]
     pub allow_downgrade: bool,
     /// Where to install it
-    #[arg(long, value_name = "DIR", default_value = STORE, requires = "install")]
+    #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE, requires = "install")]
     pub store: PathBuf,
     /// Get the component alone, also one that others pushed and that is no bundle, as the last part of REPOSITORY and .wasm
     #[arg(long, conflicts_with = "install")]
@@ -212,7 +212,7 @@ pub struct BundlePullArguments {
 /// What a bundle is made of.
 #[derive(Debug, Args)]
 pub struct BundleBuildArguments {
-    /// The component, or the directory of its crate
+    /// The component; or the directory of its crate, which cargo builds for wasm32-wasip2
     #[arg(value_name = "COMPONENT|CRATE", required_unless_present = "manifest_path")]
     pub source: Option<PathBuf>,
     /// The Cargo.toml that says name, version, requests and configuration keys
@@ -290,7 +290,7 @@ pub struct TrustedKeysArguments {
 #[command(next_help_heading = "Bundles")]
 pub struct BundleStoreArguments {
     /// Where bundles are installed
-    #[arg(long = "bundles", value_name = "DIR", default_value = STORE)]
+    #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
     pub store: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::cargo_metadata::Crate;
-use super::{BundleCommandError, secret_key};
+use semver::Version;
+
+use super::cargo_metadata::{Crate, newer_source};
+use super::{BundleCommandError, open_bundle, secret_key};
 use crate::args::{BundleBuildArguments, RequestArguments};
 use twitcher_bundle::{self as bundle, Build, Compiler, DirAccess, Manifest, Requests, ZnodeAccess};
 use twitcher_components::engine_facts;
@@ -22,18 +25,20 @@ pub(super) fn build(program: &Path, arguments: BundleBuildArguments) -> Result<S
     };
     let file = match (&arguments.source, &said) {
         (Some(source), _) if !source.is_dir() => source.clone(),
-        (_, Some(said)) if said.component.is_file() => said.component.clone(),
-        (_, said) => {
-            let place = said
-                .as_ref()
-                .map_or_else(String::new, |said| said.component.display().to_string());
-            let how = format!("{place} is made by `cargo build --release --target wasm32-wasip2`");
+        (_, Some(said)) => said.build()?,
+        (_, None) => {
             return Err(BundleCommandError::Missing {
                 what: "the component",
-                how,
+                how: "give its file, or the directory of its crate".to_owned(),
             });
         }
     };
+    if let Some(changed) = newer_source(&file) {
+        return Err(BundleCommandError::Outdated {
+            component: file,
+            changed,
+        });
+    }
     let missing = |what: &'static str| BundleCommandError::Missing {
         what,
         how: format!("give --{what}, or the directory of the crate that says it"),
@@ -80,7 +85,38 @@ pub(super) fn build(program: &Path, arguments: BundleBuildArguments) -> Result<S
     }
     .unwrap_or_default();
     text.push_str(&forgotten(&build));
+    for (file, version) in same_component(&built.manifest, &arguments.out) {
+        let _ = writeln!(
+            text,
+            "note: its component is that of version {version} ({}): was it built after the change?",
+            file.display()
+        );
+    }
     Ok(text)
+}
+
+/// Other versions that were written to the same place and hold the same component.
+fn same_component(manifest: &Manifest, out: &Path) -> Vec<(PathBuf, Version)> {
+    let Ok(entries) = fs::read_dir(out) else {
+        return Vec::new();
+    };
+    let begin = format!("{}-", manifest.name);
+    let mut found: Vec<(PathBuf, Version)> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "twb"))
+        .filter(|file| {
+            file.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&begin))
+        })
+        .filter_map(|file| {
+            let reader = open_bundle(&file).ok()?;
+            let other = Manifest::parse(reader.manifest_bytes()).ok()?;
+            let is_same = other.name == manifest.name && other.component == manifest.component;
+            (is_same && other.version != manifest.version).then_some((file, other.version))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn add(flags: &RequestArguments, requests: &mut Requests) -> Result<(), BundleCommandError> {
@@ -139,7 +175,15 @@ fn forgotten(build: &Build) -> String {
         let interface = prefix.trim_end_matches('@');
         format!("note: it imports {interface} and requests nothing of the kind, so it will get none: see {flag}\n")
     };
-    unasked.map(note).collect()
+    let notes: String = unasked.map(note).collect();
+    match requests.is_empty() {
+        false => notes,
+        true => {
+            notes
+                + "note: it requests nothing, so that no configuration can grant it anything beyond its data, config and znode: no \
+                   directory, network, command, variable or argument; see --dir, --net, --http, --command, --znode, --env and --args\n"
+        }
+    }
 }
 
 fn natives(manifest: &Manifest) -> String {

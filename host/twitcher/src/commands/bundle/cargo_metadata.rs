@@ -7,16 +7,21 @@
 //! requests = { dirs = { "/out" = "rw" }, commands = ["reload"] }
 //! ```
 //!
-//! Cargo itself is asked, for a version can be a workspace's.
+//! Cargo itself is asked, for a version can be a workspace's; and it builds the component, for what lies there may be of other sources.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use semver::Version;
 use serde::Deserialize;
 
 use twitcher_bundle::Requests;
+
+/// How a component is made.
+const BUILD: [&str; 5] = ["cargo", "build", "--release", "--target", "wasm32-wasip2"];
 
 /// Why a crate says nothing of use.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,18 @@ pub enum CargoError {
         /// What is wrong, in words.
         why: String,
     },
+    /// The component cannot be built.
+    #[error("cargo cannot build {}: {} (above, it says why)", manifest.display(), BUILD.join(" "))]
+    Build {
+        /// The `Cargo.toml`.
+        manifest: PathBuf,
+    },
+    /// The crate is no component.
+    #[error("{} builds no component: it needs a program, or a library with crate-type = [\"cdylib\"]", manifest.display())]
+    Nothing {
+        /// The `Cargo.toml`.
+        manifest: PathBuf,
+    },
     /// `[package.metadata.twitcher]` is wrong.
     #[error("{}: [package.metadata.twitcher]: {why}", manifest.display())]
     Metadata {
@@ -66,14 +83,14 @@ pub struct Crate {
     pub config: Vec<String>,
     /// What it needs.
     pub requests: Requests,
-    /// Where `cargo build --release --target wasm32-wasip2` puts the component.
-    pub component: PathBuf,
+    manifest: PathBuf,
+    /// What the component's file is called.
+    component: String,
 }
 
 #[derive(Deserialize)]
 struct Answer {
     packages: Vec<Package>,
-    target_directory: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +124,7 @@ impl Crate {
             why,
         };
         let absolute = manifest.canonicalize();
-        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let output = cargo()
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(manifest)
             .stdin(Stdio::null())
@@ -141,20 +158,92 @@ impl Crate {
             version: package.version.clone(),
             config: said.config,
             requests: said.requests,
-            component: component(package, &answer.target_directory),
+            manifest: package.manifest_path.clone(),
+            component: component(package),
         })
+    }
+
+    /// Builds the component; what cargo has to say goes to standard error.
+    pub fn build(&self) -> Result<PathBuf, CargoError> {
+        let manifest = || self.manifest.clone();
+        let output = cargo()
+            .args(&BUILD[1..])
+            .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
+            .arg(&self.manifest)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| CargoError::Run {
+                manifest: manifest(),
+                error,
+            })?;
+        if !output.status.success() {
+            return Err(CargoError::Build { manifest: manifest() });
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let artifacts = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+        artifacts
+            .filter(|artifact| artifact.manifest_path == self.manifest)
+            .flat_map(|artifact| artifact.filenames)
+            .find(|file| file.file_name().is_some_and(|name| name == &*self.component))
+            .ok_or_else(|| CargoError::Nothing { manifest: manifest() })
     }
 }
 
+/// A line of what `cargo build` prints that tells of files.
+#[derive(Deserialize)]
+struct Artifact {
+    manifest_path: PathBuf,
+    filenames: Vec<PathBuf>,
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A source of a component that was changed after it was built; known of one that cargo left beside its list of sources.
+pub fn newer_source(component: &Path) -> Option<PathBuf> {
+    let time = |path: &Path| -> Option<SystemTime> { fs::metadata(path).ok()?.modified().ok() };
+    let built = time(component)?;
+    let list = fs::read_to_string(component.with_extension("d")).ok()?;
+    sources(&list)
+        .into_iter()
+        .find(|source| time(source).is_some_and(|changed| changed > built))
+}
+
+/// The sources in a file in the manner of `make`, where a blank within a path has a backslash before it.
+fn sources(list: &str) -> Vec<PathBuf> {
+    let Some((_, sources)) = list.lines().next().unwrap_or_default().split_once(": ") else {
+        return Vec::new();
+    };
+    let sources = sources.replace("\\ ", "\0");
+    sources
+        .split(' ')
+        .map(|source| source.replace('\0', " ").into())
+        .collect()
+}
+
 /// The library's file has underscores in its name, a program's has not.
-fn component(package: &Package, target_directory: &Path) -> PathBuf {
+fn component(package: &Package) -> String {
     let library = |built: &&Built| built.crate_types.iter().any(|kind| kind == "cdylib");
     let name = match package.targets.iter().find(library) {
         Some(library) => library.name.replace('-', "_"),
         None => package.name.clone(),
     };
-    target_directory
-        .join("wasm32-wasip2/release")
-        .join(name)
-        .with_extension("wasm")
+    format!("{name}.wasm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_within_a_path_is_part_of_it() {
+        let list = "/t/my\\ action.wasm: /my\\ action/src/lib.rs /my\\ action/src/a.rs\n\n/other: /x\n";
+        let expected = ["/my action/src/lib.rs", "/my action/src/a.rs"].map(PathBuf::from);
+        assert_eq!(sources(list), expected);
+        assert_eq!(sources(""), [PathBuf::new(); 0]);
+    }
 }

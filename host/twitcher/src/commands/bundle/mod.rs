@@ -36,6 +36,18 @@ pub enum BundleCommandError {
         /// How to say it.
         how: String,
     },
+    /// The component was built before its sources were changed.
+    #[error(
+        "{} was built before {} was changed: build it again, or name the directory of its crate, which is then built",
+        component.display(),
+        changed.display()
+    )]
+    Outdated {
+        /// The component.
+        component: PathBuf,
+        /// A source of it that is newer.
+        changed: PathBuf,
+    },
     /// A flag has a value that cannot be.
     #[error("--{flag} {value}: {why}")]
     Flag {

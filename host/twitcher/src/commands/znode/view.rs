@@ -38,7 +38,7 @@ pub(super) fn line(value: &Value) -> Vec<u8> {
 /// Names, one a line. They have no line ends, but to a terminal they may have other letters that do something.
 pub(super) fn names(names: &[String], terminal: bool) -> String {
     let shown = |name: &String| match terminal {
-        true => name.chars().map(sanitize::or_blank).chain(['\n']).collect(),
+        true => sanitize::escaped(name) + "\n",
         false => format!("{name}\n"),
     };
     names.iter().map(shown).collect()
