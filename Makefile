@@ -14,7 +14,7 @@ CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target preview1-target plugins python-plugin js-plugin
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -23,7 +23,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian preview1-target plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -120,6 +120,10 @@ wrk:
 
 wasm-target:
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+# Some of the tests' guests are programs for WASI's first preview.
+preview1-target:
+	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
 
 # Components, in the target directory: wasm32-wasip2/release/hello.wasm ..., guests/python-hello.wasm, guests/js-hello.wasm.
 plugins: wasm-target

@@ -30,7 +30,7 @@ pub fn on_change(handler: fn(Change) -> Result<(), Failure>, data: Vec<u8>) -> R
             message,
             after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         }),
-        Failure::Permanent { message } => handler::Failure::Permanent(message),
+        Failure::Permanent { message } | Failure::Denied { message } => handler::Failure::Permanent(message),
         Failure::Superseded => handler::Failure::Superseded,
     })
 }

@@ -17,6 +17,7 @@ use crate::{commands, znodes};
 /// | --- | --- |
 /// | [`Cancelled`], a command that was cancelled | [`Superseded`](Failure::Superseded) if a newer state waits, else [`Retry`](Failure::Retry) |
 /// | a znode call without a session, or with unknown outcome | [`Retry`](Failure::Retry) |
+/// | a command or znode that is not granted | [`Denied`](Failure::Denied), whatever is said afterwards |
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,6 +45,11 @@ pub enum Failure {
     /// It will not work again for this state of the znode: it is logged, and not retried.
     Permanent {
         /// What failed.
+        message: String,
+    },
+    /// A grant is missing: another attempt would be denied, too. To the daemon it is [`Permanent`](Failure::Permanent).
+    Denied {
+        /// What was denied, and what would allow it.
         message: String,
     },
     /// The run stopped because a newer state waits, which is run for. Nothing went wrong.
@@ -83,6 +89,9 @@ impl Failure {
             Failure::Permanent { message } => Failure::Permanent {
                 message: change(message),
             },
+            Failure::Denied { message } => Failure::Denied {
+                message: change(message),
+            },
             Failure::Superseded => Failure::Superseded,
         }
     }
@@ -94,7 +103,7 @@ impl Failure {
                 after: wait.or(after),
             },
             Failure::Permanent { message } => Failure::Retry { message, after: wait },
-            Failure::Superseded => Failure::Superseded,
+            Failure::Denied { .. } | Failure::Superseded => self,
         }
     }
 }
@@ -102,7 +111,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Retry { message, .. } | Failure::Permanent { message } => f.write_str(message),
+            Failure::Retry { message, .. } | Failure::Permanent { message } | Failure::Denied { message } => {
+                f.write_str(message)
+            }
             Failure::Superseded => f.write_str("a newer state waits"),
         }
     }
@@ -128,7 +139,13 @@ fn known(error: &(dyn Error + 'static), message: &str) -> Option<Failure> {
     if let Some(cancelled) = error.downcast_ref::<Cancelled>() {
         return Some(cancelled.failure(message));
     }
+    let denied = || Failure::Denied {
+        message: message.to_owned(),
+    };
     if let Some(error) = error.downcast_ref::<commands::Error>() {
+        if matches!(error.kind(), commands::ErrorKind::Denied(_)) {
+            return Some(denied());
+        }
         // A newer state, if that is the reason, is what the host knows best.
         let cancelled = matches!(error.kind(), commands::ErrorKind::Cancelled);
         return cancelled.then(|| match crate::cancel::check() {
@@ -137,6 +154,9 @@ fn known(error: &(dyn Error + 'static), message: &str) -> Option<Failure> {
         });
     }
     let error = error.downcast_ref::<znodes::Error>()?;
+    if matches!(error.kind(), znodes::ErrorKind::Denied(_)) {
+        return Some(denied());
+    }
     let passing = matches!(
         error.kind(),
         znodes::ErrorKind::SessionLost | znodes::ErrorKind::UnknownOutcome
@@ -164,7 +184,7 @@ fn describe(error: &dyn Error) -> String {
 pub trait ResultExt<T> {
     /// Says what was attempted: `read the template: no such file`.
     fn context(self, attempted: impl fmt::Display) -> Result<T, Failure>;
-    /// Says that another attempt can help; the watch's `on_failure` says when.
+    /// Says that another attempt can help; the watch's `on_failure` says when. What was denied stays [`Failure::Denied`].
     fn or_retry(self) -> Result<T, Failure>;
     /// Says that another attempt can help after so much time.
     fn or_retry_after(self, after: Duration) -> Result<T, Failure>;
@@ -239,5 +259,18 @@ mod tests {
         assert!(matches!(failure, Failure::Retry { .. }), "{failure:?}");
         let failure = Host::new().enter(|| Failure::from(znodes::get("/a").unwrap_err()));
         assert!(matches!(failure, Failure::Permanent { .. }), "{failure:?}");
+    }
+
+    #[test]
+    fn what_is_denied_is_not_retried_whatever_is_said_of_it() {
+        let denied = || znodes::ErrorKind::Denied("add znodes = ...".to_owned());
+        let host = Host::new().znode("/a", "").znode_fails("/a", denied());
+        let failure = host.enter(|| znodes::get("/a").context("look").or_retry().unwrap_err());
+        assert!(
+            matches!(&failure, Failure::Denied { message } if message.starts_with("look: ")),
+            "{failure:?}"
+        );
+        let waited: Result<(), Failure> = Err(failure.clone());
+        assert_eq!(waited.or_retry_after(Duration::from_secs(1)), Err(failure));
     }
 }

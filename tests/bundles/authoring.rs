@@ -249,5 +249,5 @@ fn a_core_module_can_be_bundled() {
         module.display()
     ));
     let shown = bench.ok("bundle inspect seven-7.0.0.twb --keys keys");
-    assert!(shown.contains("\"world\": \"wasi:cli/command\""), "{shown}");
+    assert!(shown.contains("\"world\": \"wasi_snapshot_preview1\""), "{shown}");
 }

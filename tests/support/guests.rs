@@ -10,7 +10,25 @@ use std::sync::OnceLock;
 
 /// A component of `tests/guests/examples`, by the name of its file.
 pub fn guest(name: &str) -> PathBuf {
-    let built = built().join(format!("{name}.wasm"));
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    find(BUILT.get_or_init(|| build("wasm32-wasip2", &["--examples"])), name)
+}
+
+/// A core module for WASI's first preview, of one of these of `tests/guests/examples`.
+pub fn preview1_guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let examples = PREVIEW1.map(|name| ["--example", name]);
+        build("wasm32-wasip1", examples.as_flattened())
+    };
+    find(BUILT.get_or_init(build), name)
+}
+
+/// What is also built for WASI's first preview; `logs` is no program, but a component but for its frame.
+const PREVIEW1: [&str; 6] = ["exits", "files", "logs", "naps", "opens_many", "program"];
+
+fn find(dir: &Path, name: &str) -> PathBuf {
+    let built = dir.join(format!("{name}.wasm"));
     assert!(built.is_file(), "no guest {name:?} in tests/guests/Cargo.toml");
     built
 }
@@ -59,28 +77,19 @@ fn target() -> &'static Path {
     Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/guests"))
 }
 
-/// Builds them all; returns where they are.
-fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--locked",
-                "--release",
-                "--examples",
-                "--target",
-                "wasm32-wasip2",
-            ])
-            .env("CARGO_TARGET_DIR", target())
-            .current_dir(source())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "cannot build tests/guests; the target is installed by `rustup target add wasm32-wasip2`\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        target().join("wasm32-wasip2/release/examples")
-    })
+/// Builds these for a target; returns where they are.
+fn build(for_target: &str, examples: &[&str]) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--release", "--target", for_target])
+        .args(examples)
+        .env("CARGO_TARGET_DIR", target())
+        .current_dir(source())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cannot build tests/guests; the target is installed by `rustup target add {for_target}`\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    target().join(for_target).join("release/examples")
 }

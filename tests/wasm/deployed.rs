@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::plugins::plugin;
 use super::{message, open_out, outcome};
 use crate::support::daemon::{Daemon, Site, children};
+use crate::support::guests::text_guest;
 
 fn twitcher(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twitcher"))
@@ -144,6 +145,18 @@ fn another_version_runs_without_a_restart_and_without_compiling_and_so_does_the_
     done(&["bundle", "use", "hello@1.0.0", "--store", &deployed.path("store")]);
     daemon.wait_for(2, "1.0.0 is used again", uses("1.0.0"));
     assert_eq!(outcome(&daemon.wait_runs("w", 3)[2]), "success");
+    assert_eq!(compiled(&daemon), 0, "{}", daemon.text());
+}
+
+#[test]
+fn a_core_module_runs_as_its_bundle_s_native_code_too() {
+    let deployed = Deployed::new();
+    let key = deployed.path("ours");
+    let bundle = deployed.build_of(&text_guest("core_exits_7"), "1.0.0", &["--key", &key]);
+    deployed.install(&bundle, "keys");
+    let daemon = deployed.start("Wasm('hello')", &[]);
+    daemon.wait("1.0.0 is used", uses("1.0.0"));
+    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "exit code 7");
     assert_eq!(compiled(&daemon), 0, "{}", daemon.text());
 }
 

@@ -7,6 +7,7 @@ mod languages;
 mod loading;
 mod net;
 mod plugins;
+mod preview1;
 mod retries;
 mod running;
 

@@ -111,8 +111,7 @@ fn programs_and_core_modules_run_and_their_exit_code_counts() {
         (guest("program"), "success", "stdin: first"),
         (guest("exits_3"), "exit code 3", ""),
         (text_guest("core_program"), "success", "from a core module"),
-        // The adapter knows success and failure alone.
-        (text_guest("core_exits_7"), "exit code 1", ""),
+        (text_guest("core_exits_7"), "exit code 7", ""),
     ] {
         let site = Site::new();
         watch(&site, &file, "args=['a b']", "");
@@ -163,8 +162,26 @@ fn a_timeout_is_announced_then_interrupts_and_at_last_kills() {
         line["stream"] == "trap" && message(line).contains("infinite_loop")
     });
     assert_eq!(trace["run_id"], run["run_id"]);
-    // In a function of the host, which nothing interrupts.
-    let (_site, daemon) = started("sleeps", "", "timeout=0.2, kill_after=1");
+    // Where the host waits for it, too.
+    let (_site, daemon) = started("sleeps", "", "timeout=0.2, kill_after=20");
+    let run = daemon.wait_runs("w", 1).remove(0);
+    assert_eq!(outcome(&run), "timed out");
+    assert!((10.0..20.0).contains(&seconds(&run)), "{run}");
+    daemon.wait("where", |line| {
+        line["stream"] == "trap" && message(line).contains("interrupted while the host waited for it")
+    });
+    // In a system call that blocks nothing interrupts it: it is killed.
+    let site = Site::new();
+    open_out(&site);
+    nix::unistd::mkfifo(&site.path("out/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    watch(
+        &site,
+        &guest("blocked_read"),
+        "dirs={'/in': 'OUT'}",
+        "timeout=0.2, kill_after=1",
+    );
+    site.set("/x", "first");
+    let daemon = site.start();
     let run = daemon.wait_runs("w", 1).remove(0);
     assert_eq!(outcome(&run), "timed out");
     assert!(seconds(&run) >= 1.2, "{run}");

@@ -11,7 +11,7 @@ use tracing::info;
 
 use twitcher_launch::protocol::Task;
 use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport};
-use twitcher_model::{Grants, Outcome, ProcessSettings, RunId, ZnodePath};
+use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodePath};
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
 };
@@ -55,7 +55,7 @@ impl Broker {
             ComponentQuestion::Command { name, args, stdin } => {
                 self.command(asker, name, args, stdin, answer, run, launches)
             }
-            ComponentQuestion::Znode(request) => match znode(&asker.action.grants, &request) {
+            ComponentQuestion::Znode(request) => match znode(&asker.action, &request) {
                 Ok(path) => {
                     let znodes = znodes.clone();
                     tokio::task::spawn_local(async move {
@@ -79,7 +79,7 @@ impl Broker {
         run: RunId,
         launches: &Launches,
     ) {
-        let argv = match command(&asker.action.grants, &name, args) {
+        let argv = match command(&asker.action, &name, args) {
             Ok(argv) => argv,
             Err(why) => return answer.give(ToAction::Command(Err(CommandFailure::Denied(why)))),
         };
@@ -170,12 +170,10 @@ fn result(report: &mut RunReport) -> Result<CommandOutput, CommandFailure> {
 }
 
 /// The command line of a granted command, or why it is denied.
-fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>, String> {
-    let Some(granted) = grants.commands.iter().find(|granted| granted.name == name) else {
-        let name = cut(name.to_owned(), NAME_MAX);
-        return Err(format!(
-            "the command {name:?} is not granted; to allow it, add commands = {{{name:?}: [\"/path/of/program\"]}} to its Wasm(...)"
-        ));
+fn command(action: &WasmAction, name: &str, args: Vec<String>) -> Result<Vec<String>, String> {
+    let Some(granted) = action.grants.commands.iter().find(|granted| granted.name == name) else {
+        let what = format!("the command {:?} is not granted", cut(name.to_owned(), NAME_MAX));
+        return Err(not_granted(&what, MissingGrant::command(name), action));
     };
     if !granted.arguments && !args.is_empty() {
         return Err(format!(
@@ -185,23 +183,35 @@ fn command(grants: &Grants, name: &str, args: Vec<String>) -> Result<Vec<String>
     Ok(granted.argv.iter().cloned().chain(args).collect())
 }
 
+fn not_granted(what: &str, missing: Option<MissingGrant>, action: &WasmAction) -> String {
+    let advice = missing.map(|missing| missing.to_allow(&action.component));
+    format!("{what}; {}", advice.as_deref().unwrap_or("nothing allows it"))
+}
+
 /// The node of a granted request, or why it is denied.
-fn znode(grants: &Grants, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeFailure> {
+fn znode(action: &WasmAction, request: &ZnodeRequest) -> Result<ZnodePath, ZnodeFailure> {
     if request.path().len() > PATH_MAX {
         return Err(ZnodeFailure::Failed(format!(
             "the path is longer than {PATH_MAX} bytes"
         )));
     }
     let path = ZnodePath::new(request.path()).map_err(|error| ZnodeFailure::Failed(error.to_string()))?;
-    let mut covering = grants.znodes.iter().filter(|grant| grant.covers(&path)).peekable();
+    let mut covering = action
+        .grants
+        .znodes
+        .iter()
+        .filter(|grant| grant.covers(&path))
+        .peekable();
     let add = if request.writes() { "rw" } else { "r" };
     let what = if request.writes() { "changing" } else { "reading" };
     if covering.any(|grant| grant.writable || !request.writes()) {
         return Ok(path);
     }
-    let add = format!("znodes = {{{:?}: {add:?}}} to its Wasm(...)", path.as_str());
-    Err(ZnodeFailure::Denied(format!(
-        "{what} {path} is not granted; to allow it, add {add}"
+    let missing = MissingGrant::znode(path.as_str(), add);
+    Err(ZnodeFailure::Denied(not_granted(
+        &format!("{what} {path} is not granted"),
+        missing,
+        action,
     )))
 }
 
@@ -239,9 +249,11 @@ fn words(error: &source::ZnodeError) -> ZnodeFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twitcher_model::{CommandGrant, ZnodeGrant};
+    use std::path::Path;
+    use std::sync::Arc;
+    use twitcher_model::{BundleIdentity, CommandGrant, Component, Digest, EntryPoint, Grants, Keep, ZnodeGrant};
 
-    fn grants() -> Grants {
+    fn action() -> WasmAction {
         let command = |name: &str, argv: &[&str], arguments| CommandGrant {
             name: name.into(),
             argv: argv.iter().map(|arg| (*arg).into()).collect(),
@@ -252,19 +264,30 @@ mod tests {
             below,
             writable,
         };
-        Grants {
-            commands: vec![
-                command("reload", &["systemctl", "reload", "app"], false),
-                command("git", &["git"], true),
-            ],
-            znodes: vec![znode("/app", true, false), znode("/app/status", false, true)],
-            ..Grants::default()
+        let file: Arc<Path> = Arc::from(Path::new("/x.wasm"));
+        WasmAction {
+            component: Component {
+                file: Arc::clone(&file),
+                bundle: None,
+                digest: Digest([0; 32]),
+                entry: EntryPoint::Handler,
+                native: file,
+                keep: Keep::default(),
+            },
+            grants: Grants {
+                commands: vec![
+                    command("reload", &["systemctl", "reload", "app"], false),
+                    command("git", &["git"], true),
+                ],
+                znodes: vec![znode("/app", true, false), znode("/app/status", false, true)],
+                ..Grants::default()
+            },
         }
     }
 
     #[test]
     fn only_named_commands_run_and_arguments_only_where_the_operator_lets_them() {
-        let run = |name: &str, args: &[&str]| command(&grants(), name, args.iter().map(|arg| (*arg).into()).collect());
+        let run = |name: &str, args: &[&str]| command(&action(), name, args.iter().map(|arg| (*arg).into()).collect());
         assert_eq!(run("reload", &[]).unwrap(), ["systemctl", "reload", "app"]);
         assert_eq!(
             run("git", &["; rm -rf /", "$(id)"]).unwrap(),
@@ -278,12 +301,29 @@ mod tests {
     }
 
     #[test]
+    fn of_a_bundle_it_is_also_told_what_the_bundle_must_request() {
+        let mut action = action();
+        action.component.bundle = Some(Arc::new(BundleIdentity {
+            reference: "app".into(),
+            name: "app".into(),
+            version: "1.2.0".into(),
+            digest: Digest([0; 32]),
+            standing: String::new(),
+        }));
+        let why = command(&action, "sh", vec![]).unwrap_err();
+        assert!(
+            why.contains("the bundle app 1.2.0 must request it") && why.contains("--command \"sh\""),
+            "{why}"
+        );
+    }
+
+    #[test]
     fn only_granted_znodes_are_used() {
-        let get = |path: &str| znode(&grants(), &ZnodeRequest::Get { path: path.into() });
+        let get = |path: &str| znode(&action(), &ZnodeRequest::Get { path: path.into() });
         let set = |path: &str| {
             let data = Vec::new();
             znode(
-                &grants(),
+                &action(),
                 &ZnodeRequest::Set {
                     path: path.into(),
                     data,

@@ -150,6 +150,9 @@ pub enum World {
     /// As a program.
     #[serde(rename = "wasi:cli/command")]
     Command,
+    /// As a program that is a core module.
+    #[serde(rename = "wasi_snapshot_preview1")]
+    Preview1,
 }
 
 impl World {
@@ -159,6 +162,7 @@ impl World {
             (EntryPoint::Handler, false) => Self::Action,
             (EntryPoint::Handler, true) => Self::ActionChecked,
             (EntryPoint::Command, _) => Self::Command,
+            (EntryPoint::Preview1, _) => Self::Preview1,
         }
     }
 
@@ -167,6 +171,7 @@ impl World {
         match self {
             Self::Action | Self::ActionChecked => EntryPoint::Handler,
             Self::Command => EntryPoint::Command,
+            Self::Preview1 => EntryPoint::Preview1,
         }
     }
 
@@ -182,6 +187,7 @@ impl fmt::Display for World {
             Self::Action => "twitcher:action/action",
             Self::ActionChecked => "twitcher:action/action-checked",
             Self::Command => "wasi:cli/command",
+            Self::Preview1 => "wasi_snapshot_preview1",
         })
     }
 }

@@ -146,6 +146,7 @@ fn component(component: &Component) -> serde_json::Value {
     let entry = match component.entry {
         ComponentEntry::Handler => "handler",
         ComponentEntry::Command => "command",
+        ComponentEntry::Preview1 => "preview1",
     };
     let mut facts = json!({"sha256": component.digest.to_string(), "entry": entry});
     if let Some(bundle) = &component.bundle {

@@ -3,13 +3,17 @@
 
 #![forbid(unsafe_code)]
 
+mod proposals;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use wasmparser::{Parser, Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 pub use wit_component::DecodedWasm;
-use wit_parser::WorldKey;
+use wit_parser::{Resolve, WorldId, WorldKey};
+
+pub use proposals::{PREVIEW0, Unsupported, WASI_0_3, unsupported};
 
 /// What a component has to do with the world, by the names of the interfaces.
 #[derive(Debug, Default)]
@@ -23,6 +27,33 @@ pub struct Interfaces {
 /// What stands in a component, or in a package of interfaces; an error is in words.
 pub fn decode(bytes: &[u8]) -> Result<DecodedWasm, String> {
     by_wit_component(bytes, || wit_component::decode(bytes))
+}
+
+/// Whether a core module is one that binding generators make, a component but for its frame: it names interfaces.
+pub fn speaks_interfaces(module: &[u8]) -> bool {
+    // Names of interfaces have a colon after their namespace; those of preview 1, and of functions in C, do not.
+    let is_interface = |name: &str| name.contains(':');
+    Parser::new(0)
+        .parse_all(module)
+        .map_while(Result::ok)
+        .any(|part| match part {
+            Payload::ImportSection(imports) => {
+                let mut imports = imports.into_imports().map_while(Result::ok);
+                imports.any(|import| is_interface(import.module))
+            }
+            Payload::ExportSection(exports) => {
+                let mut exports = exports.into_iter().map_while(Result::ok);
+                exports.any(|export| is_interface(export.name))
+            }
+            _ => false,
+        })
+}
+
+/// The world of a core module that [`speaks_interfaces`], as its binding generator left it there; an error is in words.
+pub fn world_of_module(module: &[u8]) -> Result<(Resolve, WorldId), String> {
+    by_wit_component(module, || {
+        wit_component::metadata::decode(module).map(|(_, bindings)| (bindings.resolve, bindings.world))
+    })
 }
 
 /// The interfaces of a component; none if it is no component.

@@ -142,8 +142,10 @@ impl fmt::Debug for Digest {
 pub enum EntryPoint {
     /// It exports `twitcher:action/handler`.
     Handler,
-    /// It exports `wasi:cli/run`: its exit code is the outcome.
+    /// It exports `wasi:cli/run`: how it exits is the outcome.
     Command,
+    /// It is a core module for WASI's first preview, and exports `_start`: its exit code is the outcome.
+    Preview1,
 }
 
 /// What a component may do, as the operator wrote it.

@@ -10,6 +10,7 @@ mod failure;
 pub mod grant_syntax;
 mod grants;
 mod id;
+mod missing_grant;
 mod observation;
 mod outcome;
 mod path;
@@ -26,6 +27,7 @@ pub use component::{
 pub use facts::{EventKind, Moment, Overdue, Phase, RunEnd, RunFacts, Seen, Unreadable, timestamp};
 pub use failure::{OnFailure, Retry};
 pub use id::{RunId, RunIdError, WatchId};
+pub use missing_grant::MissingGrant;
 pub use observation::{ChangeFacts, Observation, Stamp, Stat, Trigger, Version};
 pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};

@@ -8,18 +8,21 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::channel::{CallEnd, Channel, FromAction, TEXT_MAX, Timing, cut};
+use super::channel::{CallEnd, Channel, Denied, FromAction, Level, Speaker, TEXT_MAX, Timing, cut};
 use super::confine::{Confinement, Dir};
-use super::host::{Host, Stdio, not_called};
+use super::host::{Host, RefusedMemory, Stdio, not_called};
 use super::host_imports::twitcher::action::types::Failure as Said;
+use super::interruption::interrupted;
 use super::native_code::{Call, Ready};
 use super::network::Reach;
-use twitcher_model::{ChangeFacts, ComponentFailure, WasmAction};
+use super::preview1;
+use twitcher_model::{ChangeFacts, ComponentFailure, MissingGrant, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
@@ -112,27 +115,46 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Cal
     // One tick of the epoch, which only the signal to stop gives, ends the call where it is.
     store.set_epoch_deadline(1);
     let result = runtime.block_on(async {
-        match &ready.call {
-            Call::Handler(pre) => {
-                let data = store.data().data.to_vec();
-                let instance = pre.instantiate_async(&mut *store).await?;
-                timing.instantiate = began.elapsed();
-                let result = instance
-                    .twitcher_action_handler()
-                    .call_on_change(&mut *store, &data)
-                    .await?;
-                Ok(result.map_or_else(said, |()| CallEnd::Success))
-            }
-            Call::Command(pre) => {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                timing.instantiate = began.elapsed();
-                let result = instance.wasi_cli_run().call_run(&mut *store).await?;
-                Ok(CallEnd::Code(u8::from(result.is_err())))
-            }
+        tokio::select! {
+            biased;
+            ended = enter(ready, &mut store, began, timing) => ended,
+            () = interrupted() => Err(wasmtime::format_err!("it was interrupted while the host waited for it")),
         }
     });
     timing.call = began.elapsed().saturating_sub(timing.instantiate);
-    result.unwrap_or_else(|error| broken_off(&error, store.data(), matches!(ready.call, Call::Command(_))))
+    let ended = result.unwrap_or_else(|error| broken_off(&error, store.data(), ready.is_program()));
+    say_of_memory(&ended, store.data(), &store.data().channel.speaker());
+    ended
+}
+
+/// The call itself.
+async fn enter(
+    ready: &Ready,
+    store: &mut Store<Host>,
+    began: Instant,
+    timing: &mut Timing,
+) -> wasmtime::Result<CallEnd> {
+    match &ready.call {
+        Call::Handler(pre) => {
+            let data = store.data().data.to_vec();
+            let instance = pre.instantiate_async(&mut *store).await?;
+            timing.instantiate = began.elapsed();
+            let result = instance.twitcher_action_handler().call_on_change(store, &data).await?;
+            Ok(result.map_or_else(said, |()| CallEnd::Success))
+        }
+        Call::Command(pre) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            timing.instantiate = began.elapsed();
+            let result = instance.wasi_cli_run().call_run(store).await?;
+            Ok(CallEnd::Code(u8::from(result.is_err())))
+        }
+        Call::Preview1(pre) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            timing.instantiate = began.elapsed();
+            preview1::start(store, &instance).await?;
+            Ok(CallEnd::Code(0))
+        }
+    }
 }
 
 fn said(failure: Said) -> CallEnd {
@@ -169,11 +191,57 @@ fn broken_off(error: &wasmtime::Error, host: &Host, program: bool) -> CallEnd {
         true => trace,
         false => format!("{cause}\n{trace}"),
     };
-    if host.limits.out_of_memory {
-        let mebibytes = host.grants().memory >> 20;
-        message = format!(
-            "it needs more memory than it may have; grant it with Wasm(..., memory=\"...MiB\"), now {mebibytes} MiB\n{message}"
-        );
+    if let Some(why) = host.limits.refused.filter(|_| may_be_for_memory(error)) {
+        message = format!("{}\n{message}", for_memory(why, host.grants().memory));
     }
     CallEnd::Failed(ComponentFailure::Trap, cut(message, TEXT_MAX))
+}
+
+/// Whether a call may have broken off because memory was refused: there was no instance, or it gave up by itself.
+fn may_be_for_memory(error: &wasmtime::Error) -> bool {
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => *trap == Trap::UnreachableCodeReached,
+        None => true,
+    }
+}
+
+fn for_memory(why: RefusedMemory, granted: u64) -> String {
+    let has = granted >> 20;
+    match why {
+        RefusedMemory::Granted { asked } => match MissingGrant::memory(asked, granted) {
+            Some(missing) => format!(
+                "it needs more memory than it may have; grant it with Wasm(..., {}), now {has} MiB",
+                missing.argument()
+            ),
+            None => format!(
+                "it needs {} MiB of memory, more than any component can have",
+                asked >> 20
+            ),
+        },
+        RefusedMemory::Declared { most } => format!(
+            "it needs more memory than the {} MiB that it declares itself to be its most: no grant changes that, it must be built with more",
+            most >> 20
+        ),
+    }
+}
+
+/// Says of a call that failed by its own decision that memory was refused to it before: that may be why.
+fn say_of_memory(ended: &CallEnd, host: &Host, speaker: &Speaker) {
+    let failed = match ended {
+        CallEnd::Success | CallEnd::Code(0) | CallEnd::NotCalled { .. } => false,
+        CallEnd::Failed(failure, _) => *failure != ComponentFailure::Trap,
+        CallEnd::Code(_) => true,
+    };
+    let granted = host.grants().memory;
+    let message = match host.limits.refused {
+        Some(RefusedMemory::Granted { asked }) if failed => FromAction::Denied(Denied::Memory { asked, granted }),
+        Some(declared @ RefusedMemory::Declared { .. }) if failed => FromAction::Log {
+            level: Level::Warn,
+            message: for_memory(declared, granted),
+            fields: Vec::new(),
+        },
+        _ => return,
+    };
+    // The call has failed whether or not someone hears why.
+    let _ = speaker.say(&message);
 }

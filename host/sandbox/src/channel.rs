@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
 use twitcher_ipc::frames::{Format, Frames};
-use twitcher_model::{ComponentFailure, Stat, ZnodePath};
+use twitcher_model::{ComponentFailure, MissingGrant, Stat, ZnodePath};
 
 /// Largest frame, in bytes: the data of a znode, or the output of a command, with room for the rest.
 pub const FRAME_MAX: usize = 4 << 20;
@@ -82,6 +82,13 @@ pub enum Denied {
     Http(String),
     /// To resolve a name.
     Name(String),
+    /// To have so much memory in all, in bytes; told when a call fails after that.
+    Memory {
+        /// What it would have had.
+        asked: u64,
+        /// What it may have.
+        granted: u64,
+    },
     /// To make a TCP socket, while nothing of the network is granted.
     Socket,
     /// To make a UDP socket. Nothing allows it.
@@ -91,27 +98,34 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// What was tried, and what in the configuration would allow it, if anything.
-    pub fn words(&self) -> (String, Option<String>) {
+    /// What was tried.
+    pub fn what(&self) -> String {
         match self {
-            Denied::Net(address) => (
-                format!("connecting to {address}"),
-                Some(format!("net = [{address:?}] to its Wasm(...)")),
-            ),
-            Denied::Http(origin) => (
-                format!("a request to {origin}"),
-                Some(format!("http = [{origin:?}] to its Wasm(...)")),
-            ),
-            Denied::Name(name) => (
-                format!("resolving {name}"),
-                Some(format!("net = [{:?}] to its Wasm(...)", format!("{name}:PORT"))),
-            ),
-            Denied::Socket => (
-                "making a TCP socket".to_owned(),
-                Some("net = [\"HOST:PORT\"] to its Wasm(...)".to_owned()),
-            ),
-            Denied::Datagrams => ("making a UDP socket".to_owned(), None),
-            Denied::Listen(address) => (format!("listening on {address}"), None),
+            Denied::Net(address) => format!("connecting to {address}"),
+            Denied::Http(origin) => format!("a request to {origin}"),
+            Denied::Name(name) => format!("resolving {name}"),
+            Denied::Memory { asked, granted } => {
+                format!(
+                    "growing its memory to {} MiB, of {} MiB",
+                    asked.div_ceil(1 << 20),
+                    granted >> 20
+                )
+            }
+            Denied::Socket => "making a TCP socket".to_owned(),
+            Denied::Datagrams => "making a UDP socket".to_owned(),
+            Denied::Listen(address) => format!("listening on {address}"),
+        }
+    }
+
+    /// What would allow it, if anything.
+    pub fn missing(&self) -> Option<MissingGrant> {
+        match self {
+            Denied::Net(address) => MissingGrant::net(address),
+            Denied::Http(origin) => MissingGrant::http(origin),
+            Denied::Name(name) => MissingGrant::name(name),
+            Denied::Memory { asked, granted } => MissingGrant::memory(*asked, *granted),
+            Denied::Socket => Some(MissingGrant::socket()),
+            Denied::Datagrams | Denied::Listen(_) => None,
         }
     }
 }

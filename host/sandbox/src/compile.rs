@@ -2,15 +2,17 @@
 //!
 //! It runs in the helper process alone: the compiler is large, and the file may have been made to exploit it.
 
-use wasmtime::Engine;
+use wasmparser::{Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::{Engine, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wit_component::ComponentEncoder;
 
 use super::host_imports::ActionPre;
+use super::preview1::{self, PREVIEW1};
 use super::{INTERFACE, engine, host};
-use twitcher_interfaces::by_wit_component;
+use twitcher_interfaces::{PREVIEW0, Unsupported, WASI_0_3, by_wit_component, speaks_interfaces, unsupported};
 use twitcher_model::{Compiled, EntryPoint, Target};
 
 /// What every WebAssembly file begins with.
@@ -18,8 +20,6 @@ const MAGIC: &[u8] = b"\0asm";
 /// What follows in a core module, and in a component.
 const MODULE: &[u8] = &[1, 0, 0, 0];
 const COMPONENT: &[u8] = &[0x0d, 0, 1, 0];
-/// The name under which core modules import WASI's first preview.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// Why a file cannot be an action.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,11 @@ pub enum CompileError {
         /// What it exports instead.
         found: String,
     },
+    /// A core module that is nothing to start.
+    #[error(
+        "the core module {0}; build a program, for wasm32-wasip1 or wasm32-wasip2, or a component of the world twitcher:action/action"
+    )]
+    NoProgram(&'static str),
     /// It is built for another version of the interface.
     #[error("it needs {name}, and this version of twitcher has {INTERFACE}; build it against that, or update twitcher")]
     Interface {
@@ -54,41 +59,60 @@ pub enum CompileError {
     /// It imports what the host does not have.
     #[error("it needs what this version of twitcher does not have: {0}")]
     Import(String),
+    /// It uses what the engine has not, or has turned off.
+    #[error("it needs {}, which this version of twitcher does not have: {}", .0.what, .0.instead)]
+    Unsupported(Unsupported),
     /// The engine does not start.
     #[error("cannot start the compiler: {0}")]
     Engine(String),
 }
 
-/// Compiles a component, or a core module, which becomes one first: for this machine, or for all machines of a target.
+/// Compiles a component, or a core module: for this machine, or for all machines of a target.
 pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileError> {
-    let adapted;
-    let wasm = match wasm {
-        [] => return Err(CompileError::NotWasm("it is empty")),
-        _ if !wasm.starts_with(MAGIC) => {
-            return Err(CompileError::NotWasm("it does not begin with the bytes \"\\0asm\""));
-        }
-        _ if wasm[4..].starts_with(COMPONENT) => wasm,
-        _ if wasm[4..].starts_with(MODULE) => {
-            adapted = adapt(wasm)?;
-            &adapted
-        }
-        _ => return Err(CompileError::Format),
-    };
-    let of_engine = |error| CompileError::Engine(format!("{error:#}"));
     // What is said of it comes from code that this process can load.
     let elsewhere = target.filter(|target| !target.loads_here());
     let here = if elsewhere.is_some() { None } else { target };
     let engine = engine::compiling(here).map_err(of_engine)?;
-    let component =
-        Component::from_binary(&engine, wasm).map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-    check_interface(&engine, &component)?;
-    let (entry, checked) = entry(&engine, &component)?;
-    let missing = |error: wasmtime::Error| CompileError::Import(format!("{error:#}"));
-    let linker = host::linker(&engine).map_err(of_engine)?;
+    let compiled = match wasm {
+        [] => Err(CompileError::NotWasm("it is empty")),
+        _ if !wasm.starts_with(MAGIC) => Err(CompileError::NotWasm("it does not begin with the bytes \"\\0asm\"")),
+        _ if wasm[4..].starts_with(COMPONENT) => component(&engine, wasm, elsewhere),
+        _ if wasm[4..].starts_with(MODULE) && speaks_interfaces(wasm) => component(&engine, &adapt(wasm)?, elsewhere),
+        _ if wasm[4..].starts_with(MODULE) => program(&engine, wasm, elsewhere),
+        _ => Err(CompileError::Format),
+    };
+    compiled.map_err(|error| match error {
+        // The engine says this of an instruction at some offset.
+        CompileError::Adapt(_)
+        | CompileError::Invalid(_)
+        | CompileError::NoEntry { .. }
+        | CompileError::NoProgram(_) => unsupported(wasm).map_or(error, CompileError::Unsupported),
+        error => error,
+    })
+}
+
+fn of_engine(error: wasmtime::Error) -> CompileError {
+    CompileError::Engine(format!("{error:#}"))
+}
+
+fn invalid(error: wasmtime::Error) -> CompileError {
+    CompileError::Invalid(format!("{error:#}"))
+}
+
+fn missing(error: wasmtime::Error) -> CompileError {
+    CompileError::Import(format!("{error:#}"))
+}
+
+/// `elsewhere` is the target, if its code does not load here.
+fn component(engine: &Engine, wasm: &[u8], elsewhere: Option<Target>) -> Result<Compiled, CompileError> {
+    let component = Component::from_binary(engine, wasm).map_err(invalid)?;
+    check_interface(engine, &component)?;
+    let (entry, checked) = entry(engine, &component)?;
+    let linker = host::linker(engine).map_err(of_engine)?;
     let pre = linker.instantiate_pre(&component).map_err(missing)?;
     match entry {
         EntryPoint::Handler => ActionPre::new(pre).map(drop),
-        EntryPoint::Command => CommandPre::new(pre).map(drop),
+        EntryPoint::Command | EntryPoint::Preview1 => CommandPre::new(pre).map(drop),
     }
     .map_err(missing)?;
     let native = match elsewhere {
@@ -96,11 +120,37 @@ pub fn compile(wasm: &[u8], target: Option<Target>) -> Result<Compiled, CompileE
         Some(_) => engine::compiling(elsewhere)
             .map_err(of_engine)?
             .precompile_component(wasm),
-    }
-    .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-    Ok(Compiled { native, entry, checked })
+    };
+    Ok(Compiled {
+        native: native.map_err(invalid)?,
+        entry,
+        checked,
+    })
 }
 
+/// A core module that needs no more than WASI's first preview.
+fn program(engine: &Engine, wasm: &[u8], elsewhere: Option<Target>) -> Result<Compiled, CompileError> {
+    let module = Module::from_binary(engine, wasm).map_err(invalid)?;
+    if module.imports().any(|import| import.module() == "wasi_unstable") {
+        return Err(CompileError::Unsupported(PREVIEW0));
+    }
+    if let Some(why) = preview1::why_no_program(&module) {
+        return Err(CompileError::NoProgram(why));
+    }
+    let linker = preview1::linker(engine).map_err(of_engine)?;
+    linker.instantiate_pre(&module).map_err(missing)?;
+    let native = match elsewhere {
+        None => module.serialize(),
+        Some(_) => engine::compiling(elsewhere).map_err(of_engine)?.precompile_module(wasm),
+    };
+    Ok(Compiled {
+        native: native.map_err(invalid)?,
+        entry: EntryPoint::Preview1,
+        checked: false,
+    })
+}
+
+/// Makes a component of a core module that is one but for its frame. Where it is for the first preview besides, an adapter translates.
 fn adapt(module: &[u8]) -> Result<Vec<u8>, CompileError> {
     use wasi_preview1_component_adapter_provider::{
         WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -121,10 +171,8 @@ fn adapt(module: &[u8]) -> Result<Vec<u8>, CompileError> {
 
 /// Whether the module is a program, rather than a library.
 fn exports_start(module: &[u8]) -> bool {
-    wasmparser::Parser::new(0).parse_all(module).any(|part| match part {
-        Ok(wasmparser::Payload::ExportSection(exports)) => {
-            exports.into_iter().flatten().any(|export| export.name == "_start")
-        }
+    Parser::new(0).parse_all(module).any(|part| match part {
+        Ok(Payload::ExportSection(exports)) => exports.into_iter().flatten().any(|export| export.name == "_start"),
         _ => false,
     })
 }
@@ -132,8 +180,16 @@ fn exports_start(module: &[u8]) -> bool {
 fn check_interface(engine: &Engine, component: &Component) -> Result<(), CompileError> {
     let kind = component.component_type();
     let names = kind.imports(engine).map(|(name, _)| name.to_owned());
-    let mut names = names.chain(kind.exports(engine).map(|(name, _)| name.to_owned()));
-    match names.find(|name| is_of_another_version(name)) {
+    let names: Vec<String> = names
+        .chain(kind.exports(engine).map(|(name, _)| name.to_owned()))
+        .collect();
+    if names
+        .iter()
+        .any(|name| name.starts_with("wasi:") && name.contains("@0.3."))
+    {
+        return Err(CompileError::Unsupported(WASI_0_3));
+    }
+    match names.into_iter().find(|name| is_of_another_version(name)) {
         Some(name) => Err(CompileError::Interface { name }),
         None => Ok(()),
     }
@@ -194,10 +250,7 @@ mod tests {
         assert!(error(b"\0asm\x0d\0\x01\0\xff\xff").contains("does not compile"));
         // A custom section that ends after the file.
         let cut = error(b"\0asm\x01\0\0\0\x00\x42\x04name");
-        assert!(
-            cut.contains("cannot be adapted to a component: unexpected end"),
-            "{cut}"
-        );
+        assert!(cut.contains("does not compile"), "{cut}");
         let empty = error(b"\0asm\x0d\0\x01\0");
         assert!(
             empty.contains("exports neither twitcher:action/handler@1.0.0"),

@@ -13,6 +13,9 @@ pub const WASMTIME: &str = "48.0.8";
 /// The name of the settings below. There is one set of them: whatever runs components runs them so.
 pub const PROFILE: &str = "sandbox";
 
+/// Raised when other native code is made of the same file, or it is entered differently, so that what a cache holds of before is left.
+const MADE: u32 = 2;
+
 /// Stack of a component's own calls, in bytes.
 const WASM_STACK: usize = 1 << 20;
 /// Stack of a call together with the host functions it calls, in bytes.
@@ -34,9 +37,11 @@ pub fn running() -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// What native code depends on besides the component: the version of wasmtime, the settings, and this CPU. As part of a file name.
+/// What native code depends on besides the component: the version of wasmtime, the settings, this CPU, and how we use it. As part of a
+/// file name.
 pub fn profile() -> wasmtime::Result<String> {
     let mut hasher = DefaultHasher::new();
+    MADE.hash(&mut hasher);
     compiling(None)?.precompile_compatibility_hash().hash(&mut hasher);
     Ok(format!("wasmtime-{:016x}", hasher.finish()))
 }

@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{CallEnd, Channel};
@@ -40,8 +41,8 @@ pub struct Host {
     pub(super) started: Instant,
     pub(super) data: Bytes,
     pub(super) limits: GuestLimits,
-    pub(super) table: ResourceTable,
-    wasi: WasiCtx,
+    /// WASI as a component sees it, and what core modules have beside it: their descriptors by number.
+    pub(super) wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     pub(super) net: NetworkGrants,
 }
@@ -95,8 +96,8 @@ impl Host {
         let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
         let net = NetworkGrants::new(grants, reach, channel.speaker(), ends);
         net.configure(&mut wasi);
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES);
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(RESOURCES);
         Ok(Self {
             limits: GuestLimits::new(grants.memory),
             action: Arc::clone(action),
@@ -104,8 +105,7 @@ impl Host {
             channel,
             started,
             data,
-            table,
-            wasi: wasi.build(),
+            wasi,
             http: WasiHttpCtx::new(),
             net,
         })
@@ -153,10 +153,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        self.wasi.ctx()
     }
 }
 
@@ -164,7 +161,7 @@ impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
             hooks: &mut self.net,
-            table: &mut self.table,
+            table: self.wasi.ctx().table,
             ctx: &mut self.http,
         }
     }
@@ -173,18 +170,36 @@ impl WasiHttpView for Host {
 /// What a component may take of the machine. The limits of wasmtime are for each memory; these are for all of them together.
 #[derive(Debug)]
 pub struct GuestLimits {
+    memory: usize,
     memory_left: usize,
     elements_left: usize,
-    /// Whether memory was refused.
-    pub(super) out_of_memory: bool,
+    /// The last refusal of memory, unless more of it was given since: that was not what the call failed for.
+    pub(super) refused: Option<RefusedMemory>,
+}
+
+/// Why memory was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedMemory {
+    /// All memories together would have this many bytes, which is more than granted.
+    Granted {
+        /// In bytes.
+        asked: u64,
+    },
+    /// The memory would be larger than the component itself says that it will ever be.
+    Declared {
+        /// In bytes.
+        most: u64,
+    },
 }
 
 impl GuestLimits {
     fn new(memory: u64) -> Self {
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         Self {
-            memory_left: usize::try_from(memory).unwrap_or(usize::MAX),
+            memory,
+            memory_left: memory,
             elements_left: TABLE_ELEMENTS,
-            out_of_memory: false,
+            refused: None,
         }
     }
 }
@@ -202,9 +217,15 @@ fn take(left: &mut usize, current: usize, desired: usize) -> bool {
 
 impl ResourceLimiter for GuestLimits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = maximum.is_none_or(|most| desired <= most) && take(&mut self.memory_left, current, desired);
-        self.out_of_memory |= !granted;
-        Ok(granted)
+        let used = self.memory - self.memory_left;
+        self.refused = match maximum {
+            Some(most) if desired > most => Some(RefusedMemory::Declared { most: most as u64 }),
+            _ if take(&mut self.memory_left, current, desired) => None,
+            _ => Some(RefusedMemory::Granted {
+                asked: used.saturating_add(desired.saturating_sub(current)) as u64,
+            }),
+        };
+        Ok(self.refused.is_none())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
@@ -233,11 +254,24 @@ mod tests {
         let mut limits = GuestLimits::new(100);
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(limits.memory_growing(0, 40, None).unwrap());
-        assert!(!limits.out_of_memory);
+        assert_eq!(limits.refused, None);
         assert!(!limits.memory_growing(60, 61, None).unwrap());
-        assert!(limits.out_of_memory);
-        let mut limits = GuestLimits::new(u64::MAX);
-        assert!(!limits.memory_growing(0, 11, Some(10)).unwrap());
+        assert_eq!(limits.refused, Some(RefusedMemory::Granted { asked: 101 }));
+    }
+
+    #[test]
+    fn the_last_refusal_counts_and_only_while_nothing_was_given_since() {
+        let mut limits = GuestLimits::new(100);
+        assert!(!limits.memory_growing(0, 101, None).unwrap());
+        assert!(limits.memory_growing(0, 1, None).unwrap());
+        assert_eq!(limits.refused, None);
+        assert!(!limits.memory_growing(1, 11, Some(10)).unwrap());
+        assert_eq!(limits.refused, Some(RefusedMemory::Declared { most: 10 }));
+    }
+
+    #[test]
+    fn tables_share_one_limit() {
+        let mut limits = GuestLimits::new(100);
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());
     }

@@ -19,12 +19,15 @@ mod engine;
 mod file_streams;
 mod host;
 mod host_imports;
+mod interruption;
 mod native_code;
 mod network;
+mod preview1;
 
 pub use call::run;
 pub use engine::{PROFILE, WASMTIME, settings};
 pub use host::Stdio;
+pub use interruption::interrupt;
 pub use native_code::{LoadError, LoadedCode, Ready};
 pub use network::{Reach, names};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Engine, Module};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -15,6 +15,7 @@ use super::confine::{ConfineError, Filters};
 use super::engine;
 use super::host::{self, Host};
 use super::host_imports::ActionPre;
+use super::preview1;
 use twitcher_model::{Digest, EntryPoint};
 
 /// Why native code cannot be loaded.
@@ -50,6 +51,8 @@ pub(super) enum Call {
     Handler(ActionPre<Host>),
     /// By `run`.
     Command(CommandPre<Host>),
+    /// By `_start`.
+    Preview1(wasmtime::InstancePre<Host>),
 }
 
 impl Ready {
@@ -58,7 +61,13 @@ impl Ready {
         match &self.call {
             Call::Handler(pre) => pre.engine(),
             Call::Command(pre) => pre.engine(),
+            Call::Preview1(pre) => pre.module().engine(),
         }
+    }
+
+    /// Whether how it exits is the outcome.
+    pub(super) fn is_program(&self) -> bool {
+        !matches!(self.call, Call::Handler(_))
     }
 
     /// The descriptors that it needs to be instantiated, in ascending order: wasmtime maps the initial content of memories from
@@ -74,7 +83,8 @@ const KEPT: usize = 64;
 /// What all components need. Made when the first is loaded: most daemons run programs only.
 struct Ground {
     engine: Engine,
-    linker: Linker<Host>,
+    components: Linker<Host>,
+    modules: wasmtime::Linker<Host>,
     filters: Arc<Filters>,
 }
 
@@ -108,24 +118,19 @@ impl LoadedCode {
     }
 
     fn load(&mut self, entry: EntryPoint, native: &OwnedFd) -> Result<Ready, LoadError> {
-        let Ground {
-            engine,
-            linker,
-            filters,
-        } = match &mut self.ground {
+        let ground = match &mut self.ground {
             Some(ground) => ground,
-            none => none.insert(Self::ground()?),
+            none => none.insert(Ground::prepare()?),
         };
         let before = open_descriptors();
-        let component = deserialize(engine, native).map_err(LoadError::Code)?;
-        // Else it would be done again in each process.
-        component.initialize_copy_on_write_image().map_err(LoadError::Code)?;
-        let pre = linker.instantiate_pre(&component).map_err(LoadError::Link)?;
-        let call = call(pre, entry).map_err(LoadError::Link)?;
+        let call = match entry {
+            EntryPoint::Preview1 => ground.load_module(native)?,
+            EntryPoint::Handler | EntryPoint::Command => ground.load_component(entry, native)?,
+        };
         let opened = |fd: &RawFd| !before.contains(fd);
         Ok(Ready {
             call,
-            filters: Arc::clone(filters),
+            filters: Arc::clone(&ground.filters),
             descriptors: open_descriptors().into_iter().filter(opened).collect(),
         })
     }
@@ -140,28 +145,44 @@ impl LoadedCode {
             oldest.and_then(|key| self.components.remove(&key));
         }
     }
+}
 
-    fn ground() -> Result<Ground, LoadError> {
+impl Ground {
+    fn prepare() -> Result<Self, LoadError> {
         let engine = engine::running().map_err(LoadError::Engine)?;
-        let linker = host::linker(&engine).map_err(LoadError::Engine)?;
+        let components = host::linker(&engine).map_err(LoadError::Engine)?;
+        let modules = preview1::linker(&engine).map_err(LoadError::Engine)?;
         let filters = Arc::new(Filters::compile()?);
         // What is made once in a process is made here, or each of its clones would: the stack for signals, and the random
         // numbers' look at the processor, which in a virtual machine costs as much as a short call.
         Engine::tls_eager_initialize();
         drop(WasiCtxBuilder::new().build());
-        Ok(Ground {
+        Ok(Self {
             engine,
-            linker,
+            components,
+            modules,
             filters,
         })
     }
-}
 
-fn call(pre: InstancePre<Host>, entry: EntryPoint) -> wasmtime::Result<Call> {
-    Ok(match entry {
-        EntryPoint::Handler => Call::Handler(ActionPre::new(pre)?),
-        EntryPoint::Command => Call::Command(CommandPre::new(pre)?),
-    })
+    fn load_component(&self, entry: EntryPoint, native: &OwnedFd) -> Result<Call, LoadError> {
+        let component = map_component(&self.engine, native).map_err(LoadError::Code)?;
+        // Else it would be done again in each process.
+        component.initialize_copy_on_write_image().map_err(LoadError::Code)?;
+        let pre = self.components.instantiate_pre(&component).map_err(LoadError::Link)?;
+        let call = match entry {
+            EntryPoint::Handler => ActionPre::new(pre).map(Call::Handler),
+            EntryPoint::Command | EntryPoint::Preview1 => CommandPre::new(pre).map(Call::Command),
+        };
+        call.map_err(LoadError::Link)
+    }
+
+    fn load_module(&self, native: &OwnedFd) -> Result<Call, LoadError> {
+        let module = map_module(&self.engine, native).map_err(LoadError::Code)?;
+        module.initialize_copy_on_write_image().map_err(LoadError::Code)?;
+        let pre = self.modules.instantiate_pre(&module).map_err(LoadError::Link)?;
+        Ok(Call::Preview1(pre))
+    }
 }
 
 /// In ascending order.
@@ -175,16 +196,27 @@ fn open_descriptors() -> BTreeSet<RawFd> {
     listed.into_iter().filter(open).collect()
 }
 
-/// Maps the file, rather than reads it: pages come when they are used, and all processes share them.
-fn deserialize(engine: &Engine, native: &OwnedFd) -> wasmtime::Result<Component> {
-    let path = format!("/proc/self/fd/{}", native.as_raw_fd());
+/// By which the file is mapped, rather than read: pages come when they are used, and all processes share them.
+fn path(native: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", native.as_raw_fd())
+}
+
+fn map_component(engine: &Engine, native: &OwnedFd) -> wasmtime::Result<Component> {
     // SAFETY: the file is one that only root can write to, is complete (it was renamed into place), and is never changed afterwards. It
     // is of the daemon's own cache, made by wasmtime in a helper process from this very component; or of an installed bundle, and the
     // daemon has found it to be the code that a key signed which the operator trusts with native code. Code for another version of
     // wasmtime, other settings or another CPU is refused by wasmtime itself.
     #[allow(unsafe_code)]
     unsafe {
-        Component::deserialize_file(engine, path)
+        Component::deserialize_file(engine, path(native))
+    }
+}
+
+fn map_module(engine: &Engine, native: &OwnedFd) -> wasmtime::Result<Module> {
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe {
+        Module::deserialize_file(engine, path(native))
     }
 }
 

@@ -3,7 +3,11 @@
 
 guests::action!(|_| {
     let attempt = context::attempt();
-    log::log(log::Level::Info, &format!("attempt {attempt}, {:?}", context::event()), &[]);
+    log::log(
+        log::Level::Info,
+        &format!("attempt {attempt}, {:?}", context::event()),
+        &[],
+    );
     if setting("until").parse() == Ok(attempt) {
         return Ok(());
     }

@@ -23,7 +23,10 @@ guests::action!(|data| {
     let version = char::from(unsafe { std::ptr::read_volatile(&VERSION[14]) });
     let (run, attempt) = (context::run_id(), context::attempt());
     let data = String::from_utf8_lossy(&data).replace(['\n', '\t'], " ");
-    append(format!("start\t{}\t{run}\t0\t0\t{event}\t{attempt}\t{mzxid}\t{version}\t{data}\n", now()))?;
+    append(format!(
+        "start\t{}\t{run}\t0\t0\t{event}\t{attempt}\t{mzxid}\t{version}\t{data}\n",
+        now()
+    ))?;
     std::thread::sleep(std::time::Duration::from_millis(20));
     append(format!("end\t{}\t{run}\n", now()))
 });

@@ -16,9 +16,9 @@ fn memory_ends_where_it_is_granted_to() {
     scene.others_react();
     let [within, beyond, bomb, large] = ["within", "beyond", "bomb", "large"].map(|name| scene.end(name));
     assert_eq!(outcome(&within), "success");
-    for (run, mebibytes) in [(&beyond, 32), (&bomb, 48), (&large, 64)] {
+    for (run, mebibytes, enough) in [(&beyond, 32, 64), (&bomb, 48, 96), (&large, 64, 4096)] {
         let says = format!(
-            "trapped: it needs more memory than it may have; grant it with Wasm(..., memory=\"...MiB\"), now {mebibytes} MiB"
+            "trapped: it needs more memory than it may have; grant it with Wasm(..., memory = \"{enough}MiB\"), now {mebibytes} MiB"
         );
         assert_eq!(outcome(run), says);
         let kib = run["max_rss_kib"].as_u64().unwrap();

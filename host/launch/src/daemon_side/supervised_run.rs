@@ -371,10 +371,11 @@ impl SupervisedRun {
         let question = match message {
             FromAction::Log { level, message, fields } => return self.log_record(level, &message, fields),
             FromAction::Denied(denied) => {
-                return self.log_denied(&match denied.words() {
-                    (what, Some(add)) => format!("{what}; to allow it, add {add}"),
-                    (what, None) => format!("{what}; nothing allows it"),
-                });
+                let advice = match (denied.missing(), &self.invocation.task) {
+                    (Some(missing), Task::Wasm(task)) => missing.to_allow(&task.action.component),
+                    _ => "nothing allows it".to_owned(),
+                };
+                return self.log_denied(&format!("{}; {advice}", denied.what()));
             }
             FromAction::Command { name, args, stdin } => ComponentQuestion::Command { name, args, stdin },
             FromAction::Znode(request) => ComponentQuestion::Znode(request),

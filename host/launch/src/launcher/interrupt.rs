@@ -1,4 +1,4 @@
-//! Ending a component where it is: SIGTERM advances the engine's epoch, at which its code traps and says where it was.
+//! Ending a component where it is: SIGTERM interrupts it, in its own code, which then says where it was, or where the host waits for it.
 //!
 //! A signal handler has nothing but globals to work on; this is the only one.
 
@@ -13,7 +13,7 @@ static ENGINE: OnceLock<Engine> = OnceLock::new();
 pub fn on_sigterm(engine: &Engine) {
     let _ = ENGINE.set(engine.clone());
     let action = SigAction::new(SigHandler::Handler(advance), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler only reads a cell that was set before, and adds to an atomic number: both are safe at any moment.
+    // SAFETY: the handler only reads a cell that was set before, and what it calls changes atomic values: both are safe at any moment.
     // Should the call fail, SIGTERM ends the process, which SIGKILL would do a little later anyway.
     #[allow(unsafe_code)]
     let _ = unsafe { sigaction(Signal::SIGTERM, &action) };
@@ -21,6 +21,6 @@ pub fn on_sigterm(engine: &Engine) {
 
 extern "C" fn advance(_: i32) {
     if let Some(engine) = ENGINE.get() {
-        engine.increment_epoch();
+        twitcher_sandbox::interrupt(engine);
     }
 }

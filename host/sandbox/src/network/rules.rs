@@ -62,7 +62,8 @@ impl Rules {
         if let Ok(address) = literal.parse::<IpAddr>() {
             return Some(vec![address]);
         }
-        let granted = self.net.iter().find(|(at, _)| at.host.eq_ignore_ascii_case(name));
+        let name = canonical(name);
+        let granted = self.net.iter().find(|(at, _)| at.host == name);
         granted.map(|(_, addresses)| addresses.clone())
     }
 
@@ -71,6 +72,14 @@ impl Rules {
         let granted = self.http.iter().find(|(granted, _)| granted == origin);
         granted.map(|(_, addresses)| &addresses[..])
     }
+}
+
+/// A name as grants are written: in small letters, without the dot that ends an absolute name, and in the form that is asked of servers
+/// if it has letters beyond ASCII.
+pub fn canonical(name: &str) -> String {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // What cannot be put so is no name, and granted to nobody.
+    idna::domain_to_ascii(name).unwrap_or_else(|_| name.to_ascii_lowercase())
 }
 
 /// The origin that a request is for, as grants are written; none if that is not beyond doubt.
@@ -88,7 +97,7 @@ pub fn origin(uri: &Uri) -> Option<HttpOrigin> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let host = match host.parse::<IpAddr>() {
         Ok(address) => address.to_string(),
-        Err(_) => host.to_ascii_lowercase(),
+        Err(_) => canonical(host),
     };
     let default = if tls { 443 } else { 80 };
     let port = match authority.as_str().rsplit_once(':') {
@@ -105,6 +114,8 @@ pub fn origin(uri: &Uri) -> Option<HttpOrigin> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twitcher_model::MissingGrant;
+    use twitcher_model::grant_syntax::{host_port, http_origin};
 
     fn at(host: &str, port: u16) -> HostPort {
         HostPort {
@@ -159,13 +170,14 @@ mod tests {
         let one = |address: &str| Some(vec![address.parse().unwrap()]);
         assert_eq!(rules.resolve("db.example.com"), one("10.0.0.1"));
         assert_eq!(rules.resolve("DB.example.COM"), one("10.0.0.1"));
+        assert_eq!(rules.resolve("db.example.com."), one("10.0.0.1"));
         assert_eq!(rules.resolve("gone.example.com"), Some(vec![]));
         assert_eq!(rules.resolve("192.0.2.1"), one("192.0.2.1"));
         assert_eq!(rules.resolve("[2001:db8::7]"), one("2001:db8::7"));
         for name in [
             "api.example.com",
             "example.com",
-            "db.example.com.",
+            "db.example.com..",
             "x.db.example.com",
             "",
         ] {
@@ -182,6 +194,7 @@ mod tests {
         same("http://api.example.com:443/", "http://api.example.com:443");
         same("http://[2001:0db8::1]/", "http://[2001:db8::1]");
         same("http://[::1]:8080/", "http://[::1]:8080");
+        same("http://localhost.:5801/", "http://localhost:5801");
         same("http://127.1/", "http://127.1");
         for uri in [
             "ftp://api.example.com/",
@@ -193,6 +206,34 @@ mod tests {
             "/x",
         ] {
             assert_eq!(uri.parse::<Uri>().ok().and_then(|uri| origin(&uri)), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_however_it_is_written() {
+        assert_eq!(canonical("Bücher.Example."), "xn--bcher-kva.example");
+        assert_eq!(canonical("under_score.example"), "under_score.example");
+        assert_eq!(canonical(""), "");
+    }
+
+    proptest::proptest! {
+        /// What is advised after a denial is accepted by configurations, and then nothing is denied.
+        #[test]
+        fn what_is_advised_works(name in "[a-zü0-9_.-]{0,12}", tls: bool, port in 1_u16..) {
+            let scheme = if tls { "https" } else { "http" };
+            if let Some(origin) = format!("{scheme}://{name}:{port}/").parse().ok().and_then(|uri| origin(&uri))
+                && MissingGrant::http(&origin.to_string()).is_some()
+            {
+                let grants = Grants { http: vec![http_origin(&origin.to_string()).unwrap()], ..Grants::default() };
+                proptest::prop_assert!(Rules::new(&grants, &[]).origin(&origin).is_some());
+            }
+            let told = canonical(&name);
+            if MissingGrant::name(&told).is_some() {
+                let grants = Grants { net: vec![host_port(&format!("{told}:{port}")).unwrap()], ..Grants::default() };
+                proptest::prop_assert!(Rules::new(&grants, &[]).resolve(&name).is_some());
+            }
+            let address = HostPort { host: told, port }.to_string();
+            proptest::prop_assert_eq!(MissingGrant::net(&address).is_some(), host_port(&address).is_ok());
         }
     }
 

@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::vec;
 
 use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, Network};
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, network, tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, TcpSocket, UdpSocket, subscribe};
 use wasmtime_wasi::sockets::WasiSocketsView;
 
 use super::SAID_MAX;
+use super::rules::canonical;
 use crate::channel::{Denied, cut};
 use crate::host::Host;
 
@@ -90,15 +92,15 @@ impl ip_name_lookup::Host for Host {
         network: Resource<Network>,
         name: String,
     ) -> SocketResult<Resource<ip_name_lookup::ResolveAddressStream>> {
-        self.table.get(&network)?;
+        self.ctx().table.get(&network)?;
         match self.net.rules.resolve(&name) {
             None => {
-                self.net.denied(Denied::Name(cut(name, SAID_MAX)));
+                self.net.denied(Denied::Name(cut(canonical(&name), SAID_MAX)));
                 Err(ErrorCode::AccessDenied.into())
             }
             Some(addresses) if addresses.is_empty() => Err(ErrorCode::NameUnresolvable.into()),
             Some(addresses) => {
-                let stream = self.table.push(Addresses(addresses.into_iter()))?;
+                let stream = self.ctx().table.push(Addresses(addresses.into_iter()))?;
                 Ok(Resource::new_own(stream.rep()))
             }
         }
@@ -110,18 +112,18 @@ impl ip_name_lookup::HostResolveAddressStream for Host {
         &mut self,
         stream: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> SocketResult<Option<IpAddress>> {
-        Ok(self.table.get_mut(&ours(&stream))?.0.next().map(IpAddress::from))
+        Ok(self.ctx().table.get_mut(&ours(&stream))?.0.next().map(IpAddress::from))
     }
 
     fn subscribe(
         &mut self,
         stream: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, ours(&stream))
+        subscribe(self.ctx().table, ours(&stream))
     }
 
     fn drop(&mut self, stream: Resource<ip_name_lookup::ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.table.delete(ours(&stream))?;
+        self.ctx().table.delete(ours(&stream))?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand};
 
 use twitcher_observe::LogFormat;
@@ -187,8 +188,19 @@ pub struct PluginRunArguments {
     #[arg(long, value_name = "ZNODE", default_value = "/plugin/run")]
     pub path: String,
     /// Why it runs
-    #[arg(long, default_value = "data", value_parser = ["load", "created", "data", "deleted"])]
+    #[arg(
+        long,
+        default_value = "data",
+        default_value_ifs = [("children", ArgPredicate::IsPresent, "children"), ("changed", ArgPredicate::IsPresent, "tree")],
+        value_parser = ["load", "created", "data", "children", "tree", "deleted", "manual", "retry"],
+    )]
     pub event: String,
+    /// A child of the znode, as a watch of its children tells of all of them; can be repeated
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["data", "data_file", "changed"])]
+    pub children: Vec<String>,
+    /// A znode that changed, as a watch of the subtree tells of them; can be repeated
+    #[arg(long, value_name = "ZNODE", conflicts_with_all = ["data", "data_file"])]
+    pub changed: Vec<String>,
     /// A value of its configuration; can be repeated, as everything that follows
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub config: Vec<(String, String)>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::trial::{Bench, Trial, TrialError, shown};
 use twitcher_launch::{Launcher, RunReport};
-use twitcher_model::{Action, Outcome, Trigger, Watch};
+use twitcher_model::{Action, Outcome, Watch};
 
 /// Measures a component: `rounds` calls, each beside a run of `/bin/true` through the launcher, and one as any program would start
 /// it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
@@ -17,7 +17,7 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         action: Action::Argv(["/bin/true".into()].into()),
         ..Watch::clone(watch)
     });
-    let event = trial.event.unwrap_or(Trigger::Data);
+    let event = trial.event;
     let mut figures = Figures::default();
     // The first call loads the native code.
     let first = Instant::now();

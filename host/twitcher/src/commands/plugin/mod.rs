@@ -10,15 +10,15 @@ mod trial;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use twitcher_launch::Launcher;
-use twitcher_model::Watch;
+use twitcher_model::{Trigger, Watch, WatchType};
 use twitcher_observe::{Log, LogDestination, LogFormat, Verbosity};
 
 use self::bench::bench;
 use self::inspect::inspect;
 use self::new::create;
-use self::trial::{Trial, run, shown};
+use self::trial::{Trial, TrialError, run, shown};
 use super::{THIS_PROGRAM, print};
 use crate::args::{self, exit};
 use crate::spinner::Spinner;
@@ -69,16 +69,29 @@ pub fn plugin(command: args::PluginCommand) -> Result<u8> {
 }
 
 fn trial(arguments: args::PluginRunArguments) -> Result<Trial> {
-    let data = match &arguments.data_file {
-        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => arguments.data.into_bytes(),
+    let event: Trigger = serde_json::from_value(serde_json::Value::String(arguments.event))?;
+    let watch_type = watch_type(event, !arguments.children.is_empty(), !arguments.changed.is_empty())?;
+    let lines = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+            .into_bytes()
     };
-    let event = serde_json::from_value(serde_json::Value::String(arguments.event))?;
+    let data = match (&arguments.data_file, watch_type) {
+        (_, WatchType::Children) => lines(&arguments.children),
+        (_, WatchType::Tree) => lines(&arguments.changed),
+        (Some(file), WatchType::Data) => {
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
+        (None, WatchType::Data) => arguments.data.into_bytes(),
+    };
     Ok(Trial {
         file: arguments.file,
         path: arguments.path,
         data,
-        event: Some(event),
+        watch_type,
+        event,
         config: arguments.config,
         args: arguments.arg,
         env: arguments.env,
@@ -94,11 +107,26 @@ fn trial(arguments: args::PluginRunArguments) -> Result<Trial> {
     })
 }
 
+/// What is watched when there is this event, and children or changed paths are given.
+fn watch_type(event: Trigger, children: bool, changed: bool) -> Result<WatchType> {
+    Ok(match (event, children, changed) {
+        (Trigger::Data, false, false) => WatchType::Data,
+        (Trigger::Data, ..) => bail!("--event data is of a watch of data: it has --data, not --children or --changed"),
+        (Trigger::Children, _, false) => WatchType::Children,
+        (Trigger::Children, ..) => bail!("--event children has --children, not --changed"),
+        (Trigger::Tree, false, _) => WatchType::Tree,
+        (Trigger::Tree, ..) => bail!("--event tree has --changed, not --children"),
+        (_, true, _) => WatchType::Children,
+        (_, _, true) => WatchType::Tree,
+        _ => WatchType::Data,
+    })
+}
+
 /// On a command line a directory may be relative to the current one; in a configuration it may not.
 fn absolute(dirs: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
     let absolute = |(guest, host): (String, String)| {
-        let path = std::path::absolute(&host)?;
-        Ok((guest, path.to_string_lossy().into_owned()))
+        let path = std::path::absolute(&host)?.into_os_string().into_string();
+        Ok((guest, path.map_err(|path| TrialError::NotUtf8(path.into()))?))
     };
     dirs.into_iter().map(absolute).collect()
 }

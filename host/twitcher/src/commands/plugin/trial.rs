@@ -12,14 +12,14 @@ use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
 use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport};
-use twitcher_model::{Grants, Observation, Stamp, Stat, Trigger, Version, Watch};
+use twitcher_model::{Grants, Observation, Stamp, Stat, Trigger, Version, Watch, WatchType};
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CodeCache;
 use twitcher_scheduler::{RunIds, Start};
 use twitcher_source::{Source, tree};
 
 /// What is tried.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trial {
     /// The component.
     pub file: PathBuf,
@@ -27,8 +27,10 @@ pub struct Trial {
     pub path: String,
     /// The znode's data.
     pub data: Vec<u8>,
+    /// What is watched of the znode; what changed of it is in the data.
+    pub watch_type: WatchType,
     /// Why it runs.
-    pub event: Option<Trigger>,
+    pub event: Trigger,
     /// `Wasm(...)`'s `config`.
     pub config: Vec<(String, String)>,
     /// Its `args`.
@@ -72,6 +74,9 @@ pub enum TrialError {
     /// There is no place for native code.
     #[error("no place to keep native code: set HOME or XDG_CACHE_HOME to an absolute path")]
     NoCache,
+    /// A path is in no text that a configuration could have.
+    #[error("{}: a configuration is in UTF-8, and this path is not: give the file another name, or a link to it", .0.display())]
+    NotUtf8(PathBuf),
     /// The launcher does not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -118,6 +123,8 @@ impl Trial {
             step: "find the component",
             error,
         })?;
+        let file = file.into_os_string().into_string();
+        let file = file.map_err(|file| TrialError::NotUtf8(file.into()))?;
         let pairs = |pairs: &[(String, String)]| -> Value {
             pairs
                 .iter()
@@ -140,7 +147,12 @@ impl Trial {
             "commands": commands,
             "znodes": pairs(&self.znodes),
         });
-        let mut watch = json!({"name": "trial", "znode": self.path});
+        let watch_type = match self.watch_type {
+            WatchType::Data => "WATCH_DATA",
+            WatchType::Children => "WATCH_CHILDREN",
+            WatchType::Tree => "WATCH_TREE",
+        };
+        let mut watch = json!({"name": "trial", "znode": self.path, "watch_type": watch_type});
         if let (Some(memory), Some(wasm)) = (&self.memory, wasm.as_object_mut()) {
             wasm.insert("memory".to_owned(), json!(memory));
         }
@@ -158,15 +170,19 @@ impl Trial {
 
     /// The state that it runs for.
     pub fn observation(&self) -> Observation {
-        let deleted = self.event == Some(Trigger::Deleted);
         let (czxid, mzxid) = (1, 1);
-        match deleted {
-            true => Observation::absent(),
-            false => Observation {
-                version: Version::Data {
-                    czxid,
-                    mzxid,
-                    stamp: Stamp::default(),
+        let stamp = Stamp::default();
+        match self.event {
+            Trigger::Deleted => Observation::absent(),
+            _ => Observation {
+                version: match self.watch_type {
+                    WatchType::Data => Version::Data { czxid, mzxid, stamp },
+                    WatchType::Children => Version::Children {
+                        czxid,
+                        pzxid: mzxid,
+                        stamp,
+                    },
+                    WatchType::Tree => Version::Tree { digest: 1, stamp },
                 },
                 stat: Some(Stat {
                     czxid,
@@ -228,7 +244,7 @@ impl Bench {
         let start = Start {
             run: self.ids.allot(),
             event,
-            attempt: 1,
+            attempt: if event == Trigger::Retry { 2 } else { 1 },
             observation,
         };
         let run = start.run;
@@ -278,9 +294,7 @@ impl Bench {
 /// Runs a component once. Must be called in a `LocalSet` on a current-thread runtime; what it writes and logs goes to the log.
 pub async fn run(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher) -> Result<RunReport, TrialError> {
     let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
-    bench
-        .run(watch, trial.event.unwrap_or(Trigger::Data), trial.observation())
-        .await
+    bench.run(watch, trial.event, trial.observation()).await
 }
 
 /// A time as people read it.

@@ -1,0 +1,146 @@
+//! What would allow what a component was denied, in the words of the operator: an argument of `Wasm(...)`, and for a component of a
+//! bundle, what the bundle must request besides.
+
+use super::Component;
+use super::grant_syntax::{self, MemorySize};
+
+/// A grant that is missing. Only one that a configuration accepts can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingGrant {
+    /// The argument, such as `net = ["db:5432"]`.
+    argument: String,
+    /// What makes a bundle request it, as a flag of `bundle build`.
+    flag: String,
+}
+
+impl MissingGrant {
+    /// To connect to an address, `host:port`.
+    pub fn net(address: &str) -> Option<Self> {
+        grant_syntax::host_port(address).ok()?;
+        Some(Self::new(
+            format!("net = [{}]", literal(address)),
+            format!("--net {address}"),
+        ))
+    }
+
+    /// To resolve a name. To which port a component will connect nobody knows yet.
+    pub fn name(name: &str) -> Option<Self> {
+        grant_syntax::host_port(&format!("{name}:1")).ok()?;
+        Some(Self::any_port(name))
+    }
+
+    /// To make a socket. To which address a component will connect nobody knows yet.
+    pub fn socket() -> Self {
+        Self::any_port("HOST")
+    }
+
+    fn any_port(host: &str) -> Self {
+        Self::new(format!("net = [\"{host}:PORT\"]"), format!("--net {host}:PORT"))
+    }
+
+    /// To send requests to an origin.
+    pub fn http(origin: &str) -> Option<Self> {
+        grant_syntax::http_origin(origin).ok()?;
+        Some(Self::new(
+            format!("http = [{}]", literal(origin)),
+            format!("--http {origin}"),
+        ))
+    }
+
+    /// To have more memory than `granted`, and at least `asked`, in bytes.
+    pub fn memory(asked: u64, granted: u64) -> Option<Self> {
+        let enough = asked.max(granted.saturating_mul(2)).div_ceil(1 << 20) << 20;
+        // As much as there is, where twice as much is more than that.
+        let size = MemorySize::of_bytes(enough.min(MemorySize::MAX)).filter(|size| size.bytes() > granted)?;
+        (asked <= size.bytes()).then(|| {
+            let size = format!("{}MiB", size.bytes() >> 20);
+            Self::new(format!("memory = \"{size}\""), format!("--memory {size}"))
+        })
+    }
+
+    /// To have a command run.
+    pub fn command(name: &str) -> Option<Self> {
+        grant_syntax::check_name(name).ok()?;
+        Some(Self::new(
+            format!("commands = {{{}: [\"/path/of/program\"]}}", literal(name)),
+            format!("--command {name:?}"),
+        ))
+    }
+
+    /// To use a znode; `access` is `r` or `rw`.
+    pub fn znode(path: &str, access: &str) -> Option<Self> {
+        grant_syntax::znode_pattern(path).ok()?;
+        Some(Self::new(
+            format!("znodes = {{{}: \"{access}\"}}", literal(path)),
+            format!("--znode {path:?}={access}"),
+        ))
+    }
+
+    fn new(argument: String, flag: String) -> Self {
+        Self { argument, flag }
+    }
+
+    /// The argument of `Wasm(...)`.
+    pub fn argument(&self) -> &str {
+        &self.argument
+    }
+
+    /// What to do, for this component: the end of a sentence.
+    pub fn to_allow(&self, component: &Component) -> String {
+        let Self { argument, flag } = self;
+        match &component.bundle {
+            None => format!("to allow it, add {argument} to its Wasm(...)"),
+            Some(bundle) => format!(
+                "to allow it, add {argument} to its Wasm(...), if it is not there; and the bundle {} {} must request it: \
+                 `twitcher bundle build` has {flag} for that",
+                bundle.name, bundle.version
+            ),
+        }
+    }
+}
+
+/// A string in the language of configurations.
+fn literal(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_refuses_is_never_advised() {
+        assert_eq!(MissingGrant::net("localhost.:80"), None);
+        assert_eq!(MissingGrant::net("bücher.example:80"), None);
+        assert_eq!(MissingGrant::name("a b"), None);
+        assert_eq!(MissingGrant::http("http://127.1"), None);
+        assert_eq!(MissingGrant::znode("/a*", "r"), None);
+        assert_eq!(MissingGrant::command(""), None);
+        let argument = |missing: Option<MissingGrant>| missing.unwrap().argument;
+        assert_eq!(argument(MissingGrant::net("db:1")), r#"net = ["db:1"]"#);
+        assert_eq!(
+            argument(MissingGrant::znode("/a\"b", "rw")),
+            r#"znodes = {"/a\"b": "rw"}"#
+        );
+    }
+
+    #[test]
+    fn advised_memory_is_enough_and_can_be_granted() {
+        let of = |asked: u64, granted: u64| MissingGrant::memory(asked, granted).map(|missing| missing.argument);
+        let mib = |mib: u64| mib << 20;
+        assert_eq!(of(mib(64) + 1, mib(64)).as_deref(), Some("memory = \"128MiB\""));
+        assert_eq!(of(mib(200) + 1, mib(64)).as_deref(), Some("memory = \"201MiB\""));
+        assert_eq!(of(mib(3000) + 1, mib(3000)).as_deref(), Some("memory = \"4096MiB\""));
+        assert_eq!(of(mib(4097), mib(64)), None, "more than a component can have");
+        assert_eq!(of(mib(4096) + 1, mib(4096)), None);
+    }
+}
