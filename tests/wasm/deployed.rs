@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::plugins::plugin;
 use super::{message, open_out, outcome};
 use crate::support::daemon::{Daemon, Site, children};
-use crate::support::guests::text_guest;
+use crate::support::guests::{guest, text_guest};
 
 fn twitcher(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twitcher"))
@@ -158,6 +158,23 @@ fn a_core_module_runs_as_its_bundle_s_native_code_too() {
     daemon.wait("1.0.0 is used", uses("1.0.0"));
     assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "exit code 7");
     assert_eq!(compiled(&daemon), 0, "{}", daemon.text());
+}
+
+#[test]
+fn a_grant_that_the_bundle_does_not_request_is_told_as_that() {
+    let deployed = Deployed::new();
+    let key = deployed.path("ours");
+    let bundle = deployed.build_of(&guest("requests"), "1.0.0", &["--key", &key]);
+    deployed.install(&bundle, "keys");
+    let grants = "config={'scheme': 'http', 'authority': 'localhost:1'}, http=['http://localhost:1']";
+    let daemon = deployed.start(&format!("Wasm('hello', {grants})"), &[]);
+    daemon.wait("what is missing", |line| {
+        let text = message(line);
+        text.starts_with("denied: a request to http://localhost:1; ")
+            && text.contains(
+                "the bundle hello 1.0.0 must request it: `twitcher bundle build` has --http http://localhost:1",
+            )
+    });
 }
 
 #[test]

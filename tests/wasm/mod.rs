@@ -1,5 +1,6 @@
 //! Components as actions, on the real daemon: in everything that is not about the sandbox they behave as commands do.
 
+mod advice;
 mod deployed;
 mod granted;
 mod hostile;

@@ -152,6 +152,26 @@ fn another_origin_is_denied_and_the_log_says_what_to_add() {
 }
 
 #[test]
+fn an_absolute_name_is_the_same_name_and_what_is_advised_is_accepted() {
+    let server = Server::http(OK);
+    let absolute = format!("localhost.:{}", server.port());
+    let (daemon, outcome) = run("requests", &request("http", &absolute, "[]"));
+    assert!(outcome.contains("HttpRequestDenied"), "{outcome}");
+    let advised = format!("[\"http://localhost:{}\"]", server.port());
+    denied(
+        &daemon,
+        &format!(
+            "a request to http://localhost:{}; to allow it, add http = {advised}",
+            server.port()
+        ),
+    );
+    let (daemon, outcome) = run("requests", &request("http", &absolute, &advised));
+    assert_eq!(outcome, "success", "{}", daemon.text());
+    let (_daemon, outcome) = run("resolves", "config={'name': 'localhost.'}, net=['localhost:1']");
+    assert_eq!(outcome, "success");
+}
+
+#[test]
 fn a_redirect_leads_nowhere_by_itself() {
     let target = Server::http(OK);
     let location = format!("http://localhost:{}/", target.port());

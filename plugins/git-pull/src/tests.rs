@@ -197,7 +197,8 @@ fn without_the_grant_the_failure_says_so() {
         .config("repository", "/srv/repo")
         .command("git", |_| Err(ErrorKind::Denied("add commands".to_owned())));
     let failure = host.run(on_change, "x").unwrap_err();
-    assert_eq!(failure, Failure::permanent("command git: denied: add commands"));
+    let message = "command git: denied: add commands".to_owned();
+    assert_eq!(failure, Failure::Denied { message });
 }
 
 #[test]
