@@ -168,7 +168,7 @@ fn a_timeout_is_announced_then_interrupts_and_at_last_kills() {
     assert_eq!(outcome(&run), "timed out");
     assert!((10.0..20.0).contains(&seconds(&run)), "{run}");
     daemon.wait("where", |line| {
-        line["stream"] == "trap" && message(line).contains("interrupted while the host waited for it")
+        line["stream"] == "trap" && message(line).contains("while a function of the host waited for it")
     });
     // In a system call that blocks nothing interrupts it: it is killed.
     let site = Site::new();

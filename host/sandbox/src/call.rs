@@ -118,7 +118,9 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Cal
         tokio::select! {
             biased;
             ended = enter(ready, &mut store, began, timing) => ended,
-            () = interrupted() => Err(wasmtime::format_err!("it was interrupted while the host waited for it")),
+            () = interrupted() => {
+                Err(wasmtime::format_err!("it was interrupted").context("while a function of the host waited for it"))
+            }
         }
     });
     timing.call = began.elapsed().saturating_sub(timing.instantiate);

@@ -1,6 +1,7 @@
 //! A program that tries something with files and says how it went: `read PATH`, `write PATH`, `link TARGET` (by a link of its own in
 //! `/out`), `remove PATH`.
 
+use std::ffi::{CString, c_char, c_int};
 use std::fs;
 
 fn main() {
@@ -21,12 +22,15 @@ fn main() {
     }
 }
 
-#[cfg(target_env = "p1")]
 fn link(target: &str) -> std::io::Result<()> {
-    std::os::wasi::fs::symlink_path(target, "/out/own-link")
-}
-
-#[cfg(not(target_env = "p1"))]
-fn link(_: &str) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
+    unsafe extern "C" {
+        /// Of the C library, which the standard library is linked with.
+        fn symlink(target: *const c_char, link: *const c_char) -> c_int;
+    }
+    let target = CString::new(target)?;
+    // SAFETY: both are strings that end with NUL, and outlive the call.
+    match unsafe { symlink(target.as_ptr(), c"/out/own-link".as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
