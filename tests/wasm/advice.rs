@@ -53,6 +53,22 @@ fn a_module_at_its_own_maximum_is_not_told_of_a_grant() {
     );
 }
 
+#[test]
+fn inspect_says_how_much_of_an_exit_code_arrives() {
+    for (name, says) in [
+        ("program", "Every exit code but 0 arrives as 1: what has more to say"),
+        ("exits_3", "its exit code is the outcome"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+            .args(["plugin", "inspect"])
+            .arg(guest(name))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(says), "{text}");
+    }
+}
+
 fn plugin_run(site: &Site, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twitcher"))
         .args(["plugin", "run"])

@@ -134,7 +134,8 @@ fn of_world(resolve: &Resolve, world: WorldId) -> Description {
     } else if has("wasi:cli/run@") && exits_with_code(resolve, world) {
         "wasi:cli/command: a program; the data is on its stdin, its exit code is the outcome"
     } else if has("wasi:cli/run@") {
-        "wasi:cli/command: a program; the data is on its stdin, whether it succeeds is the outcome: every exit code but 0 arrives as 1"
+        "wasi:cli/command: a program; the data is on its stdin, whether it succeeds is the outcome. Every exit code but 0 \
+         arrives as 1: what has more to say of a failure is built from twitcher:action/action, whose Failure has it"
     } else {
         "none that twitcher can run"
     };
