@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
-use twitcher_sandbox::confine::{Applied, Confinement, Dir, Filters};
+use twitcher_confine::{Applied, Confinement, Dir, Filters};
 
 use crate::attempts::ATTEMPTS;
 

@@ -1,4 +1,4 @@
-//! The helper process: evaluates `.twc` files for the daemon, with no rights and few resources.
+//! The helper process: evaluates `.twc` files for the daemon, with no rights ([`twitcher_confine::helper`]) and few resources.
 //!
 //! A file may loop for ever, allocate without end, or exploit a defect of the interpreter. Here it can do no more than end this
 //! process. It must not know what a watch is.
@@ -16,9 +16,10 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use super::evaluator_protocol::{REPLIES, REQUESTS, Reply, Request};
 use super::starlark::{self, Host, Limits, ScriptError};
 use super::value::Registration;
+use twitcher_confine::ConfineError;
+use twitcher_confine::helper::{Resources, Work, give_up_rights, give_up_system_calls, limit};
 use twitcher_ipc::frames::FrameError;
 use twitcher_ipc::helper::{once_there_is_room, socket_of_helper};
-use twitcher_ipc::rights::{Resources, become_nobody, limit};
 
 /// Most memory of the process, in bytes.
 pub(super) const MEMORY_MAX: u64 = 1 << 30;
@@ -34,14 +35,13 @@ const RESOURCES: Resources = Resources {
     cpu: CPU_MAX,
     files: 16,
     file_size: 0,
+    tasks: None,
 };
 
 /// The main function of `twitcher evaluate`: answers requests on its stdin, a socket, until that is closed. Returns the exit code.
 pub fn serve() -> i32 {
-    if let Err(error) = become_nobody(RESOURCES) {
-        // Nobody is left to tell if this fails.
-        let refused = Reply::Refused(error.to_string());
-        let _ = socket_of_helper().and_then(|mut daemon| REPLIES.write(&mut daemon, &refused));
+    if let Err(error) = give_up_rights(RESOURCES) {
+        refuse(&error);
         return 1;
     }
     let evaluation = once_there_is_room(|| {
@@ -55,9 +55,25 @@ pub fn serve() -> i32 {
     }
 }
 
-fn answer_all() -> io::Result<()> {
+/// Says why it does nothing. Nobody is left to tell if this fails.
+fn refuse(error: &dyn std::error::Error) {
+    let refused = Reply::Refused(error.to_string());
+    let _ = socket_of_helper().and_then(|mut daemon| REPLIES.write(&mut daemon, &refused));
+}
+
+/// Why nothing is answered any more.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    #[error(transparent)]
+    Talk(#[from] io::Error),
+}
+
+fn answer_all() -> Result<(), ServeError> {
     // This thread was the last one to start.
-    limit(Resource::RLIMIT_NPROC, 0)?;
+    limit(Resource::RLIMIT_NPROC, 0).map_err(io::Error::from)?;
+    give_up_system_calls(Work::Interpreting).inspect_err(|error| refuse(error))?;
     let socket = socket_of_helper()?;
     let daemon = Daemon {
         ends: RefCell::new((BufReader::new(socket.try_clone()?), BufWriter::new(socket))),
@@ -66,10 +82,10 @@ fn answer_all() -> io::Result<()> {
     daemon.flush()?;
     while let Some(request) = daemon.receive()? {
         let Request::Evaluate { file, text, budget_ms } = request else {
-            return Err(io::ErrorKind::InvalidData.into());
+            return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         };
         let budget = Duration::from_millis(budget_ms);
-        grant_cpu(budget)?;
+        grant_cpu(budget).map_err(io::Error::from)?;
         let limits = Limits { budget, heap: HEAP_MAX };
         let result = starlark::evaluate(Path::new(&file), &text, &daemon, Some(limits), None);
         daemon.send(&Reply::Done(result))?;

@@ -15,13 +15,13 @@ use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::channel::{CallEnd, Channel, Denied, FromAction, Level, Speaker, TEXT_MAX, Timing, cut};
-use super::confine::{Confinement, Dir};
 use super::host::{Host, RefusedMemory, Stdio, not_called};
 use super::host_imports::twitcher::action::types::Failure as Said;
 use super::interruption::interrupted;
 use super::native_code::{Call, Ready};
 use super::network::Reach;
 use super::preview1;
+use twitcher_confine::{Confinement, Dir};
 use twitcher_model::{ChangeFacts, ComponentFailure, MissingGrant, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use super::compile_helper::{self, HelperError};
-use super::{confine, engine};
+use super::engine;
 pub use entries::UNUSED_MAX;
 use entries::{Entries, Facts};
 use twitcher_files::regular;
@@ -248,7 +248,7 @@ impl CodeCache {
             })?;
         }
         self.guarded.get_or_init(|| {
-            if !confine::has_landlock() {
+            if !twitcher_confine::has_landlock() {
                 warn!(
                     "the kernel has no Landlock, or has it turned off: should a component break out of WebAssembly, only the rights \
                      of its watch's user guard files"

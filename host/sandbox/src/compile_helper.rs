@@ -1,10 +1,13 @@
-//! The helper process: compiles one component, or has one judge its configuration, with no rights and few resources.
+//! Two helper processes, with no rights ([`twitcher_confine::helper`]) and few resources, each for one component: the first compiles it, the
+//! second has it judge its configuration.
 //!
 //! ```text
-//! daemon ── Request ──▶ helper (stdin is a socket) ── Reply ──▶ daemon
+//! daemon ── Request ──▶ compile (stdin is a socket) ── Compiled ──▶ daemon
+//! daemon ── Check ────▶ judge   (stdin is a socket) ── Checked ───▶ daemon
 //! ```
 //!
-//! A helper that does not answer in time is killed; nothing else depends on it.
+//! They are two because what the first says is run by processes that have rights, and the second runs the component. One that does not answer
+//! in time is killed; nothing else depends on it.
 
 use std::io;
 use std::path::Path;
@@ -12,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::compile::{self, CompileError};
+use super::compile;
 use super::config_check;
-use super::confine::HOST_MEMORY;
+use super::limits::HOST_MEMORY;
+use twitcher_confine::ConfineError;
+use twitcher_confine::helper::{Resources, RightsError, Work, give_up_rights, give_up_system_calls, limit};
 use twitcher_ipc::frames::Format;
 use twitcher_ipc::helper::{Death, ExchangeError, Helper, socket_of_helper};
-use twitcher_ipc::rights::{Resources, RightsError, become_nobody, limit};
 use twitcher_model::{Compiled, EntryPoint, Grants, NATIVE_MAX, Target};
 
 /// Most memory for compiling, in bytes.
@@ -31,24 +36,30 @@ const CHECK_TIME: Duration = Duration::from_secs(5);
 /// Messages to the helper and from it.
 const FORMAT: Format = Format::postcard(NATIVE_MAX);
 
-/// What the helper is to do.
+/// Most threads of all compilers together, of this machine's helpers.
+const THREADS_MAX: u64 = 4096;
+
+/// What is to be compiled.
 #[derive(Debug, Serialize, Deserialize)]
-enum Request {
-    Compile { wasm: Vec<u8>, target: Option<Target> },
-    Check { native: Vec<u8>, grants: Grants },
+struct Compile {
+    wasm: Vec<u8>,
+    target: Option<Target>,
 }
 
-/// What came of it.
+/// What came of it. A refusal is in words, here and below.
 #[derive(Debug, Serialize, Deserialize)]
-enum Reply {
-    Compiled {
-        native: Vec<u8>,
-        entry: EntryPoint,
-        checked: bool,
-    },
-    Checked(Result<(), Vec<String>>),
-    Refused(String),
+struct CompiledReply(Result<(Vec<u8>, EntryPoint, bool), String>);
+
+/// What is to judge its configuration.
+#[derive(Debug, Serialize, Deserialize)]
+struct Check {
+    native: Vec<u8>,
+    grants: Grants,
 }
+
+/// What came of it: the verdict is the inner one.
+#[derive(Debug, Serialize, Deserialize)]
+struct CheckedReply(Result<Result<(), Vec<String>>, String>);
 
 /// Why the helper gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -72,37 +83,29 @@ pub enum HelperError {
 
 /// Compiles a component in a helper, which is `program compile`: for this machine, or for all machines of a target.
 pub fn compile(program: &Path, wasm: Vec<u8>, target: Option<Target>) -> Result<Compiled, HelperError> {
-    let request = Request::Compile { wasm, target };
-    match ask(program, &request, COMPILE_TIME, HelperError::CompileTime)? {
-        Reply::Compiled { native, entry, checked } => Ok(Compiled { native, entry, checked }),
-        Reply::Refused(why) => Err(HelperError::Refused(why)),
-        Reply::Checked(_) => Err(nonsense()),
-    }
+    let request = Compile { wasm, target };
+    let CompiledReply(reply) = ask(program, "compile", &request, COMPILE_TIME, HelperError::CompileTime)?;
+    let (native, entry, checked) = reply.map_err(HelperError::Refused)?;
+    Ok(Compiled { native, entry, checked })
 }
 
-/// Has a component judge its configuration in a helper. The inner error is what it says.
+/// Has a component judge its configuration in a helper, which is `program judge`. The inner error is what it says.
 pub fn check(program: &Path, native: Vec<u8>, grants: &Grants) -> Result<Result<(), Vec<String>>, HelperError> {
     let grants = grants.clone();
-    let request = Request::Check { native, grants };
-    match ask(program, &request, CHECK_TIME, HelperError::CheckTime)? {
-        Reply::Checked(verdict) => Ok(verdict),
-        Reply::Refused(why) => Err(HelperError::Refused(why)),
-        Reply::Compiled { .. } => Err(nonsense()),
-    }
-}
-
-fn nonsense() -> HelperError {
-    HelperError::Process(io::ErrorKind::InvalidData.into())
+    let request = Check { native, grants };
+    let CheckedReply(reply) = ask(program, "judge", &request, CHECK_TIME, HelperError::CheckTime)?;
+    reply.map_err(HelperError::Refused)
 }
 
 /// Starts a helper for one request. If it has not answered in `time`, that is the error that `too_slow` makes of it.
-fn ask(
+fn ask<T: DeserializeOwned>(
     program: &Path,
-    request: &Request,
+    subcommand: &str,
+    request: &impl Serialize,
     time: Duration,
     too_slow: fn(Duration) -> HelperError,
-) -> Result<Reply, HelperError> {
-    let mut helper = Helper::start(program, "compile", FORMAT, FORMAT)?;
+) -> Result<T, HelperError> {
+    let mut helper = Helper::start(program, subcommand, FORMAT, FORMAT)?;
     let deadline = Instant::now() + time;
     let sent = helper.send(request, deadline);
     sent.and_then(|()| helper.receive(deadline))
@@ -123,9 +126,18 @@ fn verdict(death: &Death) -> String {
     }
 }
 
-/// The main function of `twitcher compile`: does one thing that it is asked on its stdin, a socket. Returns the exit code.
-pub fn serve() -> i32 {
-    match answer() {
+/// The main function of `twitcher compile`: compiles the one component that comes on its stdin, a socket. Returns the exit code.
+pub fn serve_compile() -> i32 {
+    exit_code(answer_compile())
+}
+
+/// The main function of `twitcher judge`: calls the `check` of the one component that comes on its stdin, a socket. Returns the exit code.
+pub fn serve_check() -> i32 {
+    exit_code(answer_check())
+}
+
+fn exit_code(answered: Result<(), ServeError>) -> i32 {
+    match answered {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error}");
@@ -139,6 +151,8 @@ pub fn serve() -> i32 {
 enum ServeError {
     #[error("cannot give up rights: {0}")]
     Rights(#[from] RightsError),
+    #[error("cannot give up system calls: {0}")]
+    SystemCalls(#[from] ConfineError),
     #[error("cannot talk to the daemon: {0}")]
     Talk(#[from] io::Error),
 }
@@ -148,41 +162,44 @@ fn cpu(time: Duration) -> u64 {
     time.as_secs() + 5
 }
 
-fn answer() -> Result<(), ServeError> {
-    let resources = Resources {
-        memory: None,
+fn answer_compile() -> Result<(), ServeError> {
+    give_up_rights(Resources {
+        memory: Some(MEMORY_MAX),
         cpu: cpu(COMPILE_TIME),
+        files: 64,
+        file_size: 0,
+        tasks: Some(THREADS_MAX),
+    })?;
+    give_up_system_calls(Work::Compiling)?;
+    let mut daemon = socket_of_helper()?;
+    let Some(Compile { wasm, target }) = FORMAT.read(&mut daemon)? else {
+        return Ok(());
+    };
+    let compiled = compile::compile(&wasm, target).map_err(|error| error.to_string());
+    let reply = compiled.map(|compiled| (compiled.native, compiled.entry, compiled.checked));
+    Ok(FORMAT.write(&mut daemon, &CompiledReply(reply))?)
+}
+
+fn answer_check() -> Result<(), ServeError> {
+    // No file can be opened afterwards.
+    let stdio = config_check::no_streams()?;
+    give_up_rights(Resources {
+        // The component's memory is reserved, not used: a limit of the address space would end it at once.
+        memory: None,
+        cpu: cpu(CHECK_TIME),
         files: 64,
         // A component's memory begins as a file of its own, which has no name.
         file_size: 1 << 30,
-    };
-    become_nobody(resources)?;
+        tasks: Some(0),
+    })?;
     let mut daemon = socket_of_helper()?;
-    let Some(request) = FORMAT.read(&mut daemon)? else {
+    let Some(Check { native, grants }) = FORMAT.read(&mut daemon)? else {
         return Ok(());
     };
-    let reply = match request {
-        Request::Compile { wasm, target } => {
-            limit(Resource::RLIMIT_AS, MEMORY_MAX).map_err(io::Error::from)?;
-            compile::compile(&wasm, target).map_or_else(refused, |compiled| Reply::Compiled {
-                native: compiled.native,
-                entry: compiled.entry,
-                checked: compiled.checked,
-            })
-        }
-        // Its memory is reserved, not used: a limit of the address space would end it at once. The code is here twice, and received.
-        Request::Check { native, grants } => {
-            let code = 3 * native.len() as u64;
-            let memory = grants.memory.saturating_add(HOST_MEMORY).saturating_add(code);
-            limit(Resource::RLIMIT_DATA, memory).map_err(io::Error::from)?;
-            limit(Resource::RLIMIT_CPU, cpu(CHECK_TIME)).map_err(io::Error::from)?;
-            config_check::validate(&native, grants)
-                .map_or_else(|error| Reply::Refused(error.to_string()), Reply::Checked)
-        }
-    };
-    Ok(FORMAT.write(&mut daemon, &reply)?)
-}
-
-fn refused(error: CompileError) -> Reply {
-    Reply::Refused(error.to_string())
+    // The code is here twice, and received.
+    let code = 3 * native.len() as u64;
+    let memory = grants.memory.saturating_add(HOST_MEMORY).saturating_add(code);
+    limit(Resource::RLIMIT_DATA, memory).map_err(io::Error::from)?;
+    let reply = config_check::validate(&native, grants, stdio).map_err(|error| error.to_string());
+    Ok(FORMAT.write(&mut daemon, &CheckedReply(reply))?)
 }

@@ -1,6 +1,7 @@
 //! A component judges its own configuration, when the configuration is loaded.
 //!
-//! It runs in the helper process, where nothing is at hand but what the component is configured with.
+//! It runs in a helper process of its own, where nothing is at hand but what the component is configured with: it is somebody else's code,
+//! and what a helper compiles is trusted.
 
 use std::fs::File;
 use std::io;
@@ -15,6 +16,8 @@ use super::host::{Host, Stdio};
 use super::native_code::{self, LoadError};
 use super::network::Reach;
 use super::{INTERFACE, engine};
+use twitcher_confine::ConfineError;
+use twitcher_confine::helper::{Work, give_up_system_calls};
 use twitcher_model::{
     ChangeFacts, Component, Digest, EntryPoint, Grants, Keep, RunId, Trigger, WasmAction, WatchType, ZnodePath,
 };
@@ -32,18 +35,31 @@ pub enum CheckError {
     /// A system call failed.
     #[error("cannot prepare its check: {0}")]
     Prepare(#[from] io::Error),
+    /// It could do more than it may.
+    #[error("cannot give up system calls: {0}")]
+    Confine(#[from] ConfineError),
     /// It trapped, or has no such function.
     #[error("its check broke off: {0}")]
     Broken(String),
 }
 
-/// The verdict of the component's `validate`.
-pub fn validate(native: &[u8], grants: Grants) -> Result<Result<(), Vec<String>>, CheckError> {
+/// What a component finds as its standard streams.
+pub fn no_streams() -> io::Result<Stdio> {
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    Ok(Stdio {
+        stdin: null()?,
+        stdout: null()?,
+        stderr: null()?,
+    })
+}
+
+/// The verdict of the component's `validate`. The process gives up what system calls it has left before the component's first instruction.
+pub fn validate(native: &[u8], grants: Grants, stdio: Stdio) -> Result<Result<(), Vec<String>>, CheckError> {
     // Where it trapped is for `plugin run` to show.
     let broken = |error: wasmtime::Error| CheckError::Broken(cut(error.root_cause().to_string(), COMPLAINT_MAX));
     let engine = engine::running().map_err(LoadError::Engine)?;
     let pre = native_code::load_copy(&engine, native)?;
-    let host = match host(grants)? {
+    let host = match host(grants, stdio) {
         Ok(host) => host,
         Err(ended) => return Err(CheckError::Broken(format!("{ended:?}"))),
     };
@@ -51,6 +67,7 @@ pub fn validate(native: &[u8], grants: Grants) -> Result<Result<(), Vec<String>>
     let mut store = Store::new(&engine, host);
     store.limiter(|host| &mut host.limits);
     store.set_epoch_deadline(1);
+    give_up_system_calls(Work::Running)?;
     let verdict = runtime.block_on(async {
         let instance = pre.instantiate_async(&mut store).await?;
         let validate = function(&mut store, &instance)?;
@@ -78,13 +95,7 @@ fn function(store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Va
 }
 
 /// Only the configuration is granted.
-fn host(grants: Grants) -> io::Result<Result<Host, CallEnd>> {
-    let null = || File::options().read(true).write(true).open("/dev/null");
-    let stdio = Stdio {
-        stdin: null()?,
-        stdout: null()?,
-        stderr: null()?,
-    };
+fn host(grants: Grants, stdio: Stdio) -> Result<Host, CallEnd> {
     let action = WasmAction {
         component: Component {
             file: Arc::from(Path::new("")),
@@ -110,11 +121,5 @@ fn host(grants: Grants) -> io::Result<Result<Host, CallEnd>> {
         attempt: 1,
         timeout: None,
     };
-    Ok(Host::new(
-        &Arc::new(action),
-        &change,
-        &Reach::default(),
-        Channel::new(None),
-        stdio,
-    ))
+    Host::new(&Arc::new(action), &change, &Reach::default(), Channel::new(None), stdio)
 }

@@ -1,9 +1,10 @@
 //! The engine's settings. Code is compiled in one process and run in another: both must be of one mind, or it does not load.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Engine, WasmBacktraceDetails};
+use wasmtime::{Config, CustomCodeMemory, Engine, WasmBacktraceDetails};
 
 use twitcher_model::Target;
 
@@ -21,9 +22,11 @@ const WASM_STACK: usize = 1 << 20;
 /// Stack of a call together with the host functions it calls, in bytes.
 const STACK: usize = WASM_STACK + (1 << 20);
 
-/// An engine that compiles: for this machine with all that its CPU can do, or for all machines of a target.
+/// An engine that compiles: for this machine with all that its CPU can do, or for all machines of a target. It runs nothing: what it has
+/// compiled can be looked at, and is never made executable, which a helper is not allowed to do.
 pub fn compiling(target: Option<Target>) -> wasmtime::Result<Engine> {
     let mut config = config();
+    config.with_custom_code_memory(Some(Arc::new(NeverExecutable)));
     if let Some(target) = target {
         config.target(target.triple())?;
     }
@@ -67,6 +70,23 @@ impl Hasher for Fingerprint {
     fn finish(&self) -> u64 {
         let digest: [u8; 32] = self.0.clone().finalize().into();
         digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+}
+
+/// Native code that stays data.
+struct NeverExecutable;
+
+impl CustomCodeMemory for NeverExecutable {
+    fn required_alignment(&self) -> usize {
+        1
+    }
+
+    fn publish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn unpublish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
     }
 }
 

@@ -11,11 +11,11 @@ use wasmtime::{Engine, Module};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::confine::{ConfineError, Filters};
 use super::engine;
 use super::host::{self, Host};
 use super::host_imports::ActionPre;
 use super::preview1;
+use twitcher_confine::{ConfineError, Filters};
 use twitcher_model::{Digest, EntryPoint};
 
 /// Why native code cannot be loaded.
@@ -220,11 +220,13 @@ fn map_module(engine: &Engine, native: &OwnedFd) -> wasmtime::Result<Module> {
     }
 }
 
-/// Loads a component in the helper process, which may not open the cache, for a call of its `check`.
+/// Loads a component in the helper process, which may not open the cache, for a call of its `check`. Nothing is left for the call that the
+/// process may not do any more by then.
 pub fn load_copy(engine: &Engine, native: &[u8]) -> Result<InstancePre<Host>, LoadError> {
     // SAFETY: as above; the daemon has read these bytes from its cache.
     #[allow(unsafe_code)]
     let component = unsafe { Component::deserialize(engine, native) }.map_err(LoadError::Code)?;
+    component.initialize_copy_on_write_image().map_err(LoadError::Code)?;
     let linker = host::linker(engine).map_err(LoadError::Engine)?;
     linker.instantiate_pre(&component).map_err(LoadError::Link)
 }

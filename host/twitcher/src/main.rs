@@ -20,24 +20,25 @@
 //! ```
 //!
 //! All of them may use `model`, the plain types between them; `files` and `ipc` are what root and several processes need and the standard
-//! library has not; `interfaces` reads what a component imports. The whole graph, each crate with those that it uses:
+//! library has not; `confine` takes rights from processes; `interfaces` reads what a component imports. The whole graph, each crate with those that it uses:
 //!
 //! ```text
-//! twitcher    actions bundle components config control daemon files interfaces launch model observe process registry sandbox scheduler source state
+//! twitcher    actions bundle components config confine control daemon files interfaces launch model observe process registry sandbox scheduler source state
 //! registry    bundle interfaces model
 //! daemon      actions components config control launch model observe process sandbox scheduler source state
 //! control     files model observe process scheduler state
 //! state       model
 //! observe     ipc model
 //! components  bundle config files model sandbox
-//! config      files ipc model
+//! config      confine files ipc model
 //! bundle      files model
 //! actions     files launch model sandbox scheduler source
 //! source      files model
 //! scheduler   model
 //! launch      files ipc model process sandbox
-//! sandbox     files interfaces ipc model
+//! sandbox     confine files interfaces ipc model
 //! interfaces  -
+//! confine     -
 //! process     -
 //! model       -
 //! ipc         -
@@ -51,7 +52,8 @@
 //!    │ forked first, while there is one thread
 //!    └──────────▶ launcher (one thread, small) ──clone──▶ action (its own session; the daemon's child)
 //!    ├──────────▶ evaluate (no privileges, bounded) : turns the text of .twc files into watches
-//!    └──────────▶ compile  (no privileges, bounded) : turns a component into native code, and has it judge its configuration
+//!    ├──────────▶ compile  (no privileges, bounded) : turns a component into native code
+//!    └──────────▶ judge    (no privileges, bounded) : has a component judge its configuration
 //! ```
 //!
 //! # Theory of operation

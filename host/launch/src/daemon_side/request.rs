@@ -8,7 +8,7 @@ use crate::protocol::{Request, Step, Task};
 use twitcher_model::{Outcome, RunLimits};
 use twitcher_process::RUN_ID_VARIABLE;
 use twitcher_process::cgroup::CgroupLimits;
-use twitcher_sandbox::confine::process_limits;
+use twitcher_sandbox::process_limits;
 
 /// The request for an invocation.
 pub(crate) fn request(

@@ -136,6 +136,9 @@ pub enum Command {
     /// The process that compiles a component; `run` and `check` start it
     #[command(hide = true)]
     Compile,
+    /// The process in which a component judges its configuration; `run` and `check` start it
+    #[command(hide = true)]
+    Judge,
 }
 
 /// What authors of plugins need.

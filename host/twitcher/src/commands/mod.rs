@@ -54,7 +54,8 @@ pub fn carry_out(command: Command) -> Result<u8> {
         Command::Launcher => launch::launcher_main(&BODIES)
             .context("launcher")
             .map(|()| exit::SUCCESS),
-        Command::Compile => Ok(sandbox::compile_helper::serve() as u8),
+        Command::Compile => Ok(sandbox::compile_helper::serve_compile() as u8),
+        Command::Judge => Ok(sandbox::compile_helper::serve_check() as u8),
         Command::Evaluate => Ok(config::evaluator_helper::serve() as u8),
     }
 }

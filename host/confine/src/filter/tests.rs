@@ -3,7 +3,7 @@
 use libc::{BPF_ABS, BPF_JA, BPF_JMP, BPF_W};
 use proptest::prelude::*;
 
-use super::super::syscalls;
+use super::super::syscalls::{self, Purpose};
 use super::*;
 
 const DENIED: u32 = SECCOMP_RET_ERRNO | EPERM as u32;
@@ -99,17 +99,22 @@ proptest! {
 
 #[test]
 fn the_filters_in_use_compile_and_are_short() {
-    for network in [false, true] {
-        let filter = Filter::compile(&syscalls::rules(network)).unwrap();
+    for purpose in [
+        Purpose::Component,
+        Purpose::ComponentWithTcp,
+        Purpose::Interpreter,
+        Purpose::Compiler,
+    ] {
+        let filter = Filter::compile(&syscalls::rules(purpose)).unwrap();
         // What it costs to install depends on it; one comparison after the other takes 470 for as many system calls.
-        let most = if network { 160 } else { 120 };
+        let most = if purpose == Purpose::ComponentWithTcp { 160 } else { 120 };
         assert!(filter.code.len() <= most, "{} instructions", filter.code.len());
     }
 }
 
 #[test]
 fn another_architecture_is_killed_and_x32_denied() {
-    let filter = Filter::compile(&syscalls::rules(true)).unwrap();
+    let filter = Filter::compile(&syscalls::rules(Purpose::ComponentWithTcp)).unwrap();
     let read = libc::SYS_read as u32;
     assert_eq!(run(&filter, &call(read, [0; 12])), SECCOMP_RET_ALLOW);
     let other = Call {

@@ -136,6 +136,15 @@ impl Filter {
 
     /// Installs it for the calling thread.
     pub fn install(&self) -> Result<(), seccompiler::Error> {
+        seccompiler::apply_filter(&self.of_this_process())
+    }
+
+    /// Installs it for all threads that the process has.
+    pub fn install_for_all_threads(&self) -> Result<(), seccompiler::Error> {
+        seccompiler::apply_filter_all_threads(&self.of_this_process())
+    }
+
+    fn of_this_process(&self) -> Vec<sock_filter> {
         let mut code = self.code.clone();
         let pid = getpid().as_raw() as u32;
         for instruction in &mut code {
@@ -143,7 +152,7 @@ impl Filter {
                 instruction.k = pid;
             }
         }
-        seccompiler::apply_filter(&code)
+        code
     }
 }
 

@@ -1,16 +1,21 @@
-//! The second layer of the sandbox: what the process may still do, should a component get out of the first.
+//! Giving up rights for good: what a process may still do that works on what others have made, should they get to run code in it.
 //!
-//! WASI decides what a component reaches; this decides what native code in the component's process reaches, if a bug in the
-//! compiler or in the host's functions lets it run some. Landlock limits the files and the ports, seccomp the system calls.
-//! Neither can be taken back, so [`Confinement::apply`] comes after everything that needs more: user and group are set, the
-//! component's code is mapped, the async runtime is built.
+//! Two kinds of processes do. That of a component is the user's that its watch names, and reaches what it was granted: WASI decides what a
+//! component reaches, and this ([`Confinement`]) what native code does, if a bug in the compiler or in the host's functions lets it run some.
+//! A [`helper`] compiles, or evaluates, for the daemon: it reaches nothing, and is a user that nobody else is.
 //!
-//! Nothing here forks, starts threads or knows of components. The filters are compiled once, before the first clone ([`Filters`]):
-//! the child then only makes the system calls that install one.
+//! Landlock limits the files and the ports, seccomp the system calls. Neither can be taken back, so they come after everything that needs
+//! more: user and group are set, a component's code is mapped, the async runtime is built.
+//!
+//! Nothing here forks, starts threads or knows what runs. The filters for components are compiled once, before the first clone
+//! ([`Filters`]): the child then only makes the system calls that install one.
+
+#![forbid(unsafe_code)]
 
 mod filter;
+pub mod helper;
+mod helper_user;
 mod landlock;
-mod limits;
 mod privileges;
 mod syscalls;
 
@@ -22,7 +27,8 @@ use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
 use self::filter::Filter;
-pub use self::limits::{HOST_MEMORY, process_limits};
+pub use self::helper_user::HELPER_USER;
+use self::syscalls::Purpose;
 
 /// Why a process could not be confined. It must then end without running anything.
 #[derive(Debug, Error)]
@@ -58,8 +64,8 @@ impl Filters {
     /// Takes well under a millisecond.
     pub fn compile() -> Result<Self, ConfineError> {
         Ok(Self {
-            without_network: Filter::compile(&syscalls::rules(false))?,
-            with_tcp: Filter::compile(&syscalls::rules(true))?,
+            without_network: Filter::compile(&syscalls::rules(Purpose::Component))?,
+            with_tcp: Filter::compile(&syscalls::rules(Purpose::ComponentWithTcp))?,
         })
     }
 }

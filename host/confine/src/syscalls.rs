@@ -1,4 +1,4 @@
-//! The system calls of a component's process.
+//! The system calls of a confined process: of a component's, and of a helper's.
 //!
 //! This is the list of what remains, not of what is forbidden: a system call that a future kernel brings is denied. Denied means
 //! `EPERM`, so that a library that tries something newer or better falls back to what it did before, and a mistake of ours is an
@@ -111,6 +111,19 @@ const KILLED_HERE: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const KILLED_HERE: &[c_long] = &[];
 
+/// What pthread_create asks for, to the bit: nothing else that clone(2) makes is a thread of the same process.
+const THREAD: i32 = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID;
+/// What the C library does in a thread that has just started.
+const ALLOWED_WITH_THREADS: &[c_long] = &[libc::SYS_rseq, libc::SYS_set_robust_list];
+
 /// Besides socket, connect and the calls on every socket: no bind, listen or accept.
 const ALLOWED_WITH_TCP: &[c_long] = &[libc::SYS_connect, libc::SYS_getpeername, libc::SYS_getsockname];
 
@@ -139,8 +152,21 @@ const SOCKET_OPTIONS: &[(i32, &[i32])] = &[
     (libc::IPPROTO_IPV6, &[libc::IPV6_UNICAST_HOPS, libc::IPV6_V6ONLY]),
 ];
 
-/// The verdict on each system call, by its number. With `tcp` it may create TCP sockets and connect them.
-pub(super) fn rules(tcp: bool) -> BTreeMap<u32, Verdict> {
+/// What a process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Running a component. The list below is what that needs; the others need a little more.
+    Component,
+    /// The same, and it may create TCP sockets and connect them.
+    ComponentWithTcp,
+    /// Interpreting text: it says how much processor time it may take for the next.
+    Interpreter,
+    /// Compiling: it may start threads, though not other processes.
+    Compiler,
+}
+
+/// The verdict on each system call, by its number.
+pub(super) fn rules(purpose: Purpose) -> BTreeMap<u32, Verdict> {
     let mut rules = BTreeMap::new();
     let mut add = |calls: &[c_long], verdict: Verdict| {
         // The numbers are small and positive.
@@ -166,7 +192,18 @@ pub(super) fn rules(tcp: bool) -> BTreeMap<u32, Verdict> {
     add(&[libc::SYS_tgkill], allow_if([is(0, &[OWN_PID])]));
     // Reads the limits of this process (0), sets none: the pointer to new ones is null.
     let upper_half = Condition { half: 5, ..is(2, &[0]) };
-    add(&[libc::SYS_prlimit64], allow_if([is(0, &[0]), is(2, &[0]), upper_half]));
+    let mut limits = vec![vec![is(0, &[0]), is(2, &[0]), upper_half]];
+    if purpose == Purpose::Interpreter {
+        limits.push(vec![is(0, &[0]), is(1, &[libc::RLIMIT_CPU])]);
+    }
+    add(&[libc::SYS_prlimit64], Verdict::AllowIf(limits));
+    if purpose == Purpose::Compiler {
+        let no_more = Condition { half: 1, ..is(0, &[0]) };
+        add(&[libc::SYS_clone], allow_if([is(0, &[THREAD as u32]), no_more]));
+        // It has its flags in memory, where a filter cannot see them. The C library then does with clone.
+        add(&[libc::SYS_clone3], Verdict::Missing);
+        add(ALLOWED_WITH_THREADS, Verdict::Allow);
+    }
     // The last is isatty(3).
     add(
         &[libc::SYS_ioctl],
@@ -196,7 +233,7 @@ pub(super) fn rules(tcp: bool) -> BTreeMap<u32, Verdict> {
     .map(|level| level as u32);
     add(&[libc::SYS_getsockopt], allow_if([is(1, &levels)]));
 
-    if !tcp {
+    if purpose != Purpose::ComponentWithTcp {
         add(&[libc::SYS_sendmsg, libc::SYS_sendto], Verdict::Allow);
         return rules;
     }
