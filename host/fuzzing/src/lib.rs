@@ -13,7 +13,8 @@ use twitcher_bundle::{BundleReader, sign_again};
 pub use twitcher_config::fuzzing::{json, twc};
 use twitcher_interfaces::{imports, interfaces};
 use twitcher_ipc::frames::Frames;
-use twitcher_launch::protocol::{receive_reply, receive_request, receive_setup, send_request};
+use twitcher_ipc::memfd;
+use twitcher_launch::protocol::{Page, Text, receive_reply, receive_setup};
 use twitcher_sandbox::channel::{FORMAT, FromAction, ToAction};
 use twitcher_sandbox::compile::compile;
 
@@ -49,22 +50,23 @@ pub fn component(bytes: &[u8]) {
     }
 }
 
-/// What is accepted means the same when it is sent again.
+/// The launcher reads the head and, of a program, the text; the text of others is read by the process that it is for.
 fn request(message: &[u8]) {
     let null = File::open("/dev/null").expect("there is one everywhere");
-    for count in [3, 5] {
+    for count in [3, 4, 5, 6] {
         let fds = vec![null.as_raw_fd(); count];
-        let Ok(Some(received)) = sent(message, &fds, receive_request) else {
-            return;
+        let mut page = Page::default();
+        let Ok(Some(Ok(received))) = sent(message, &fds, |socket| page.receive(socket)) else {
+            continue;
         };
-        assert_eq!(received.fds.len(), count);
-        let Ok(request) = received.message else { continue };
-        let (ours, theirs) = pair();
-        send_request(ours.as_fd(), &request, &vec![null.as_fd(); count]).expect("it was accepted");
-        let again = receive_request(theirs.as_fd())
-            .expect("it was sent")
-            .expect("it was sent");
-        assert_eq!(again.message, Ok(request));
+        if let Ok(text) = received.text.read() {
+            drop(text.program());
+        }
+    }
+    if let Ok(file) = memfd::sealed(c"request", message) {
+        let text = Text::File(file).read().expect("it is sealed");
+        drop(text.program());
+        drop(text.own());
     }
 }
 

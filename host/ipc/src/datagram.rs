@@ -43,15 +43,36 @@ pub fn send(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::
     Ok(())
 }
 
+/// A datagram that came into a buffer of the caller's.
+#[derive(Debug)]
+pub struct Arrived {
+    /// How many of its bytes are there.
+    pub used: usize,
+    /// As of a [`Datagram`].
+    pub fds: Vec<OwnedFd>,
+    /// As of a [`Datagram`].
+    pub cut: bool,
+}
+
 /// Receives a datagram; `None` at the end of the stream.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Datagram>> {
     let mut body = [0u8; BODY_MAX];
+    let arrived = receive_into(socket, &mut body)?;
+    Ok(arrived.map(|Arrived { used, fds, cut }| Datagram {
+        body: body[..used].to_vec(),
+        fds,
+        cut,
+    }))
+}
+
+/// The same, into a buffer and nowhere else: what came is forgotten when that is wiped.
+pub fn receive_into(socket: BorrowedFd<'_>, body: &mut [u8]) -> io::Result<Option<Arrived>> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = retry_on_intr(|| {
         recvmsg(
             socket,
-            &mut [IoSliceMut::new(&mut body)],
+            &mut [IoSliceMut::new(body)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
         )
@@ -69,11 +90,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Datagram>> {
     if cut {
         fds.clear();
     }
-    Ok(Some(Datagram {
-        body: body[..message.bytes].to_vec(),
-        fds,
-        cut,
-    }))
+    let used = message.bytes;
+    Ok(Some(Arrived { used, fds, cut }))
 }
 
 #[cfg(test)]

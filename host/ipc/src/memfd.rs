@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -29,22 +29,21 @@ pub fn sealed(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The bytes of a memfd that another process made. One that is not sealed, and so could change underneath, is refused.
-pub fn read_all(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
+/// A memfd that another process made, with its size in bytes. One that is not sealed, and so could change underneath, is refused.
+pub fn sealed_file(fd: OwnedFd, limit: usize) -> io::Result<(File, usize)> {
     let seals = SealFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GET_SEALS)?);
     let file = File::from(fd);
-    if !seals.contains(SEALS) || file.metadata()?.len() > limit as u64 {
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    if !seals.contains(SEALS) || length > limit {
         return Err(Errno::EBADMSG.into());
     }
-    let mut bytes = Vec::new();
-    file.take(limit as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((file, length))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     #[test]
     fn reads_from_the_start_and_refuses_writes() {
@@ -57,10 +56,13 @@ mod tests {
 
     #[test]
     fn only_sealed_bodies_within_the_limit_are_read() {
-        assert_eq!(read_all(sealed(c"t", b"hello").unwrap(), 5).unwrap(), b"hello");
-        assert!(read_all(sealed(c"t", b"hello").unwrap(), 4).is_err());
+        let (mut file, length) = sealed_file(sealed(c"t", b"hello").unwrap(), 5).unwrap();
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes, b"hello");
+        assert!(sealed_file(sealed(c"t", b"hello").unwrap(), 4).is_err());
         let open = memfd_create(c"t", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-        assert!(read_all(open, 5).is_err());
-        assert!(read_all(File::open("/dev/null").unwrap().into(), 5).is_err());
+        assert!(sealed_file(open, 5).is_err());
+        assert!(sealed_file(File::open("/dev/null").unwrap().into(), 5).is_err());
     }
 }

@@ -54,9 +54,17 @@ impl Launcher {
         prctl::set_child_subreaper(true).map_err(|e| at("become the reaper of orphaned processes")(e.into()))?;
         let open_files =
             getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| at("read the limit of open files")(e.into()))?;
+        let core = getrlimit(Resource::RLIMIT_CORE).map_err(|e| at("read the limit of core dumps")(e.into()))?;
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let (journal, cgroups) = (journal.map(Arc::new), cgroups.map(Arc::new));
-        Self::exec(program.to_owned(), arguments, journal, cgroups, Setup { open_files }).map_err(at("execute"))
+        Self::exec(
+            program.to_owned(),
+            arguments,
+            journal,
+            cgroups,
+            Setup { open_files, core },
+        )
+        .map_err(at("execute"))
     }
 
     /// Another one like this. What it and its actions inherit is the same, whatever this process has changed for itself since.

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::daemon_side::invocation::Invocation;
 use crate::journal::JournalEntry;
-use crate::protocol::{Request, Step, Task};
+use crate::protocol::{ProcessSetup, Request, Step, Task};
 use twitcher_model::{Outcome, RunLimits};
 use twitcher_process::RUN_ID_VARIABLE;
 use twitcher_process::cgroup::CgroupLimits;
@@ -26,22 +26,24 @@ pub(crate) fn request(
         seq,
         task: invocation.task.clone(),
         env,
-        uid: identity.uid,
-        gid: identity.gid,
-        groups: identity.groups.clone(),
         cwd: settings.cwd.to_string_lossy().into_owned(),
-        umask: settings.umask,
-        limits: match &invocation.task {
-            Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
-            Task::Wasm(task) => process_limits(
-                &settings.limits,
-                settings.timeout,
-                settings.kill_after,
-                task.action.grants.memory,
-            ),
+        setup: ProcessSetup {
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: identity.groups.clone(),
+            umask: settings.umask,
+            limits: match &invocation.task {
+                Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
+                Task::Wasm(task) => process_limits(
+                    &settings.limits,
+                    settings.timeout,
+                    settings.kill_after,
+                    task.action.grants.memory,
+                ),
+            },
+            journal,
         },
         may_share_memory,
-        journal,
         in_cgroup,
     }
 }

@@ -30,6 +30,7 @@ use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
+use crate::launcher::LAUNCHER_NAME;
 use crate::protocol::{Reply, SETUP_FAILED, Step, send_request};
 use twitcher_ipc::helper::is_shortage;
 use twitcher_ipc::memfd;
@@ -80,12 +81,17 @@ impl Sharing {
     /// Whether it is still the program that it was cloned from: then its launcher waits for it.
     #[allow(
         clippy::disallowed_methods,
-        reason = "this very program's file, which runs and so is in memory"
+        reason = "this very program's file, which runs and so is in memory, and a file of the kernel's"
     )]
     fn has_not_executed(&self) -> bool {
         let program = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
         match (program(&self.pid.to_string()), program("self")) {
             (Ok(its), Ok(ours)) => its == ours,
+            // As long as it shares the launcher's memory, it takes a capability to see its program, but not to see its name.
+            (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let name = std::fs::read_to_string(format!("/proc/{}/comm", self.pid));
+                name.is_ok_and(|name| name.trim_end().as_bytes() == LAUNCHER_NAME.to_bytes())
+            }
             _ => false,
         }
     }

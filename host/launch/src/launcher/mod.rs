@@ -1,8 +1,9 @@
 //! The launcher: a process with one thread that turns requests into processes.
 //!
-//! It must stay small: never compile, never talk to ZooKeeper, keep nothing between requests but the native code of components. It ends when the daemon's end of the
-//! socket closes.
+//! It must stay small: never compile, never talk to ZooKeeper, keep nothing between requests but the native code of components. What is cloned
+//! from it has a copy of its memory, so nothing of what a request says stays there. It ends when the daemon's end of the socket closes.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,13 +17,17 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 mod clone;
 pub mod interrupt;
+mod own_code;
+mod program;
 pub mod spawn;
+mod steps;
 pub mod vfork;
 
-use self::spawn::{Parent, Prepared, close_range};
+use self::spawn::{Parent, spawn};
+use self::steps::close_range;
 use self::vfork::ChildStack;
 use crate::journal::JournalWriter;
-use crate::protocol::{Reply, Step, receive_request, receive_setup, send_reply};
+use crate::protocol::{Page, Reply, Step, receive_setup, send_reply};
 use twitcher_model::FunctionAction;
 use twitcher_sandbox::LoadedCode;
 
@@ -34,6 +39,9 @@ pub struct Bodies {
     pub function: fn(&FunctionAction) -> i32,
 }
 
+/// What the kernel calls the launcher's process, and a child of it that has not executed its program yet.
+pub(crate) const LAUNCHER_NAME: &CStr = c"twitcher-launch";
+
 /// The main function of the launcher. Its stdin is the socket. Returns when the daemon has gone.
 pub fn main(bodies: &Bodies) -> io::Result<()> {
     // The daemon decides when to stop. A session of its own keeps the terminal's signals away, others wait for ever.
@@ -42,7 +50,9 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let held: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     held.thread_block()?;
     ignore(Signal::SIGPIPE)?;
-    let _ = prctl::set_name(c"twitcher-launch");
+    let _ = prctl::set_name(LAUNCHER_NAME);
+    // No user may read what it has, nor find it in a core dump.
+    prctl::set_dumpable(false)?;
     // Should it be killed, its successor waits for this process to be gone, which may itself wait for a program that takes long to be
     // loaded. If the daemon is gone already, the socket says so.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -58,6 +68,8 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     };
     let (soft, hard) = setup.open_files;
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    let (soft, hard) = setup.core;
+    setrlimit(Resource::RLIMIT_CORE, soft, hard)?;
     let pen = journal.map(JournalWriter::new).transpose()?;
     let parent = Parent {
         channel: channel.as_fd(),
@@ -68,16 +80,16 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     };
     keep_heap_in_order();
     let mut components = LoadedCode::default();
-    while let Some(received) = receive_request(channel.as_fd())? {
-        let outcome = match received.message {
+    let mut page = Page::default();
+    while let Some(received) = page.receive(channel.as_fd())? {
+        let outcome = match received {
             Ok(request) => {
-                let seq = request.seq;
-                Prepared::new(request, received.fds, &mut components, pen.as_ref())
-                    .and_then(|prepared| prepared.spawn(&parent))
-                    .map_err(|(step, errno)| (seq, step, errno))
+                let seq = request.head.seq;
+                spawn(request, &mut components, &parent).map_err(|(step, errno)| (seq, step, errno))
             }
             Err(seq) => Err((seq, Step::Decode, Errno::EBADMSG)),
         };
+        page.wipe();
         if let Err((seq, step, errno)) = outcome {
             send_reply(
                 channel.as_fd(),
