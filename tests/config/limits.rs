@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -188,13 +189,40 @@ fn the_helper_has_no_rights() {
             .join(" ")
     };
     if nix::unistd::geteuid().is_root() {
-        assert_eq!(field("Uid:"), "65534 65534 65534 65534");
-        assert_eq!(field("Gid:"), "65534 65534 65534 65534");
+        let user = field("Uid:").split(' ').next().unwrap().to_owned();
+        assert_eq!(field("Uid:"), [&*user; 4].join(" "));
+        assert!(!["0", "65534"].contains(&&*user), "{user}");
+        // Nobody else is that user, unless it is the package's.
+        let users = fs::read_to_string("/etc/passwd").unwrap();
+        let others = users.lines().filter(|line| line.split(':').nth(2) == Some(&*user));
+        assert!(
+            others.into_iter().all(|line| line.starts_with("twitcher-helper:")),
+            "{user}"
+        );
+        assert!(!field("Gid:").split(' ').any(|group| group == "0" || group == "65534"));
+        // Its directory in /proc is root's: it cannot be followed, nor read by others of its user.
+        let owner = fs::metadata(format!("/proc/{}/mem", child.id())).unwrap().uid();
+        assert_eq!(owner, 0);
+        let signalled = Command::new("/bin/sh")
+            .args(["-c", "kill -0 $0", &child.id().to_string()])
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        assert!(!signalled.status.success(), "nobody can signal it");
         assert_eq!(field("Groups:"), "");
         assert_eq!(field("CapEff:"), "0000000000000000");
         assert_eq!(field("CapPrm:"), "0000000000000000");
     }
     assert_eq!(field("NoNewPrivs:"), "1");
+    // Every thread has a filter for its system calls.
+    let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let tasks: Vec<_> = tasks.map(|task| task.unwrap().path().join("status")).collect();
+    assert_eq!(tasks.len(), 2);
+    for task in tasks {
+        let status = fs::read_to_string(task).unwrap();
+        assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+    }
     let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
     for (name, most) in [
         ("Max core file size", "0"),

@@ -172,6 +172,17 @@ pub const ATTEMPTS: &[Attempt] = &[
         }
     }),
     attempt("processes", "a thread", DENIED, |_| io(std::thread::Builder::new().spawn(|| ()))),
+    attempt("processes", "a process that shares its memory", DENIED, |_| {
+        call(libc::SYS_clone, [(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as usize])
+    }),
+    attempt("processes", "a thread with namespaces of its own", DENIED, |_| {
+        let thread = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+        call(libc::SYS_clone, [(thread | libc::CLONE_NEWUSER) as usize])
+    }),
+    attempt("processes", "its own processor time", DENIED, |_| {
+        let limit = libc::rlimit64 { rlim_cur: 50, rlim_max: 60 };
+        call(libc::SYS_prlimit64, [0, libc::RLIMIT_CPU as usize, pointer(&limit)])
+    }),
     attempt("processes", "setuid", DENIED, |_| call(libc::SYS_setresuid, [0, 0, 0])),
     attempt("processes", "setpgid", DENIED, |_| call(libc::SYS_setpgid, [0, 0])),
     attempt("processes", "raising a limit", DENIED, |_| {
@@ -324,6 +335,33 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("files", "a handle", DENIED, |_| call(libc::SYS_open_by_handle_at, [0, 0, 0])),
     attempt("files", "notification of others' files", DENIED, |_| call(libc::SYS_inotify_init1, [0])),
 
+    attempt("no grants", "reading what anybody may", NO_ACCESS, |here| io(File::open(here.path("ro/file")))),
+    attempt("no grants", "listing what anybody may", NO_ACCESS, |here| io(fs::read_dir(here.path("ro")))),
+    attempt("no grants", "writing where anybody may", NO_ACCESS, |here| {
+        io(OpenOptions::new().write(true).open(here.path("rw/file")))
+    }),
+    attempt("no grants", "creating where anybody may", NO_ACCESS, |here| io(File::create(here.path("rw/new")))),
+    attempt("no grants", "what it computes, and says on its socket", Works, |here| {
+        let ours = here.pair.0.as_raw_fd();
+        sendmsg::<()>(ours, &[IoSlice::new(b"said")], &[], MsgFlags::MSG_NOSIGNAL, None)?;
+        let computed: Vec<u64> = (0..100_000).map(|n| n * n).collect();
+        assert_eq!(computed.len(), 100_000);
+        Ok(())
+    }),
+
+    attempt("sockets", "urgent data", DENIED, |here| {
+        let (socket, data) = (here.pair.0.as_raw_fd() as usize, [0_u8]);
+        call(libc::SYS_sendto, [socket, data.as_ptr() as usize, 1, libc::MSG_OOB as usize])
+    }),
+    attempt("sockets", "urgent data of another", DENIED, |here| {
+        let (socket, data) = (here.pair.0.as_raw_fd() as usize, [0_u8]);
+        call(libc::SYS_recvfrom, [socket, data.as_ptr() as usize, 1, libc::MSG_OOB as usize])
+    }),
+    attempt("sockets", "who is at the other end", DENIED, |here| {
+        let (socket, answer, length) = (here.pair.0.as_raw_fd() as usize, [0_u8; 12], 12_u32);
+        let (level, name) = (libc::SOL_SOCKET as usize, libc::SO_PEERCRED as usize);
+        call(libc::SYS_getsockopt, [socket, level, name, answer.as_ptr() as usize, pointer(&length)])
+    }),
     attempt("sockets", "tcp", DENIED, |_| socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
     attempt("sockets", "tcp over IPv6", DENIED, |_| socket(libc::AF_INET6, libc::SOCK_STREAM, 0)),
     attempt("sockets", "udp", DENIED, |_| socket(libc::AF_INET, libc::SOCK_DGRAM, 0)),

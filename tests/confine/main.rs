@@ -1,7 +1,8 @@
 //! The second layer of the sandbox against native code.
 //!
 //! A component cannot make a system call, so these tests are what a bug in the compiler would be: each runs this very program
-//! again, as root and as nobody, confined as a component's process is, and there tries one thing.
+//! again, as root and as nobody, confined as a component's process is, and there tries one thing. The same is tried in what the helpers
+//! are that work on hostile input.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +18,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use attempts::{ATTEMPTS, Attempt};
-use scene::{End, Scene, User};
+use scene::{End, Scene, User, Wall};
 
 /// What an attempt must come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +39,39 @@ const NO_ACCESS: Expected = Expected::Fails(Errno::EACCES);
 /// Runs the attempts of one group as every user this test can become.
 fn check(group: &str) {
     for user in users() {
-        let scene = Scene::new();
-        let wrong: Vec<_> = attempts(group)
-            .filter_map(|attempt| {
-                let end = scene.attempt(attempt.name, *user, true);
-                (!is(&end, attempt.expected)).then(|| format!("{}: {end:?}, not {:?}", attempt.name, attempt.expected))
-            })
-            .collect();
-        assert!(wrong.is_empty(), "as {user:?}:\n{}", wrong.join("\n"));
-        scene.assert_untouched();
+        check_behind(Wall::Component, group, *user);
+    }
+}
+
+fn check_behind(wall: Wall, group: &str, user: User) {
+    let scene = Scene::new();
+    let wrong: Vec<_> = attempts(group)
+        .filter_map(|attempt| {
+            let end = scene.attempt(attempt.name, user, wall);
+            let expected = expected(attempt, wall);
+            (!is(&end, expected)).then(|| format!("{}: {end:?}, not {expected:?}", attempt.name))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wall:?}, as {user:?}:\n{}", wrong.join("\n"));
+    scene.assert_untouched();
+}
+
+/// What is different for helpers: no directory is granted to them, and each may what its work needs.
+fn expected(attempt: &Attempt, wall: Wall) -> Expected {
+    match (wall, attempt.name) {
+        (Wall::Component, _) => attempt.expected,
+        (_, "linking in") => NO_ACCESS,
+        (Wall::Compiler, "a thread") => Expected::Works,
+        (Wall::Compiler, "clone3") => Expected::Fails(Errno::ENOSYS),
+        (Wall::Evaluator, "its own processor time") => Expected::Works,
+        _ => attempt.expected,
+    }
+}
+
+/// Whoever starts a helper, it becomes the same.
+fn check_helpers(group: &str) {
+    for wall in [Wall::Evaluator, Wall::Compiler, Wall::Judge] {
+        check_behind(wall, group, users()[0]);
     }
 }
 
@@ -109,12 +134,43 @@ fn all_that_the_runtime_needs_works() {
     check("needed");
 }
 
+#[test]
+fn a_helper_starts_no_program_and_no_process() {
+    check_helpers("processes");
+}
+
+#[test]
+fn a_helper_reaches_no_other_process() {
+    check_helpers("others");
+}
+
+#[test]
+fn a_helper_reaches_no_file() {
+    check_helpers("files");
+    check_helpers("no grants");
+}
+
+#[test]
+fn a_helper_makes_no_socket() {
+    check_helpers("sockets");
+}
+
+#[test]
+fn a_helper_makes_no_memory_executable() {
+    check_helpers("memory");
+}
+
+#[test]
+fn a_helper_reaches_no_other_part_of_the_kernel() {
+    check_helpers("kernel");
+}
+
 /// What is denied must be denied by the confinement and by nothing else, or the tests above show nothing.
 #[test]
 fn without_the_confinement_it_is_possible() {
     let user = users()[0];
     for attempt in ["files", "sockets", "memory"].into_iter().flat_map(attempts) {
-        let end = Scene::new().attempt(attempt.name, user, false);
+        let end = Scene::new().attempt(attempt.name, user, Wall::None);
         assert!(!is(&end, attempt.expected), "{}: {end:?}", attempt.name);
     }
 }

@@ -17,6 +17,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use twitcher_confine::helper::{Resources, Work, give_up_rights, give_up_system_calls};
 use twitcher_confine::{Applied, Confinement, Dir, Filters};
 
 use crate::attempts::ATTEMPTS;
@@ -33,6 +34,27 @@ pub enum User {
     Nobody,
     Unchanged,
 }
+
+/// What is between who makes an attempt and the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wall {
+    /// Nothing.
+    None,
+    /// What a component's process has.
+    Component,
+    /// What the helpers have that evaluate, compile, and call a component's check.
+    Evaluator,
+    Compiler,
+    Judge,
+}
+
+const WALLS: [Wall; 5] = [
+    Wall::None,
+    Wall::Component,
+    Wall::Evaluator,
+    Wall::Compiler,
+    Wall::Judge,
+];
 
 /// How an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,14 +96,14 @@ impl Scene {
     }
 
     /// Runs this test program again, to make one attempt.
-    pub fn attempt(&self, name: &str, user: User, confined: bool) -> End {
+    pub fn attempt(&self, name: &str, user: User, wall: Wall) -> End {
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port().to_string();
         let output = Command::new(env::current_exe().unwrap())
             // One thread: the test then runs in the main one, and the process is like a component's.
             .args(["attempt", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env("CONFINE_ATTEMPT", name)
             .env("CONFINE_SCENE", self.dir.path())
-            .env("CONFINE_CONFINED", confined.to_string())
+            .env("CONFINE_WALL", format!("{wall:?}"))
             .env("CONFINE_USER", format!("{user:?}"))
             .env("CONFINE_PORT", port(&self.granted))
             .env("CONFINE_OTHER_PORT", port(&self.not_granted))
@@ -134,6 +156,17 @@ impl Here {
     }
 }
 
+fn become_helper(work: Work) -> Result<(), Box<dyn std::error::Error>> {
+    give_up_rights(Resources {
+        memory: None,
+        cpu: 60,
+        files: 64,
+        file_size: 1 << 20,
+        tasks: Some(64),
+    })?;
+    Ok(give_up_system_calls(work)?)
+}
+
 /// Confines this process as its environment says, and makes the attempt. Does not return.
 pub fn attempt_here() {
     let Ok(name) = env::var("CONFINE_ATTEMPT") else { return };
@@ -172,11 +205,20 @@ pub fn attempt_here() {
             &[]
         },
     };
-    let filters = Filters::compile().unwrap();
-    let confined = env::var("CONFINE_CONFINED").unwrap() == "true";
-    let applied = confined.then(|| confinement.apply(&filters));
+    let wall = env::var("CONFINE_WALL").unwrap();
+    let wall = WALLS.into_iter().find(|known| format!("{known:?}") == wall).unwrap();
+    let applied: Result<_, Box<dyn std::error::Error>> = match wall {
+        Wall::None => Ok(None),
+        Wall::Component => confinement
+            .apply(&Filters::compile().unwrap())
+            .map(Some)
+            .map_err(Into::into),
+        Wall::Evaluator => become_helper(Work::Interpreting).map(|()| None),
+        Wall::Compiler => become_helper(Work::Compiling).map(|()| None),
+        Wall::Judge => become_helper(Work::Running).map(|()| None),
+    };
     let enough = |applied: Applied| applied.landlock.is_some_and(|abi| abi >= 4);
-    let code = match applied.transpose() {
+    let code = match applied {
         Ok(applied) if applied.is_none_or(enough) => match (attempt.run)(&here) {
             Ok(()) => SUCCEEDED,
             Err(errno) => errno as i32,

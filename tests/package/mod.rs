@@ -135,6 +135,11 @@ fn the_package_has_what_belongs_into_it() {
             .args(["postinst", "prerm", "postrm"]),
     );
     assert!(!scripts.contains("#DEBHELPER#"), "{scripts}");
+    // The user that helpers become is one that nobody else is.
+    assert!(
+        scripts.contains("twitcher-helper") && scripts.contains("adduser"),
+        "{scripts}"
+    );
 }
 
 #[test]

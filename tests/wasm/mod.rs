@@ -4,6 +4,7 @@ mod advice;
 mod deployed;
 mod granted;
 mod hostile;
+mod inherited;
 mod languages;
 mod loading;
 mod net;

@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getuid};
 use super::error::did_you_mean;
 use super::fields::process::Account;
 use super::value::quoted;
+use twitcher_confine::HELPER_USER;
 use twitcher_model::Identity;
 
 /// What a watch says about whom it runs as.
@@ -71,6 +72,10 @@ fn identity(who: &Who) -> Result<Identity, AccountProblem> {
         });
     };
     match user(account)? {
+        Ok(user) if user.name == HELPER_USER => Err(AccountProblem::new(
+            "uid",
+            format!("{HELPER_USER} is the user of Twitcher's own helpers, which no action may be"),
+        )),
         Ok(user) => {
             let gid = gid.unwrap_or(user.gid);
             let groups = groups_of(&user.name, gid)?;

@@ -70,8 +70,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_eventfd2,
     libc::SYS_futex,
     libc::SYS_ppoll,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
     libc::SYS_shutdown,
     // Time, chance, and facts about itself, some of which cannot fail and so must not.
     libc::SYS_clock_getres,
@@ -165,6 +163,15 @@ pub(super) enum Purpose {
     Compiler,
 }
 
+/// What the kernel tells of a socket, and nobody can set: how connecting ended, and what it is.
+const READ_ONLY_OPTIONS: &[i32] = &[
+    libc::SO_ACCEPTCONN,
+    libc::SO_DOMAIN,
+    libc::SO_ERROR,
+    libc::SO_PROTOCOL,
+    libc::SO_TYPE,
+];
+
 /// The verdict on each system call, by its number.
 pub(super) fn rules(purpose: Purpose) -> BTreeMap<u32, Verdict> {
     let mut rules = BTreeMap::new();
@@ -224,29 +231,41 @@ pub(super) fn rules(purpose: Purpose) -> BTreeMap<u32, Verdict> {
         &[libc::SYS_fcntl],
         allow_if([is(1, &commands.map(|command| command as u32))]),
     );
-    let levels = [
-        libc::SOL_SOCKET,
-        libc::IPPROTO_TCP,
-        libc::IPPROTO_IP,
-        libc::IPPROTO_IPV6,
-    ]
-    .map(|level| level as u32);
-    add(&[libc::SYS_getsockopt], allow_if([is(1, &levels)]));
+    // Urgent data is of no use to anybody here, and often was to those who looked for mistakes of the kernel.
+    add(&[libc::SYS_recvmsg], allow_if([without(2, libc::MSG_OOB)]));
+    add(&[libc::SYS_recvfrom], allow_if([without(3, libc::MSG_OOB)]));
+    let options = |options: &[(i32, &[i32])]| {
+        let of_level = |(level, names): &(i32, &[i32])| {
+            let names: Vec<_> = names.iter().map(|name| *name as u32).collect();
+            vec![is(1, &[*level as u32]), is(2, &names)]
+        };
+        Verdict::AllowIf(options.iter().map(of_level).collect())
+    };
 
     if purpose != Purpose::ComponentWithTcp {
-        add(&[libc::SYS_sendmsg, libc::SYS_sendto], Verdict::Allow);
+        add(&[libc::SYS_sendmsg], allow_if([without(2, libc::MSG_OOB)]));
+        add(&[libc::SYS_sendto], allow_if([without(3, libc::MSG_OOB)]));
+        add(
+            &[libc::SYS_getsockopt],
+            options(&[(libc::SOL_SOCKET, READ_ONLY_OPTIONS)]),
+        );
         return rules;
     }
     add(ALLOWED_WITH_TCP, Verdict::Allow);
     add(&[libc::SYS_socket], allow_if(tcp_sockets()));
     // Sending may connect, and past Landlock, which looks at connect(2) only.
-    add(&[libc::SYS_sendmsg], allow_if([without(2, libc::MSG_FASTOPEN)]));
-    add(&[libc::SYS_sendto], allow_if([without(3, libc::MSG_FASTOPEN)]));
-    let options = SOCKET_OPTIONS.iter().map(|(level, names)| {
-        let names: Vec<_> = names.iter().map(|name| *name as u32).collect();
-        vec![is(1, &[*level as u32]), is(2, &names)]
-    });
-    add(&[libc::SYS_setsockopt], Verdict::AllowIf(options.collect()));
+    add(
+        &[libc::SYS_sendmsg],
+        allow_if([without(2, libc::MSG_FASTOPEN | libc::MSG_OOB)]),
+    );
+    add(
+        &[libc::SYS_sendto],
+        allow_if([without(3, libc::MSG_FASTOPEN | libc::MSG_OOB)]),
+    );
+    // What can be set can be read; the options that can only be read are on top, and setting those fails by itself.
+    let mut socket_options = SOCKET_OPTIONS.to_vec();
+    socket_options.push((libc::SOL_SOCKET, READ_ONLY_OPTIONS));
+    add(&[libc::SYS_setsockopt, libc::SYS_getsockopt], options(&socket_options));
     rules
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
@@ -41,6 +42,8 @@ pub fn run(arguments: args::RunArguments) -> Result<u8> {
 }
 
 fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
+    // Passwords of ZooKeeper and of configurations will be in this memory: nobody is to follow this process, nor to find it in a core dump.
+    set_dumpable(false).context("cannot make the process undumpable")?;
     let mut source = source_options::read(&arguments.source, "nothing to watch")?;
     if let SourceOptions::ZooKeeper(options) = &mut source {
         options.sweep_interval = arguments.resync;
@@ -100,6 +103,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     // Before any thread, and before the limits are raised, which actions would inherit.
     let launcher = Launcher::spawn_with(Path::new(THIS_PROGRAM), &["launcher"], journal, cgroups)?;
     raise_descriptor_limit()?;
+    make_no_core_dump()?;
 
     let log = Log::start(&destination, arguments.log.log_format, verbosity(&arguments.log))?;
     if let Some(error) = no_control {
@@ -227,4 +231,10 @@ impl Places {
 fn raise_descriptor_limit() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
+}
+
+/// Nor does what this process starts for itself. The hard limit stays: actions inherit what there was, through the launcher.
+fn make_no_core_dump() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard).context("cannot lower the limit of core dumps")
 }
