@@ -1,7 +1,5 @@
 //! Files and ports, by Landlock: all that the running kernel can restrict is denied, then what was granted allowed.
 
-use std::os::fd::OwnedFd;
-
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
@@ -19,12 +17,6 @@ fn everything() -> Result<RulesetCreated, RulesetError> {
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
         .create()
-}
-
-/// Whether the running kernel has Landlock, turned on. Restricts nothing.
-pub(super) fn is_there() -> bool {
-    // The library makes a set of rules without a descriptor where the kernel makes none.
-    everything().is_ok_and(|ruleset| Option::<OwnedFd>::from(ruleset).is_some())
 }
 
 /// Restricts the calling thread. Returns the version of Landlock that is in force.

@@ -75,9 +75,18 @@ const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER);
 
-/// Whether the running kernel has Landlock. Without it the user's rights and the first layer alone guard files and ports.
-pub fn has_landlock() -> bool {
-    landlock::is_there()
+/// The version of Landlock, by its ABI, from which on it limits ports and not only files. Linux 6.7 has it.
+pub const LANDLOCK_WITH_PORTS: i32 = 4;
+
+/// The version of Landlock that is put into force here, by its ABI; `None` where the kernel has it not or has it turned off. Without it the
+/// user's rights and the first layer alone guard files and ports.
+pub fn landlock_version() -> Option<i32> {
+    // Tried in a thread, which is all that it restricts, and which ends.
+    let tried = std::thread::Builder::new().spawn(|| {
+        prctl::set_no_new_privs().ok()?;
+        landlock::restrict(&Confinement::default()).ok()?
+    });
+    tried.ok()?.join().ok()?
 }
 
 /// A directory that a confined process may use, with all that is beneath it.

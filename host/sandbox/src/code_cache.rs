@@ -19,6 +19,7 @@ use super::compile_helper::{self, HelperError};
 use super::engine;
 pub use entries::UNUSED_MAX;
 use entries::{Entries, Facts};
+use twitcher_confine::{LANDLOCK_WITH_PORTS, landlock_version};
 use twitcher_files::regular;
 use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, WASM_MAX};
 
@@ -248,11 +249,17 @@ impl CodeCache {
             })?;
         }
         self.guarded.get_or_init(|| {
-            if !twitcher_confine::has_landlock() {
-                warn!(
+            match landlock_version() {
+                None => warn!(
                     "the kernel has no Landlock, or has it turned off: should a component break out of WebAssembly, only the rights \
-                     of its watch's user guard files"
-                );
+                     of its watch's user guard files and ports"
+                ),
+                Some(version) if version < LANDLOCK_WITH_PORTS => warn!(
+                    version,
+                    "the kernel's Landlock limits files, and not ports (Linux 6.7 does): should a component that is granted any of the network \
+                     break out of WebAssembly, it reaches all of it"
+                ),
+                Some(_) => {}
             }
         });
         Ok(Component {

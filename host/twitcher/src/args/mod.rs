@@ -314,6 +314,9 @@ pub struct RunArguments {
     /// [default: as many as the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
     pub max_running: Option<usize>,
+    /// Refuse to start where the kernel cannot hold components to their files and ports (Landlock, of Linux 6.7 or later)
+    #[arg(long, help_heading = "Configuration")]
+    pub require_landlock: bool,
 
     /// Run each watch's action for what its znode is now, to its end with retries, and exit: 0 if all succeeded. For images, boot
     /// scripts and cron

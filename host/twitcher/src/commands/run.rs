@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use twitcher_confine::{LANDLOCK_WITH_PORTS, landlock_version};
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
@@ -44,6 +45,9 @@ pub fn run(arguments: args::RunArguments) -> Result<u8> {
 fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     // Passwords of ZooKeeper and of configurations will be in this memory: nobody is to follow this process, nor to find it in a core dump.
     set_dumpable(false).context("cannot make the process undumpable")?;
+    if arguments.require_landlock {
+        require_landlock(landlock_version())?;
+    }
     let mut source = source_options::read(&arguments.source, "nothing to watch")?;
     if let SourceOptions::ZooKeeper(options) = &mut source {
         options.sweep_interval = arguments.resync;
@@ -237,4 +241,30 @@ fn raise_descriptor_limit() -> Result<()> {
 fn make_no_core_dump() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, 0, hard).context("cannot lower the limit of core dumps")
+}
+
+/// The version is that of the running kernel.
+fn require_landlock(version: Option<i32>) -> Result<()> {
+    let advice =
+        "boot Linux 6.7 or later with landlock among its security modules (lsm=), or leave --require-landlock out";
+    match version {
+        Some(version) if version >= LANDLOCK_WITH_PORTS => Ok(()),
+        Some(version) => {
+            bail!("--require-landlock: the kernel's Landlock, version {version}, limits files and not ports; {advice}")
+        }
+        None => bail!("--require-landlock: the kernel has no Landlock, or has it turned off; {advice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_landlock_that_limits_no_ports_is_not_enough() {
+        let refused = |version| require_landlock(version).unwrap_err().to_string();
+        assert!(refused(None).contains("no Landlock"));
+        assert!(refused(Some(3)).contains("version 3, limits files and not ports"));
+        assert!(require_landlock(Some(4)).is_ok());
+    }
 }
