@@ -17,6 +17,9 @@
 //!
 //! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
 //!
+//! An action's process that is no program of its own is a copy of the launcher, which therefore reads of a request only what it needs and
+//! holds nothing of the rest ([`protocol::Page`]).
+//!
 //! This crate must not know what a watch is, when it runs, or where its data came from.
 
 mod allocator;
