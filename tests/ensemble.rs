@@ -1,48 +1,12 @@
 //! The daemon on a real ZooKeeper, with faults between them: after whatever happened, the last state is run for, once.
 
 use nix::sys::signal::Signal;
-use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::support::daemon::{Daemon, Site};
 use crate::support::proxy::Proxy;
 use crate::support::until;
+use crate::support::writer::Writer;
 use crate::support::zookeeper::{ZooKeeperServer, free_port};
-
-/// Another client. It connects for each write, so that it needs no thread to keep a session alive.
-struct Writer {
-    address: String,
-}
-
-impl Writer {
-    fn new(server: &ZooKeeperServer) -> Self {
-        Self {
-            address: server.address(),
-        }
-    }
-
-    fn write<T>(&self, write: impl AsyncFnOnce(Client) -> Result<T, zookeeper_client::Error>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime
-            .block_on(async { write(Client::connect(&self.address).await?).await })
-            .unwrap();
-    }
-
-    fn create(&self, path: &str, data: &str) {
-        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
-        self.write(async |client| client.create(path, data.as_bytes(), &options).await);
-    }
-
-    fn set(&self, path: &str, data: &str) {
-        self.write(async |client| client.set_data(path, data.as_bytes(), None).await);
-    }
-
-    fn delete(&self, path: &str) {
-        self.write(async |client| client.delete(path, None).await);
-    }
-}
 
 const LOG: &str = "RegisterWatch('/git/head', Exec('echo $TWITCHER_EVENT $(cat) >> OUT/log'), name='head')";
 
