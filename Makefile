@@ -2,6 +2,7 @@
 # make bench   the table of the README     make help    this
 # make package the Debian package, in target/debian     make deny    licenses and duplicates of the dependencies
 # make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
+# make systemd-test     the service on a systemd of its own
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/target
@@ -12,23 +13,28 @@ SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
+SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian kazoo wasm-target preview1-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian preview1-target plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root preview1-target plugins python-plugin js-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	tests/run.sh --workspace
+
+# Some of `make test`, which leaves them out where no machine can be booted: here that is a failure.
+systemd-test: zookeeper cargo-deb systemd-root
+	TWITCHER_SYSTEMD_TEST=required cargo test --locked --workspace --test e2e -- systemd::
 
 bench: zookeeper kazoo wrk wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
@@ -108,6 +114,19 @@ $(CARGO_DENY):
 lintian:
 	@{ command -v lintian && command -v mandoc && command -v systemd-analyze; } >/dev/null || \
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends lintian mandoc systemd; }
+
+# What the tests boot as a machine of its own, with a systemd: as this one, but small. Where it cannot be made they are left out, and say so;
+# only root can boot it.
+systemd-root:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@test -n "$(SUDO)" || test -e $(SYSTEMD_ROOT)/etc/os-release || { \
+	  { { command -v debootstrap && command -v systemd-nspawn; } >/dev/null || \
+	    { apt-get update -q && apt-get install -qy --no-install-recommends debootstrap systemd-container; }; } && \
+	  rm -rf --one-file-system $(SYSTEMD_ROOT).part && \
+	  debootstrap --variant=minbase --include=adduser,dbus,libpam-systemd,procps,systemd,systemd-sysv \
+	    "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $(SYSTEMD_ROOT).part >$(SYSTEMD_ROOT).log && \
+	  mv $(SYSTEMD_ROOT).part $(SYSTEMD_ROOT); } || \
+	  echo "no root for a machine with systemd can be made (see $(SYSTEMD_ROOT).log)"
 
 # The peer that `make bench` compares with.
 kazoo:

@@ -19,6 +19,7 @@ mod registry;
 mod retry;
 mod state;
 mod support;
+mod systemd;
 mod tree;
 mod tree_znodes;
 mod unreadable;

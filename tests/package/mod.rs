@@ -9,18 +9,18 @@ use crate::support::daemon::PROGRAM;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-fn repository(path: &str) -> PathBuf {
+pub fn repository(path: &str) -> PathBuf {
     Path::new(ROOT).join(path)
 }
 
 /// What the command says; it must succeed.
-fn said(command: &mut Command) -> String {
+pub fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -29,7 +29,7 @@ fn text(output: &Output) -> String {
 }
 
 /// The package, built once for a run of the tests.
-fn package() -> &'static Path {
+pub fn package() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
@@ -54,7 +54,7 @@ fn package() -> &'static Path {
 }
 
 /// The same as a later version, with other contents of its configuration files.
-fn successor(dir: &Path) -> PathBuf {
+pub fn successor(dir: &Path) -> PathBuf {
     let unpacked = dir.join("unpacked");
     said(
         Command::new("dpkg-deb")
