@@ -247,7 +247,7 @@ mod tests {
             json,
             r#"{"czxid":1,"data":"one\u001b[2J\ntwo\n","event":"data","exists":true,"mzxid":2,"time":"1970-01-01T00:00:00.000Z","version":3,"znode":"/a"}"#
         );
-        assert_eq!(text, "T data     /a version=3 bytes=12 one [2J two\n");
+        assert_eq!(text, "T data     /a version=3 bytes=12 one\\u{1b}[2J two\n");
         let (json, text) = shown(data, WatchType::Data, &seen(b"\xff\0"));
         assert!(json.contains(r#""data_base64":"/wA=""#), "{json}");
         assert_eq!(text, "T data     /a version=3 bytes=2 (not text)\n");

@@ -77,7 +77,7 @@ fn a_refusal_is_told_in_the_daemons_words() {
     assert!(error.is_not_found());
     assert_eq!(error.exit_code(), crate::args::exit::FAILURE);
     let error = error.suggesting(["did you mean \"y\"?".to_owned()]);
-    assert_eq!(told(&error), "no watch \"x [2J\"\nsee all\ndid you mean \"y\"?\n");
+    assert_eq!(told(&error), "no watch \"x\\u{1b}[2J\"\nsee all\ndid you mean \"y\"?\n");
     let error = client.get("/").unwrap_err();
     assert_eq!(
         told(&error),

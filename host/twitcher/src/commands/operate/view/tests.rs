@@ -475,7 +475,7 @@ impl Theme {
 fn who_holds_a_watch_since_when_and_why() {
     let shown = super::watch(&detail(watches().swap_remove(6)), &look(0).wide());
     assert!(
-        shown.contains("  paused    by alice as root, 10 min ago: until the release is out [2J\n"),
+        shown.contains("  paused    by alice as root, 10 min ago: until the release is out\\u{1b}[2J\n"),
         "{shown}"
     );
 }
@@ -624,6 +624,6 @@ fn names_are_quoted_as_a_shell_takes_them() {
     let names = ["web-1", "pull the repo", "it's", "-n", "", "a\u{1b}b", "$(x)"];
     assert_eq!(
         names.map(quoted).join(" "),
-        r"web-1 'pull the repo' 'it'\''s' '-n' '' 'a b' '$(x)'"
+        r"web-1 'pull the repo' 'it'\''s' '-n' '' 'a\u{1b}b' '$(x)'"
     );
 }
