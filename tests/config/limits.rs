@@ -117,7 +117,7 @@ fn a_flood_of_prints_and_watches_is_bounded() {
         reload.prints[1000].text,
         "printed more than 1000 lines; the rest is not shown"
     );
-    assert_eq!(reload.prints[1001].text, "d [2J x [1]");
+    assert_eq!(reload.prints[1001].text, r"d\u{1b}[2J x [1]");
     let text = report::render_errors(&reload).replace(dir.dir.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(text, @r"
     DIR/b.twc:2:5: more than 100000 watches in one file

@@ -263,5 +263,5 @@ fn events_are_followed_until_the_reader_goes() {
     });
     let (code, text, said) = told(&run(&few.socket(), &["events", "--time", "utc"]));
     assert_eq!((code, &*said), (0, ""));
-    assert_eq!(text, "2026-07-01 03:00:00.000  held      it  [2Jhappened\n");
+    assert_eq!(text, "2026-07-01 03:00:00.000  held      it \\u{1b}[2Jhappened\n");
 }

@@ -82,7 +82,7 @@ fn a_reload_tells_what_came_of_it() {
             if errors.is_empty() {
                 ""
             } else {
-                "/etc/a.twc:1:1: no [2J\n  | x\n"
+                "/etc/a.twc:1:1: no\\u{1b}[2J\n  | x\n"
             }
         );
     }

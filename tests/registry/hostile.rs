@@ -359,7 +359,7 @@ fn a_registry_that_says_no_is_quoted_safely() {
     let denied = r#"{"errors": [{"code": "DENIED", "message": "requested access is\u001b[2J denied"}]}"#;
     let why = refuses(&fake, &scene, &remote, move |_| Some(Answer::new(403, denied)));
     assert!(
-        why.contains("403") && why.contains("DENIED: requested access is [2J denied"),
+        why.contains("403") && why.contains(r"DENIED: requested access is\u{1b}[2J denied"),
         "{why}"
     );
     assert!(why.contains("no credentials for"), "{why}");

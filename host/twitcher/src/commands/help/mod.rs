@@ -44,7 +44,10 @@ pub const TOPICS: [Topic; 10] = [
     topic!("znodes", "reading, setting and watching znodes from the command line"),
     topic!("guarantees", "what is guaranteed, and what is not"),
     topic!("bundles", "deploying plugins: bundles, keys and trust"),
-    topic!("security", "who is trusted with what, what each layer stops, what is left"),
+    topic!(
+        "security",
+        "who is trusted with what, what each layer stops, what is left"
+    ),
     topic!("systemd", "the service: reload, watchdog, hardening, overrides"),
     topic!("metrics", "metrics for Prometheus, alerts and a dashboard"),
     topic!("troubleshooting", "why did it not run?"),
