@@ -126,3 +126,29 @@ fn what_browsers_may_do_on_the_port() {
         daemon.get("/v1/status").json()["phase"]
     );
 }
+
+/// Whoever reaches the port is nobody in particular: every local user, to begin with.
+#[test]
+fn the_port_shows_what_runs_and_what_it_wrote_only_where_that_is_asked_for() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/a', Exec('echo password hunter2; exit 3'), name='a', description='hunter2')",
+    );
+    for (more, shown) in [(&[][..], false), (&["--http-details"], true)] {
+        let daemon = Controlled::start_with(&site, more, &[]);
+        let id = daemon.until_state("a", "failed")["last_run"]["run"].clone();
+        let run = format!("/v1/runs/{}", id.as_str().unwrap());
+        until("its output is on the socket", || {
+            daemon.get(&run).json()["output"] == "password hunter2\n"
+        });
+        for path in ["/v1/watches/a", &run] {
+            let told = http::browse(&daemon.http, "GET", path);
+            assert_eq!(told.body.contains("hunter2"), shown, "{path}: {told:?}");
+            assert_eq!(told.json()["withheld"], !shown, "{path}: {told:?}");
+            assert!(told.body.contains("exit code 3"), "{path}: {told:?}");
+            assert!(daemon.get(path).body.contains("hunter2"), "{path}");
+        }
+    }
+}

@@ -27,11 +27,15 @@ impl Controlled {
     }
 
     fn start_in(site: &Site, env: &[(&str, &std::path::Path)]) -> Self {
+        Self::start_with(site, &[], env)
+    }
+
+    fn start_with(site: &Site, more: &[&str], env: &[(&str, &std::path::Path)]) -> Self {
         let socket = site.path("control.sock");
         let (tree, state) = (site.path("tree"), site.path("state"));
         let paths = [&tree, &state, &socket].map(|path| path.to_string_lossy());
         let [tree, state, control] = &paths;
-        let arguments = [
+        let mut arguments = vec![
             "--tree",
             tree,
             "--state-dir",
@@ -41,6 +45,7 @@ impl Controlled {
             "--http",
             "127.0.0.1:0",
         ];
+        arguments.extend(more);
         let daemon = Daemon::start_in(&site.path("conf"), &arguments, env);
         let listening = daemon.wait("listening", |line| line["message"] == "status page and metrics");
         let http = listening["address"].as_str().unwrap().to_owned();

@@ -1,6 +1,6 @@
 //! Who may come in: what is asked of a connection, and of each request on the TCP port.
 //!
-//! The TCP port only looks; nothing can be changed there. Browsers reach it, and with them every page that anybody opens on this
+//! The TCP port only looks, and shows an outline unless it is told otherwise; nothing can be changed there. Browsers reach it, and with them every page that anybody opens on this
 //! machine. A page from elsewhere may send requests here but not read the answers, as long as nobody tells its browser otherwise, so
 //! no header for that is ever sent. What is left is DNS rebinding: a name of the attacker's that suddenly means this machine, for
 //! which the browser takes the page to be ours. Such a request carries that name in `Host`.
@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::unix::UCred;
 
 use super::refusal::RequestRefusal;
+use super::shown::Shown;
 
 /// What whoever is refused lacks.
 pub const GROUP_NEEDED: &str = "it is for root, the daemon's own user, and members of the group twitcher";
@@ -19,40 +20,78 @@ pub const GROUP_NEEDED: &str = "it is for root, the daemon's own user, and membe
 pub enum Access {
     /// The Unix socket: for operators.
     Socket,
-    /// The TCP port, with its own names in lower case.
-    Http(Vec<String>),
+    /// The TCP port.
+    Http {
+        /// Its own names, in lower case.
+        names: Vec<String>,
+        /// What whoever reaches it is shown.
+        shown: Shown,
+    },
 }
 
 impl Access {
-    /// Whether a request may come in.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), RequestRefusal> {
-        let Access::Http(names) = self else { return Ok(()) };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let error = format!("{} is not possible here: this port only looks", request.method());
-            return Err(
-                RequestRefusal::method("GET, HEAD", error).help("use the Unix socket, as the commands of twitcher do")
-            );
-        }
-        let headers = request.headers();
-        let host = host(request)?;
-        if !is_ours(host_name(host), names) {
-            let error = format!("this is not {host:?}");
-            let help = "use an address, localhost, or the name given with --http";
-            return Err(RequestRefusal::new(StatusCode::MISDIRECTED_REQUEST, error).help(help));
-        }
-        let foreign = || RequestRefusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused");
-        if let Some(origin) = headers.get(header::ORIGIN)
-            && origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) != Some(host)
-        {
-            return Err(foreign());
-        }
-        match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
-            None | Some(b"same-origin" | b"none") => Ok(()),
-            // Somebody follows a link to the page: there is nothing to be read by the one who put it there.
-            Some(_) if request.uri().path() == "/" && is_navigation(headers) => Ok(()),
-            Some(_) => Err(foreign()),
+    /// How much is shown to whoever comes in.
+    pub fn shown(&self) -> Shown {
+        match self {
+            Access::Socket => Shown::Everything,
+            Access::Http { shown, .. } => *shown,
         }
     }
+
+    /// Whether a request may come in.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), RequestRefusal> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match self {
+            // A port may be forwarded to the socket (`ssh -L`), and then browsers reach it too: a page from elsewhere must not have its
+            // way with an operator's rights. Other clients call this machine what they like.
+            Access::Socket => {
+                let by_browser =
+                    request.headers().contains_key(header::ORIGIN) || request.headers().contains_key("sec-fetch-site");
+                match host(request) {
+                    // A name that somebody else may have pointed here has a dot.
+                    Ok(host) if host_name(host).contains('.') && !is_ours(host_name(host), &[]) => Err(not_ours(host)),
+                    Ok(host) if by_browser && reads => from_here(request, host),
+                    _ if by_browser => Err(foreign()),
+                    _ => Ok(()),
+                }
+            }
+            Access::Http { .. } if !reads => {
+                let error = format!("{} is not possible here: this port only looks", request.method());
+                let help = "use the Unix socket, as the commands of twitcher do";
+                Err(RequestRefusal::method("GET, HEAD", error).help(help))
+            }
+            Access::Http { names, .. } => match host(request)? {
+                host if is_ours(host_name(host), names) => from_here(request, host),
+                host => Err(not_ours(host)),
+            },
+        }
+    }
+}
+
+/// Whether a browser, if it is one, asks on behalf of our own page.
+fn from_here<B>(request: &Request<B>, host: &str) -> Result<(), RequestRefusal> {
+    let headers = request.headers();
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) != Some(host)
+    {
+        return Err(foreign());
+    }
+    match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        // Somebody follows a link to the page: there is nothing to be read by the one who put it there.
+        Some(_) if request.uri().path() == "/" && is_navigation(headers) => Ok(()),
+        Some(_) => Err(foreign()),
+    }
+}
+
+fn foreign() -> RequestRefusal {
+    RequestRefusal::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused")
+}
+
+fn not_ours(host: &str) -> RequestRefusal {
+    let error = format!("this is not {host:?}");
+    let help = "use an address, localhost, or the name given with --http";
+    RequestRefusal::new(StatusCode::MISDIRECTED_REQUEST, error).help(help)
 }
 
 fn is_navigation(headers: &HeaderMap) -> bool {
@@ -149,11 +188,18 @@ mod tests {
     use super::*;
 
     fn status(method: &str, uri: &str, headers: &[(&str, &str)]) -> u16 {
+        let access = Access::Http {
+            names: vec!["box.example".to_owned()],
+            shown: Shown::Outline,
+        };
+        status_of(&access, method, uri, headers)
+    }
+
+    fn status_of(access: &Access, method: &str, uri: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let access = Access::Http(vec!["box.example".to_owned()]);
         match access.check(&request.body(()).unwrap()) {
             Ok(()) => 200,
             Err(refusal) => refusal.status().as_u16(),
@@ -186,6 +232,47 @@ mod tests {
         assert_eq!(status("GET", "/", &[("host", "localhost"), ("host", "localhost")]), 400);
         assert_eq!(status("GET", "http://evil.example/", &[("host", "localhost")]), 400);
         assert_eq!(status("GET", "http://localhost/", &[("host", "localhost")]), 200);
+    }
+
+    /// The socket may be where a forwarded port ends, behind which a browser is.
+    #[test]
+    fn no_page_of_another_site_operates() {
+        for (method, headers, expected) in [
+            ("POST", &[][..], 200),
+            ("POST", &[("host", "twitcher")], 200),
+            ("POST", &[("host", "localhost")], 200),
+            (
+                "GET",
+                &[("host", "127.0.0.1:9464"), ("sec-fetch-site", "same-origin")],
+                200,
+            ),
+            (
+                "GET",
+                &[("host", "localhost:9464"), ("sec-fetch-site", "cross-site")],
+                403,
+            ),
+            ("GET", &[("host", "evil.example:9464")], 421),
+            ("POST", &[("host", "evil.example:9464")], 421),
+            (
+                "POST",
+                &[("host", "localhost:9464"), ("origin", "http://evil.example")],
+                403,
+            ),
+            (
+                "POST",
+                &[("host", "localhost:9464"), ("origin", "http://localhost:9464")],
+                403,
+            ),
+            ("POST", &[("host", "localhost:9464"), ("sec-fetch-site", "none")], 403),
+            ("POST", &[("origin", "http://evil.example")], 403),
+        ] {
+            let path = "/v1/watches/a/run";
+            assert_eq!(
+                status_of(&Access::Socket, method, path, headers),
+                expected,
+                "{method} {headers:?}"
+            );
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
 //! ```
 //!
+//! On TCP, unless the daemon was given `--http-details`, these have `withheld` set and lack what [`super::shown`] leaves out.
+//!
 //! `{name}` is a watch's name, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value
 //! null or does not apply; members may be added, never taken away or changed, as long as the path says `v1`. All that comes from znodes,
 //! actions and configuration files is untrusted text.
@@ -64,6 +66,10 @@ pub struct Status {
     pub max_running: u64,
     /// How often the process that starts actions had to be replaced.
     pub launcher_restarts: u64,
+    /// Whether this way in shows an outline only, as the TCP port does without `--http-details`: what watches run, what runs wrote, and
+    /// what a configuration, an action or an operator says is then left out of every answer.
+    #[serde(default)]
+    pub withheld: bool,
 }
 
 /// The end of a daemon.
@@ -237,12 +243,15 @@ pub struct WatchDetail {
     /// The watch.
     #[serde(flatten)]
     pub watch: WatchSummary,
-    /// What runs, as it is written: a command line, a function's file and name, a component with its version.
+    /// What runs, as it is written: a command line, a function's file and name, a component with its version. Empty if `withheld`.
     pub command: String,
-    /// Its settings that are not the default, as they are written in a configuration.
+    /// Its settings that are not the default, as they are written in a configuration. None if `withheld`.
     pub settings: Vec<Setting>,
     /// Runs that go on, and the last ten that have ended; the newest first.
     pub runs: Vec<Run>,
+    /// Whether its definition is not shown here.
+    #[serde(default)]
+    pub withheld: bool,
 }
 
 /// A setting of a watch.
@@ -313,6 +322,9 @@ pub struct RunDetail {
     pub output: String,
     /// Whether it had written more before.
     pub truncated: bool,
+    /// Whether what it wrote is not shown here.
+    #[serde(default)]
+    pub withheld: bool,
 }
 
 /// Something that happened.

@@ -24,6 +24,7 @@ use super::facts::WatchFacts;
 use super::refusal::RequestRefusal;
 use super::routes::parameters;
 use super::server::closed;
+use super::shown::{Shown, Views};
 use super::view;
 use twitcher_model::{RunFacts, timestamp};
 
@@ -52,30 +53,30 @@ struct Entry {
     kind: EventKind,
     message: String,
     /// Not the watch itself: its component would be kept from being removed for as long as somebody may ask.
-    watch: Option<WatchSummary>,
+    watch: Option<Views<WatchSummary>>,
     run: Option<RunFacts>,
-    /// As JSON, once somebody wanted it.
-    json: OnceLock<String>,
+    /// As JSON, as much as is shown, once somebody wanted it.
+    json: Views<OnceLock<String>>,
 }
 
 impl Entry {
-    fn json(&self) -> &str {
-        self.json.get_or_init(|| {
-            let event = Event {
+    fn json(&self, shown: Shown) -> &str {
+        self.json.get(shown).get_or_init(|| {
+            let event = shown.event(Event {
                 seq: self.seq,
                 at: timestamp(self.at),
                 kind: self.kind,
                 message: self.message.clone(),
-                watch: self.watch.clone(),
+                watch: self.watch.as_ref().map(|watch| watch.get(shown).clone()),
                 run: self.run.as_ref().map(view::run),
-            };
+            });
             // The type has no value that cannot be written as JSON.
             serde_json::to_string(&event).unwrap_or_default()
         })
     }
 
     fn is_about(&self, watch: &str) -> bool {
-        let of_watch = self.watch.as_ref().map(|about| &*about.name);
+        let of_watch = self.watch.as_ref().map(|about| &*about.get(Shown::Outline).name);
         let name = of_watch.or(self.run.as_ref().map(|run| &*run.watch));
         // What is about none is about all.
         name.is_none_or(|name| name == watch)
@@ -112,7 +113,10 @@ impl Default for EventRing {
 impl EventRing {
     /// Notes an event, also if nobody follows: somebody may ask later what happened.
     pub fn happened(&self, happening: Occurrence) {
-        let watch = happening.watch.as_ref().map(view::summary);
+        let watch = happening
+            .watch
+            .as_ref()
+            .map(|watched| Views::new(|shown| shown.summary(watched)));
         let mut ring = self.ring();
         ring.newest += 1;
         if ring.entries.len() == KEPT {
@@ -126,20 +130,21 @@ impl EventRing {
             message: happening.message,
             watch,
             run: happening.run,
-            json: OnceLock::new(),
+            json: Views::new(|_| OnceLock::new()),
         }));
         drop(ring);
         self.newest.send_replace(seq);
     }
 
     /// A reader of what happens from now on, or since the event that was the last it had.
-    pub fn reader(self: &Arc<Self>, last: Option<u64>) -> EventReader {
+    pub fn reader(self: &Arc<Self>, last: Option<u64>, shown: Shown) -> EventReader {
         let newest = self.newest.subscribe();
         let next = last.unwrap_or_else(|| self.ring().newest).saturating_add(1);
         EventReader {
             events: Arc::clone(self),
             newest,
             next,
+            shown,
         }
     }
 
@@ -159,6 +164,7 @@ pub struct EventReader {
     events: Arc<EventRing>,
     newest: watch::Receiver<u64>,
     next: u64,
+    shown: Shown,
 }
 
 /// What a reader gets next.
@@ -192,7 +198,7 @@ impl EventReader {
         loop {
             match self.look() {
                 Next::Entry(entry) if watch.is_none_or(|watch| entry.is_about(watch)) => {
-                    return Some((entry.seq, entry.json().to_owned()));
+                    return Some((entry.seq, entry.json(self.shown).to_owned()));
                 }
                 Next::Entry(_) => {}
                 Next::Lost(seq) => {
@@ -202,7 +208,7 @@ impl EventReader {
                         watch: None,
                         run: None,
                     };
-                    let (at, json) = (SystemTime::now(), OnceLock::new());
+                    let (at, json) = (SystemTime::now(), Views::new(|_| OnceLock::new()));
                     let entry = Entry {
                         seq,
                         at,
@@ -212,7 +218,7 @@ impl EventReader {
                         run: None,
                         json,
                     };
-                    return Some((seq, entry.json().to_owned()));
+                    return Some((seq, entry.json(self.shown).to_owned()));
                 }
                 Next::Nothing => self.newest.changed().await.ok()?,
             }
@@ -230,6 +236,7 @@ pub(super) struct Which {
 /// `/v1/events`.
 pub(super) async fn serve(
     State(app): State<Arc<App>>,
+    shown: Shown,
     query: Result<Query<Which>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, RequestRefusal> {
@@ -245,7 +252,7 @@ pub(super) async fn serve(
         .clone()
         .try_acquire_owned()
         .map_err(|_| RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many follow the events already"))?;
-    let reader = app.events.reader(last);
+    let reader = app.events.reader(last, shown);
     let closing = app.closing.subscribe();
     let (sent, stream) = mpsc::channel(1);
     tokio::spawn(pump(reader, watch, closing, sent, place));

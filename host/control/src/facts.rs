@@ -73,6 +73,8 @@ pub struct LastRunFacts {
     pub run: RunId,
     /// When it ended.
     pub ended: SystemTime,
+    /// How it ended, in one word: [`twitcher_model::Outcome::code`].
+    pub outcome: &'static str,
     /// How it failed; none if it succeeded.
     pub failure: Option<Arc<str>>,
 }

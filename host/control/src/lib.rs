@@ -36,6 +36,7 @@ mod routes;
 mod runs;
 mod server;
 mod settings;
+mod shown;
 mod snapshot;
 pub mod states;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use events::{EventRing, Occurrence};
 pub use openapi::document as openapi;
 pub use readiness::unready;
 pub use server::{Server, ServerLimits};
+pub use shown::Shown;
 
 /// Who may follow the events at once.
 const STREAMS: usize = 32;

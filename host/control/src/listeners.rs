@@ -11,6 +11,7 @@ use nix::sys::socket::{Backlog, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 
+use super::shown::Shown;
 use twitcher_files::pid_file::{Pidfile, PidfileError};
 
 /// Its members are operators.
@@ -83,6 +84,8 @@ pub struct Http {
     pub(super) address: SocketAddr,
     /// By which name it was asked for, if by any.
     pub(super) name: Option<String>,
+    /// What whoever reaches it is shown.
+    pub(super) shown: Shown,
 }
 
 impl Listeners {
@@ -94,11 +97,11 @@ impl Listeners {
         }
     }
 
-    /// Listens on a TCP port as well.
+    /// Listens on a TCP port as well, and shows so much to whoever reaches it.
     ///
     /// # Errors
     /// [`ListenError::Address`].
-    pub fn add_http(&mut self, address: &str) -> Result<(), ListenError> {
+    pub fn add_http(&mut self, address: &str, shown: Shown) -> Result<(), ListenError> {
         let at = |source| ListenError::Address {
             address: address.to_owned(),
             source,
@@ -109,6 +112,7 @@ impl Listeners {
             address: listener.local_addr().map_err(at)?,
             name: name.filter(|name| name.parse::<std::net::IpAddr>().is_err() && !name.starts_with('[')),
             listener,
+            shown,
         });
         Ok(())
     }
@@ -248,12 +252,12 @@ mod tests {
     fn of_an_address_the_name_is_kept() {
         let name = |address: &str| {
             let mut listeners = Listeners::none();
-            listeners.add_http(address).unwrap();
+            listeners.add_http(address, Shown::Outline).unwrap();
             listeners.http.unwrap().name
         };
         assert_eq!(name("127.0.0.1:0"), None);
         assert_eq!(name("localhost:0").as_deref(), Some("localhost"));
-        assert!(Listeners::none().add_http("127.0.0.1:99999").is_err());
-        assert!(Listeners::none().add_http("127.0.0.1").is_err());
+        assert!(Listeners::none().add_http("127.0.0.1:99999", Shown::Outline).is_err());
+        assert!(Listeners::none().add_http("127.0.0.1", Shown::Outline).is_err());
     }
 }

@@ -21,6 +21,7 @@ use super::daemon_requests::{DaemonRequest, Order};
 use super::definition::definition;
 use super::events;
 use super::refusal::RequestRefusal;
+use super::shown::Shown;
 use super::{openapi, page, settings, view};
 use twitcher_model::{Outcome, RunId};
 use twitcher_state::RunQuery;
@@ -90,10 +91,10 @@ pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Reque
     Ok(query)
 }
 
-async fn status(State(app): State<Arc<App>>) -> Answer<Status> {
+async fn status(State(app): State<Arc<App>>, shown: Shown) -> Answer<Status> {
     let snapshot = app.snapshots.newest().await?;
     let overview = app.requests.ask(DaemonRequest::Overview).await?;
-    Ok(Json(app.status(overview, snapshot.counts.clone())))
+    Ok(Json(shown.status(app.status(overview, snapshot.counts.clone()))))
 }
 
 async fn states() -> Json<States> {
@@ -110,22 +111,30 @@ struct WhichWatches {
 
 async fn watches(
     State(app): State<Arc<App>>,
+    shown: Shown,
     query: Result<Query<WhichWatches>, QueryRejection>,
 ) -> Result<Response, RequestRefusal> {
     let which = parameters(query)?;
     let search = which.search.unwrap_or_default().to_lowercase();
     let snapshot = app.snapshots.newest().await?;
     if which.state.is_none() && search.is_empty() {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], snapshot.json()).into_response());
+        return Ok(([(header::CONTENT_TYPE, "application/json")], snapshot.json(shown)).into_response());
     }
+    // What is not shown cannot be guessed by searching for it either.
+    let described = shown == Shown::Everything;
     let watches = snapshot.watches.iter().filter(|watched| {
         let watch = &watched.watch;
         which.state.is_none_or(|state| state == view::state(watched))
-            && [&*watch.name, watch.znode.as_str(), &*watch.description]
-                .iter()
-                .any(|text| text.to_lowercase().contains(&search))
+            && [
+                Some(&*watch.name),
+                Some(watch.znode.as_str()),
+                described.then_some(&*watch.description),
+            ]
+            .into_iter()
+            .flatten()
+            .any(|text| text.to_lowercase().contains(&search))
     });
-    let watches = watches.map(view::summary).collect();
+    let watches = watches.map(|watched| shown.summary(watched)).collect();
     Ok(Json(Watches { watches }).into_response())
 }
 
@@ -159,7 +168,7 @@ async fn definitions(State(app): State<Arc<App>>, extensions: Extensions) -> Ans
     }))
 }
 
-async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDetail> {
+async fn watch(State(app): State<Arc<App>>, shown: Shown, name: Parameter) -> Answer<WatchDetail> {
     let name = parameter(name)?;
     let watched = app
         .requests
@@ -169,12 +178,13 @@ async fn watch(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchDeta
     let limit = DETAIL_RUNS
         .saturating_add(watched.running.len().try_into().unwrap_or(u32::MAX))
         .min(MOST_RUNS);
-    Ok(Json(WatchDetail {
+    Ok(Json(shown.watch(WatchDetail {
         command: view::command(&watched.watch),
         settings: settings::settings(&watched.watch),
         runs: app.runs.of_watch(&name, limit).await?,
-        watch: view::summary(&watched),
-    }))
+        watch: shown.summary(&watched),
+        withheld: false,
+    })))
 }
 
 /// A selection of runs.
@@ -187,7 +197,11 @@ struct WhichRuns {
     before: Option<String>,
 }
 
-async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, QueryRejection>) -> Answer<Runs> {
+async fn runs(
+    State(app): State<Arc<App>>,
+    shown: Shown,
+    query: Result<Query<WhichRuns>, QueryRejection>,
+) -> Answer<Runs> {
     let which = parameters(query)?;
     let limit = which.limit.unwrap_or(USUAL_RUNS);
     if !(1..=MOST_RUNS).contains(&limit) {
@@ -214,12 +228,14 @@ async fn runs(State(app): State<Arc<App>>, query: Result<Query<WhichRuns>, Query
         before,
         limit,
     };
-    Ok(Json(app.runs.runs(query).await?))
+    let mut found = app.runs.runs(query).await?;
+    shown.runs(&mut found.runs);
+    Ok(Json(found))
 }
 
-async fn run(State(app): State<Arc<App>>, id: Parameter) -> Answer<RunDetail> {
+async fn run(State(app): State<Arc<App>>, shown: Shown, id: Parameter) -> Answer<RunDetail> {
     let id = run_id(&parameter(id)?)?;
-    Ok(Json(app.runs.run(id).await?))
+    Ok(Json(shown.run(app.runs.run(id).await?)))
 }
 
 fn run_id(text: &str) -> Result<RunId, RequestRefusal> {

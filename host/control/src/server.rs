@@ -33,6 +33,7 @@ use super::listeners::{Http, Listeners, Socket};
 use super::rate_limit::RateLimit;
 use super::refusal::RequestRefusal;
 use super::routes;
+use super::shown::Shown;
 use super::write_timeout::WriteTimeout;
 use super::{App, host_name};
 
@@ -106,7 +107,8 @@ impl Server {
             info!(socket = %socket.path.display(), "control interface");
         }
         if let Some(http) = &listeners.http {
-            info!(address = %http.address, "status page and metrics");
+            let details = http.shown == Shown::Everything;
+            info!(address = %http.address, details, "status page and metrics");
         }
         let served = Arc::clone(&app);
         let work = move || {
@@ -193,7 +195,10 @@ impl Way {
         let names = http.name.as_deref().into_iter().chain([&*host]);
         Self {
             listener: Listener::Http(listener),
-            access: Access::Http(names.map(str::to_ascii_lowercase).collect()),
+            access: Access::Http {
+                names: names.map(str::to_ascii_lowercase).collect(),
+                shown: http.shown,
+            },
             group: None,
         }
     }
@@ -313,6 +318,7 @@ impl Common {
         self.pace.turn().await;
         let response = match self.admit(request, refused).await {
             Ok(mut request) => {
+                request.extensions_mut().insert(self.access.shown());
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(peer);
                 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::api::{StateCount, Watches};
 use super::daemon_requests::{DaemonRequest, DaemonRequests, Unanswered};
 use super::facts::WatchFacts;
+use super::shown::{Shown, Views};
 use super::view;
 
 /// The share of its time that the loop may spend on surveys: one in so many.
@@ -32,15 +33,15 @@ pub struct Snapshot {
     pub watches: Vec<WatchFacts>,
     /// How many are in each state.
     pub counts: Vec<StateCount>,
-    /// All of them as JSON, once somebody wanted it.
-    json: OnceLock<Bytes>,
+    /// All of them as JSON, as much as is shown, once somebody wanted it.
+    json: Views<OnceLock<Bytes>>,
 }
 
 impl Snapshot {
     /// All watches, as JSON.
-    pub fn json(&self) -> Bytes {
-        let json = self.json.get_or_init(|| {
-            let watches = self.watches.iter().map(view::summary).collect();
+    pub fn json(&self, shown: Shown) -> Bytes {
+        let json = self.json.get(shown).get_or_init(|| {
+            let watches = self.watches.iter().map(|watched| shown.summary(watched)).collect();
             // The type has no value that cannot be written as JSON.
             serde_json::to_vec(&Watches { watches }).unwrap_or_default().into()
         });
@@ -86,7 +87,7 @@ impl Snapshots {
             paid,
             counts: view::count(&watches),
             watches,
-            json: OnceLock::new(),
+            json: Views::new(|_| OnceLock::new()),
         });
         *last = Some(Arc::clone(&snapshot));
         Ok(snapshot)

@@ -67,6 +67,7 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
     let failed = LastRunFacts {
         run: RunId(7 << 20),
         ended: wall,
+        outcome: "exited",
         failure: Some("exit code 3".into()),
     };
     let idle = Standing {

@@ -32,6 +32,7 @@ pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher
         waiting: overview.waiting as u64,
         max_running: overview.max_running as u64,
         launcher_restarts,
+        withheld: false,
     }
 }
 
@@ -339,6 +340,7 @@ pub fn detail(run: Run, tail: &[u8], total: u64) -> RunDetail {
         run,
         output: String::from_utf8_lossy(tail).into_owned(),
         truncated: total > tail.len() as u64,
+        withheld: false,
     }
 }
 

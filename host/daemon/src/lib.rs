@@ -475,6 +475,7 @@ impl Daemon {
             entry.facts.last_run = Some(LastRunFacts {
                 run,
                 ended: SystemTime::now(),
+                outcome,
                 failure: (!success).then(|| Outcome::words(Some(&report.outcome)).into()),
             });
         }

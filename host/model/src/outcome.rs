@@ -105,6 +105,15 @@ impl Outcome {
         words
     }
 
+    /// What of [`Outcome::words`] is Twitcher's own, given [`Outcome::code`]: not what a component says, nor what was to be run.
+    pub fn outline<'a>(code: &str, words: &'a str) -> &'a str {
+        match code {
+            "success" | "exited" | "signaled" | "timed_out" | "terminated" | "unknown" => words,
+            "launch_failed" => "could not be started",
+            _ => "failed",
+        }
+    }
+
     /// Whether the action did its work.
     pub fn is_success(&self) -> bool {
         matches!(self, Outcome::Exited(0))

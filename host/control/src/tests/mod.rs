@@ -2,6 +2,7 @@
 
 mod events;
 mod limits;
+mod outline;
 mod routes;
 mod states;
 
@@ -20,7 +21,7 @@ use super::daemon_requests::{self, DaemonRequest, Done, Order, Refused, RequestQ
 use super::facts::{Overview, WatchFacts};
 use super::listeners::Listeners;
 use super::testing::watched;
-use super::{App, EventRing, Server, ServerLimits};
+use super::{App, EventRing, Server, ServerLimits, Shown};
 use twitcher_model::{RunFacts, RunId, Trigger};
 use twitcher_observe::metrics::Metrics;
 use twitcher_state::History;
@@ -51,6 +52,11 @@ impl Stage {
 
     /// With these watches.
     fn of(limits: ServerLimits, watches: Vec<WatchFacts>) -> Self {
+        Self::showing(limits, watches, Shown::Outline)
+    }
+
+    /// With a port that shows so much.
+    fn showing(limits: ServerLimits, watches: Vec<WatchFacts>, shown: Shown) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (requests, questions) = daemon_requests::channel();
         let events = Arc::new(EventRing::default());
@@ -67,7 +73,7 @@ impl Stage {
         let app = App::new(requests, history, Arc::clone(&events), metrics);
         let mut listeners = Listeners::none();
         listeners.add_socket(&dir.path().join("control.sock")).unwrap();
-        listeners.add_http("127.0.0.1:0").unwrap();
+        listeners.add_http("127.0.0.1:0", shown).unwrap();
         let http = listeners.http.as_ref().unwrap().address;
         let orders = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&orders);
@@ -234,7 +240,7 @@ fn overview() -> Overview {
         config: ConfigStatus {
             paths: Vec::new(),
             loaded: Some(jiff::Timestamp::UNIX_EPOCH),
-            errors: Vec::new(),
+            errors: vec!["a.twc:1:1: no mysql -phunter2".to_owned()],
             notes: Vec::new(),
         },
         state_problem: None,

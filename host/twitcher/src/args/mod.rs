@@ -303,10 +303,14 @@ pub struct RunArguments {
     /// [default: /run/twitcher/control.sock, unless it cannot be had]
     #[arg(long, value_name = "SOCKET", help_heading = "Control")]
     pub control: Option<PathBuf>,
-    /// Also serve the status page, metrics and whatever else only looks on a TCP port, to everybody who can reach it; nothing can
-    /// be changed there. A host name given here is one by which browsers may ask for it
+    /// Also serve the status page, metrics and whatever else only looks on a TCP port, to everybody who can reach it: names, states,
+    /// times and counts. Nothing can be changed there. A host name given here is one by which browsers may ask for it
     #[arg(long, value_name = "HOST:PORT", help_heading = "Control")]
     pub http: Option<String>,
+    /// Show on that port also what watches run, with their settings, and what runs wrote: every local user, and whoever else reaches
+    /// the port, reads the passwords in it
+    #[arg(long, requires = "http", help_heading = "Control")]
+    pub http_details: bool,
     /// How long running actions may take to end after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Configuration")]
     pub drain_timeout: Duration,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use twitcher_confine::{LANDLOCK_WITH_PORTS, landlock_version};
+use twitcher_control::Shown;
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
@@ -162,7 +163,11 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
 fn listeners(arguments: &args::RunArguments) -> Result<(Listeners, Option<ListenError>)> {
     let mut listeners = Listeners::none();
     if let Some(address) = &arguments.http {
-        listeners.add_http(address)?;
+        let shown = match arguments.http_details {
+            true => Shown::Everything,
+            false => Shown::Outline,
+        };
+        listeners.add_http(address, shown)?;
     }
     let trouble = match &arguments.control {
         Some(path) => {

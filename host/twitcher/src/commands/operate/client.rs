@@ -75,6 +75,7 @@ impl Answer {
             command,
             settings,
             runs,
+            withheld: false,
         })
     }
 
@@ -89,6 +90,7 @@ impl Answer {
             run: self.parse()?,
             output,
             truncated,
+            withheld: false,
         })
     }
 }

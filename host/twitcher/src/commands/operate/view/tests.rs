@@ -177,6 +177,7 @@ fn daemon() -> Status {
         waiting: 0,
         max_running: 64,
         launcher_restarts: 0,
+        withheld: false,
     }
 }
 
@@ -341,6 +342,7 @@ fn detail(watch: WatchSummary) -> WatchDetail {
             setting("on_failure", "STOP"),
         ],
         runs: some_runs(),
+        withheld: false,
     }
 }
 
@@ -501,6 +503,7 @@ fn what_a_run_wrote() {
         run: some_runs().swap_remove(1),
         output: output.to_owned(),
         truncated,
+        withheld: false,
     };
     let texts = [
         detail("one\r\n\ttwo\u{1b}]0;owned\u{7}\nthree", false),
