@@ -1,7 +1,7 @@
 // Checks the status page in headless Chromium, against a made-up daemon, or with --url against a real one.
 //
 //     node tests/page/check.mjs --states FILE [--shots DIR] [--only WORDS]
-//     node tests/page/check.mjs --url http://127.0.0.1:9464/ --watch NAME [--output TEXT]
+//     node tests/page/check.mjs --url http://127.0.0.1:9464/ --watch NAME [--output TEXT] [--note TEXT]
 //
 // FILE has the answer of a daemon to /v1/states. It prints a line for each check, and exits with 1 if one failed.
 
@@ -21,6 +21,7 @@ const { values: options } = parseArgs({
     states: { type: 'string' },
     watch: { type: 'string' },
     output: { type: 'string' },
+    note: { type: 'string' },
     shots: { type: 'string' },
     only: { type: 'string' },
   },

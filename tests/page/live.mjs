@@ -8,7 +8,7 @@ export const liveChecks = [];
 const check = (name, run, errors) => liveChecks.push({ name, run, errors });
 
 check('a real daemon is shown live, with a watch, its run and what that wrote', async (stage) => {
-  const { url, watch, output } = stage.options;
+  const { url, watch, output, note } = stage.options;
   const policy = (await fetch(url)).headers.get('content-security-policy') ?? '';
   assert.match(policy, /default-src 'none'/);
   assert.doesNotMatch(policy, /unsafe/);
@@ -26,6 +26,8 @@ check('a real daemon is shown live, with a watch, its run and what that wrote', 
   await page.click('#runs .run button');
   await page.until('its facts', `${textOf('#runs .run-facts')}.includes('run')`);
   if (output) await page.until('its output', `${textOf('#runs .output')}.includes(${JSON.stringify(output)})`);
+  if (note) await page.until('what stands in for it', `${textOf('#runs .output-note')}.includes(${JSON.stringify(note)})`);
+  if (note) await page.until('and for the definition', `${textOf('#settings')}.includes(${JSON.stringify(note)})`);
   assert.deepEqual(await page.value(FOREIGN), []);
   assert.deepEqual(await page.value(OVERFLOW), []);
   await stage.shot(page, 'live');

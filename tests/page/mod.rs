@@ -45,9 +45,16 @@ fn the_page_shows_a_real_daemon() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
-    let tree = site.path("tree");
-    let daemon = site.start_with(&["--tree", &tree.to_string_lossy(), "--http", &address]);
-    daemon.wait_runs(NAME, 1);
+    let tree = site.path("tree").to_string_lossy().into_owned();
     let url = format!("http://{address}/");
-    check(&["--url", &url, "--watch", NAME, "--output", "<b>it ran</b>"]);
+    for (more, told) in [
+        (&["--http-details"][..], ["--output", "<b>it ran</b>"]),
+        (&[], ["--note", "This port shows no details"]),
+    ] {
+        let arguments = [&["--tree", &*tree, "--http", &address], more].concat();
+        let daemon = site.start_with(&arguments);
+        daemon.wait_runs(NAME, 1);
+        check(&[&["--url", &url, "--watch", NAME], &told[..]].concat());
+        daemon.stop();
+    }
 }

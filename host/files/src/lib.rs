@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod directory_watch;
+pub mod links;
 pub mod pid_file;
 pub mod private;
 pub mod regular;

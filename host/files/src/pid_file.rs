@@ -1,13 +1,15 @@
 //! The pid file: a lock that says which daemon is in charge.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 
+use crate::links;
 use crate::regular::{self, Links};
 
 /// A locked pid file. Removed when it is dropped; the lock also ends with the process.
@@ -47,9 +49,10 @@ impl Pidfile {
             source,
         };
         let path = &*std::path::absolute(path).map_err(at)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o644);
-        let file = regular::open_with(&mut options, path, Links::Refuse).map_err(at)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mode = Mode::from_bits_truncate(0o644);
+        let opened = links::open_file(path, geteuid(), flags, mode, Links::Refuse);
+        let file = opened.map_err(io::Error::from).and_then(regular::only).map_err(at)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self {
                 path: path.to_owned(),
@@ -105,6 +108,25 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         Pidfile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn no_link_of_another_user_is_on_the_way() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, ours) = (dir.path().join("theirs"), dir.path().join("ours"));
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::create_dir(&ours).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(4711), None).unwrap();
+        std::os::unix::fs::symlink(&ours, theirs.join("run")).unwrap();
+        let refused = Pidfile::lock(&theirs.join("run/pid")).unwrap_err().to_string();
+        assert!(
+            refused.contains("theirs/run is a link that user 4711 can replace"),
+            "{refused}"
+        );
+        assert!(!ours.join("pid").exists());
     }
 
     #[test]

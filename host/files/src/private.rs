@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use crate::links;
 use crate::regular::{self, Links};
 
 /// Refuses an open file that another user owns or may write to.
@@ -29,8 +30,9 @@ fn check_metadata(metadata: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a directory that others can write to, and what is no directory.
+/// Refuses a directory that others can write to, what is no directory, and a path that leads there by links of others.
 pub fn check_dir(dir: &Path) -> io::Result<()> {
+    links::open_dir(dir, geteuid())?;
     let metadata = fs::symlink_metadata(dir)?;
     match metadata.is_dir() {
         true => check_metadata(&metadata),

@@ -21,7 +21,11 @@ pub enum Links {
 pub fn open_with(options: &mut OpenOptions, path: &Path, links: Links) -> io::Result<File> {
     let mut flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     flags.set(OFlag::O_NOFOLLOW, links == Links::Refuse);
-    let file = options.custom_flags(flags.bits()).open(path)?;
+    only(options.custom_flags(flags.bits()).open(path)?)
+}
+
+/// Refuses what is open if it is no regular file.
+pub fn only(file: File) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(not_regular()),

@@ -1,13 +1,17 @@
 //! A log file that can be opened anew while it is written to.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 use tracing::error;
+use twitcher_files::links;
+use twitcher_files::regular::Links;
 
 use crate::queue::Sink;
 use crate::stream::Stream;
@@ -39,7 +43,10 @@ impl LogFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    // Others may own the directory, and one that is told where to rotate to would have root write into any file.
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOCTTY;
+    let mode = Mode::from_bits_truncate(0o640);
+    Ok(links::open_file(path, geteuid(), flags, mode, Links::Follow)?)
 }
 
 impl Sink for LogFile {
@@ -60,6 +67,29 @@ impl Sink for LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_link_of_another_user_is_written_through() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, ours) = (dir.path().join("theirs"), dir.path().join("ours"));
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(&ours, "").unwrap();
+        std::os::unix::fs::chown(&theirs, Some(4711), None).unwrap();
+        let path = theirs.join("log");
+        let mut log = LogFile::open(path.clone()).unwrap();
+        log.write(b"one\n").unwrap();
+        std::fs::rename(&path, theirs.join("log.1")).unwrap();
+        std::os::unix::fs::symlink(&ours, &path).unwrap();
+        log.reopen_flag().store(true, Ordering::Relaxed);
+        log.write(b"two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&ours).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(theirs.join("log.1")).unwrap(), "one\ntwo\n");
+        let error = LogFile::open(path).unwrap_err().to_string();
+        assert!(error.contains("that user 4711 can replace"), "{error}");
+    }
 
     #[test]
     fn after_a_rotation_lines_go_to_the_new_file() {

@@ -2,14 +2,13 @@
 //!
 //! It must not return into anything that the launcher left on the stack: its caller ends the process.
 
-use std::fs::OpenOptions;
 use std::mem::ManuallyDrop;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::errno::Errno;
+use nix::unistd::geteuid;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
@@ -22,7 +21,8 @@ use super::native_code::{Call, Ready};
 use super::network::Reach;
 use super::preview1;
 use twitcher_confine::{Confinement, Dir};
-use twitcher_model::{ChangeFacts, ComponentFailure, MissingGrant, WasmAction};
+use twitcher_files::links::{self, PathError};
+use twitcher_model::{ChangeFacts, ComponentFailure, DirGrant, MissingGrant, WasmAction};
 
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
@@ -70,15 +70,10 @@ fn prepare(
     let runtime = runtime
         .build()
         .map_err(|error| not_called("start its runtime".to_owned(), &error))?;
-    let host = Host::new(action, change, reach, channel, stdio)?;
-    let open = |path: &Path| {
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-            .open(path)
-    };
-    let opened: Result<Vec<_>, _> = grants.dirs.iter().map(|dir| open(&dir.host)).collect();
-    let opened = opened.map_err(|error| not_called("open a granted directory".to_owned(), &error))?;
+    // Once, for both layers: whoever renames or links in between has them agree on what was found first.
+    let opened: Result<Vec<_>, _> = grants.dirs.iter().map(granted_dir).collect();
+    let opened = opened?;
+    let host = Host::new(action, change, reach, channel, stdio, &opened)?;
     let dirs: Vec<_> = opened
         .iter()
         .zip(&grants.dirs)
@@ -104,6 +99,17 @@ fn prepare(
             format!("it was not called: {error}"),
         )),
     }
+}
+
+/// Opens a directory that was granted, by no links but those of root and of the user that the process has by now.
+fn granted_dir(dir: &DirGrant) -> Result<OwnedFd, CallEnd> {
+    links::open_dir(&dir.host, geteuid()).map_err(|error| {
+        let path = dir.host.display();
+        match error {
+            PathError::Link { .. } => not_called(format!("open directory {path} ({error})"), &Errno::EPERM.into()),
+            PathError::Io(error) => not_called(format!("open directory {path}"), &error),
+        }
+    })
 }
 
 fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> CallEnd {

@@ -4,12 +4,14 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use nix::errno::Errno;
+use nix::unistd::{chdir, fchdir};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
@@ -58,13 +60,14 @@ pub struct Stdio {
 }
 
 impl Host {
-    /// Opens what is granted, with the rights of the process as it is now.
+    /// Gives what is granted; `dirs` are the directories, open, in the order of the grants. The process is in `/` afterwards if there are any.
     pub fn new(
         action: &Arc<WasmAction>,
         change: &ChangeFacts,
         reach: &Reach,
         channel: Channel,
         stdio: Stdio,
+        dirs: &[OwnedFd],
     ) -> Result<Self, CallEnd> {
         let grants = &action.grants;
         let data = read_all(&stdio.stdin).map_err(|error| not_called("read the data".to_owned(), &error))?;
@@ -78,19 +81,25 @@ impl Host {
             .args(&grants.args)
             // There is nothing else to do in this process meanwhile, and a thread would cost more than most calls.
             .allow_blocking_current_thread(true);
-        for dir in &grants.dirs {
+        for (dir, opened) in grants.dirs.iter().zip(dirs) {
             let perms = if dir.writable {
                 FsPerms::ReadWrite
             } else {
                 FsPerms::ReadOnly
             };
-            wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| {
+            let failed = |errno| {
+                let step = format!("open directory {}", dir.host.display());
+                not_called(step, &io::Error::from_raw_os_error(errno))
+            };
+            // The library opens by name only, and this is the name of what is open, also where there is no /proc.
+            fchdir(opened).map_err(|errno| failed(errno as i32))?;
+            wasi.preopened_dir(".", &dir.guest, perms).map_err(|error| {
                 let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-                not_called(
-                    format!("open directory {}", dir.host.display()),
-                    &io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO)),
-                )
+                failed(errno.unwrap_or(libc::EIO))
             })?;
+        }
+        if !dirs.is_empty() {
+            chdir("/").map_err(|errno| not_called("leave the granted directories".to_owned(), &errno.into()))?;
         }
         let started = Instant::now();
         let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));

@@ -2,9 +2,11 @@
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::process::Command;
 
 use super::{Scene, hostile, message, outcome, site};
+use crate::support::daemon::{PROGRAM, Site};
 use crate::support::guests::guest;
 
 const REFUSED: &str = "failed: refused: ";
@@ -131,4 +133,55 @@ fn without_a_grant_there_is_no_network() {
     }
     assert!(tcp.accept().is_err() && udp.recv(&mut [0; 10]).is_err(), "nothing came");
     scene.is_unharmed();
+}
+
+/// Whoever owns a directory decides what is found in it, but not what root's rights are used for.
+#[test]
+fn a_link_of_another_user_grants_nothing() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let site = Site::new();
+    for dir in ["secret", "theirs", "ours", "ours/releases"] {
+        fs::create_dir(site.path(dir)).unwrap();
+    }
+    fs::set_permissions(site.path("secret"), Permissions::from_mode(0o700)).unwrap();
+    chown(site.path("theirs"), Some(4711), None).unwrap();
+    symlink(site.path("secret"), site.path("theirs/out")).unwrap();
+    lchown(site.path("theirs/out"), Some(4711), None).unwrap();
+    symlink("releases", site.path("ours/current")).unwrap();
+    for (name, dir) in [("theirs", "theirs/out"), ("ours", "ours/current")] {
+        let dir = site.path(dir);
+        let grants = format!(
+            "config={{'path': '/out/file'}}, dirs={{'/out': '{}:rw'}}",
+            dir.display()
+        );
+        hostile(&site, name, &guest("writes"), &grants, "");
+    }
+    let checked = Command::new(PROGRAM)
+        .arg("check")
+        .arg(site.path("conf"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(checked.stderr).unwrap();
+    assert_eq!(said.matches("can replace").count(), 1, "{said}");
+    assert!(
+        said.contains("theirs/out is a link that user 4711 can replace"),
+        "{said}"
+    );
+
+    site.set("/x", "0");
+    let daemon = site.start();
+    let refused = daemon.wait_runs("theirs", 1).remove(0);
+    assert!(
+        outcome(&refused).contains("theirs/out is a link that user 4711 can replace"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_dir(site.path("secret")).unwrap().count(), 0);
+    assert_eq!(
+        outcome(&daemon.wait_runs("ours", 1)[0]),
+        "success",
+        "a link of root's is root's will"
+    );
+    assert_eq!(site.read("ours/releases/file"), "written by a guest");
 }
