@@ -3,7 +3,7 @@
 //! files, nor who asks.
 //!
 //! ```text
-//!  kernel ── inotify ──┐
+//!  kernel ── notify ───┐
 //!                      ├──▶ inbox ──▶ DirectoryEvents: told when settled ──▶ task of who asks
 //!  thread that polls ──┘       ▲
 //!                              └── DirectoryWatcher: which directories, and how ◀── thread that may block

@@ -2,29 +2,23 @@
 //!
 //! Nothing here blocks. It must not know which directories are watched, nor why.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::{Stream as _, StreamExt as _};
 
 use super::settling::{PathEvent, SettleTimes, UnsettledPaths};
 use super::watcher::Directories;
 
 /// Events held for a reader that is busy, and unsettled paths: beyond so many, single paths are given up for "anything".
 const MOST_PATHS: usize = 32 * 1024;
-/// Bytes of events that are read from the kernel at a time.
-const BUFFER: usize = 16 * 1024;
-/// How often events are read while something settles: not for each event of a burst, and before the kernel has no room for more.
+/// How often events are taken in while something settles: not for each event of a burst, and before there are too many of the same
+/// path.
 const DRAIN: Duration = Duration::from_millis(50);
 /// How long after one look at the polled directories the next one begins.
 pub(super) const POLL: Duration = Duration::from_secs(2);
@@ -47,15 +41,7 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct State {
     news: Vec<(Instant, PathBuf, PathEvent)>,
-    /// inotify, until the waiting side reads it.
-    opened: Option<Inotify>,
-    /// The directories that a watch is of. Kept until the kernel says that there will be no more events of it.
-    paths: HashMap<WatchDescriptor, Vec<PathBuf>>,
-    /// A watch is being added: its first events may come before it is known what it is of, and are kept.
-    adding: bool,
-    early: Vec<EventOwned>,
     polls: bool,
-    broken: bool,
 }
 
 impl fmt::Debug for Inbox {
@@ -80,19 +66,6 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the waiting side read this.
-    pub(super) fn read_from(&self, inotify: Inotify) {
-        let mut state = self.lock();
-        (state.opened, state.broken) = (Some(inotify), false);
-        state.paths.clear();
-        self.arrived.notify_one();
-    }
-
-    /// Whether inotify could not be read.
-    pub(super) fn is_broken(&self) -> bool {
-        self.lock().broken
-    }
-
     /// Whether there are directories that are polled.
     pub(super) fn set_polls(&self, polls: bool) {
         let mut state = self.lock();
@@ -101,45 +74,7 @@ impl Inbox {
         }
     }
 
-    /// To be said before a watch is added.
-    pub(super) fn adding(&self) {
-        self.lock().adding = true;
-    }
-
-    /// What the watch is of, if one was added.
-    pub(super) fn added(&self, added: Option<(WatchDescriptor, &Path)>) {
-        let mut state = self.lock();
-        state.adding = false;
-        if let Some((watch, path)) = added {
-            let paths = state.paths.entry(watch).or_default();
-            if !paths.iter().any(|known| known == path) {
-                paths.push(path.to_owned());
-            }
-        }
-        for event in std::mem::take(&mut state.early) {
-            self.take(&mut state, event);
-        }
-    }
-
-    /// The watch is not of this path any more. Whether it was of no other.
-    pub(super) fn removed(&self, watch: &WatchDescriptor, path: &Path) -> bool {
-        let mut state = self.lock();
-        match state.paths.get_mut(watch) {
-            Some(paths) if paths.len() > 1 => {
-                paths.retain(|known| known != path);
-                false
-            }
-            // The kernel has events of it still, and then says that it ended.
-            _ => true,
-        }
-    }
-
-    /// Whether the kernel still has this watch.
-    pub(super) fn is_alive(&self, watch: &WatchDescriptor) -> bool {
-        self.lock().paths.contains_key(watch)
-    }
-
-    /// Takes in what the poller found.
+    /// Takes in what was told or found.
     pub(super) fn put(&self, events: impl IntoIterator<Item = (PathBuf, PathEvent)>) {
         let mut state = self.lock();
         for (path, event) in events {
@@ -150,30 +85,6 @@ impl Inbox {
     /// Anything may have happened.
     pub(super) fn put_anything(&self) {
         self.push(&mut self.lock(), ANYTHING.into(), PathEvent::Entry);
-    }
-
-    /// Takes in what the kernel told.
-    fn take(&self, state: &mut State, event: EventOwned) {
-        if event.mask.contains(EventMask::Q_OVERFLOW) {
-            return self.push(state, ANYTHING.into(), PathEvent::Entry);
-        }
-        if event.mask.contains(EventMask::IGNORED) {
-            state.paths.remove(&event.wd);
-            return;
-        }
-        let Some(paths) = state.paths.get(&event.wd) else {
-            if state.adding && state.early.len() < MOST_PATHS {
-                state.early.push(event);
-            }
-            return;
-        };
-        let Some(what) = path_event(event.mask) else {
-            return;
-        };
-        let full = |path: &PathBuf| event.name.as_ref().map_or_else(|| path.clone(), |name| path.join(name));
-        for path in paths.iter().map(full).collect::<Vec<_>>() {
-            self.note(state, path, what);
-        }
     }
 
     fn note(&self, state: &mut State, path: PathBuf, event: PathEvent) {
@@ -192,24 +103,6 @@ impl Inbox {
     }
 }
 
-/// What an event means; none for one that changes nothing.
-fn path_event(mask: EventMask) -> Option<PathEvent> {
-    let entry = EventMask::CREATE
-        | EventMask::DELETE
-        | EventMask::MOVED_FROM
-        | EventMask::MOVED_TO
-        | EventMask::ATTRIB
-        | EventMask::DELETE_SELF
-        | EventMask::MOVE_SELF
-        | EventMask::UNMOUNT;
-    match mask {
-        mask if mask.intersects(entry) => Some(PathEvent::Entry),
-        mask if mask.contains(EventMask::MODIFY) => Some(PathEvent::Written),
-        mask if mask.contains(EventMask::CLOSE_WRITE) => Some(PathEvent::Closed),
-        _ => None,
-    }
-}
-
 /// The changes that have settled since they were last asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettledChanges {
@@ -224,7 +117,6 @@ pub struct SettledChanges {
 pub struct DirectoryEvents {
     inbox: Arc<Inbox>,
     directories: Arc<Mutex<Directories>>,
-    kernel: Option<EventStream<Vec<u8>>>,
     settling: UnsettledPaths,
     times: SettleTimes,
     /// A look at the directories that is under way, on a thread that may block.
@@ -240,7 +132,6 @@ impl DirectoryEvents {
         Self {
             inbox,
             directories,
-            kernel: None,
             settling: UnsettledPaths::new(times),
             times,
             look: None,
@@ -282,7 +173,6 @@ impl DirectoryEvents {
             let next_look = self.next_look();
             tokio::select! {
                 () = sleep_until(pause.unwrap_or(now)), if pause.is_some() => {}
-                event = next(&mut self.kernel), if pause.is_none() => self.received(event),
                 () = self.inbox.arrived.notified(), if pause.is_none() => {}
                 () = sleep_until(next_look), if self.look.is_none() => self.begin_look(),
                 took = ended(&mut self.look) => {
@@ -316,38 +206,8 @@ impl DirectoryEvents {
         }));
     }
 
-    fn received(&mut self, event: io::Result<EventOwned>) {
-        let mut state = self.inbox.lock();
-        match event {
-            Ok(event) => self.inbox.take(&mut state, event),
-            Err(_) => {
-                // The next look begins anew, or polls.
-                (self.kernel, state.broken, state.polls) = (None, true, true);
-                drop(state);
-                self.inbox.put_anything();
-            }
-        }
-    }
-
     /// Moves the events that arrived to the paths that are to settle.
     fn take_in(&mut self) {
-        let opened = self.inbox.lock().opened.take();
-        if let Some(inotify) = opened {
-            match inotify.into_event_stream(vec![0; BUFFER]) {
-                Ok(stream) => self.kernel = Some(stream),
-                Err(error) => self.received(Err(error)),
-            }
-        }
-        for _ in 0..MOST_PATHS {
-            let Some(kernel) = &mut self.kernel else {
-                break;
-            };
-            // Whoever waits for the next event asks for it again, and is woken then.
-            match Pin::new(kernel).poll_next(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Some(event)) => self.received(event),
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
         let news = std::mem::take(&mut self.inbox.lock().news);
         for (at, path, what) in news {
             if self.settling.count() >= MOST_PATHS {
@@ -356,17 +216,6 @@ impl DirectoryEvents {
             }
             self.settling.note(at, path, what);
         }
-    }
-}
-
-/// The next event; never, if there is nothing to be read.
-async fn next(kernel: &mut Option<EventStream<Vec<u8>>>) -> io::Result<EventOwned> {
-    match kernel {
-        Some(kernel) => match kernel.next().await {
-            Some(event) => event,
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        },
-        None => std::future::pending().await,
     }
 }
 
@@ -419,9 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_and_what_changes_nothing_is_not_told() {
+    fn what_is_not_wanted_is_not_told() {
         let (inbox, events) = events();
-        assert_eq!(path_event(EventMask::OPEN), None);
         inbox.put([("/no".into(), PathEvent::Entry)]);
         assert!(inbox.lock().news.is_empty());
         inbox.put([("/yes".into(), PathEvent::Entry)]);

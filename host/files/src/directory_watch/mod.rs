@@ -4,6 +4,7 @@
 //! it, they are polled, and inotify is tried again now and then. It must not know what is in the files, nor who asks.
 
 mod inbox;
+mod inotify;
 mod polling;
 pub mod settling;
 mod watcher;

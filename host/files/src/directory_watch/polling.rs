@@ -21,7 +21,7 @@ pub(super) enum Interest {
 }
 
 /// Which file or directory it is, as far as that can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,

@@ -5,17 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
-use nix::errno::Errno;
 use tracing::{info, warn};
 
 use super::inbox::{DirectoryEvents, Inbox, POLL};
+use super::inotify::{Inotify, WatchError};
 use super::polling::{Identity, Interest, Snapshot};
 use super::settling::{PathEvent, SettleTimes};
 
@@ -44,7 +41,8 @@ pub fn open(
 }
 
 impl DirectoryWatcher {
-    /// Watches a directory and what is in it. A symbolic link at the end is followed. False if there is no such directory.
+    /// Watches a directory and what is in it, by an absolute path. A symbolic link at the end is followed. False if there is no such
+    /// directory.
     ///
     /// One that is watched already is looked at again: another directory that has come to its path without an event is watched in its
     /// place.
@@ -71,9 +69,7 @@ impl DirectoryWatcher {
             .take_while(|(known, _)| known.starts_with(path))
             .map(|(known, _)| known.clone())
             .collect();
-        for path in gone {
-            directories.forget(&path);
-        }
+        directories.forget(&gone);
     }
 
     /// Watches no directory any more.
@@ -91,7 +87,7 @@ impl DirectoryWatcher {
 pub(super) struct Directories {
     what: &'static str,
     inbox: Arc<Inbox>,
-    inotify: Option<Watches>,
+    inotify: Option<Inotify>,
     known: BTreeMap<PathBuf, Directory>,
     /// It was said that something is polled.
     said: bool,
@@ -106,7 +102,7 @@ struct Directory {
 
 #[derive(Debug)]
 enum How {
-    Inotify(WatchDescriptor),
+    Inotify,
     Polled(Snapshot),
 }
 
@@ -117,7 +113,7 @@ impl Directory {
 }
 
 impl Directories {
-    pub(super) fn new(what: &'static str, inbox: Arc<Inbox>, inotify: Option<Watches>) -> Self {
+    pub(super) fn new(what: &'static str, inbox: Arc<Inbox>, inotify: Option<Inotify>) -> Self {
         Self {
             what,
             inbox,
@@ -128,14 +124,11 @@ impl Directories {
     }
 
     fn open(&mut self) {
-        match Inotify::init() {
-            Ok(inotify) => {
-                self.inotify = Some(inotify.watches());
-                self.inbox.read_from(inotify);
-            }
+        match Inotify::open(&self.inbox) {
+            Ok(inotify) => self.inotify = Some(inotify),
             Err(error) => {
                 self.inbox.set_polls(true);
-                self.say(&in_words_of_opening(&error));
+                self.say(&error.to_string());
             }
         }
     }
@@ -143,7 +136,7 @@ impl Directories {
     fn watch(&mut self, path: &Path, interest: &Interest) -> bool {
         for _ in 0..ATTEMPTS {
             let Some(identity) = Identity::of_directory(path) else {
-                self.forget(path);
+                self.forget(&[path.to_owned()]);
                 return false;
             };
             let interest = match self.known.get(path) {
@@ -157,17 +150,14 @@ impl Directories {
                 None => interest.clone(),
             };
             if self.known.get(path).is_some_and(|known| known.identity != identity) {
-                self.forget(path);
+                self.forget(&[path.to_owned()]);
             }
-            let how = match self.add(path, &interest) {
-                Ok(watch) => {
-                    if self.known.get(path).is_some_and(Directory::is_polled) {
-                        let now = self.last_look(path, &interest);
-                        self.inbox.put(now.closed(path));
-                    }
-                    How::Inotify(watch)
+            let how = match self.add(path, identity, &interest) {
+                Ok(()) => {
+                    self.end_polling(path, &interest);
+                    How::Inotify
                 }
-                Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+                Err(WatchError::Gone) => continue,
                 Err(_) => {
                     self.inbox.set_polls(true);
                     How::Polled(self.last_look(path, &interest))
@@ -178,13 +168,22 @@ impl Directories {
                 interest,
                 how,
             };
+            let is_alive = self.is_alive(&directory);
             self.known.insert(path.to_owned(), directory);
             // Whether it is the directory that was looked at is known only now.
-            if Identity::of_directory(path) == Some(identity) {
+            if is_alive && Identity::of_directory(path) == Some(identity) {
                 return true;
             }
         }
         self.known.contains_key(path)
+    }
+
+    /// Tells what changed until now in a directory that was polled until now, if it was.
+    fn end_polling(&mut self, path: &Path, interest: &Interest) {
+        if self.known.get(path).is_some_and(Directory::is_polled) {
+            let now = self.last_look(path, interest);
+            self.inbox.put(now.closed(path));
+        }
     }
 
     /// How a directory is now. If it was polled until now, what changed is told.
@@ -205,50 +204,52 @@ impl Directories {
 
     fn is_alive(&self, directory: &Directory) -> bool {
         match &directory.how {
-            How::Inotify(watch) => self.inbox.is_alive(watch),
+            How::Inotify => self
+                .inotify
+                .as_ref()
+                .is_some_and(|inotify| inotify.is_alive(directory.identity)),
             How::Polled(_) => true,
         }
     }
 
     /// Has inotify watch it. If that cannot be for another reason than that there is no such directory, this is said.
-    fn add(&mut self, path: &Path, interest: &Interest) -> Result<WatchDescriptor, Errno> {
-        let added = match &mut self.inotify {
-            None => return Err(Errno::EMFILE),
-            Some(inotify) => {
-                self.inbox.adding();
-                let added = inotify.add(path, interest.mask() | WatchMask::ONLYDIR | WatchMask::MASK_ADD);
-                let watch = added.as_ref().ok().map(|watch| (watch.clone(), path));
-                self.inbox.added(watch);
-                added
-            }
-        };
-        added.map_err(|error| {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    fn add(&mut self, path: &Path, identity: Identity, interest: &Interest) -> Result<(), WatchError> {
+        let inotify = self.inotify.as_mut().ok_or(WatchError::Closed)?;
+        inotify.watch(path, identity, interest).inspect_err(|error| {
             // To watch a directory takes the right to read it, to look up a name in it does not: it is polled, and nothing is amiss.
-            let may_not = errno == Errno::EACCES && *interest != Interest::Contents;
-            if !may_not && !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
-                self.say(&format!("{}: {}", path.display(), in_words_of_adding(&error)));
+            let may_not = error.is_about_rights() && *interest != Interest::Contents;
+            if !may_not && !matches!(error, WatchError::Gone) {
+                self.say(&format!("{}: {error}", path.display()));
             }
-            errno
         })
     }
 
-    fn forget(&mut self, path: &Path) {
-        if let Some(directory) = self.known.remove(path)
-            && let How::Inotify(watch) = directory.how
-            && self.inbox.removed(&watch, path)
-            && let Some(inotify) = &mut self.inotify
-        {
-            // Of a directory that is gone there is none any more.
-            let _ = inotify.remove(watch);
+    fn forget(&mut self, paths: &[PathBuf]) {
+        let mut left = Vec::new();
+        for path in paths {
+            if let Some(directory) = self.known.remove(path)
+                && matches!(directory.how, How::Inotify)
+                && let Some(inotify) = &mut self.inotify
+            {
+                left.extend(inotify.forget(path, directory.identity));
+            }
+        }
+        // What was watched by a path that is forgotten, and is known by another, must be watched by that.
+        for path in left {
+            if let Some(interest) = self.known.get(&path).map(|directory| directory.interest.clone()) {
+                self.watch(&path, &interest);
+                // Of what happened between nothing was told.
+                self.inbox.put([(path, PathEvent::Entry)]);
+            }
         }
     }
 
     /// Looks at what is polled, and tells what changed. At times it tries to do without, and looks whether what is watched is still
     /// what it was.
     pub(super) fn look(&mut self, retry: bool) {
-        if self.inbox.is_broken() && self.inotify.take().is_some() {
-            self.say("its events cannot be read");
+        if self.inotify.as_ref().is_some_and(Inotify::is_closed) {
+            self.inotify = None;
+            self.say(&WatchError::Closed.to_string());
             self.known.clear();
             self.inbox.put_anything();
         }
@@ -267,9 +268,7 @@ impl Directories {
                 *last = now;
             }
         }
-        for path in gone {
-            self.forget(&path);
-        }
+        self.forget(&gone);
         self.inbox.put(events);
         let polls = self.polls();
         self.inbox.set_polls(polls);
@@ -282,26 +281,43 @@ impl Directories {
         if self.inotify.is_none() {
             self.open();
         }
-        let mut events = Vec::new();
-        for (path, directory) in std::mem::take(&mut self.known) {
-            if Identity::of_directory(&path) != Some(directory.identity) {
-                events.push((path.clone(), PathEvent::Entry));
-            }
-            let how = match directory.how {
-                How::Polled(last) => match self.add(&path, &directory.interest) {
-                    Ok(watch) => {
-                        let mut now = Snapshot::take(&path, &directory.interest);
-                        events.extend(now.compare(&last, &path));
-                        events.extend(now.closed(&path));
-                        How::Inotify(watch)
-                    }
-                    Err(_) => How::Polled(last),
-                },
-                watched @ How::Inotify(_) => watched,
+        for path in self.known.keys().cloned().collect::<Vec<_>>() {
+            let Some(Directory { identity, interest, .. }) = self.known.get(&path) else {
+                continue;
             };
-            self.known.insert(path, Directory { how, ..directory });
+            let (identity, interest) = (*identity, interest.clone());
+            if Identity::of_directory(&path) == Some(identity) {
+                self.retry_one(&path, identity, &interest);
+            } else {
+                self.inbox.put([(path, PathEvent::Entry)]);
+            }
         }
-        self.inbox.put(events);
+    }
+
+    fn retry_one(&mut self, path: &Path, identity: Identity, interest: &Interest) {
+        if self.known.get(path).is_some_and(Directory::is_polled) {
+            if self.add(path, identity, interest).is_ok() {
+                self.end_polling(path, interest);
+                let how = How::Inotify;
+                let interest = interest.clone();
+                self.known.insert(
+                    path.to_owned(),
+                    Directory {
+                        identity,
+                        interest,
+                        how,
+                    },
+                );
+            }
+            return;
+        }
+        if let Some(inotify) = &mut self.inotify {
+            inotify.renew(path, identity);
+        }
+        if !self.known.get(path).is_some_and(|known| self.is_alive(known)) {
+            self.watch(path, interest);
+            self.inbox.put([(path.to_owned(), PathEvent::Entry)]);
+        }
     }
 
     fn polls(&self) -> bool {
@@ -320,20 +336,6 @@ impl Directories {
 }
 
 impl Interest {
-    fn mask(&self) -> WatchMask {
-        let names = WatchMask::CREATE
-            | WatchMask::DELETE
-            | WatchMask::MOVED_FROM
-            | WatchMask::MOVED_TO
-            | WatchMask::ATTRIB
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF;
-        match self {
-            Interest::Names(_) => names,
-            Interest::Contents => names | WatchMask::MODIFY | WatchMask::CLOSE_WRITE,
-        }
-    }
-
     fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Interest::Contents, _) => true,
@@ -342,7 +344,7 @@ impl Interest {
         }
     }
 
-    fn has(&self, name: &OsStr) -> bool {
+    pub(super) fn has(&self, name: &OsStr) -> bool {
         match self {
             Interest::Contents => true,
             Interest::Names(names) => names.contains(name),
@@ -355,29 +357,6 @@ impl Interest {
             (Interest::Contents, _) | (_, Interest::Contents) => Interest::Contents,
         }
     }
-}
-
-fn in_words_of_opening(error: &io::Error) -> String {
-    match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-        // The kernel says the same of both.
-        Errno::EMFILE if File::open("/dev/null").is_ok() => limit("max_user_instances", "instance"),
-        _ => error.to_string(),
-    }
-}
-
-fn in_words_of_adding(error: &io::Error) -> String {
-    match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-        Errno::ENOSPC => limit("max_user_watches", "watch"),
-        _ => error.to_string(),
-    }
-}
-
-fn limit(name: &str, what: &str) -> String {
-    let most = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).unwrap_or_default();
-    format!(
-        "no inotify {what} is left for this user (fs.inotify.{name} is {}; see `sysctl fs.inotify`, and raise it)",
-        most.trim()
-    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Real directories; with inotify, and as if there were none.
 
+use std::fs;
 use std::time::Duration;
 
 use super::*;
@@ -9,12 +10,19 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A watcher that wants everything.
 fn watch(inotify: bool) -> (DirectoryWatcher, DirectoryEvents) {
+    watch_wanting(inotify, |_, event| Some(event))
+}
+
+fn watch_wanting(
+    inotify: bool,
+    wanted: impl Fn(&Path, PathEvent) -> Option<PathEvent> + Send + Sync + 'static,
+) -> (DirectoryWatcher, DirectoryEvents) {
     let times = SettleTimes {
         quiet: Duration::from_millis(1),
         busy: Duration::from_millis(10),
         writing: DEADLINE,
     };
-    let inbox = Arc::new(Inbox::new(|_, event| Some(event)));
+    let inbox = Arc::new(Inbox::new(wanted));
     let mut directories = Directories::new("files", Arc::clone(&inbox), None);
     match inotify {
         true => directories.open(),
@@ -118,5 +126,89 @@ fn what_is_polled_is_watched_once_inotify_can_be_had() {
         told(&mut events, &dir.path().join("before")).await;
         fs::write(dir.path().join("after"), "1").unwrap();
         told(&mut events, &dir.path().join("after")).await;
+    });
+}
+
+#[test]
+fn a_directory_whose_first_path_is_forgotten_is_told_under_the_other() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("d")).unwrap();
+        std::os::unix::fs::symlink("d", path("link")).unwrap();
+        let (mut watcher, mut events) = watch(true);
+        assert!(watcher.watch(&path("link")) && watcher.watch(&path("d")));
+        watcher.forget(&path("link"));
+        // Something may have happened while it was watched by neither.
+        told(&mut events, &path("d")).await;
+        fs::write(path("d/file"), "1").unwrap();
+        told(&mut events, &path("d/file")).await;
+    });
+}
+
+/// The library forgets whatever it knows by the path of an event that it comes to read.
+#[test]
+fn a_directory_that_is_watched_before_the_end_of_the_last_one_is_read() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("d/below")).unwrap();
+        let (mut watcher, mut events) = watch(true);
+        assert!(watcher.watch_name(dir.path(), OsStr::new("d")));
+        for _ in 0..50 {
+            assert!(watcher.watch(&path("d")) && watcher.watch(&path("d/below")));
+            fs::remove_dir_all(path("d")).unwrap();
+            fs::create_dir_all(path("d/below")).unwrap();
+            // As all do who ask: what may be another directory is watched again.
+            let wait = async {
+                loop {
+                    assert!(watcher.watch(&path("d")) && watcher.watch(&path("d/below")));
+                    fs::write(path("d/below/file"), "1").unwrap();
+                    let SettledChanges { paths, .. } = events.settled().await;
+                    if paths.iter().any(|(told, _)| *told == path("d/below/file")) {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(DEADLINE, wait).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn of_a_directory_on_the_way_only_the_name_is_told() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("name"), "1").unwrap();
+        let (mut watcher, mut events) = watch(true);
+        assert!(watcher.watch_name(dir.path(), OsStr::new("name")));
+        fs::write(path("name"), "2").unwrap();
+        fs::write(path("other"), "1").unwrap();
+        fs::rename(path("other"), path("name")).unwrap();
+        let SettledChanges { paths, .. } = tokio::time::timeout(DEADLINE, events.settled()).await.unwrap();
+        assert_eq!(paths, [(path("name"), true)]);
+    });
+}
+
+/// Of what is watched then, nothing would be told any more.
+#[test]
+fn when_the_thread_that_reads_the_events_ends_everything_is_looked_at_again() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (mut watcher, mut events) = watch_wanting(true, |path, event| {
+            assert!(!path.ends_with("poison"), "to end the thread");
+            Some(event)
+        });
+        assert!(watcher.watch(dir.path()));
+        fs::write(path("poison"), "").unwrap();
+        let lost = async { while !events.settled().await.lost {} };
+        tokio::time::timeout(DEADLINE, lost).await.unwrap();
+        assert!(watcher.lock().polls() && !watcher.is_watched(dir.path()));
+        watcher.lock().look(true);
+        assert!(!watcher.lock().polls() && watcher.watch(dir.path()));
+        fs::write(path("after"), "1").unwrap();
+        told(&mut events, &path("after")).await;
     });
 }
