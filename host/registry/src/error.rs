@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_others_say_cannot_move_the_cursor() {
-        assert_eq!(printable(" a\u{1b}[2Jb\nc\u{9b} "), "a [2Jb c");
+        assert_eq!(printable(" a\u{1b}[2Jb\nc\u{9b} "), "a\\u{1b}[2Jb c\\u{9b}");
         let long = printable(&"x".repeat(1000));
         assert_eq!(long, format!("{}...", "x".repeat(SAID_MAX)));
     }

@@ -121,5 +121,12 @@ fn host(grants: Grants, stdio: Stdio) -> Result<Host, CallEnd> {
         attempt: 1,
         timeout: None,
     };
-    Host::new(&Arc::new(action), &change, &Reach::default(), Channel::new(None), stdio, &[])
+    Host::new(
+        &Arc::new(action),
+        &change,
+        &Reach::default(),
+        Channel::new(None),
+        stdio,
+        &[],
+    )
 }
