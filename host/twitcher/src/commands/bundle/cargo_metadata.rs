@@ -244,6 +244,6 @@ mod tests {
         let list = "/t/my\\ action.wasm: /my\\ action/src/lib.rs /my\\ action/src/a.rs\n\n/other: /x\n";
         let expected = ["/my action/src/lib.rs", "/my action/src/a.rs"].map(PathBuf::from);
         assert_eq!(sources(list), expected);
-        assert_eq!(sources(""), [PathBuf::new(); 0]);
+        assert!(sources("").is_empty());
     }
 }
