@@ -22,7 +22,7 @@ fn secretive() -> Vec<WatchFacts> {
         let mut facts = watched_in(state);
         let secret = || SECRET.to_owned();
         let mut process = ProcessSettings::default();
-        process.env.push((secret(), secret()).into());
+        process.env.push((secret(), secret()));
         facts.watch = Arc::new(twitcher_model::Watch {
             description: SECRET.into(),
             action: Action::Shell(format!("mysql -p{SECRET}").into()),
