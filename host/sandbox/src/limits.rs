@@ -15,7 +15,7 @@ pub const HOST_MEMORY: u64 = 256 << 20;
 ///
 /// - no core dump: it would hold the daemon's memory as of the clone;
 /// - 256 open files;
-/// - [`HOST_MEMORY`] besides the `memory` of the component, which WebAssembly is held to before: what the host's functions keep for a
+/// - `HOST_MEMORY` besides the `memory` of the component, which WebAssembly is held to before: what the host's functions keep for a
 ///   component, and what native code would take, ends there;
 /// - no child processes (root is exempt by the kernel; the seccomp filter is not);
 /// - with a `timeout`, so many seconds of CPU as it has on the clock, `kill_after` included: one thread cannot use more, so this
