@@ -16,7 +16,7 @@
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
 //! ```
 //!
-//! On TCP, unless the daemon was given `--http-details`, these have `withheld` set and lack what [`super::shown`] leaves out.
+//! On TCP, unless the daemon was given `--http-details`, these have `withheld` set and lack definitions and output.
 //!
 //! `{name}` is a watch's name, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value
 //! null or does not apply; members may be added, never taken away or changed, as long as the path says `v1`. All that comes from znodes,
