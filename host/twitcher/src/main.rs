@@ -28,7 +28,7 @@
 //! daemon      actions components config control launch model observe process sandbox scheduler source state
 //! control     files model observe process scheduler state
 //! state       model
-//! observe     ipc model
+//! observe     files ipc model
 //! components  bundle config files model sandbox
 //! config      confine files ipc model
 //! bundle      files model
