@@ -468,7 +468,10 @@ fn a_run_gets_what_is_both_asked_for_and_granted_and_the_differences_are_named()
         ["/templates"]
     );
     assert!(watch["action"]["wasm"]["http"].is_null());
-    assert_eq!(json["notes"].as_array().unwrap().len(), 5);
+    // The directory is in one where others can write, which is another matter.
+    let notes = json["notes"].as_array().unwrap().iter().map(Value::to_string);
+    let differences: Vec<String> = notes.filter(|note| !note.contains("decide")).collect();
+    assert_eq!(differences.len(), 5, "{differences:?}");
 }
 
 #[test]

@@ -160,7 +160,10 @@ fn daemon_and_launcher_can_neither_be_followed_nor_leave_a_core_dump() {
     site.config("a.twc", r#"RegisterWatch("/a", Exec("grep core /proc/self/limits"))"#);
     site.set("/a", "1");
     let log = site.path("out/log");
-    let mut daemon = Command::new(PROGRAM);
+    // The directory of the program under test may be out of that user's reach.
+    let program = site.path("out/twitcher");
+    fs::copy(PROGRAM, &program).unwrap();
+    let mut daemon = Command::new(program);
     daemon.args(["run", "--config"]).arg(site.path("conf"));
     daemon.arg("--tree").arg(site.path("tree"));
     daemon.arg("--state-dir").arg(site.path("out/state"));

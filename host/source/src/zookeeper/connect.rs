@@ -246,6 +246,10 @@ async fn diagnose(options: &ZooKeeperOptions, error: &OpenError) -> String {
             Ok(Ok(_)) if options.tls.is_some() => {
                 "accepts connections, but TLS, the credentials or the ZooKeeper handshake fail".to_owned()
             }
+            // It may hang up before it says why.
+            Ok(Ok(_)) if options.sasl.is_some() || !options.auth.is_empty() => {
+                "accepts connections, but the credentials or the ZooKeeper handshake fail".to_owned()
+            }
             Ok(Ok(_)) => "accepts connections, but does not answer as a ZooKeeper server that is serving".to_owned(),
         };
         let reason = format!("{host}:{port}: {reason}");
