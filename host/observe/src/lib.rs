@@ -270,11 +270,14 @@ fn filter(verbosity: Verbosity) -> Targets {
         Verbosity::Normal => Targets::new()
             .with_target("twitcher", Level::INFO)
             .with_default(LevelFilter::OFF),
+        // notify warns of every watched directory that is removed: that it cannot forget it twice.
         Verbosity::Verbose => Targets::new()
+            .with_target("notify", Level::ERROR)
             .with_target("twitcher", Level::DEBUG)
             .with_default(Level::WARN),
         // At debug level the ZooKeeper client prints the password of its session.
         Verbosity::Debug => Targets::new()
+            .with_target("notify", Level::ERROR)
             .with_target("zookeeper_client", Level::INFO)
             .with_default(Level::DEBUG),
     }
