@@ -298,16 +298,9 @@ impl Directories {
         if self.known.get(path).is_some_and(Directory::is_polled) {
             if self.add(path, identity, interest).is_ok() {
                 self.end_polling(path, interest);
-                let how = How::Inotify;
-                let interest = interest.clone();
-                self.known.insert(
-                    path.to_owned(),
-                    Directory {
-                        identity,
-                        interest,
-                        how,
-                    },
-                );
+                if let Some(known) = self.known.get_mut(path) {
+                    known.how = How::Inotify;
+                }
             }
             return;
         }
@@ -316,6 +309,7 @@ impl Directories {
         }
         if !self.known.get(path).is_some_and(|known| self.is_alive(known)) {
             self.watch(path, interest);
+            // What happened since it ended is not known.
             self.inbox.put([(path.to_owned(), PathEvent::Entry)]);
         }
     }
