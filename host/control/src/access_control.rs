@@ -1,9 +1,9 @@
 //! Who may come in: what is asked of a connection, and of each request on the TCP port.
 //!
-//! The TCP port only looks, and shows an outline unless it is told otherwise; nothing can be changed there. Browsers reach it, and with them every page that anybody opens on this
-//! machine. A page from elsewhere may send requests here but not read the answers, as long as nobody tells its browser otherwise, so
-//! no header for that is ever sent. What is left is DNS rebinding: a name of the attacker's that suddenly means this machine, for
-//! which the browser takes the page to be ours. Such a request carries that name in `Host`.
+//! The TCP port only looks, and shows an outline unless it is told otherwise; nothing can be changed there. Browsers reach it, and with
+//! them every page that anybody opens on this machine. A page from elsewhere may send requests here but not read the answers, as long
+//! as nobody tells its browser otherwise, so no header for that is ever sent. What is left is DNS rebinding: a name of the attacker's
+//! that suddenly means this machine, for which the browser takes the page to be ours. Such a request carries that name in `Host`.
 
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use nix::unistd::{Gid, Uid, User, getgrouplist};
