@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::plugins::plugin;
-use super::{message, open_out, outcome};
-use crate::support::daemon::{Daemon, Site, children};
+use super::{loaded, message, open_out, outcome};
+use crate::support::daemon::{Daemon, Site};
 use crate::support::guests::{guest, text_guest};
 
 fn twitcher(arguments: &[&str]) -> Output {
@@ -341,14 +341,7 @@ fn native_code_that_is_loaded_is_not_used_once_the_right_to_it_is_taken_away() {
     deployed.install(&deployed.signed("1.0.0"), "keys");
     let daemon = deployed.start("Wasm('hello')", &[]);
     daemon.wait_runs("w", 1);
-    let launcher = children(daemon.pid())
-        .into_iter()
-        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "twitcher-launch\n"))
-        .unwrap();
-    let is_mapped = |path: &str| {
-        let maps = fs::read_to_string(format!("/proc/{launcher}/maps")).unwrap();
-        maps.contains(&deployed.path(path))
-    };
+    let is_mapped = |path: &str| loaded(&daemon).iter().any(|line| line.contains(&deployed.path(path)));
     assert!(is_mapped("store/hello") && !is_mapped("state/components"));
     deployed.trust("ours", &[]);
     daemon.wait("component compiled", |line| message(line) == "component compiled");

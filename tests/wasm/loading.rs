@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{message, open_out, outcome, said, watch};
+use super::{loaded, message, open_out, outcome, said, watch};
 use crate::support::daemon::Site;
 use crate::support::guests::{guest, save};
 
@@ -151,6 +151,12 @@ fn native_code_that_is_damaged_or_gone_is_compiled_again() {
         site.set("/x", &format!("{round}, running"));
         assert_eq!(outcome(&daemon.wait_runs("w", 2)[1]), "success");
         assert_eq!(compiled(&daemon), before + 1);
+        // What was loaded before would keep its room on the disk.
+        let loaded = loaded(&daemon);
+        assert!(
+            !loaded.is_empty() && !loaded.iter().any(|line| line.ends_with("(deleted)")),
+            "{loaded:?}"
+        );
         assert!(daemon.stop().success());
         // And while it does not.
         cached(&site).iter().for_each(|file| damage(file));

@@ -17,9 +17,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, Site};
+use crate::support::daemon::{Daemon, Site, children};
 
 /// `Wasm(...)` of a component; `OUT` in the grants is the site's directory `out`.
 fn wasm(file: &Path, grants: &str) -> String {
@@ -40,6 +41,16 @@ fn open_out(site: &Site) {
     for dir in ["", "out"] {
         fs::set_permissions(site.path(dir), Permissions::from_mode(0o777)).unwrap();
     }
+}
+
+/// The native code that the daemon's launcher has loaded, as /proc tells: mappings of files.
+fn loaded(daemon: &Daemon) -> Vec<String> {
+    let is_launcher =
+        |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "twitcher-launch\n");
+    let launcher = children(daemon.pid()).into_iter().find(is_launcher).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{launcher}/maps")).unwrap();
+    let code = maps.lines().filter(|line| line.contains(".cwasm"));
+    code.map(str::to_owned).collect()
 }
 
 fn outcome(run: &Value) -> &str {

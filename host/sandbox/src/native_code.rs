@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -75,6 +76,14 @@ impl Ready {
     pub fn descriptors(&self) -> &[RawFd] {
         &self.descriptors
     }
+
+    /// Whether the file that it was loaded from, and still maps, has been removed.
+    fn is_removed(&self, file: FileId) -> bool {
+        self.descriptors.iter().any(|fd| {
+            std::fs::metadata(format!("/proc/self/fd/{fd}"))
+                .is_ok_and(|stat| (stat.dev(), stat.ino()) == file && stat.nlink() == 0)
+        })
+    }
 }
 
 /// Most components that are kept loaded; of more, the one that was not used for longest is loaded again when it is needed.
@@ -109,6 +118,7 @@ impl LoadedCode {
         let loaded = match self.components.remove(&key) {
             Some((ready, _)) => ready,
             None => {
+                self.let_go_of_removed();
                 self.make_room();
                 self.load(entry, &native)?
             }
@@ -133,6 +143,13 @@ impl LoadedCode {
             filters: Arc::clone(&ground.filters),
             descriptors: open_descriptors().into_iter().filter(opened).collect(),
         })
+    }
+
+    /// Nobody can ask any more for code whose file was removed, because it was damaged or nothing used it; kept loaded, it would also keep the
+    /// file's room on the disk.
+    fn let_go_of_removed(&mut self) {
+        self.components
+            .retain(|(_, _, file), (ready, _)| !ready.is_removed(*file));
     }
 
     fn make_room(&mut self) {
