@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio, exit};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::unistd::setsid;
@@ -22,6 +22,21 @@ use super::journal::{Line, Start, flat};
 pub const ACT: &str = "act";
 /// The first argument of this program when it is what an action leaves behind.
 pub const LINGER: &str = "linger";
+/// The first argument of this program when it has left everything by which it could be known for a part of an action.
+pub const ESCAPED: &str = "escaped";
+/// How often that writes down that it is there.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+/// The name of the process that uses up the others.
+pub const EXHAUSTING: &str = "perl";
+/// Makes processes until there are no more to be had, and takes each that becomes free. It does not listen to SIGTERM, nor do they.
+const EXHAUST: &str = r#"
+$SIG{TERM} = 'IGNORE';
+my $end = time + 300;
+while (time < $end) {
+    my $pid = fork;
+    if (!defined $pid) { select(undef, undef, undef, 0.005) }
+    elsif (!$pid) { sleep 300; exit }
+}"#;
 
 /// How an action behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +55,12 @@ pub enum Behaviour {
     Fork,
     /// Ends at once, but children live on for a while, as those of init scripts do.
     Leave,
+    /// Hangs, with a child that has left its group, its session and its environment and ignores SIGTERM: it must go with it all the same.
+    Escape,
     /// Writes far more than anybody wants to read.
     Flood,
+    /// Makes processes until there are no more to be had.
+    Exhaust,
 }
 
 impl Behaviour {
@@ -52,7 +71,7 @@ impl Behaviour {
 
     fn of(word: &str) -> Self {
         use Behaviour::*;
-        let all = [Mix, Hang, Stubborn, Fail, Crash, Fork, Leave, Flood];
+        let all = [Mix, Hang, Stubborn, Fail, Crash, Fork, Leave, Escape, Flood, Exhaust];
         all.into_iter()
             .find(|behaviour| behaviour.word() == word)
             .unwrap_or(Mix)
@@ -92,6 +111,9 @@ pub fn act(arguments: &[String]) -> ! {
         journal.write_all(crowd.text().as_bytes()).unwrap();
     }
     let behaviour = Behaviour::of(&fs::read_to_string(dir.join("behaviour").join(watch)).unwrap_or_default());
+    if behaviour == Behaviour::Escape {
+        escape(dir, watch, &run, held.as_ref().ok());
+    }
     let code = behave(behaviour);
     let end = Line::End { at: now(), run };
     journal.write_all(end.text().as_bytes()).unwrap();
@@ -102,7 +124,7 @@ fn behave(behaviour: Behaviour) -> i32 {
     match behaviour {
         Behaviour::Mix if fastrand::bool() => {}
         Behaviour::Mix => std::thread::sleep(Duration::from_millis(fastrand::u64(1..400))),
-        Behaviour::Hang => std::thread::sleep(LONGEST_LIFE),
+        Behaviour::Hang | Behaviour::Escape => std::thread::sleep(LONGEST_LIFE),
         Behaviour::Stubborn => {
             ignore_sigterm();
             std::thread::sleep(LONGEST_LIFE);
@@ -123,6 +145,11 @@ fn behave(behaviour: Behaviour) -> i32 {
                 leave_behind(how, Duration::from_millis(700));
             }
         }
+        Behaviour::Exhaust => {
+            // Others may have been faster, and there is no process left for it.
+            let _ = Command::new(EXHAUSTING).args(["-e", EXHAUST]).status();
+            std::thread::sleep(LONGEST_LIFE);
+        }
         Behaviour::Flood => {
             let line = [b'x'; 1023];
             let mut stdout = std::io::stdout().lock();
@@ -139,13 +166,54 @@ fn behave(behaviour: Behaviour) -> i32 {
 
 #[allow(clippy::zombie_processes, reason = "leaving it behind is the point")]
 fn leave_behind(how: &str, life: Duration) {
-    Command::new(std::env::current_exe().unwrap())
+    let started = Command::new(std::env::current_exe().unwrap())
         .args([LINGER, how, &life.as_millis().to_string()])
         .stdin(Stdio::null())
         // In the group of the action, which Command leaves alone unless told otherwise.
         .arg0("chaos-linger")
-        .spawn()
-        .unwrap();
+        .spawn();
+    may_fail(started.map(drop));
+}
+
+/// Starts what leaves everything behind but the lock, which thus is held for as long as any of the run lives.
+fn escape(dir: &Path, watch: &str, run: &str, held: Option<&Flock<File>>) {
+    if let Some(lock) = held {
+        fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    }
+    let started = Command::new("setsid")
+        .args(["--fork", "env", "-i"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(ESCAPED)
+        .arg(dir)
+        .args([watch, run])
+        .stdin(Stdio::null())
+        .status();
+    may_fail(started.map(drop));
+}
+
+/// Where an action has used up the processes, there are none for others.
+fn may_fail(started: std::io::Result<()>) {
+    if let Err(error) = started {
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+    }
+}
+
+/// `escaped DIR WATCH RUN`: writes down that it is there, until somebody ends it.
+pub fn escaped(arguments: &[String]) -> ! {
+    let [dir, watch, run] = arguments else {
+        exit(2);
+    };
+    ignore_sigterm();
+    let mut journal = append(&Path::new(dir).join("journal").join(watch));
+    let end = Instant::now() + LONGEST_LIFE;
+    while Instant::now() < end {
+        let run = run.clone();
+        journal
+            .write_all(Line::Still { at: now(), run }.text().as_bytes())
+            .unwrap();
+        std::thread::sleep(HEARTBEAT);
+    }
+    exit(0)
 }
 
 /// `linger HOW MILLISECONDS`: what an action leaves behind.

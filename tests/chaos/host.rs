@@ -1,31 +1,35 @@
 //! One of the daemons: its directories, its own proxies to the servers, its process, and what is done to it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::support::daemon::children;
 use crate::support::ensemble::Ensemble;
-use crate::support::proxy::Proxy;
-use crate::support::until;
+use crate::support::proxy::{Proxy, Rules};
+use crate::support::{DEADLINE, until};
 
+use super::act::EXHAUSTING;
 use super::journal::Journal;
-use super::oracle::Held;
-use super::plan::{Fault, SERVERS, Scope, Trouble};
+use super::log::Log;
+use super::oracle::{self, Held};
+use super::plan::{Fault, OWN_CLOCK, OWN_USER, SERVERS, Scope, Trouble};
 use super::snapshot;
-use super::watches::{self, BROKEN, File, Kind, Places, WATCHES, Watch};
+use super::watches::{self, BROKEN, File, HEALTHY, Kind, Places, WATCHES, Watch, watch};
 
 /// What its state directory may hold.
 const STATE_SIZE: &str = "16m";
 /// The session timeout that daemons ask for, in seconds.
 const SESSION: &str = "3";
+/// How many processes and threads a daemon and its actions may have that are a user of their own. They need a third of it.
+const PROCESSES: u32 = 400;
 
 /// What this machine can do for a daemon.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +40,8 @@ pub struct Means {
     pub clock: Option<PathBuf>,
     /// Small file systems can be mounted.
     pub mount: bool,
+    /// A user that nobody else is.
+    pub user: Option<u32>,
 }
 
 /// See the module's documentation.
@@ -43,7 +49,9 @@ pub struct Host {
     dir: PathBuf,
     proxies: Vec<Proxy>,
     daemon: Option<Child>,
+    log: Log,
     clock: Option<PathBuf>,
+    user: Option<u32>,
     revision: u32,
     without: Option<&'static str>,
     /// What distinguishes the component's versions.
@@ -58,15 +66,33 @@ pub struct Host {
 }
 
 impl Host {
-    /// Prepares a daemon below `root` and starts it. Its clock is its own if there is a library for that.
-    pub fn start(root: &Path, index: usize, ensemble: &Ensemble, means: &Means, clock: Option<PathBuf>) -> Self {
+    /// Prepares a daemon below `root` and starts it.
+    pub fn start(root: &Path, index: usize, ensemble: &Ensemble, means: &Means) -> Self {
         let dir = root.join(format!("host{index}"));
-        for name in ["conf", "out/journal", "out/locks", "out/behaviour", "tmp", "state"] {
+        let user = means.user.filter(|_| index == OWN_USER);
+        for name in [
+            "bin",
+            "conf",
+            "out/journal",
+            "out/locks",
+            "out/behaviour",
+            "run",
+            "tmp",
+            "state",
+        ] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         fs::set_permissions(dir.join("out/journal"), Permissions::from_mode(0o777)).unwrap();
         if means.mount {
             mount(&dir.join("state"));
+        }
+        // Where they are may be out of another user's reach.
+        place(Path::new(env!("CARGO_BIN_EXE_twitcher")), &dir.join("bin/twitcher"));
+        place(&std::env::current_exe().unwrap(), &dir.join("bin/chaos"));
+        if user.is_some() {
+            for name in ["out/journal", "out/locks", "run", "tmp", "state"] {
+                chown(dir.join(name), user, user).unwrap();
+            }
         }
         let journals = WATCHES
             .iter()
@@ -76,7 +102,9 @@ impl Host {
                 .map(|server| Proxy::to(ensemble.server(server).port()))
                 .collect(),
             daemon: None,
-            clock,
+            log: Log::start(&dir.join("log")),
+            clock: means.clock.clone().filter(|_| index == OWN_CLOCK),
+            user,
             revision: 1,
             without: None,
             version: '0',
@@ -108,7 +136,7 @@ impl Host {
 
     fn config(&self, file: File) -> String {
         let places = Places {
-            program: &std::env::current_exe().unwrap(),
+            program: &self.path("bin/chaos"),
             out: &self.path("out"),
             component: &self.path("component.wasm"),
         };
@@ -136,26 +164,26 @@ impl Host {
     }
 
     fn spawn(&mut self) {
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path("log"))
-            .unwrap();
         let addresses: Vec<String> = self.proxies.iter().map(Proxy::address).collect();
         // It does not outlive this program, whatever becomes of it.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_twitcher")])
+            .args(["--pdeathsig", "KILL"])
+            .args(self.as_user())
+            .arg(self.path("bin/twitcher"))
             .args(["run", "--log-format", "json", "--verbose", "--drain-timeout", "5"])
             .args(["--zk", &addresses.join(","), "--zk-session-timeout", SESSION])
             .arg("--config")
             .arg(self.path("conf"))
             .arg("--state-dir")
             .arg(self.path("state"))
+            // That of the machine would be had by whoever comes first.
+            .arg("--control")
+            .arg(self.path("run/control.sock"))
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
+            .stdout(self.log.destination())
+            .stderr(self.log.destination());
         if let Some(library) = &self.clock {
             if !self.path("clock").exists() {
                 fs::write(self.path("clock"), "+0").unwrap();
@@ -169,6 +197,20 @@ impl Host {
         }
         self.daemon = Some(command.spawn().unwrap());
         self.expect_loads(|_| true);
+    }
+
+    /// What has `setpriv` start the daemon as the user that it is, with the limit that this user has.
+    fn as_user(&self) -> Vec<String> {
+        let Some(uid) = self.user else {
+            return vec!["--".to_owned()];
+        };
+        let limited = [
+            format!("--reuid={uid}"),
+            format!("--regid={uid}"),
+            "--clear-groups".to_owned(),
+        ];
+        let limit = ["prlimit".to_owned(), format!("--nproc={PROCESSES}")];
+        [&limited[..], &limit].concat()
     }
 
     /// The daemon's process, if it has one.
@@ -188,6 +230,11 @@ impl Host {
                 self.path("log").display()
             )),
         }
+    }
+
+    /// Whether the log tells of the last run of the healthy watch.
+    pub fn logged(&self) -> Result<(), String> {
+        oracle::logged(watch(HEALTHY), &self.log.told(), &self.journals[HEALTHY].lines)
     }
 
     /// Starts a daemon that ended by itself: what comes after is to be judged, too.
@@ -234,7 +281,7 @@ impl Host {
             std::thread::sleep(Duration::from_micros(u64::from(trouble.choice % 10_000)));
         }
         match trouble.fault {
-            Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss => unreachable!("that is the ensemble's"),
+            _ if trouble.fault.scope().is_shared() => unreachable!("that is the ensemble's"),
             Fault::Sever => self.sever(),
             Fault::Refuse => {
                 self.rules(|rules| rules.refuse = true);
@@ -259,6 +306,8 @@ impl Host {
                 "-4000"
             }),
             Fault::DiskFull => self.fill_disk(),
+            Fault::CacheDamage => self.damage_cache(trouble.choice),
+            Fault::LogStall => self.log.stall(),
             Fault::ConfigChange => {
                 self.revision += 1;
                 self.write_churn(&self.config(File::Churn));
@@ -274,13 +323,7 @@ impl Host {
                 self.version = if self.version == '0' { '1' } else { '0' };
                 self.write_component();
             }
-            Fault::ActionHang
-            | Fault::ActionStubborn
-            | Fault::ActionFail
-            | Fault::ActionCrash
-            | Fault::ActionFork
-            | Fault::ActionLeave
-            | Fault::ActionFlood => {
+            _ => {
                 for (index, watch) in WATCHES.iter().enumerate() {
                     if watch.misbehaves() && trouble.choice >> (index % 32) & 1 == 1 {
                         self.behave(watch.name, trouble.fault.behaviour());
@@ -309,6 +352,7 @@ impl Host {
             }
             Fault::ClockStep => self.step_clock("+0"),
             Fault::DiskFull => fs::remove_file(self.path("state/filler")).unwrap(),
+            Fault::LogStall => self.log.go_on(),
             Fault::ConfigRemove | Fault::ConfigBreak | Fault::ConfigDelete => {
                 self.without = None;
                 self.write_churn(&self.config(File::Churn));
@@ -316,6 +360,9 @@ impl Host {
             _ if trouble.fault.behaviour().is_some() => {
                 for watch in WATCHES {
                     self.behave(watch.name, None);
+                }
+                if trouble.fault == Fault::ActionExhaust {
+                    self.await_processes();
                 }
             }
             _ => {}
@@ -325,6 +372,39 @@ impl Host {
     fn rules(&self, change: impl Fn(&mut crate::support::proxy::Rules)) {
         for proxy in &self.proxies {
             proxy.rules(&change);
+        }
+    }
+
+    /// Waits until the daemon has ended what has used up the processes. If it does not, it is told in the end what is left.
+    fn await_processes(&self) {
+        let name = format!("({EXHAUSTING},");
+        let end = Instant::now() + DEADLINE;
+        let exhausted = || {
+            let held = self.held().unwrap_or_default();
+            held.processes.iter().any(|process| process.contains(&name))
+        };
+        while exhausted() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Keeps the daemon away from the servers; gives what went wrong before, for [`Host::reconnect`].
+    pub fn cut_off(&self) -> Vec<Rules> {
+        let mut before = Vec::new();
+        for proxy in &self.proxies {
+            proxy.rules(|rules| {
+                before.push(rules.clone());
+                rules.refuse = true;
+            });
+        }
+        self.sever();
+        before
+    }
+
+    /// Lets go wrong what went wrong before, and nothing else.
+    pub fn reconnect(&self, before: Vec<Rules>) {
+        for (proxy, before) in self.proxies.iter().zip(before) {
+            proxy.rules(|rules| *rules = before);
         }
     }
 
@@ -357,6 +437,29 @@ impl Host {
         }
     }
 
+    /// Removes files of the cache of native code, cuts them short in place, or leaves them alone.
+    fn damage_cache(&self, choice: u32) {
+        let entries = fs::read_dir(self.path("state/components"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        files.sort();
+        for (index, path) in files.iter().enumerate() {
+            let cut = |part: u64| {
+                let file = fs::OpenOptions::new().write(true).open(path)?;
+                file.set_len(file.metadata()?.len() / 2 * part)
+            };
+            // The daemon removes some of them itself.
+            let _ = match choice.rotate_right(index as u32 * 2) % 4 {
+                0 => fs::remove_file(path),
+                1 => cut(0),
+                2 => cut(1),
+                _ => Ok(()),
+            };
+        }
+    }
+
     fn fill_disk(&self) {
         let mut filler = fs::File::create(self.path("state/filler")).unwrap();
         for size in [1 << 16, 1 << 9, 1] {
@@ -379,6 +482,13 @@ impl Drop for Host {
         if self.mounted {
             let _ = Command::new("umount").arg("--lazy").arg(self.path("state")).status();
         }
+    }
+}
+
+/// Makes a program available at another path.
+fn place(program: &Path, at: &Path) {
+    if fs::hard_link(program, at).is_err() {
+        fs::copy(program, at).unwrap();
     }
 }
 

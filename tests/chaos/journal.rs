@@ -14,6 +14,8 @@ pub enum Line {
     Start(Start),
     /// It came to its end by itself.
     End { at: u64, run: String },
+    /// Something of it is there that has left its group, its session and its environment.
+    Still { at: u64, run: String },
     /// It found as many others of its watch at work as there may be, or more.
     Crowd { at: u64, run: String, others: String },
     /// Not a line as they should be.
@@ -53,6 +55,7 @@ impl Line {
                 s.at, s.run, s.pid, s.parent, s.event, s.attempt, s.mzxid, s.revision, s.stdin
             ),
             Line::End { at, run } => format!("end\t{at}\t{run}\n"),
+            Line::Still { at, run } => format!("still\t{at}\t{run}\n"),
             Line::Crowd { at, run, others } => format!("crowd\t{at}\t{run}\t{others}\n"),
             Line::Garbage(text) => format!("{text}\n"),
         }
@@ -77,6 +80,7 @@ fn parse(line: &str) -> Option<Line> {
             stdin: fields.next()?.to_owned(),
         }),
         "end" => Line::End { at, run },
+        "still" => Line::Still { at, run },
         "crowd" => Line::Crowd {
             at,
             run,

@@ -16,7 +16,7 @@ use super::watches::{Node, ROOT, WATCHES, Watch};
 
 /// How long a write may take. Without a quorum it fails, and nobody knows whether it will have happened.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// How long reading everything may take, on a busy machine.
+/// How long reading or setting up everything may take, on a busy machine.
 const READING: Duration = Duration::from_secs(20);
 
 enum Request {
@@ -26,8 +26,25 @@ enum Request {
         tag: String,
         done: mpsc::Sender<bool>,
     },
+    Permission {
+        watch: &'static Watch,
+        give: bool,
+        tag: String,
+        done: mpsc::Sender<bool>,
+    },
+    Leave(mpsc::Sender<()>),
+    SetUp {
+        tag: String,
+        done: mpsc::Sender<Option<Vec<Transactions>>>,
+    },
     Read(mpsc::Sender<Option<Vec<Final>>>),
 }
+
+/// What created a znode, and what set it last.
+pub type Transactions = (i64, i64);
+
+/// Who the one who writes is: what everybody else may lose, it keeps.
+const IDENTITY: &[u8] = b"keeper:chaos";
 
 /// See the module's documentation.
 pub struct Keeper {
@@ -43,7 +60,11 @@ impl Keeper {
                 .enable_all()
                 .build()
                 .unwrap();
-            let mut worker = Worker { servers, client: None };
+            let mut worker = Worker {
+                servers,
+                client: None,
+                taken: None,
+            };
             runtime.block_on(worker.serve(queue));
         });
         let keeper = Self { requests };
@@ -71,6 +92,32 @@ impl Keeper {
         answer.recv().unwrap()
     }
 
+    /// Takes from everybody else the permission for the znode of a watch, or one of its subtree, and changes it then; or gives back what was
+    /// taken, and changes it again. Says whether that is known to have happened.
+    pub fn permission(&self, watch: &'static Watch, give: bool, tag: &str) -> bool {
+        let (done, answer) = mpsc::channel();
+        let tag = tag.to_owned();
+        let request = Request::Permission { watch, give, tag, done };
+        self.requests.send(request).ok().unwrap();
+        answer.recv().unwrap()
+    }
+
+    /// Ends the session.
+    pub fn leave(&self) {
+        let (done, answer) = mpsc::channel();
+        self.requests.send(Request::Leave(done)).ok().unwrap();
+        answer.recv().unwrap();
+    }
+
+    /// Creates the znodes of all watches at servers that have none, always by the same steps; gives what transactions these were, unless
+    /// something failed. Only what is in the znodes is other, by the `tag`.
+    pub fn set_up(&self, tag: &str) -> Option<Vec<Transactions>> {
+        let (done, answer) = mpsc::channel();
+        let tag = tag.to_owned();
+        self.requests.send(Request::SetUp { tag, done }).ok().unwrap();
+        answer.recv().unwrap()
+    }
+
     /// The znodes as they are now, in the order of [`WATCHES`]; none when the servers do not answer.
     pub fn read(&self) -> Option<Vec<Final>> {
         let (done, answer) = mpsc::channel();
@@ -82,6 +129,8 @@ impl Keeper {
 struct Worker {
     servers: String,
     client: Option<Client>,
+    /// The znode that nobody else has permission for.
+    taken: Option<String>,
 }
 
 impl Worker {
@@ -96,6 +145,18 @@ impl Worker {
                 } => {
                     let written = timeout(PATIENCE, self.write(watch, write, &tag)).await;
                     let _ = done.send(self.trust(written).is_some());
+                }
+                Request::Permission { watch, give, tag, done } => {
+                    let changed = timeout(PATIENCE, self.permission(watch, give, &tag)).await;
+                    let _ = done.send(self.trust(changed).is_some());
+                }
+                Request::Leave(done) => {
+                    self.client = None;
+                    let _ = done.send(());
+                }
+                Request::SetUp { tag, done } => {
+                    let set_up = timeout(READING, self.set_up(&tag)).await;
+                    let _ = done.send(self.trust(set_up));
                 }
                 Request::Read(done) => {
                     let read = timeout(READING, self.read()).await;
@@ -116,7 +177,8 @@ impl Worker {
 
     async fn client(&mut self) -> Result<Client, Error> {
         if self.client.is_none() {
-            self.client = Some(Client::connect(&self.servers).await?);
+            let connector = Client::connector().with_auth("digest", IDENTITY);
+            self.client = Some(connector.connect(&self.servers).await?);
         }
         self.client.clone().ok_or(Error::ClientClosed)
     }
@@ -150,6 +212,44 @@ impl Worker {
                 None => Ok(()),
             },
         }
+    }
+
+    async fn permission(&mut self, watch: &Watch, give: bool, tag: &str) -> Result<(), Error> {
+        let client = self.client().await?;
+        let znode = match (&self.taken, give) {
+            (Some(taken), _) => taken.clone(),
+            (None, true) => return Ok(()),
+            (None, false) => settable(&client, watch).await?,
+        };
+        if !give {
+            ensure(&client, &znode, tag).await?;
+            self.taken = Some(znode.clone());
+        }
+        let acls = if give { Acls::anyone_all() } else { Acls::creator_all() };
+        if_there(client.set_acl(&znode, &acls, None).await.map(drop))?;
+        match watch.node {
+            Node::Children => ensure(&client, &format!("{znode}/{tag}"), tag).await?,
+            Node::Data | Node::Tree => if_there(client.set_data(&znode, tag.as_bytes(), None).await.map(drop))?,
+        }
+        if give {
+            self.taken = None;
+        }
+        Ok(())
+    }
+
+    async fn set_up(&mut self, tag: &str) -> Result<Vec<Transactions>, Error> {
+        let client = self.client().await?;
+        let mut transactions = Vec::new();
+        for watch in WATCHES {
+            let znode = watch.znode();
+            ensure(&client, &znode, tag).await?;
+            if watch.node != Node::Data {
+                ensure(&client, &format!("{znode}/{tag}"), tag).await?;
+            }
+            let (_, stat) = client.get_data(&znode).await?;
+            transactions.push((stat.czxid, stat.mzxid));
+        }
+        Ok(transactions)
     }
 
     async fn read(&mut self) -> Result<Vec<Final>, Error> {
@@ -201,15 +301,19 @@ async fn state(client: &Client, watch: &Watch) -> Result<Final, Error> {
 
 /// Sets the data of the znode, or of one in its subtree.
 async fn set(client: &Client, watch: &Watch, tag: &str) -> Result<(), Error> {
-    let znode = watch.znode();
-    let path = match (watch.node, oldest_child(client, &znode).await?) {
-        (Node::Tree, Some(child)) => format!("{znode}/{child}"),
-        _ => znode,
-    };
+    let path = settable(client, watch).await?;
     match client.set_data(&path, tag.as_bytes(), None).await {
         Err(Error::NoNode) => ensure(client, &path, tag).await,
         other => other.map(drop),
     }
+}
+
+async fn settable(client: &Client, watch: &Watch) -> Result<String, Error> {
+    let znode = watch.znode();
+    Ok(match (watch.node, oldest_child(client, &znode).await?) {
+        (Node::Tree, Some(child)) => format!("{znode}/{child}"),
+        _ => znode,
+    })
 }
 
 async fn oldest_child(client: &Client, znode: &str) -> Result<Option<String>, Error> {
@@ -240,13 +344,13 @@ async fn remove(client: &Client, path: &str) -> Result<(), Error> {
     };
     // One level: no more is ever made.
     for name in names {
-        gone(client.delete(&format!("{path}/{name}"), None).await)?;
+        if_there(client.delete(&format!("{path}/{name}"), None).await)?;
     }
-    gone(client.delete(path, None).await)
+    if_there(client.delete(path, None).await)
 }
 
-fn gone(deleted: Result<(), Error>) -> Result<(), Error> {
-    match deleted {
+fn if_there(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
         Err(Error::NoNode) => Ok(()),
         other => other,
     }

@@ -2,7 +2,7 @@
 //!
 //! - `plan.rs` makes the plan from the seed alone; `watches.rs` lists the watches.
 //! - `act.rs` is the actions: this very program. They write journals (`journal.rs`), which is all the oracle hears of them.
-//! - `host.rs` is a daemon with its proxies, `keeper.rs` the one who writes znodes, `stage.rs` plays an episode and settles.
+//! - `host.rs` is a daemon with its proxies, `log.rs` who reads its log, `keeper.rs` the one who writes znodes, `stage.rs` plays an episode and settles.
 //! - `oracle.rs` judges, from the journals, the znodes and what `snapshot.rs` finds in /proc and asks the servers.
 //! - `soak.rs` and `trend.rs`: steady load, and whether anything grows under it.
 //! - `checks/` feeds plan, oracle and trend with what must be found: they are checked before they judge.
@@ -17,6 +17,7 @@ mod checks;
 mod host;
 mod journal;
 mod keeper;
+mod log;
 mod oracle;
 mod plan;
 mod report;
@@ -35,10 +36,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
 
 use host::Means;
 use plan::{Fault, Plan};
 use stage::Stage;
+
+/// Users that nobody is: what they may have is counted for each.
+const USERS: u32 = 20_000_000;
 
 /// Torments daemons and judges them from outside
 #[derive(Debug, Parser)]
@@ -104,6 +109,7 @@ fn main() -> ExitCode {
     match words.split_first() {
         Some((word, rest)) if word == act::ACT => act::act(rest),
         Some((word, rest)) if word == act::LINGER => act::linger(rest),
+        Some((word, rest)) if word == act::ESCAPED => act::escaped(rest),
         _ => {}
     }
     let arguments = Arguments::parse();
@@ -172,6 +178,7 @@ fn possible(means: &Means) -> Vec<Fault> {
     let can = |fault: &&Fault| match fault {
         Fault::ClockStep => means.clock.is_some(),
         Fault::DiskFull => means.mount,
+        Fault::ActionExhaust => means.user.is_some(),
         _ => true,
     };
     Fault::ALL.iter().filter(can).copied().collect()
@@ -189,6 +196,7 @@ fn means() -> Means {
     Means {
         component: std::fs::read(support::guests::guest("journals")).unwrap(),
         clock: clock.into_iter().find(|path| path.exists()),
+        user: geteuid().is_root().then(|| USERS + std::process::id()),
         mount,
     }
 }

@@ -80,6 +80,7 @@ pub fn of_revision(watch: &Watch, revision: &str, state: &Final, lines: &[Line])
 pub fn overlaps(watch: &Watch, lines: &[Line]) -> Vec<String> {
     let mut found = Vec::new();
     let mut last = "";
+    let mut outlived = HashSet::new();
     for line in lines {
         match line {
             Line::Start(start) => last = &start.run,
@@ -92,7 +93,16 @@ pub fn overlaps(watch: &Watch, lines: &[Line]) -> Vec<String> {
                     watch.name
                 ));
             }
-            Line::End { .. } => {}
+            Line::Still { run, at } if watch.mode != Mode::Parallel && *run != last => {
+                // It says so again and again.
+                if outlived.insert(run) {
+                    found.push(format!(
+                        "{}: run {last} began although something of run {run} was there at {at}",
+                        watch.name
+                    ));
+                }
+            }
+            Line::End { .. } | Line::Still { .. } => {}
             Line::Garbage(text) => found.push(format!("{}: a line that is none: {text:?}", watch.name)),
         }
     }
@@ -107,9 +117,9 @@ pub fn doubled(watch: &Watch, lines: &[Line]) -> Vec<String> {
         if !runs.insert(&start.run) {
             found.push(format!("{}: run {} was started twice", watch.name, start.run));
         }
-        // A load is for the same state again.
+        // A load is for the same state again. Servers that were wiped count from the beginning, with other data.
         let change = watch.node == Node::Data && matches!(&*start.event, "data" | "created") && start.attempt == 1;
-        if change && !changes.insert(start.mzxid) {
+        if change && !changes.insert((start.mzxid, &start.stdin)) {
             found.push(format!(
                 "{}: two runs for transaction {}: {start:?}",
                 watch.name, start.mzxid
@@ -119,13 +129,15 @@ pub fn doubled(watch: &Watch, lines: &[Line]) -> Vec<String> {
     found
 }
 
-/// Runs for an older state after one for a newer, by the same daemon.
-pub fn stale(watch: &Watch, lines: &[Line]) -> Vec<String> {
+/// Runs for an older state after one for a newer, by the same daemon. `anew`: from when to when servers began to count from the beginning.
+pub fn stale(watch: &Watch, lines: &[Line], anew: &[(u64, u64)]) -> Vec<String> {
     if watch.node != Node::Data || watch.mode == Mode::Parallel {
         return Vec::new();
     }
     let starts: Vec<&Start> = starts(lines).collect();
-    let older = |pair: &&[&Start]| pair[0].parent == pair[1].parent && pair[0].mzxid > pair[1].mzxid;
+    let began_anew = |at: u64| anew.iter().any(|(from, to)| (*from..=*to).contains(&at));
+    let older =
+        |pair: &&[&Start]| pair[0].parent == pair[1].parent && pair[0].mzxid > pair[1].mzxid && !began_anew(pair[1].at);
     let say = |pair: &[&Start]| format!("{}: {:?} after {:?}", watch.name, pair[1], pair[0]);
     starts.windows(2).filter(older).map(say).collect()
 }
@@ -145,6 +157,18 @@ pub fn counts(watch: &Watch, lines: &[Line], writes: u64, loads: u64) -> Result<
         return Err(format!("{}: {loaded} loads where {loads} were due", watch.name));
     }
     Ok(())
+}
+
+/// Whether the log told of the last run of a watch: a reader that had stopped reads again, and what was dropped meanwhile is over. `told` is
+/// the last line of the log about such a run.
+pub fn logged(watch: &Watch, told: &str, lines: &[Line]) -> Result<(), String> {
+    match starts(lines).next_back() {
+        Some(last) if !told.contains(&last.run) => Err(format!(
+            "{}: the log does not tell of run {}, but last {told:?}",
+            watch.name, last.run
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What a daemon holds while nothing happens.

@@ -14,8 +14,14 @@ use super::watches::{Node, WATCHES, Watch};
 pub const HOSTS: usize = 3;
 /// How many servers there are.
 pub const SERVERS: usize = 3;
-/// Faults of its own kind in an episode.
-const FAULTS: u64 = 5;
+/// The daemon that has a clock of its own.
+pub const OWN_CLOCK: usize = 0;
+/// The daemon that is a user of its own, who may have so many processes and no more, and who has no cgroups.
+pub const OWN_USER: usize = HOSTS - 1;
+/// Faults in an episode that healthy watches may notice.
+const WILD: u64 = 6;
+/// Faults in an episode that they must not notice.
+const TAME: u64 = 4;
 /// Misbehaviours of actions beside other faults: a daemon is killed while its actions hang.
 const BESIDE: u64 = 2;
 
@@ -25,6 +31,8 @@ pub enum Fault {
     ServerKill,
     ServerPause,
     QuorumLoss,
+    EnsembleWipe,
+    PermissionTaken,
     Sever,
     Refuse,
     Blackhole,
@@ -37,6 +45,8 @@ pub enum Fault {
     DaemonRestart,
     ClockStep,
     DiskFull,
+    CacheDamage,
+    LogStall,
     ConfigChange,
     ConfigRemove,
     ConfigBreak,
@@ -48,19 +58,30 @@ pub enum Fault {
     ActionCrash,
     ActionFork,
     ActionLeave,
+    ActionEscape,
     ActionFlood,
+    ActionExhaust,
 }
 
 /// What a fault has to itself: two of one scope never go on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Servers,
+    Znodes,
     Network,
     Process,
     Disk,
+    Log,
     Config,
     Component,
     Actions,
+}
+
+impl Scope {
+    /// Whether there is one for all daemons, not one for each.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Scope::Servers | Scope::Znodes)
+    }
 }
 
 impl Fault {
@@ -68,6 +89,8 @@ impl Fault {
         Fault::ServerKill,
         Fault::ServerPause,
         Fault::QuorumLoss,
+        Fault::EnsembleWipe,
+        Fault::PermissionTaken,
         Fault::Sever,
         Fault::Refuse,
         Fault::Blackhole,
@@ -80,6 +103,8 @@ impl Fault {
         Fault::DaemonRestart,
         Fault::ClockStep,
         Fault::DiskFull,
+        Fault::CacheDamage,
+        Fault::LogStall,
         Fault::ConfigChange,
         Fault::ConfigRemove,
         Fault::ConfigBreak,
@@ -91,21 +116,28 @@ impl Fault {
         Fault::ActionCrash,
         Fault::ActionFork,
         Fault::ActionLeave,
+        Fault::ActionEscape,
         Fault::ActionFlood,
+        Fault::ActionExhaust,
     ];
 
     pub fn scope(self) -> Scope {
         use Fault::*;
         match self {
-            ServerKill | ServerPause | QuorumLoss => Scope::Servers,
+            ServerKill | ServerPause | QuorumLoss | EnsembleWipe => Scope::Servers,
+            PermissionTaken => Scope::Znodes,
             Sever | Refuse | Blackhole | Delay | SessionExpiry => Scope::Network,
-            DaemonKill | LauncherKill | BothKill | DaemonPause | DaemonRestart | ClockStep => Scope::Process,
-            DiskFull => Scope::Disk,
+            // No daemon can be started where there are no processes to be had.
+            DaemonKill | LauncherKill | BothKill | DaemonPause | DaemonRestart | ClockStep | ActionExhaust => {
+                Scope::Process
+            }
+            // What is damaged cannot be made again on a full disk.
+            DiskFull | CacheDamage => Scope::Disk,
+            LogStall => Scope::Log,
             ConfigChange | ConfigRemove | ConfigBreak | ConfigDelete => Scope::Config,
             ComponentSwap => Scope::Component,
-            ActionHang | ActionStubborn | ActionFail | ActionCrash | ActionFork | ActionLeave | ActionFlood => {
-                Scope::Actions
-            }
+            ActionHang | ActionStubborn | ActionFail | ActionCrash | ActionFork | ActionLeave | ActionEscape
+            | ActionFlood => Scope::Actions,
         }
     }
 
@@ -118,7 +150,9 @@ impl Fault {
             Fault::ActionCrash => Behaviour::Crash,
             Fault::ActionFork => Behaviour::Fork,
             Fault::ActionLeave => Behaviour::Leave,
+            Fault::ActionEscape => Behaviour::Escape,
             Fault::ActionFlood => Behaviour::Flood,
+            Fault::ActionExhaust => Behaviour::Exhaust,
             _ => return None,
         })
     }
@@ -131,14 +165,16 @@ impl Fault {
             Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss => rng.u64(300..2_000),
             Fault::DaemonPause | Fault::Blackhole | Fault::Refuse => rng.u64(100..2_500),
             Fault::DaemonKill | Fault::BothKill => rng.u64(0..600),
-            Fault::LauncherKill | Fault::Sever => 0,
+            Fault::LauncherKill | Fault::Sever | Fault::EnsembleWipe | Fault::CacheDamage => 0,
+            // Long enough for some hundred processes to be made.
+            Fault::ActionExhaust => rng.u64(1_000..2_500),
             _ => rng.u64(100..1_500),
         }
     }
 
     /// Whether healthy watches must not notice it.
-    fn spares_the_healthy(self) -> bool {
-        self.scope() == Scope::Actions
+    pub fn spares_the_healthy(self) -> bool {
+        matches!(self.scope(), Scope::Actions | Scope::Log)
     }
 }
 
@@ -203,15 +239,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// One of the episodes. Every third has only misbehaving actions: the times of healthy watches mean something there.
+    /// One of the episodes. Every third has only what must not disturb others, misbehaving actions mostly: the times of healthy watches mean something there.
     pub fn episode(&self, number: u64) -> Episode {
         let mut rng = Rng::with_seed(mix(self.seed, number));
         let calm = |fault: &Fault| fault.spares_the_healthy();
         let (tame, wild): (Vec<Fault>, Vec<Fault>) = self.faults.iter().partition(|fault| calm(fault));
         let (third, rest) = (number / 3, number % 3);
         let mut faults = match rest {
-            2 => self.rotation(1, &tame, third, FAULTS),
-            _ => self.rotation(0, &wild, third * 2 + rest, FAULTS),
+            2 => self.rotation(1, &tame, third, TAME),
+            _ => self.rotation(0, &wild, third * 2 + rest, WILD),
         };
         if rest != 2 {
             faults.extend(self.rotation(2, &tame, third * 2 + rest, BESIDE));
@@ -222,8 +258,8 @@ impl Plan {
             .map(|fault| Trouble {
                 fault,
                 host: match fault {
-                    // The one with a clock of its own.
-                    Fault::ClockStep => 0,
+                    Fault::ClockStep => OWN_CLOCK,
+                    Fault::ActionExhaust => OWN_USER,
                     _ => rng.usize(..HOSTS),
                 },
                 server: rng.usize(..SERVERS),
@@ -262,8 +298,8 @@ fn steps(rng: &mut Rng, troubles: &[Trouble], canaries: bool) -> Vec<Step> {
     for (index, trouble) in troubles.iter().enumerate() {
         let collides = |other: &usize| {
             let other = &troubles[*other];
-            let shared = matches!(trouble.fault.scope(), Scope::Servers);
-            other.fault.scope() == trouble.fault.scope() && (shared || other.host == trouble.host)
+            let scope = trouble.fault.scope();
+            other.fault.scope() == scope && (scope.is_shared() || other.host == trouble.host)
         };
         let (ending, staying): (Vec<usize>, Vec<usize>) = open.iter().partition(|other| collides(other));
         steps.extend(ending.into_iter().map(Step::End));

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::plan::Fault;
 use super::stage::Stage;
 
+/// Of so many wiped ensembles one at least has to give the same transactions to other data. An election more gives others.
+const WIPES: u64 = 5;
+
 /// Prints what happened; says whether nothing was violated. Each of `faults` must have happened `at_least` so often.
 pub fn print(seed: u64, faults: &[Fault], at_least: u64, stage: &mut Stage) -> bool {
     let runs = stage.runs();
@@ -20,6 +23,14 @@ pub fn print(seed: u64, faults: &[Fault], at_least: u64, stage: &mut Stage) -> b
     println!("\n| watch | runs | of them loads |\n| --- | ---: | ---: |");
     for (watch, (all, loads)) in &runs {
         println!("| {watch} | {all} | {loads} |");
+    }
+    if let Some(wipes) = tally.faults.get(&Fault::EnsembleWipe).copied() {
+        let same = tally.same_transactions;
+        println!("\nof {wipes} wiped ensembles, {same} gave the same transactions to other data");
+        if same == 0 && wipes >= WIPES {
+            let violation = format!("{wipes} wiped ensembles, and none gave the same transactions to other data");
+            tally.violations.push(violation);
+        }
     }
     tally.canaries.sort();
     if let (Some(longest), false) = (tally.canaries.last(), tally.canaries.is_empty()) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -15,14 +16,14 @@ use super::watches::MARK;
 
 /// The launcher of a daemon.
 pub fn launcher(daemon: Pid) -> Option<Pid> {
-    children(daemon).into_iter().find(|pid| is_launcher(*pid))
+    children(daemon).into_iter().find(|pid| is_launcher(daemon, *pid))
 }
 
-/// A component's process is a copy of it, but for its output, which is a pipe.
-fn is_launcher(pid: Pid) -> bool {
+/// A component's process is a copy of it, but for its output, which is not that of the daemon.
+fn is_launcher(daemon: Pid, pid: Pid) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let output = fs::read_link(format!("/proc/{pid}/fd/1")).unwrap_or_default();
-    line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && !output.to_string_lossy().starts_with("pipe:")
+    let output = |pid| fs::read_link(format!("/proc/{pid}/fd/1")).ok();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && output(pid) == output(daemon)
 }
 
 /// What a daemon holds. `out`, `temporary` and `state` are its directories.
@@ -46,13 +47,9 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
             held.processes.push(describe(pid));
         }
     }
-    let mark = format!("{MARK}={}", out.display());
     for pid in all_processes() {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == mark.as_bytes())
-        {
+        let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        if is_of(&read("environ"), &read("cmdline"), out) {
             held.processes.push(describe(pid));
         }
     }
@@ -62,6 +59,15 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
         held.processes.push("no launcher, which".to_owned());
     }
     held
+}
+
+/// Whether a process with this environment and these arguments belongs to an action of the daemon whose directory is `out`. One that has left
+/// its environment has only its arguments.
+pub fn is_of(environment: &[u8], arguments: &[u8], out: &Path) -> bool {
+    let out = out.as_os_str().as_bytes();
+    let mark = [MARK.as_bytes(), b"=", out].concat();
+    let has = |words: &[u8], wanted: &[u8]| words.split(|byte| *byte == 0).any(|word| word == wanted);
+    has(environment, &mark) || has(arguments, out)
 }
 
 /// Everything that has become ours because its parent died: to be waited for if it is dead. Gives what lives besides `known`.

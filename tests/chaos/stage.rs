@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use crate::support::ensemble::Ensemble;
+use crate::support::until;
 
 use super::act::now;
 use super::host::{Host, Means};
@@ -15,7 +16,7 @@ use super::keeper::Keeper;
 use super::oracle::{self, Final, Served};
 use super::plan::{Episode, Fault, HOSTS, SERVERS, Step, Trouble, Write};
 use super::snapshot;
-use super::watches::{File, Kind, Mode, Node, WATCHES, Watch, watch};
+use super::watches::{File, HEALTHY, Kind, Mode, Node, WATCHES, Watch, watch};
 
 /// How long after the last fault everything that is promised may take. It has to cover the longest of: an action that must be killed
 /// (3 s), a session that must expire and be made anew (some 10 s), all of it on a machine with more to do than it can.
@@ -23,6 +24,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How long a healthy watch may take beside misbehaving ones, in milliseconds. Machines that build something else at the same time are
 /// slow.
 const CANARY: u64 = 5_000;
+/// How long it is waited for daemons to see what a wiped ensemble has, before it is wiped once more.
+const GLANCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether something has come true.
 const LOOK: Duration = Duration::from_millis(40);
 
@@ -35,6 +38,8 @@ pub struct Tally {
     /// Writes of which nobody knows whether they happened.
     pub unknown: u64,
     pub faults: BTreeMap<Fault, u64>,
+    /// Wipes of the ensemble after which the transactions of other data had the same numbers as before.
+    pub same_transactions: u64,
     /// How long healthy watches took, in milliseconds.
     pub canaries: Vec<u64>,
     /// How long after each episode everything was as promised.
@@ -50,6 +55,10 @@ pub struct Stage {
     /// How many changes each znode can have seen at most.
     changes: BTreeMap<&'static str, u64>,
     served: Served,
+    /// The watch whose znode nobody has permission for, and the last tag.
+    taken: Option<(&'static Watch, String)>,
+    /// From when to when the servers began to count from the beginning, in milliseconds since 1970.
+    anew: Vec<(u64, u64)>,
     pub tally: Tally,
 }
 
@@ -58,14 +67,15 @@ impl Stage {
     pub fn new(root: &Path, means: &Means) -> Self {
         let ensemble = Ensemble::start();
         let keeper = Keeper::start(ensemble.addresses());
-        let clock = |index: usize| means.clock.clone().filter(|_| index == 0);
-        let hosts = (0..HOSTS).map(|index| Host::start(root, index, &ensemble, means, clock(index)));
+        let hosts = (0..HOSTS).map(|index| Host::start(root, index, &ensemble, means));
         let mut stage = Self {
             hosts: hosts.collect(),
             ensemble,
             keeper,
             changes: WATCHES.iter().map(|watch| (watch.name, 1)).collect(),
             served: Served::default(),
+            taken: None,
+            anew: Vec::new(),
             tally: Tally::default(),
         };
         stage.settle("the beginning", true);
@@ -84,7 +94,7 @@ impl Stage {
             match step {
                 Step::Write { watch: name, write } => self.write(watch(name), *write, &tag),
                 Step::Begin(trouble) => {
-                    self.begin(&episode.troubles[*trouble]);
+                    self.begin(&episode.troubles[*trouble], &tag);
                     begun.insert(*trouble, Instant::now());
                 }
                 Step::End(trouble) => {
@@ -92,7 +102,7 @@ impl Stage {
                     let hold = Duration::from_millis(which.hold);
                     // The fault lasts so long; nothing is waited for.
                     std::thread::sleep(hold.saturating_sub(begun[trouble].elapsed()));
-                    self.end(which);
+                    self.end(which, &tag);
                 }
                 Step::Canary => self.canary(&tag),
             }
@@ -100,7 +110,9 @@ impl Stage {
         }
         let when = format!("episode {}", episode.number);
         self.ensemble.heal();
+        until("permission can be given back", || self.give_back());
         let settled = self.settle(&when, false);
+        self.anew.iter_mut().for_each(|(_, to)| *to = (*to).min(now()));
         self.tally.settled.push(settled);
         self.wake(episode.number);
         self.settle(&format!("{when}, at rest"), true);
@@ -135,7 +147,7 @@ impl Stage {
         }
     }
 
-    fn begin(&mut self, trouble: &Trouble) {
+    fn begin(&mut self, trouble: &Trouble, tag: &str) {
         *self.tally.faults.entry(trouble.fault).or_default() += 1;
         let (first, second) = (trouble.server, (trouble.server + 1) % SERVERS);
         match trouble.fault {
@@ -145,38 +157,111 @@ impl Stage {
                 self.ensemble.server_mut(first).kill();
                 self.ensemble.server_mut(second).kill();
             }
+            Fault::EnsembleWipe => self.wipe(tag),
+            Fault::PermissionTaken => {
+                // Not that of the healthy one, which is the first.
+                let watch = &WATCHES[1 + trouble.choice as usize % (WATCHES.len() - 1)];
+                self.taken = Some((watch, tag.to_owned()));
+                self.permission(watch, false, tag);
+            }
+            Fault::CacheDamage => {
+                self.hosts[trouble.host].begin(trouble);
+                // So that it is needed.
+                let components = WATCHES.iter().filter(|watch| watch.kind == Kind::Component);
+                components.for_each(|watch| self.write(watch, Write::Set, tag));
+            }
             _ => self.hosts[trouble.host].begin(trouble),
         }
     }
 
-    fn end(&mut self, trouble: &Trouble) {
+    fn end(&mut self, trouble: &Trouble, tag: &str) {
         match trouble.fault {
-            Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss => self.ensemble.heal(),
+            Fault::ServerKill | Fault::ServerPause | Fault::QuorumLoss | Fault::EnsembleWipe => self.ensemble.heal(),
+            Fault::PermissionTaken => {
+                if let Some((_, last)) = &mut self.taken {
+                    *last = tag.to_owned();
+                }
+                self.give_back();
+            }
             _ => self.hosts[trouble.host].end(trouble),
         }
     }
 
+    /// Takes permission, or gives it back, and changes what it is for.
+    fn permission(&mut self, watch: &'static Watch, give: bool, tag: &str) -> bool {
+        // Created, set, with a child that is deleted one day.
+        *self.changes.entry(watch.name).or_default() += 4;
+        self.tally.writes += 1;
+        let done = self.keeper.permission(watch, give, tag);
+        self.tally.unknown += u64::from(!done);
+        done
+    }
+
+    /// Gives back what was taken; says whether nothing is taken any more.
+    fn give_back(&mut self) -> bool {
+        let Some((watch, tag)) = self.taken.clone() else {
+            return true;
+        };
+        let given = self.permission(watch, true, &tag);
+        if given {
+            self.taken = None;
+        }
+        given
+    }
+
+    /// The servers lose everything and are set up anew, by the same steps twice: what the second time makes has the transactions of what the
+    /// first time made.
+    fn wipe(&mut self, tag: &str) {
+        self.anew.push((now(), u64::MAX));
+        let transactions = ["a", "b"].map(|time| {
+            let tag = format!("{tag}{time}");
+            let rules: Vec<_> = self.hosts.iter().map(Host::cut_off).collect();
+            self.keeper.leave();
+            self.ensemble.wipe();
+            let transactions = self.keeper.set_up(&tag);
+            // As for writes, with what a repeated attempt would do.
+            self.changes.values_mut().for_each(|changes| *changes += 4);
+            self.tally.writes += WATCHES.len() as u64;
+            self.tally.unknown += u64::from(transactions.is_none());
+            for (host, rules) in self.hosts.iter().zip(rules) {
+                host.reconnect(rules);
+            }
+            if time == "a" {
+                self.reactions(&tag, GLANCE);
+            }
+            transactions
+        });
+        let [first, second] = transactions;
+        self.tally.same_transactions += u64::from(first.is_some() && first == second);
+    }
+
     /// Times the reactions of every daemon's healthy watch.
     fn canary(&mut self, tag: &str) {
-        let canary = watch("canary");
         let from = now();
-        self.write(canary, Write::Set, tag);
-        let end = Instant::now() + Duration::from_millis(CANARY * 2);
-        let mut seen = [None; HOSTS];
-        while seen.iter().any(Option::is_none) && Instant::now() < end {
-            for (host, seen) in self.hosts.iter_mut().zip(&mut seen) {
-                let journal = host.journals.get_mut(canary.name).unwrap();
-                journal.refresh();
-                let start = journal.starts().rev().find(|start| start.stdin == tag);
-                *seen = start.map(|start| start.at.saturating_sub(from));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let latencies: Vec<u64> = seen.into_iter().map(|seen| seen.unwrap_or(CANARY * 2)).collect();
+        self.write(watch(HEALTHY), Write::Set, tag);
+        let seen = self.reactions(tag, Duration::from_millis(CANARY * 2));
+        let latency = |seen: Option<u64>| seen.map_or(CANARY * 2, |at| at.saturating_sub(from));
+        let latencies = seen.map(latency);
         if let Err(violation) = oracle::unaffected(&latencies, CANARY) {
             self.violation(&format!("{violation} ({tag})"));
         }
         self.tally.canaries.extend(latencies);
+    }
+
+    /// When every daemon's healthy watch reacted to this data, of those that do so in time.
+    fn reactions(&mut self, data: &str, patience: Duration) -> [Option<u64>; HOSTS] {
+        let end = Instant::now() + patience;
+        let mut seen = [None; HOSTS];
+        while seen.iter().any(Option::is_none) && Instant::now() < end {
+            for (host, seen) in self.hosts.iter_mut().zip(&mut seen) {
+                let journal = host.journals.get_mut(HEALTHY).unwrap();
+                journal.refresh();
+                let start = journal.starts().rev().find(|start| start.stdin == data);
+                *seen = start.map(|start| start.at);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        seen
     }
 
     /// Waits until everything that is to come true has; says how long that took. `idle`: whether nothing ran before.
@@ -211,6 +296,9 @@ impl Stage {
             for (watch, state) in WATCHES.iter().zip(&states) {
                 lacks.extend(lack(host, watch, state, idle));
             }
+            if idle {
+                lacks.extend(host.logged().err());
+            }
             match (&host.base, host.held()) {
                 (Some(base), Some(held)) => lacks.extend(oracle::leaks(base, &held)),
                 (None, Some(held)) => lacks.extend(held.processes),
@@ -233,7 +321,7 @@ impl Stage {
                 let lines = &host.journals[watch.name].lines;
                 wrong.extend(oracle::overlaps(watch, lines));
                 wrong.extend(oracle::doubled(watch, lines));
-                wrong.extend(oracle::stale(watch, lines));
+                wrong.extend(oracle::stale(watch, lines, &self.anew));
                 wrong.extend(oracle::counts(watch, lines, self.changes[watch.name], host.loads[watch.name]).err());
             }
             if let (Some(base), Some(held)) = (&host.base, host.held()) {

@@ -53,8 +53,15 @@ pub struct Watch {
     pub healthy: bool,
 }
 
+/// The watch whose reactions are timed.
+pub const HEALTHY: &str = "canary";
+
 /// In the group that [`config`] gives two places.
 const GROUPED: &str = "group='few', ";
+
+/// A component dies whose native code is cut short under it, or that gets no thread; and what is damaged is not made again while the disk
+/// is full.
+const RESTORED: &str = "on_failure=Retry(times=20, initial=0.1, max_delay=1), ";
 
 /// At most so many runs of a PARALLEL watch at once.
 pub const MAX_PARALLEL: u32 = 4;
@@ -76,7 +83,7 @@ const fn exec(name: &'static str, node: Node, mode: Mode) -> Watch {
 pub const WATCHES: &[Watch] = &[
     Watch {
         healthy: true,
-        ..exec("canary", Node::Data, Mode::Queue)
+        ..exec(HEALTHY, Node::Data, Mode::Queue)
     },
     exec("data-queue", Node::Data, Mode::Queue),
     exec("data-discard", Node::Data, Mode::Discard),
@@ -134,15 +141,22 @@ pub const WATCHES: &[Watch] = &[
     },
     Watch {
         kind: Kind::Function,
+        // A function that finds no process left for what it runs has failed; what it runs gives another code.
+        fields: "on_failure=Retry(times=20, initial=0.1, max_delay=1, codes=[1]), ",
+        retries: 20,
         ..exec("function-queue", Node::Data, Mode::Queue)
     },
     Watch {
         kind: Kind::Component,
+        fields: RESTORED,
+        retries: 20,
         healthy: true,
         ..exec("component-queue", Node::Data, Mode::Queue)
     },
     Watch {
         kind: Kind::Component,
+        fields: RESTORED,
+        retries: 20,
         healthy: true,
         ..exec("component-restart", Node::Data, Mode::Restart)
     },

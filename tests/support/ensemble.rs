@@ -63,6 +63,19 @@ impl Ensemble {
         });
     }
 
+    /// Kills all servers, removes what they have, and starts them with nothing.
+    pub fn wipe(&mut self) {
+        for server in &mut self.servers {
+            server.wipe();
+        }
+        std::thread::scope(|scope| {
+            for server in &mut self.servers {
+                scope.spawn(|| server.restart());
+            }
+        });
+        self.heal();
+    }
+
     /// The answers of all servers to a four-letter word; empty ones of those that do not answer.
     pub fn four_letters(&self, word: &str) -> Vec<String> {
         let answer = |server: &ZooKeeperServer| server.four_letters(word).unwrap_or_default();

@@ -1,10 +1,12 @@
 //! Of the oracle: for each invariant a journal that keeps it, and one that breaks it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::Check;
 use crate::journal::{Line, Start, flat};
 use crate::oracle::{self, Final, Held, Served};
+use crate::snapshot::is_of;
 use crate::watches::{Watch, watch};
 
 pub const CHECKS: &[Check] = &[
@@ -23,6 +25,14 @@ pub const CHECKS: &[Check] = &[
     ("an overlap told by an action is found", crowd),
     ("an overlap in the order of lines is found", interleaved),
     ("runs that overlap in PARALLEL are none", parallel_interleaved),
+    (
+        "what left its session and environment and outlives its run is found",
+        outlived,
+    ),
+    (
+        "a process is known by its arguments, also without an environment",
+        belonging,
+    ),
     ("a killed action is none", killed),
     ("a run that starts twice is found", twice_the_run),
     (
@@ -30,6 +40,11 @@ pub const CHECKS: &[Check] = &[
         twice_the_change,
     ),
     ("a run for an older state after a newer is found", older),
+    (
+        "older transactions of servers that were wiped are none, and their other data is wanted",
+        anew,
+    ),
+    ("a log that does not tell of the last run is found", unlogged),
     ("more runs than changes are found", too_many),
     ("more loads than reasons for them are found", too_many_loads),
     ("more retries than are allowed are found", too_many_retries),
@@ -60,6 +75,13 @@ fn end(run: &str) -> Line {
     }
 }
 
+fn still(run: &str) -> Line {
+    Line::Still {
+        at: 2000,
+        run: run.to_owned(),
+    }
+}
+
 fn data(mzxid: i64, data: &str) -> Final {
     Final::Data {
         mzxid,
@@ -77,7 +99,7 @@ fn lines_survive() {
         run: "a".into(),
         others: "b 7, c 8".into(),
     };
-    for line in [start("a", "data", 5, "x\ty\nz\n"), end("a"), crowd] {
+    for line in [start("a", "data", 5, "x\ty\nz\n"), end("a"), still("a"), crowd] {
         let text = line.text();
         assert_eq!(Line::parse(text.strip_suffix('\n').unwrap()), line);
     }
@@ -181,6 +203,29 @@ fn parallel_interleaved() {
     assert!(oracle::overlaps(watch("data-parallel"), &lines).is_empty());
 }
 
+fn outlived() {
+    let (a, b) = (start("a", "data", 1, ""), start("b", "data", 2, ""));
+    let ended = [a.clone(), still("a"), still("a"), b.clone(), still("b"), end("b")];
+    assert!(oracle::overlaps(queue(), &ended).is_empty());
+    let outlives = [a, still("a"), b, still("a"), still("a"), end("b")];
+    for name in ["data-queue", "data-restart", "data-discard"] {
+        assert_eq!(oracle::overlaps(watch(name), &outlives).len(), 1);
+    }
+    assert!(oracle::overlaps(watch("data-parallel"), &outlives).is_empty());
+}
+
+fn belonging() {
+    let out = Path::new("/host1/out");
+    assert!(is_of(b"A=b\0CHAOS_OUT=/host1/out\0", b"cat\0", out));
+    assert!(is_of(b"", b"chaos\0escaped\0/host1/out\0w\0r\0", out));
+    assert!(!is_of(
+        b"CHAOS_OUT=/host2/out\0",
+        b"twitcher\0--config\0/host1/conf\0",
+        out
+    ));
+    assert!(!is_of(b"", b"cat\0/host1/out/log\0", out));
+}
+
 fn killed() {
     let lines = [start("a", "data", 1, ""), start("b", "data", 2, ""), end("b")];
     assert!(oracle::overlaps(queue(), &lines).is_empty());
@@ -195,6 +240,8 @@ fn twice_the_change() {
     let twice = |event| [start("a", event, 1, ""), start("b", event, 1, "")];
     assert_eq!(oracle::doubled(queue(), &twice("data")).len(), 1);
     assert_eq!(oracle::doubled(queue(), &twice("created")).len(), 1);
+    let other = [start("a", "data", 1, "one"), start("b", "data", 1, "two")];
+    assert!(oracle::doubled(queue(), &other).is_empty(), "servers were wiped");
     assert!(oracle::doubled(queue(), &twice("load")).is_empty());
     // Children do not say which transaction changed them.
     assert!(oracle::doubled(watch("children-queue"), &twice("data")).is_empty());
@@ -206,10 +253,27 @@ fn older() {
         start("b", "data", 2, ""),
         start("c", "data", 2, ""),
     ];
-    assert!(oracle::stale(queue(), &lines).is_empty());
+    assert!(oracle::stale(queue(), &lines, &[]).is_empty());
     let back = [start("a", "data", 2, ""), start("b", "data", 1, "")];
-    assert_eq!(oracle::stale(queue(), &back).len(), 1);
-    assert!(oracle::stale(watch("data-parallel"), &back).is_empty());
+    assert_eq!(oracle::stale(queue(), &back, &[]).len(), 1);
+    assert!(oracle::stale(watch("data-parallel"), &back, &[]).is_empty());
+}
+
+fn anew() {
+    // At 1009 and 1002.
+    let back = [start("a", "data", 9, "old"), start("b", "data", 2, "new")];
+    assert!(oracle::stale(queue(), &back, &[(1000, 1002)]).is_empty());
+    assert_eq!(oracle::stale(queue(), &back, &[(1000, 1001), (1003, 1009)]).len(), 1);
+    let lines = [start("a", "data", 2, "one")];
+    assert!(oracle::acted(queue(), &data(2, "two"), &lines, false).is_err());
+}
+
+fn unlogged() {
+    let lines = [start("r1", "data", 1, ""), end("r1"), start("r2", "data", 2, "")];
+    assert!(oracle::logged(queue(), "", &[]).is_ok());
+    assert!(oracle::logged(queue(), r#"{"run_id":"r2"}"#, &lines).is_ok());
+    assert!(oracle::logged(queue(), r#"{"run_id":"r1"}"#, &lines).is_err());
+    assert!(oracle::logged(queue(), "", &lines).is_err());
 }
 
 fn too_many() {

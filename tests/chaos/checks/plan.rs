@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Check;
-use crate::plan::{Episode, Fault, HOSTS, Plan, SERVERS, Scope, Step, Write};
+use crate::plan::{Episode, Fault, HOSTS, OWN_USER, Plan, SERVERS, Step, Write};
 use crate::watches::{self, Node};
 
 pub const CHECKS: &[Check] = &[
@@ -17,7 +17,11 @@ pub const CHECKS: &[Check] = &[
         "what begins ends, once, and nothing of the same scope goes on meanwhile",
         well_formed,
     ),
-    ("healthy watches are timed only beside misbehaving actions", canaries),
+    (
+        "healthy watches are timed only beside what must not disturb them",
+        canaries,
+    ),
+    ("processes are used up only where they are counted", processes),
     ("every watch is written to, in every way that fits it", writes),
 ];
 
@@ -70,7 +74,7 @@ fn well_formed() {
                     assert!(new.host < HOSTS && new.server < SERVERS && new.hold < 10_000);
                     for other in open.iter().map(|other| &episode.troubles[*other]) {
                         let scope = other.fault.scope();
-                        let elsewhere = scope != Scope::Servers && other.host != new.host;
+                        let elsewhere = !scope.is_shared() && other.host != new.host;
                         assert!(elsewhere || scope != new.fault.scope(), "{episode}");
                     }
                     open.push(*index);
@@ -97,9 +101,16 @@ fn canaries() {
         let tame = episode
             .troubles
             .iter()
-            .all(|trouble| trouble.fault.scope() == Scope::Actions);
+            .all(|trouble| trouble.fault.spares_the_healthy());
         assert_eq!(timed, tame, "{episode}");
     }
+}
+
+fn processes() {
+    let troubles = || episodes(3, 60).into_iter().flat_map(|episode| episode.troubles);
+    let exhausting = troubles().filter(|trouble| trouble.fault == Fault::ActionExhaust);
+    assert!(exhausting.clone().count() > 5);
+    assert!(exhausting.map(|trouble| trouble.host).all(|host| host == OWN_USER));
 }
 
 fn writes() {
