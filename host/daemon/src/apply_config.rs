@@ -60,11 +60,14 @@ impl Daemon {
             errors: loaded.errors,
             notes: loaded.notes,
         };
+        let plan = self.registry.plan(loaded.watches);
+        let summary = plan.summary();
+        if loaded.repeated && plan.is_empty() {
+            return;
+        }
         let result = if loaded.failed_files == 0 { "success" } else { "failure" };
         self.metrics.loads.with_label_values(&[result]).inc();
         self.admission.set_limits(loaded.groups);
-        let plan = self.registry.plan(loaded.watches);
-        let summary = plan.summary();
         for id in plan.added {
             self.restore(id);
         }

@@ -81,6 +81,17 @@ impl WatchChanges {
     pub fn summary(&self) -> WatchCounts {
         self.summary
     }
+
+    /// Whether every watch is as it was.
+    pub fn is_empty(&self) -> bool {
+        let WatchCounts {
+            added,
+            changed,
+            removed,
+            unchanged: _,
+        } = self.summary;
+        added + changed + removed == 0
+    }
 }
 
 impl ActiveWatches {
