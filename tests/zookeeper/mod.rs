@@ -3,6 +3,7 @@
 
 mod anew;
 mod basics;
+mod bounds;
 mod defects;
 mod fairness;
 mod faults;

@@ -19,6 +19,13 @@ use super::reads::{self, ReadFailure};
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
+/// What a reply may have beside the largest data that is read, in bytes: the names of as many children as are listed, for one. What a
+/// server, or somebody in its place, announces beyond that is not received.
+const MORE_THAN_DATA: usize = 48 << 20;
+
+/// Most sessions in a row that end within [`LONGEST_DELAY`] before that is told: one or two are what a restart of the servers looks like.
+const MANY_SHORT: u32 = 3;
+
 /// Time between two lines about the same outage.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -106,6 +113,8 @@ pub(super) struct SessionOpener {
     backoff: Backoff,
     /// When the last session was opened; one that did not last does not earn a quick next attempt.
     opened: Option<Instant>,
+    /// How many in a row did not last.
+    short: u32,
     /// The number of the connection among those of the source; none if the source counts as connected without it.
     connection: Option<u64>,
 }
@@ -133,6 +142,7 @@ impl SessionOpener {
             outage: context.outage.clone(),
             backoff: Backoff::up_to(LONGEST_DELAY),
             opened: None,
+            short: 0,
             connection: None,
         }
     }
@@ -148,8 +158,15 @@ impl SessionOpener {
         let started = Instant::now();
         self.note(None);
         match self.opened.take() {
-            Some(opened) if opened.elapsed() > LONGEST_DELAY => self.backoff.reset(),
-            Some(_) => sleep(self.backoff.next()).await,
+            Some(opened) if opened.elapsed() > LONGEST_DELAY => {
+                self.backoff.reset();
+                self.short = 0;
+            }
+            Some(_) => {
+                self.short += 1;
+                self.log_short();
+                sleep(self.backoff.next()).await;
+            }
             None => {}
         }
         loop {
@@ -178,11 +195,13 @@ impl SessionOpener {
             auth,
             sasl,
             tls,
+            max_data,
             ..
         } = &*self.options;
         // One round over the servers, then our own backoff: the crate would go round in silence for a whole session timeout.
         let mut connector = Client::connector()
             .with_session_timeout(*session_timeout)
+            .with_max_packet(max_data + MORE_THAN_DATA)
             .with_fail_eagerly();
         for auth in auth {
             connector = connector.with_auth(&auth.scheme, &auth.credentials);
@@ -197,6 +216,20 @@ impl SessionOpener {
         };
         reads::catch_up(&client).await.map_err(OpenError::CatchUp)?;
         Ok(client)
+    }
+
+    /// Says that sessions begin and do not last: the servers answer, but not as servers do.
+    fn log_short(&self) {
+        if self.short < MANY_SHORT {
+            return;
+        }
+        let why =
+            "sessions end soon after they begin: what the servers send is not understood, or is more than is taken";
+        self.options.stats.connections.failed(why);
+        if self.short.is_power_of_two() || self.short == MANY_SHORT {
+            let servers = self.options.servers.to_string();
+            warn!(servers, sessions = self.short, "{why}; trying again, ever later");
+        }
     }
 
     async fn log_failure(&self, error: &OpenError) {

@@ -13,13 +13,13 @@
 
 use std::collections::HashMap;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
+use tracing::{debug, warn};
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
 use super::connect::{Backoff, SessionOpener, note_end, note_state};
@@ -35,24 +35,47 @@ use twitcher_model::WatchType;
 /// Longest pause after a request that failed though the session lives.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Most bytes that paths named by events may need until they are looked at: more than the largest subtree has. Only a server that makes
+/// up paths gets there.
+const INBOX_BYTES: usize = 128 << 20;
+
 /// Paths that events named since they were last looked at, and what they said. Takes no more room than the znodes under the watches,
 /// however long nobody looks.
 #[derive(Debug, Default)]
 struct Inbox {
-    paths: Mutex<HashMap<String, News>>,
+    paths: Mutex<Named>,
     arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Named {
+    paths: HashMap<String, News>,
+    bytes: usize,
+    /// There were more than are kept.
+    flooded: bool,
 }
 
 impl Inbox {
     fn put(&self, path: String, news: News) {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = paths.entry(path).or_insert(news);
-        *known = news.max(*known);
+        let mut named = self.named();
+        let Named { paths, bytes, flooded } = &mut *named;
+        match paths.get_mut(&path) {
+            Some(known) => *known = news.max(*known),
+            None if *bytes > INBOX_BYTES => *flooded = true,
+            None => {
+                *bytes += path.len() + size_of::<(String, News)>();
+                paths.insert(path, news);
+            }
+        }
         self.arrived.notify_one();
     }
 
-    fn take(&self) -> HashMap<String, News> {
-        std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take(&self) -> Named {
+        std::mem::take(&mut *self.named())
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,7 +318,13 @@ impl Worker {
             return Ok(());
         }
         self.arm(client).await?;
-        for (path, news) in self.inbox.take() {
+        let named = self.inbox.take();
+        if named.flooded {
+            // What was left out is not known: all is read again, in a session that begins later.
+            warn!("events named more paths than there can be; starting a new session");
+            return Err(Stop::Session);
+        }
+        for (path, news) in named.paths {
             self.nodes.event(&path, news);
             self.trees.event(&path);
         }
