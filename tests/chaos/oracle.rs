@@ -135,9 +135,10 @@ pub fn stale(watch: &Watch, lines: &[Line], anew: &[(u64, u64)]) -> Vec<String> 
         return Vec::new();
     }
     let starts: Vec<&Start> = starts(lines).collect();
-    let began_anew = |at: u64| anew.iter().any(|(from, to)| (*from..=*to).contains(&at));
+    // The watch may have been out of the configuration for as long as that took.
+    let began_anew = |pair: &[&Start]| anew.iter().any(|(from, to)| *from <= pair[1].at && pair[0].at <= *to);
     let older =
-        |pair: &&[&Start]| pair[0].parent == pair[1].parent && pair[0].mzxid > pair[1].mzxid && !began_anew(pair[1].at);
+        |pair: &&[&Start]| pair[0].parent == pair[1].parent && pair[0].mzxid > pair[1].mzxid && !began_anew(pair);
     let say = |pair: &[&Start]| format!("{}: {:?} after {:?}", watch.name, pair[1], pair[0]);
     starts.windows(2).filter(older).map(say).collect()
 }
@@ -176,6 +177,7 @@ pub fn logged(watch: &Watch, told: &str, lines: &[Line]) -> Result<(), String> {
 pub struct Held {
     /// Descriptors by what they are, of the daemon and of the launcher together.
     pub descriptors: BTreeMap<String, usize>,
+    /// Those of its pool left out, which grows to what was needed at once and has a bound of its own.
     pub threads: u64,
     pub daemon_kib: u64,
     pub launcher_kib: u64,

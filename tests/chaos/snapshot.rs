@@ -30,7 +30,7 @@ fn is_launcher(daemon: Pid, pid: Pid) -> bool {
 pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
     let launcher = launcher(daemon);
     let mut held = Held {
-        threads: status(daemon, "Threads:"),
+        threads: threads(daemon),
         daemon_kib: status(daemon, "VmRSS:"),
         launcher_kib: launcher.map_or(0, |pid| status(pid, "VmRSS:")),
         temporary: names(temporary),
@@ -59,6 +59,20 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
         held.processes.push("no launcher, which".to_owned());
     }
     held
+}
+
+/// How many threads a daemon has besides those of its pool.
+fn threads(daemon: Pid) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{daemon}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    // The kernel keeps 15 bytes of a name.
+    tasks
+        .map(name)
+        .filter(|name| !name.starts_with("twitcher-blocki"))
+        .count() as u64
 }
 
 /// Whether a process with this environment and these arguments belongs to an action of the daemon whose directory is `out`. One that has left

@@ -260,10 +260,18 @@ fn older() {
 }
 
 fn anew() {
-    // At 1009 and 1002.
-    let back = [start("a", "data", 9, "old"), start("b", "data", 2, "new")];
-    assert!(oracle::stale(queue(), &back, &[(1000, 1002)]).is_empty());
-    assert_eq!(oracle::stale(queue(), &back, &[(1000, 1001), (1003, 1009)]).len(), 1);
+    let at = |at, line| match line {
+        Line::Start(start) => Line::Start(Start { at, ..start }),
+        other => other,
+    };
+    let back = [
+        at(1000, start("a", "data", 9, "old")),
+        at(1010, start("b", "data", 2, "new")),
+    ];
+    for wiped in [(990, 1000), (1002, 1008), (1005, 1020), (1010, 1020), (990, 1020)] {
+        assert!(oracle::stale(queue(), &back, &[wiped]).is_empty(), "{wiped:?}");
+    }
+    assert_eq!(oracle::stale(queue(), &back, &[(990, 999), (1011, 1020)]).len(), 1);
     let lines = [start("a", "data", 2, "one")];
     assert!(oracle::acted(queue(), &data(2, "two"), &lines, false).is_err());
 }
