@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use attempts::{ATTEMPTS, Attempt};
+use attempts::Attempt;
 use scene::{End, Scene, User, Wall};
 
 /// What an attempt must come to.
@@ -83,7 +83,7 @@ fn users() -> &'static [User] {
 }
 
 fn attempts(group: &str) -> impl Iterator<Item = &'static Attempt> {
-    ATTEMPTS.iter().filter(move |attempt| attempt.group == group)
+    attempts::all().filter(move |attempt| attempt.group == group)
 }
 
 fn is(end: &End, expected: Expected) -> bool {
@@ -107,6 +107,23 @@ fn no_other_process_is_reached() {
 #[test]
 fn only_granted_files_are_reached() {
     check("files");
+}
+
+/// What is not granted cannot even be looked at, which no rule of Landlock denies.
+#[test]
+fn in_empty_namespaces_only_granted_files_exist() {
+    if !geteuid().is_root() {
+        eprintln!("only root makes namespaces: left out");
+        return;
+    }
+    for user in users() {
+        check_behind(Wall::Namespaces, "hidden", *user);
+    }
+    let scene = Scene::new();
+    for name in ["the facts of a file outside", "the facts of what is above a grant"] {
+        let end = scene.attempt(name, User::Nobody, Wall::Component);
+        assert_eq!(end, End::Succeeded, "{name} shows nothing");
+    }
 }
 
 #[test]

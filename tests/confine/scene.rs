@@ -11,16 +11,18 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Uid, fork, getppid, pipe, read, setgroups, setresgid, setresuid, write};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use twitcher_confine::helper::{Resources, Work, give_up_rights, give_up_system_calls};
+use twitcher_confine::namespaces::{self, Namespaces};
 use twitcher_confine::{Applied, Confinement, Dir, Filters};
 
-use crate::attempts::ATTEMPTS;
+use crate::attempts;
 
 const NOBODY: u32 = 65534;
 /// Exit codes above are none of an errno, and 101 is a panic's.
@@ -40,17 +42,20 @@ pub enum User {
 pub enum Wall {
     /// Nothing.
     None,
-    /// What a component's process has.
+    /// What a component's process has where there are no namespaces.
     Component,
+    /// What it has where there are.
+    Namespaces,
     /// What the helpers have that evaluate, compile, and call a component's check.
     Evaluator,
     Compiler,
     Judge,
 }
 
-const WALLS: [Wall; 5] = [
+const WALLS: [Wall; 6] = [
     Wall::None,
     Wall::Component,
+    Wall::Namespaces,
     Wall::Evaluator,
     Wall::Compiler,
     Wall::Judge,
@@ -148,11 +153,57 @@ pub struct Here {
     pub pair: (OwnedFd, OwnedFd),
     /// A runtime as a component has, also from before.
     pub runtime: Runtime,
+    /// The writable directory.
+    pub rw: OwnedFd,
 }
 
 impl Here {
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+}
+
+/// The harness runs even a single test in a thread of its own, and the root of a process with threads cannot become another.
+fn go_on_as_child() {
+    // SAFETY: the child makes attempts and ends; no lock that the harness's other thread may hold is of use to it.
+    if let ForkResult::Parent { child } = unsafe { fork() }.unwrap() {
+        let code = match waitpid(child, None).unwrap() {
+            WaitStatus::Exited(_, code) => code,
+            WaitStatus::Signaled(_, signal, _) => {
+                raise(signal).unwrap();
+                NOT_CONFINED
+            }
+            _ => NOT_CONFINED,
+        };
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(code) }
+    }
+}
+
+/// Made by another process, as the launcher has it done; it waits for this one to have opened them.
+fn empty_namespaces() -> Namespaces {
+    let (made, tell) = pipe().unwrap();
+    let (hold, go) = pipe().unwrap();
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            drop(go);
+            let failed = Namespaces::make().is_err();
+            write(&tell, &[u8::from(failed)]).unwrap();
+            read(&hold, &mut [0]).unwrap();
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            let mut failed = [1];
+            read(&made, &mut failed).unwrap();
+            assert_eq!(failed, [0], "no namespaces");
+            let open =
+                ["mnt", "net", "ipc"].map(|name| fs::File::open(format!("/proc/{child}/ns/{name}")).unwrap().into());
+            drop(go);
+            waitpid(child, None).unwrap();
+            Namespaces::received(open.into()).unwrap()
+        }
     }
 }
 
@@ -170,23 +221,43 @@ fn become_helper(work: Work) -> Result<(), Box<dyn std::error::Error>> {
 /// Confines this process as its environment says, and makes the attempt. Does not return.
 pub fn attempt_here() {
     let Ok(name) = env::var("CONFINE_ATTEMPT") else { return };
-    let attempt = ATTEMPTS.iter().find(|attempt| attempt.name == name).unwrap();
+    let attempt = attempts::all().find(|attempt| attempt.name == name).unwrap();
     let port = |name| env::var(name).unwrap().parse().unwrap();
+    let wall = env::var("CONFINE_WALL").unwrap();
+    let wall = WALLS.into_iter().find(|known| format!("{known:?}") == wall).unwrap();
+    let root = PathBuf::from(env::var_os("CONFINE_SCENE").unwrap());
+    if wall == Wall::Namespaces {
+        go_on_as_child();
+    }
+    let namespaces = (wall == Wall::Namespaces).then(empty_namespaces);
+    if namespaces.is_some() {
+        namespaces::keep_capabilities().unwrap();
+    }
+    if env::var("CONFINE_USER").unwrap() == "Nobody" {
+        setgroups(&[]).unwrap();
+        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
+        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
+        if namespaces.is_some() {
+            namespaces::keep_needed().unwrap();
+        }
+    }
+    let open_path = |name| {
+        let dir = open(&root.join(name), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        match namespaces {
+            Some(_) => namespaces::own_mount(dir.as_fd()).unwrap(),
+            None => dir,
+        }
+    };
+    let (rw, ro) = (open_path("rw"), open_path("ro"));
     let here = Here {
-        root: env::var_os("CONFINE_SCENE").unwrap().into(),
+        rw: rw.try_clone().unwrap(),
+        root,
         parent: getppid().as_raw(),
         granted_port: port("CONFINE_PORT"),
         other_port: port("CONFINE_OTHER_PORT"),
         pair: socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap(),
         runtime: Builder::new_current_thread().enable_all().build().unwrap(),
     };
-    if env::var("CONFINE_USER").unwrap() == "Nobody" {
-        setgroups(&[]).unwrap();
-        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
-        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
-    }
-    let open_path = |name| open(&here.path(name), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-    let (rw, ro) = (open_path("rw"), open_path("ro"));
     let dirs = [
         Dir {
             fd: rw.as_fd(),
@@ -204,12 +275,11 @@ pub fn attempt_here() {
         } else {
             &[]
         },
+        namespaces: namespaces.as_ref(),
     };
-    let wall = env::var("CONFINE_WALL").unwrap();
-    let wall = WALLS.into_iter().find(|known| format!("{known:?}") == wall).unwrap();
     let applied: Result<_, Box<dyn std::error::Error>> = match wall {
         Wall::None => Ok(None),
-        Wall::Component => confinement
+        Wall::Component | Wall::Namespaces => confinement
             .apply(&Filters::compile().unwrap())
             .map(Some)
             .map_err(Into::into),

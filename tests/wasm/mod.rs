@@ -7,6 +7,7 @@ mod hostile;
 mod inherited;
 mod languages;
 mod loading;
+mod namespaces;
 mod net;
 mod plugins;
 mod preview1;

@@ -4,8 +4,8 @@
 //! component reaches, and this ([`Confinement`]) what native code does, if a bug in the compiler or in the host's functions lets it run some.
 //! A [`helper`] compiles, or evaluates, for the daemon: it reaches nothing, and is a user that nobody else is.
 //!
-//! Landlock limits the files and the ports, seccomp the system calls. Neither can be taken back, so they come after everything that needs
-//! more: user and group are set, a component's code is mapped, the async runtime is built.
+//! Namespaces in which there is nothing hide what Landlock would deny, and what no file system rule looks at ([`namespaces`]). Landlock limits the
+//! files and the ports, seccomp the system calls. None can be taken back, so they come after everything that needs more: user and group are set, a component's code is mapped, the async runtime is built.
 //!
 //! Nothing here forks, starts threads or knows what runs. The filters for components are compiled once, before the first clone
 //! ([`Filters`]): the child then only makes the system calls that install one.
@@ -16,6 +16,7 @@ mod filter;
 pub mod helper;
 mod helper_user;
 mod landlock;
+pub mod namespaces;
 mod privileges;
 mod syscalls;
 
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 use self::filter::Filter;
 pub use self::helper_user::HELPER_USER;
+use self::namespaces::Namespaces;
 use self::syscalls::Purpose;
 
 /// Why a process could not be confined. It must then end without running anything.
@@ -36,6 +38,9 @@ pub enum ConfineError {
     /// The table of system calls needs more code than jumps reach over: a mistake of the program, found by its tests.
     #[error("the seccomp filter is too large: {0} instructions")]
     FilterTooLarge(usize),
+    /// It could not enter the namespaces that were made for it.
+    #[error("cannot enter empty namespaces: {0}")]
+    Namespaces(#[source] Errno),
     /// The process could be given privileges by a program it executes.
     #[error("cannot set no_new_privs: {0}")]
     NoNewPrivs(#[source] Errno),
@@ -110,6 +115,9 @@ pub struct Confinement<'a> {
     /// Ports to which it may connect by TCP, over IPv4 and IPv6. None: it cannot even create a socket. Which hosts, the kernel
     /// cannot say: that is for the first layer.
     pub tcp_ports: &'a [u16],
+    /// Where it goes on, the directories above having been opened before; none where they cannot be had. With a port it stays in the network
+    /// that it is in.
+    pub namespaces: Option<&'a Namespaces>,
 }
 
 /// What was put into force. All else in this module always is, or there is an error.
@@ -128,7 +136,11 @@ impl Confinement<'_> {
     /// socket pair for signals); open the directories. After it threads cannot be started: run blocking file operations in place
     /// (`WasiCtxBuilder::allow_blocking_current_thread`).
     pub fn apply(&self, filters: &Filters) -> Result<Applied, ConfineError> {
-        // First, for without it the two others are refused to all but root.
+        if let Some(namespaces) = self.namespaces {
+            let keep_network = !self.tcp_ports.is_empty();
+            namespaces.enter(keep_network).map_err(ConfineError::Namespaces)?;
+        }
+        // Without it the two others are refused to all but root.
         prctl::set_no_new_privs().map_err(ConfineError::NoNewPrivs)?;
         let kept = match self.dirs {
             [] => CapabilitySet::empty(),

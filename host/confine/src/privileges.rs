@@ -5,7 +5,6 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 /// Gives up all capabilities of the calling thread but these, as far as it has them. There is no way back: nothing is executed.
 pub(super) fn keep_only(kept: CapabilitySet) -> Result<(), Errno> {
-    let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
     let had = capabilities(None).map_err(errno)?;
     let kept = had.permitted & kept;
     let sets = CapabilitySets {
@@ -19,4 +18,30 @@ pub(super) fn keep_only(kept: CapabilitySet) -> Result<(), Errno> {
         // Every call succeeded, and still.
         _ => Err(Errno::EPERM),
     }
+}
+
+/// Gives up all capabilities of the calling thread but these, as far as it has them, and puts none in force.
+pub(super) fn keep_for_later(kept: CapabilitySet) -> Result<(), Errno> {
+    let had = capabilities(None).map_err(errno)?;
+    let sets = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: had.permitted & kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).map_err(errno)
+}
+
+/// Puts these capabilities in force, as far as the calling thread has them.
+pub(super) fn raise(wanted: CapabilitySet) -> Result<(), Errno> {
+    let mut sets = capabilities(None).map_err(errno)?;
+    let wanted = sets.permitted & wanted;
+    if sets.effective.contains(wanted) {
+        return Ok(());
+    }
+    sets.effective |= wanted;
+    set_capabilities(None, sets).map_err(errno)
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }

@@ -20,6 +20,7 @@ use super::interruption::interrupted;
 use super::native_code::{Call, Ready};
 use super::network::Reach;
 use super::preview1;
+use twitcher_confine::namespaces::{Namespaces, own_mount};
 use twitcher_confine::{Confinement, Dir};
 use twitcher_files::links::{self, PathError};
 use twitcher_model::{ChangeFacts, ComponentFailure, DirGrant, MissingGrant, WasmAction};
@@ -35,10 +36,11 @@ pub fn run(
     reach: &Reach,
     channel: Channel,
     stdio: Stdio,
+    namespaces: Option<Namespaces>,
 ) -> i32 {
     let speaker = channel.speaker();
     let mut timing = Timing::default();
-    let ended = prepare(ready, action, change, reach, channel, stdio)
+    let ended = prepare(ready, action, change, reach, channel, stdio, namespaces)
         .map_or_else(|ended| ended, |(runtime, host)| call(ready, host, runtime, &mut timing));
     let code = match &ended {
         CallEnd::Success => 0,
@@ -58,6 +60,7 @@ fn prepare(
     reach: &Reach,
     channel: Channel,
     stdio: Stdio,
+    namespaces: Option<Namespaces>,
 ) -> Result<(Runtime, Host), CallEnd> {
     let grants = &action.grants;
     // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its
@@ -72,7 +75,12 @@ fn prepare(
         .map_err(|error| not_called("start its runtime".to_owned(), &error))?;
     // Once, for both layers: whoever renames or links in between has them agree on what was found first.
     let opened: Result<Vec<_>, _> = grants.dirs.iter().map(granted_dir).collect();
-    let opened = opened?;
+    let mut opened = opened?;
+    if namespaces.is_some() {
+        for (fd, dir) in opened.iter_mut().zip(&grants.dirs) {
+            with_nothing_above(fd, dir)?;
+        }
+    }
     let host = Host::new(action, change, reach, channel, stdio, &opened)?;
     let dirs: Vec<_> = opened
         .iter()
@@ -91,6 +99,7 @@ fn prepare(
     let confinement = Confinement {
         dirs: &dirs,
         tcp_ports: &ports,
+        namespaces: namespaces.as_ref(),
     };
     match confinement.apply(&ready.filters) {
         Ok(_) => Ok((runtime, host)),
@@ -110,6 +119,20 @@ fn granted_dir(dir: &DirGrant) -> Result<OwnedFd, CallEnd> {
             PathError::Io(error) => not_called(format!("open directory {path}"), &error),
         }
     })
+}
+
+/// Makes a directory the top of a mount of its own. What the administrator has declared unbindable is none, and stays what it is: then what is
+/// above it is for Landlock.
+fn with_nothing_above(fd: &mut OwnedFd, dir: &DirGrant) -> Result<(), CallEnd> {
+    match own_mount(fd.as_fd()) {
+        Ok(top) => *fd = top,
+        Err(Errno::EINVAL) => {}
+        Err(errno) => {
+            let step = format!("mount directory {} for itself", dir.host.display());
+            return Err(not_called(step, &errno.into()));
+        }
+    }
+    Ok(())
 }
 
 fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> CallEnd {

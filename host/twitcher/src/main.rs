@@ -35,13 +35,13 @@
 //! actions     files launch model sandbox scheduler source
 //! source      files model
 //! scheduler   model
-//! launch      files ipc model process sandbox
+//! launch      confine files ipc model process sandbox
 //! sandbox     confine files interfaces ipc model
 //! interfaces  -
-//! confine     -
 //! process     -
 //! model       -
 //! ipc         -
+//! confine     -
 //! files       -
 //! ```
 //!

@@ -17,12 +17,14 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 mod clone;
 pub mod interrupt;
+mod namespaces;
 mod own_code;
 mod program;
 pub mod spawn;
 mod steps;
 pub mod vfork;
 
+use self::namespaces::EmptyNamespaces;
 use self::spawn::{Parent, spawn};
 use self::steps::close_range;
 use self::vfork::ChildStack;
@@ -71,12 +73,14 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let (soft, hard) = setup.core;
     setrlimit(Resource::RLIMIT_CORE, soft, hard)?;
     let pen = journal.map(JournalWriter::new).transpose()?;
+    let namespaces = EmptyNamespaces::default();
     let parent = Parent {
         channel: channel.as_fd(),
         pen: pen.as_ref(),
         bodies,
         ignored: &ignored,
         stack: stack.as_ref(),
+        namespaces: &namespaces,
     };
     keep_heap_in_order();
     let mut components = LoadedCode::default();

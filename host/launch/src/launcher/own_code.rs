@@ -13,6 +13,7 @@ use crate::launcher::interrupt;
 use crate::launcher::spawn::{Parent, fork};
 use crate::launcher::steps::{Frame, Settings, SpawnFailure, close_range};
 use crate::protocol::{OwnTask, OwnText, Step, Text, WasmTask};
+use twitcher_confine::namespaces::Namespaces;
 use twitcher_sandbox::channel::Channel;
 use twitcher_sandbox::{self as sandbox, Ready, Stdio};
 
@@ -33,11 +34,12 @@ impl OwnCode<'_> {
     /// Clones a process that reads what it is to do, goes through the steps and does it.
     pub fn spawn(self, launcher: &Parent<'_>) -> Result<(), SpawnFailure> {
         let Self { frame, text, component } = self;
+        let namespaces = component.as_ref().and_then(|_| launcher.namespaces.get());
         // Taken by the child, which alone gets here twice.
         let mut text = Some(text);
         let cgroup = frame.cgroup.as_ref();
         fork(cgroup, |born| {
-            run(&frame, text.take(), component.as_ref(), born, launcher)
+            run(&frame, text.take(), component.as_ref(), namespaces, born, launcher)
         })
         .map_err(|errno| (Step::Clone, errno))
     }
@@ -47,6 +49,7 @@ fn run(
     frame: &Frame,
     text: Option<Text<'_>>,
     component: Option<&(&Ready, OwnedFd)>,
+    namespaces: Option<&Namespaces>,
     born: Born,
     launcher: &Parent<'_>,
 ) -> c_int {
@@ -57,7 +60,9 @@ fn run(
     let Ok(cwd) = CString::new(cwd) else {
         return frame.failed(launcher, (Step::Chdir, Errno::EINVAL));
     };
-    if let Err(code) = frame.start(born, &Settings::new(setup, launcher), &cwd, launcher) {
+    let mut settings = Settings::new(setup, launcher);
+    settings.enters_namespaces = namespaces.is_some();
+    if let Err(code) = frame.start(born, &settings, &cwd, launcher) {
         return code;
     }
     let failure = match (task, component) {
@@ -69,9 +74,9 @@ fn run(
             }
         },
         (OwnTask::Component(task), Some((ready, channel))) => {
-            match component_descriptors(channel, ready.descriptors()) {
+            match component_descriptors(channel, ready.descriptors(), namespaces) {
                 Err(failure) => failure,
-                Ok((channel, stdio)) => return call(ready, &task, channel, stdio),
+                Ok((channel, stdio, namespaces)) => return call(ready, &task, channel, stdio, namespaces),
             }
         }
         _ => (Step::Decode, Errno::EBADMSG),
@@ -80,10 +85,18 @@ fn run(
 }
 
 /// From here on the component's own channel says what happens.
-fn call(ready: &Ready, task: &WasmTask, channel: OwnedFd, stdio: Stdio) -> c_int {
+fn call(ready: &Ready, task: &WasmTask, channel: OwnedFd, stdio: Stdio, namespaces: Option<Namespaces>) -> c_int {
     interrupt::on_sigterm(ready.engine());
     let channel = Channel::new(Some(channel));
-    sandbox::run(ready, &task.action, &task.change, &task.reach, channel, stdio)
+    sandbox::run(
+        ready,
+        &task.action,
+        &task.change,
+        &task.reach,
+        channel,
+        stdio,
+        namespaces,
+    )
 }
 
 /// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
@@ -91,10 +104,19 @@ fn close_all_but_stdio() -> Result<(), SpawnFailure> {
     close_range(3, c_int::MAX, 0).map_err(|errno| (Step::Descriptors, errno))
 }
 
-/// A component's process keeps its streams, its channel, and what it needs to be instantiated. Nothing that owns another descriptor
-/// is dropped afterwards.
-fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, Stdio), SpawnFailure> {
+/// A component's process keeps its streams, its channel, and what it needs to be instantiated and to enter namespaces, which it then has of its
+/// own. Nothing that owns another descriptor is dropped afterwards.
+fn component_descriptors(
+    channel: &OwnedFd,
+    kept: &[RawFd],
+    namespaces: Option<&Namespaces>,
+) -> Result<(OwnedFd, Stdio, Option<Namespaces>), SpawnFailure> {
     let at = |errno| (Step::Descriptors, errno);
+    let own = namespaces.map(Namespaces::try_clone).transpose();
+    let own = own.map_err(|error| at(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
+    let mut kept = kept.to_vec();
+    kept.extend(own.iter().flat_map(Namespaces::descriptors));
+    kept.sort_unstable();
     // SAFETY: descriptor 3 is the launcher's own channel (see `launcher::take_channel`), of which this process has no more use.
     #[allow(unsafe_code)]
     let placed = unsafe { libc::dup2(channel.as_raw_fd(), CHANNEL) };
@@ -115,7 +137,7 @@ fn component_descriptors(channel: &OwnedFd, kept: &[RawFd]) -> Result<(OwnedFd, 
             stdout: File::from_raw_fd(1),
             stderr: File::from_raw_fd(2),
         };
-        Ok((OwnedFd::from_raw_fd(CHANNEL), stdio))
+        Ok((OwnedFd::from_raw_fd(CHANNEL), stdio, own))
     }
 }
 

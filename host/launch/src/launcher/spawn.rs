@@ -15,6 +15,7 @@ use nix::unistd::write;
 use crate::journal::JournalWriter;
 use crate::launcher::Bodies;
 use crate::launcher::clone::{self, Born, Side};
+use crate::launcher::namespaces::EmptyNamespaces;
 use crate::launcher::own_code::OwnCode;
 use crate::launcher::program::Program;
 use crate::launcher::steps::{Frame, SpawnFailure};
@@ -34,6 +35,8 @@ pub struct Parent<'a> {
     pub ignored: &'a [c_int],
     /// For processes that share its memory; none where that is not safe.
     pub stack: Option<&'a ChildStack>,
+    /// Where components' processes go on.
+    pub namespaces: &'a EmptyNamespaces,
 }
 
 /// Starts the process that is asked for.
@@ -70,7 +73,7 @@ pub fn spawn(received: Received<'_>, components: &mut LoadedCode, launcher: &Par
 }
 
 /// Says something on standard error if it has room: perhaps nobody reads it, and to wait would be to start nothing any more.
-fn say(text: &str) {
+pub fn say(text: &str) {
     let stderr = io::stderr();
     let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     // Where there is room at all there is as much as this.

@@ -16,6 +16,7 @@ use crate::journal::JournalRecord;
 use crate::launcher::clone::{self, Born};
 use crate::launcher::spawn::Parent;
 use crate::protocol::{ProcessSetup, Reply, SETUP_FAILED, Step, send_reply};
+use twitcher_confine::namespaces;
 use twitcher_model::{Limit, Resource};
 
 /// A step that failed, with its error number.
@@ -39,6 +40,8 @@ pub struct Settings {
     gid: Option<Gid>,
     groups: Option<Vec<Gid>>,
     draft: Option<JournalRecord>,
+    /// Whether the process keeps what it takes to enter namespaces.
+    pub enters_namespaces: bool,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             gid: setup.gid.map(Gid::from_raw),
             groups: groups.map(|groups| groups.into_iter().map(Gid::from_raw).collect()),
             draft: launcher.pen.zip(setup.journal).map(|(pen, entry)| pen.draft(&entry)),
+            enters_namespaces: false,
         }
     }
 }
@@ -114,7 +118,13 @@ impl Frame {
             setresgid(gid, gid, gid).map_err(at(Step::Gid))?;
         }
         if let Some(uid) = settings.uid {
+            if settings.enters_namespaces {
+                namespaces::keep_capabilities().map_err(at(Step::Uid))?;
+            }
             setresuid(uid, uid, uid).map_err(at(Step::Uid))?;
+            if settings.enters_namespaces && !uid.is_root() {
+                namespaces::keep_needed().map_err(at(Step::Uid))?;
+            }
             // Fail closed: from here on, root must be out of reach.
             if !uid.is_root() && setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
                 return Err((Step::Uid, Errno::EPERM));
