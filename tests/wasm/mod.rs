@@ -11,6 +11,7 @@ mod namespaces;
 mod net;
 mod plugins;
 mod preview1;
+mod proposals;
 mod retries;
 mod running;
 

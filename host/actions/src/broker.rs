@@ -15,7 +15,7 @@ use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, 
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
 };
-use twitcher_source::{self as source, Znodes};
+use twitcher_source::{self as source, Readers, Znodes};
 
 /// How long a command may take when its watch has no timeout.
 const COMMAND_TIME: Duration = Duration::from_secs(300);
@@ -228,6 +228,14 @@ async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> R
         ZnodeRequest::Create { data, .. } => {
             znodes.create(&path, data.into()).await?;
             ZnodeReply::Created
+        }
+        ZnodeRequest::CreateParent { .. } => {
+            znodes.create_parent(&path, Readers::Creator).await?;
+            ZnodeReply::Created
+        }
+        ZnodeRequest::Delete { .. } => {
+            znodes.delete(&path, None).await?;
+            ZnodeReply::Deleted
         }
     })
 }

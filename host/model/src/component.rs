@@ -238,7 +238,7 @@ pub struct ZnodeGrant {
     pub path: ZnodePath,
     /// Whether everything below it is meant too. Written as `/path/**`.
     pub below: bool,
-    /// Whether it may be set and created. Written as `rw`; else `r`.
+    /// Whether it may be set, created and deleted. Written as `rw`; else `r`.
     pub writable: bool,
 }
 

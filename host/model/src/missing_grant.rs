@@ -76,6 +76,17 @@ impl MissingGrant {
         ))
     }
 
+    /// To open a bucket. It is the znode of this path; a bucket without one is that of a granted path which ends so.
+    pub fn bucket(name: &str) -> Option<Self> {
+        let subtree = match name {
+            "" => return None,
+            "/" => "/**".to_owned(),
+            path if path.starts_with('/') => format!("{path}/**"),
+            name => format!("/{name}/**"),
+        };
+        Self::znode(&subtree, "r")
+    }
+
     fn new(argument: String, flag: String) -> Self {
         Self { argument, flag }
     }
@@ -125,8 +136,15 @@ mod tests {
         assert_eq!(MissingGrant::http("http://127.1"), None);
         assert_eq!(MissingGrant::znode("/a*", "r"), None);
         assert_eq!(MissingGrant::command(""), None);
+        assert_eq!(MissingGrant::bucket(""), None);
+        assert_eq!(MissingGrant::bucket("a//b"), None);
         let argument = |missing: Option<MissingGrant>| missing.unwrap().argument;
         assert_eq!(argument(MissingGrant::net("db:1")), r#"net = ["db:1"]"#);
+        assert_eq!(
+            argument(MissingGrant::bucket("default")),
+            r#"znodes = {"/default/**": "r"}"#
+        );
+        assert_eq!(argument(MissingGrant::bucket("/")), r#"znodes = {"/**": "r"}"#);
         assert_eq!(
             argument(MissingGrant::znode("/a\"b", "rw")),
             r#"znodes = {"/a\"b": "rw"}"#

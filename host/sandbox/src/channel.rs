@@ -95,6 +95,8 @@ pub enum Denied {
     Datagrams,
     /// To bind a socket to an address of its own choice, or listen there. Nothing allows it.
     Listen(String),
+    /// To open a bucket of `wasi:keyvalue`, by the name that the component has for it.
+    Bucket(String),
 }
 
 impl Denied {
@@ -114,6 +116,7 @@ impl Denied {
             Denied::Socket => "making a TCP socket".to_owned(),
             Denied::Datagrams => "making a UDP socket".to_owned(),
             Denied::Listen(address) => format!("listening on {address}"),
+            Denied::Bucket(name) => format!("opening the bucket {name:?}"),
         }
     }
 
@@ -125,6 +128,7 @@ impl Denied {
             Denied::Name(name) => MissingGrant::name(name),
             Denied::Memory { asked, granted } => MissingGrant::memory(*asked, *granted),
             Denied::Socket => Some(MissingGrant::socket()),
+            Denied::Bucket(name) => MissingGrant::bucket(name),
             Denied::Datagrams | Denied::Listen(_) => None,
         }
     }
@@ -149,19 +153,35 @@ pub enum ZnodeRequest {
         path: String,
         data: Vec<u8>,
     },
+    /// Creates one that is empty and is to have children.
+    CreateParent {
+        path: String,
+    },
+    /// Deletes one that has no children.
+    Delete {
+        path: String,
+    },
 }
 
 impl ZnodeRequest {
     /// The node it is about, as the component wrote it.
     pub fn path(&self) -> &str {
         match self {
-            Self::Get { path } | Self::Children { path } | Self::Set { path, .. } | Self::Create { path, .. } => path,
+            Self::Get { path }
+            | Self::Children { path }
+            | Self::Set { path, .. }
+            | Self::Create { path, .. }
+            | Self::CreateParent { path }
+            | Self::Delete { path } => path,
         }
     }
 
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Set { .. } | Self::Create { .. })
+        match self {
+            Self::Get { .. } | Self::Children { .. } => false,
+            Self::Set { .. } | Self::Create { .. } | Self::CreateParent { .. } | Self::Delete { .. } => true,
+        }
     }
 
     /// The node it is about, if that is a path.
@@ -249,6 +269,8 @@ pub enum ZnodeReply {
     Set(Stat),
     /// Of a create.
     Created,
+    /// Of a delete.
+    Deleted,
 }
 
 /// Why an operation on a znode did not succeed.

@@ -17,12 +17,14 @@ use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{CallEnd, Channel};
 use super::file_streams;
 use super::host_imports::Action;
 use super::network::{self, NetworkGrants, Reach};
+use super::proposals;
 use twitcher_model::{ChangeFacts, Grants, WasmAction};
 
 /// Most elements in all tables of a component together: a large program has some ten thousand functions.
@@ -46,6 +48,8 @@ pub struct Host {
     /// WASI as a component sees it, and what core modules have beside it: their descriptors by number.
     pub(super) wasi: WasiP1Ctx,
     http: WasiHttpCtx,
+    /// What `wasi:config` gives, once it is asked for.
+    pub(super) wasi_config: Option<WasiConfigVariables>,
     pub(super) net: NetworkGrants,
 }
 
@@ -116,6 +120,7 @@ impl Host {
             data,
             wasi,
             http: WasiHttpCtx::new(),
+            wasi_config: None,
             net,
         })
     }
@@ -157,6 +162,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     network::replace_in(&mut linker)?;
     Action::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    proposals::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

@@ -5,7 +5,8 @@
 use wasmtime::component::bindgen;
 
 use super::channel::{
-    self, CommandFailure, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeReply, ZnodeRequest, cut,
+    self, CommandFailure, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeFailure, ZnodeReply,
+    ZnodeRequest, cut,
 };
 use super::host::Host;
 use twitcher_model::{self as model, WatchType};
@@ -133,7 +134,7 @@ impl cancel::Host for Host {
 }
 
 /// What a daemon that answers another question than was asked has done.
-fn nonsense() -> wasmtime::Error {
+pub(super) fn nonsense() -> wasmtime::Error {
     wasmtime::format_err!("the daemon gave an answer to another question")
 }
 
@@ -170,21 +171,21 @@ impl commands::Host for Host {
 }
 
 impl Host {
-    fn znode(&mut self, request: ZnodeRequest) -> wasmtime::Result<Result<ZnodeReply, znodes::Error>> {
+    /// Has the daemon use a znode, if that is granted.
+    pub(super) fn znode(&mut self, request: ZnodeRequest) -> wasmtime::Result<Result<ZnodeReply, ZnodeFailure>> {
         let question = FromAction::Znode(request);
         if channel::FORMAT.frame(&question).is_err() {
-            return Ok(Err(znodes::Error::TooLarge));
+            return Ok(Err(ZnodeFailure::TooLarge));
         }
         match self.channel.ask(&question)? {
-            ToAction::Znode(answer) => Ok(answer.map_err(znodes::Error::from)),
+            ToAction::Znode(answer) => Ok(answer),
             _ => Err(nonsense()),
         }
     }
 }
 
-impl From<channel::ZnodeFailure> for znodes::Error {
-    fn from(error: channel::ZnodeFailure) -> Self {
-        use channel::ZnodeFailure;
+impl From<ZnodeFailure> for znodes::Error {
+    fn from(error: ZnodeFailure) -> Self {
         match error {
             ZnodeFailure::NoNode => Self::NoNode,
             ZnodeFailure::NodeExists => Self::NodeExists,
@@ -206,7 +207,7 @@ impl znodes::Host for Host {
                 stat: stat.into(),
             })),
             Ok(_) => Err(nonsense()),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(error.into())),
         }
     }
 
@@ -223,7 +224,7 @@ impl znodes::Host for Host {
         })? {
             Ok(ZnodeReply::Set(stat)) => Ok(Ok(stat.into())),
             Ok(_) => Err(nonsense()),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(error.into())),
         }
     }
 
@@ -231,7 +232,7 @@ impl znodes::Host for Host {
         match self.znode(ZnodeRequest::Create { path, data })? {
             Ok(ZnodeReply::Created) => Ok(Ok(())),
             Ok(_) => Err(nonsense()),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(error.into())),
         }
     }
 
@@ -239,7 +240,7 @@ impl znodes::Host for Host {
         match self.znode(ZnodeRequest::Children { path })? {
             Ok(ZnodeReply::Children(names)) => Ok(Ok(names)),
             Ok(_) => Err(nonsense()),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(error.into())),
         }
     }
 }

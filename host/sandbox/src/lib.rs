@@ -23,6 +23,7 @@ mod limits;
 mod native_code;
 mod network;
 mod preview1;
+mod proposals;
 
 pub use call::run;
 pub use engine::{PROFILE, WASMTIME, settings};

@@ -162,6 +162,7 @@ fn forgotten(build: &Build) -> String {
     let kinds = [
         ("twitcher:action/commands@", requests.commands.is_empty(), "--command"),
         ("twitcher:action/znodes@", requests.znodes.is_empty(), "--znode"),
+        ("wasi:keyvalue/store@", requests.znodes.is_empty(), "--znode"),
         ("wasi:http/outgoing-handler@", requests.http.is_empty(), "--http"),
         ("wasi:sockets/tcp@", requests.net.is_empty(), "--net"),
     ];

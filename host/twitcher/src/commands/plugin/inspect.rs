@@ -33,9 +33,9 @@ pub enum InspectError {
 }
 
 /// What imports may need from the operator: how they begin, the argument of `Wasm(...)` to paste, and when it is needed.
-const GRANTS: [(&[&str], &str, &str); 7] = [
+const GRANTS: [(&[&str], &str, &str); 8] = [
     (
-        &["twitcher:action/config@"],
+        &["twitcher:action/config@", "wasi:config/store@"],
         "config = {\"KEY\": \"VALUE\"}",
         "if it is configured",
     ),
@@ -48,6 +48,11 @@ const GRANTS: [(&[&str], &str, &str); 7] = [
         &["twitcher:action/znodes@"],
         "znodes = {\"/path\": \"r\"}",
         "each znode it reads (\"r\") or also writes (\"rw\")",
+    ),
+    (
+        &["wasi:keyvalue/"],
+        "znodes = {\"/path/**\": \"rw\"}",
+        "each bucket it opens, as \"/path\" or \"path\"; \"r\" if it only reads",
     ),
     (
         &["wasi:http/outgoing-handler@"],
