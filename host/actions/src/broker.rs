@@ -11,7 +11,7 @@ use tracing::info;
 
 use twitcher_launch::protocol::Task;
 use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport};
-use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodePath};
+use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodeGrant, ZnodePath};
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
 };
@@ -196,23 +196,26 @@ fn znode(action: &WasmAction, request: &ZnodeRequest) -> Result<ZnodePath, Znode
         )));
     }
     let path = ZnodePath::new(request.path()).map_err(|error| ZnodeFailure::Failed(error.to_string()))?;
-    let mut covering = action
-        .grants
-        .znodes
-        .iter()
-        .filter(|grant| grant.covers(&path))
-        .peekable();
-    let add = if request.writes() { "rw" } else { "r" };
-    let what = if request.writes() { "changing" } else { "reading" };
-    if covering.any(|grant| grant.writable || !request.writes()) {
+    let mut grants = action.grants.znodes.iter();
+    let (what, permits, missing): (_, fn(&ZnodeGrant, &ZnodePath) -> bool, _) = match request {
+        ZnodeRequest::Get { .. } | ZnodeRequest::Children { .. } => {
+            ("reading", ZnodeGrant::covers, MissingGrant::znode(path.as_str(), "r"))
+        }
+        ZnodeRequest::Set { .. } | ZnodeRequest::Create { .. } | ZnodeRequest::CreateParent { .. } => (
+            "changing",
+            ZnodeGrant::permits_change,
+            MissingGrant::znode(path.as_str(), "rw"),
+        ),
+        ZnodeRequest::Delete { .. } => {
+            let missing = path.parent().and_then(|parent| MissingGrant::below(&parent, "rw"));
+            ("deleting", ZnodeGrant::permits_delete, missing)
+        }
+    };
+    if grants.any(|grant| permits(grant, &path)) {
         return Ok(path);
     }
-    let missing = MissingGrant::znode(path.as_str(), add);
-    Err(ZnodeFailure::Denied(not_granted(
-        &format!("{what} {path} is not granted"),
-        missing,
-        action,
-    )))
+    let what = format!("{what} {path} is not granted");
+    Err(ZnodeFailure::Denied(not_granted(&what, missing, action)))
 }
 
 async fn carry_out(znodes: &Znodes, path: ZnodePath, request: ZnodeRequest) -> Result<ZnodeReply, source::ZnodeError> {
@@ -259,7 +262,7 @@ mod tests {
     use super::*;
     use std::path::Path;
     use std::sync::Arc;
-    use twitcher_model::{BundleIdentity, CommandGrant, Component, Digest, EntryPoint, Grants, Keep, ZnodeGrant};
+    use twitcher_model::{BundleIdentity, CommandGrant, Component, Digest, EntryPoint, Grants, Keep};
 
     fn action() -> WasmAction {
         let command = |name: &str, argv: &[&str], arguments| CommandGrant {
@@ -350,5 +353,34 @@ mod tests {
         assert!(matches!(get("/app/../x"), Err(ZnodeFailure::Failed(_))));
         let long = format!("/{}", "x".repeat(1 << 20));
         assert!(matches!(get(&long), Err(ZnodeFailure::Failed(why)) if why.len() < 100));
+    }
+    #[test]
+    fn only_what_is_below_a_writable_subtree_is_deleted() {
+        let mut action = action();
+        let mut grant = |path: &str, below| {
+            let path = ZnodePath::new(path).unwrap();
+            action.grants.znodes.push(ZnodeGrant {
+                path,
+                below,
+                writable: true,
+            });
+        };
+        grant("/kept", false);
+        grant("/bucket", true);
+        let delete = |path: &str| znode(&action, &ZnodeRequest::Delete { path: path.into() });
+        assert!(delete("/bucket/a").is_ok() && delete("/bucket/a/b").is_ok());
+        for (denied, advice) in [
+            ("/bucket", "{\"/**\": \"rw\"}"),
+            ("/kept", "{\"/**\": \"rw\"}"),
+            ("/kept/a", "{\"/kept/**\": \"rw\"}"),
+            ("/app/a", "{\"/app/**\": \"rw\"}"),
+            ("/app/status", "{\"/app/**\": \"rw\"}"),
+        ] {
+            let Err(ZnodeFailure::Denied(why)) = delete(denied) else {
+                panic!("{denied} may be deleted");
+            };
+            assert!(why.starts_with(&format!("deleting {denied} ")) && why.contains(advice), "{why}");
+        }
+        assert!(matches!(delete("/"), Err(ZnodeFailure::Denied(why)) if why.contains("nothing allows it")));
     }
 }

@@ -238,7 +238,7 @@ pub struct ZnodeGrant {
     pub path: ZnodePath,
     /// Whether everything below it is meant too. Written as `/path/**`.
     pub below: bool,
-    /// Whether it may be set, created and deleted. Written as `rw`; else `r`.
+    /// Whether it may be set and created, and what is below it deleted. Written as `rw`; else `r`.
     pub writable: bool,
 }
 
@@ -246,5 +246,15 @@ impl ZnodeGrant {
     /// Whether the grant is about this node.
     pub fn covers(&self, path: &ZnodePath) -> bool {
         *path == self.path || self.below && path.is_within(&self.path)
+    }
+
+    /// Whether this node may be set or created.
+    pub fn permits_change(&self, path: &ZnodePath) -> bool {
+        self.writable && self.covers(path)
+    }
+
+    /// Whether this node may be deleted: one that a writer could have made below the granted one, never that itself.
+    pub fn permits_delete(&self, path: &ZnodePath) -> bool {
+        self.writable && *path != self.path && self.covers(path)
     }
 }

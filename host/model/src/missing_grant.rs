@@ -1,7 +1,7 @@
 //! What would allow what a component was denied, in the words of the operator: an argument of `Wasm(...)`, and for a component of a
 //! bundle, what the bundle must request besides.
 
-use super::Component;
+use super::{Component, ZnodePath};
 use super::grant_syntax::{self, MemorySize};
 
 /// A grant that is missing. Only one that a configuration accepts can be made.
@@ -76,15 +76,19 @@ impl MissingGrant {
         ))
     }
 
+    /// To use all that is below a znode; `access` is `r` or `rw`.
+    pub fn below(path: &ZnodePath, access: &str) -> Option<Self> {
+        Self::znode(&format!("{}/**", path.as_str().trim_end_matches('/')), access)
+    }
+
     /// To open a bucket. It is the znode of this path; a bucket without one is that of a granted path which ends so.
     pub fn bucket(name: &str) -> Option<Self> {
-        let subtree = match name {
+        let path = match name {
             "" => return None,
-            "/" => "/**".to_owned(),
-            path if path.starts_with('/') => format!("{path}/**"),
-            name => format!("/{name}/**"),
+            path if path.starts_with('/') => ZnodePath::new(path),
+            name => ZnodePath::new(format!("/{name}")),
         };
-        Self::znode(&subtree, "r")
+        Self::below(&path.ok()?, "r")
     }
 
     fn new(argument: String, flag: String) -> Self {

@@ -176,14 +176,6 @@ impl ZnodeRequest {
         }
     }
 
-    /// Whether it changes anything.
-    pub fn writes(&self) -> bool {
-        match self {
-            Self::Get { .. } | Self::Children { .. } => false,
-            Self::Set { .. } | Self::Create { .. } | Self::CreateParent { .. } | Self::Delete { .. } => true,
-        }
-    }
-
     /// The node it is about, if that is a path.
     pub fn znode(&self) -> Option<ZnodePath> {
         ZnodePath::new(self.path()).ok()

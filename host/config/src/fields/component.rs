@@ -51,7 +51,8 @@ fields! {
     /// last argument "*", the component's own are appended; else it may give none.
     commands: Commands = Commands::default(),
 
-    /// Znodes that it may read, "r", or also set and create, "rw". "/path" is that node alone, "/path/**" the node and all below.
+    /// Znodes that it may read, "r", or also set and create, "rw". "/path" is that node alone, "/path/**" the node and all below, which
+    /// "rw" lets it also delete.
     znodes: Znodes = Znodes::default(),
 
     /// Most memory of its own: a size such as "64MiB", or a number of bytes.

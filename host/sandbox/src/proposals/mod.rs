@@ -41,6 +41,7 @@ fn config(host: &mut Host) -> WasiConfig<'_> {
 }
 
 #[derive(Clone, Copy, ComponentType, Lift)]
+#[expect(dead_code, reason = "they come out of a component's memory")]
 #[component(enum)]
 #[repr(u8)]
 enum Level {
