@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use super::{message, open_out, outcome, watch};
 use crate::support::daemon::{Daemon, Site};
-use crate::support::guests::{guest, text_guest};
+use crate::support::guests::{guest, preview1_guest, text_guest};
 
 const MORE_MEMORY: &str = "it needs more memory than it may have";
 
@@ -147,5 +147,64 @@ fn a_path_that_is_not_utf_8_is_refused_in_words() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert!(errors.contains("a configuration is in UTF-8"), "{errors}");
+    }
+}
+
+/// What a denial says to add, once it is in the log.
+fn advised(daemon: &Daemon, denied: &str) -> String {
+    let line = daemon.wait(denied, |line| message(line).starts_with(denied));
+    let (_, advice) = message(&line).split_once("; to allow it, add ").unwrap();
+    advice.strip_suffix(" to its Wasm(...)").unwrap().to_owned()
+}
+
+#[test]
+fn of_a_read_only_directory_the_log_says_once_what_makes_it_writable() {
+    for program in [guest("files"), preview1_guest("files")] {
+        for what in ["write", "remove"] {
+            let site = Site::new();
+            open_out(&site);
+            site.write("out/f", "before");
+            let arguments = format!("args=['{what}', '/out/f']");
+            // The other one, and one that is writable, are not what is in the way.
+            fs::create_dir(site.path("other")).unwrap();
+            let other = site.path("other").display().to_string();
+            let grants = format!("{arguments}, dirs={{'/other': '{other}', '/out': 'OUT', '/tmp': '{other}:rw'}}");
+            watch(&site, &program, &grants, "");
+            site.set("/x", "");
+            let daemon = site.start();
+            assert!(outcome(&daemon.wait_runs("w", 1)[0]).starts_with("exit code"));
+            let argument = advised(&daemon, "denied: changing what is in \"/out\", which is read-only; ");
+            assert_eq!(daemon.count(|line| message(line).starts_with("denied: ")), 1);
+
+            let again = Site::new();
+            watch(&again, &program, &format!("{arguments}, {argument}"), "");
+            again.set("/x", "");
+            let daemon = again.start();
+            assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+            assert_eq!(daemon.count(|line| message(line).starts_with("denied: ")), 0);
+            assert_eq!(site.path("out/f").exists(), what == "write");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_finds_no_directory_is_told_that_none_is_granted() {
+    for program in [guest("files"), preview1_guest("files")] {
+        let site = Site::new();
+        open_out(&site);
+        site.write("out/f", "found");
+        watch(&site, &program, "args=['read', '/data/f']", "");
+        site.set("/x", "");
+        let daemon = site.start();
+        assert!(outcome(&daemon.wait_runs("w", 1)[0]).starts_with("exit code"));
+        let argument = advised(&daemon, "denied: finding a directory, for none is granted; ");
+
+        let again = Site::new();
+        let argument = argument.replace("/path/of/directory", &site.path("out").display().to_string());
+        watch(&again, &program, &format!("args=['read', '/data/f'], {argument}"), "");
+        again.set("/x", "");
+        let daemon = again.start();
+        assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+        assert_eq!(daemon.count(|line| message(line).starts_with("denied: ")), 0);
     }
 }

@@ -169,6 +169,39 @@ fn a_bucket_that_is_not_granted_is_denied_and_what_the_log_advises_opens_it() {
 }
 
 #[test]
+fn a_deletion_needs_a_subtree_to_write_to_as_the_log_advises() {
+    let site = Site::new();
+    site.set("/app/a", "1");
+    let deleted = arguments("/app", &["set a 2", "delete a", "exists a"]);
+    // The znode itself may be written, and only read what is beside it.
+    let daemon = started(
+        &site,
+        "proposals",
+        &format!("znodes={{'/app/**': 'r', '/app/a': 'rw'}}, {deleted}"),
+    );
+    assert_eq!(
+        steps(&daemon),
+        [
+            "set a 2: Ok(())",
+            "delete a: Err(Error::AccessDenied)",
+            "exists a: Ok(true)"
+        ]
+    );
+    let denied = said(&daemon, "denied: deleting /app/a is not granted");
+    let (_, line) = message(&denied).split_once("add ").unwrap();
+    let argument = line.strip_suffix(" to its Wasm(...)").unwrap();
+
+    let site = Site::new();
+    site.set("/app/a", "1");
+    let daemon = started(&site, "proposals", &format!("{argument}, {deleted}"));
+    assert_eq!(
+        steps(&daemon),
+        ["set a 2: Ok(())", "delete a: Ok(())", "exists a: Ok(false)"]
+    );
+    assert!(site.path("tree/app").is_dir(), "the bucket stays");
+}
+
+#[test]
 fn a_name_that_could_be_two_buckets_is_none() {
     let site = Site::new();
     let opened = arguments("state", &["keys"]);
@@ -179,6 +212,20 @@ fn a_name_that_could_be_two_buckets_is_none() {
     );
     assert_eq!(steps(&daemon), ["open: Error::NoSuchStore"]);
     said(&daemon, "may be /a/state or /b/state: name it by its path");
+}
+
+#[test]
+fn a_check_takes_a_component_that_imports_them() {
+    for name in ["proposals", "proposals_draft"] {
+        let site = Site::new();
+        watch(&site, &guest(name), "", "");
+        let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+            .arg("check")
+            .arg(site.path("conf"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What would allow what a component was denied, in the words of the operator: an argument of `Wasm(...)`, and for a component of a
 //! bundle, what the bundle must request besides.
 
-use super::{Component, ZnodePath};
+use super::{Component, DirGrant, ZnodePath};
 use super::grant_syntax::{self, MemorySize};
 
 /// A grant that is missing. Only one that a configuration accepts can be made.
@@ -89,6 +89,23 @@ impl MissingGrant {
             name => ZnodePath::new(format!("/{name}")),
         };
         Self::below(&path.ok()?, "r")
+    }
+
+    /// To find a directory. Which one a component looks for nobody knows: its own C library found none.
+    pub fn any_directory() -> Self {
+        Self::new(
+            "dirs = {\"/data\": \"/path/of/directory\"}".to_owned(),
+            "--dir /data=ro".to_owned(),
+        )
+    }
+
+    /// To change what is in a directory that is granted read-only.
+    pub fn to_change(dir: &DirGrant) -> Self {
+        let dir = DirGrant {
+            writable: true,
+            ..dir.clone()
+        };
+        Self::new(format!("dirs = {{{dir}}}"), format!("--dir {:?}=rw", dir.guest))
     }
 
     fn new(argument: String, flag: String) -> Self {

@@ -155,6 +155,7 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Cal
     timing.call = began.elapsed().saturating_sub(timing.instantiate);
     let ended = result.unwrap_or_else(|error| broken_off(&error, store.data(), ready.is_program()));
     say_of_memory(&ended, store.data(), &store.data().channel.speaker());
+    say_of_directories(&ended, store.data());
     ended
 }
 
@@ -275,4 +276,13 @@ fn say_of_memory(ended: &CallEnd, host: &Host, speaker: &Speaker) {
     };
     // The call has failed whether or not someone hears why.
     let _ = speaker.say(&message);
+}
+
+/// Says of a call that failed that it looked for a directory and was granted none: that may be why.
+fn say_of_directories(ended: &CallEnd, host: &Host) {
+    let failed = !matches!(ended, CallEnd::Success | CallEnd::Code(0) | CallEnd::NotCalled { .. });
+    if let Some(missing) = host.missing_directory().filter(|_| failed) {
+        // The call has failed whether or not someone hears why.
+        let _ = host.channel.say(&FromAction::Denied(missing));
+    }
 }

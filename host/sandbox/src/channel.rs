@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
 use twitcher_ipc::frames::{Format, Frames};
-use twitcher_model::{ComponentFailure, MissingGrant, Stat, ZnodePath};
+use twitcher_model::{ComponentFailure, Grants, MissingGrant, Stat, ZnodePath};
 
 /// Largest frame, in bytes: the data of a znode, or the output of a command, with room for the rest.
 pub const FRAME_MAX: usize = 4 << 20;
@@ -97,6 +97,10 @@ pub enum Denied {
     Listen(String),
     /// To open a bucket of `wasi:keyvalue`, by the name that the component has for it.
     Bucket(String),
+    /// To find a directory, where none is granted; told when a call fails after that.
+    Directory,
+    /// To change what is in a directory that is granted read-only, by the path at which the component has it.
+    ReadOnly(String),
 }
 
 impl Denied {
@@ -117,11 +121,13 @@ impl Denied {
             Denied::Datagrams => "making a UDP socket".to_owned(),
             Denied::Listen(address) => format!("listening on {address}"),
             Denied::Bucket(name) => format!("opening the bucket {name:?}"),
+            Denied::Directory => "finding a directory, for none is granted".to_owned(),
+            Denied::ReadOnly(dir) => format!("changing what is in {dir:?}, which is read-only"),
         }
     }
 
-    /// What would allow it, if anything.
-    pub fn missing(&self) -> Option<MissingGrant> {
+    /// What would allow it, if anything, beside these grants.
+    pub fn missing(&self, granted: &Grants) -> Option<MissingGrant> {
         match self {
             Denied::Net(address) => MissingGrant::net(address),
             Denied::Http(origin) => MissingGrant::http(origin),
@@ -129,6 +135,11 @@ impl Denied {
             Denied::Memory { asked, granted } => MissingGrant::memory(*asked, *granted),
             Denied::Socket => Some(MissingGrant::socket()),
             Denied::Bucket(name) => MissingGrant::bucket(name),
+            Denied::Directory => Some(MissingGrant::any_directory()),
+            Denied::ReadOnly(guest) => {
+                let dir = granted.dirs.iter().find(|dir| dir.guest == *guest)?;
+                Some(MissingGrant::to_change(dir))
+            }
             Denied::Datagrams | Denied::Listen(_) => None,
         }
     }

@@ -21,6 +21,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{CallEnd, Channel};
+use super::directories::{self, Directories};
 use super::file_streams;
 use super::host_imports::Action;
 use super::network::{self, NetworkGrants, Reach};
@@ -47,6 +48,7 @@ pub struct Host {
     pub(super) limits: GuestLimits,
     /// WASI as a component sees it, and what core modules have beside it: their descriptors by number.
     pub(super) wasi: WasiP1Ctx,
+    pub(super) directories: Directories,
     http: WasiHttpCtx,
     /// What `wasi:config` gives, once it is asked for.
     pub(super) wasi_config: Option<WasiConfigVariables>,
@@ -119,6 +121,7 @@ impl Host {
             started,
             data,
             wasi,
+            directories: Directories::new(dirs),
             http: WasiHttpCtx::new(),
             wasi_config: None,
             net,
@@ -159,6 +162,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     file_streams::add_to_linker(&mut linker)?;
+    directories::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     network::replace_in(&mut linker)?;
     Action::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;

@@ -14,6 +14,7 @@ pub mod code_cache;
 pub mod compile;
 pub mod compile_helper;
 mod config_check;
+mod directories;
 mod engine;
 mod file_streams;
 mod host;

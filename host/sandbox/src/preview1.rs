@@ -11,6 +11,7 @@ use wasmtime_wasi::p1;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, poll_oneoff};
 use wiggle::GuestMemory;
 
+use super::directories;
 use super::host::Host;
 
 /// The name under which the interface is imported.
@@ -36,6 +37,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
             Box::new(poll(caller, subscriptions, events, count, ready))
         },
     )?;
+    directories::add_to_preview1_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }
@@ -72,20 +74,31 @@ async fn poll(
     count: i32,
     ready: i32,
 ) -> wasmtime::Result<i32> {
-    let Some(Extern::Memory(memory)) = caller.get_export(MEMORY) else {
-        return Err(wasmtime::format_err!("it exports no memory"));
-    };
+    let memory = memory(&mut caller)?;
     if count == 1
         && let Some(sleep) = Sleep::read(&memory, &caller, subscriptions)
     {
         tokio::time::sleep(sleep.duration).await;
         return sleep.over(&memory, &mut caller, events, ready);
     }
+    let (mut memory, host) = parts(&mut caller)?;
+    poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, ready).await
+}
+
+fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<Memory> {
+    match caller.get_export(MEMORY) {
+        Some(Extern::Memory(memory)) => Ok(memory),
+        _ => Err(wasmtime::format_err!("it exports no memory")),
+    }
+}
+
+/// What the library's functions work on: the program's memory, and the host.
+pub(super) fn parts<'a>(caller: &'a mut Caller<'_, Host>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Host)> {
+    let memory = memory(caller)?;
     let fuel = caller.as_context_mut().hostcall_fuel();
-    let (bytes, host) = memory.data_and_store_mut(&mut caller);
+    let (bytes, host) = memory.data_and_store_mut(caller);
     host.wasi.set_hostcall_fuel(fuel);
-    let memory = &mut GuestMemory::Unshared(bytes);
-    poll_oneoff(&mut host.wasi, memory, subscriptions, events, count, ready).await
+    Ok((GuestMemory::Unshared(bytes), host))
 }
 
 /// A subscription to nothing but time, counted from now.

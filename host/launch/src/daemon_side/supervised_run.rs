@@ -371,10 +371,13 @@ impl SupervisedRun {
         let question = match message {
             FromAction::Log { level, message, fields } => return self.log_record(level, &message, fields),
             FromAction::Denied(denied) => {
-                let advice = match (denied.missing(), &self.invocation.task) {
-                    (Some(missing), Task::Wasm(task)) => missing.to_allow(&task.action.component),
-                    _ => "nothing allows it".to_owned(),
+                let advice = match &self.invocation.task {
+                    Task::Wasm(task) => denied
+                        .missing(&task.action.grants)
+                        .map(|missing| missing.to_allow(&task.action.component)),
+                    _ => None,
                 };
+                let advice = advice.as_deref().unwrap_or("nothing allows it");
                 return self.log_denied(&format!("{}; {advice}", denied.what()));
             }
             FromAction::Command { name, args, stdin } => ComponentQuestion::Command { name, args, stdin },

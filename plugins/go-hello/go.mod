@@ -1,0 +1,3 @@
+module twitcher.example/go-hello
+
+go 1.24
