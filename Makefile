@@ -16,7 +16,7 @@ CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin
+.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -25,7 +25,7 @@ demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root preview1-target plugins python-plugin js-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -144,12 +144,15 @@ wasm-target:
 preview1-target:
 	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
 
-# Components, in the target directory: wasm32-wasip2/release/hello.wasm ..., guests/python-hello.wasm, guests/js-hello.wasm.
+# Components, in the target directory: wasm32-wasip2/release/hello.wasm ..., guests/python-hello.wasm and
+# those in JavaScript, Go and C.
 plugins: wasm-target
 	cargo build --release --target wasm32-wasip2 --locked $(PLUGINS)
 
 python-plugin: $(GUESTS)/python-hello.wasm
 js-plugin: $(GUESTS)/js-hello.wasm
+go-plugin: $(GUESTS)/go-hello.wasm
+c-plugin: $(GUESTS)/c-hello.wasm
 
 $(GUESTS)/python-hello.wasm: $(wildcard plugins/python-hello/*) wit/action.wit
 	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
@@ -158,3 +161,11 @@ $(GUESTS)/python-hello.wasm: $(wildcard plugins/python-hello/*) wit/action.wit
 $(GUESTS)/js-hello.wasm: $(wildcard plugins/js-hello/*) wit/action.wit
 	@{ command -v node && command -v npm; } >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends nodejs npm
 	plugins/js-hello/build.sh $@
+
+$(GUESTS)/go-hello.wasm: $(wildcard plugins/go-hello/*)
+	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
+	plugins/go-hello/build.sh $@
+
+$(GUESTS)/c-hello.wasm: $(wildcard plugins/c-hello/*)
+	@python3 -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -qy --no-install-recommends python3-venv
+	plugins/c-hello/build.sh $@

@@ -1,4 +1,4 @@
-//! Components that other compilers made, from `make python-plugin` and `make js-plugin`.
+//! What other compilers made: components of `make python-plugin js-plugin`, programs for preview 1 of `make go-plugin c-plugin`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ fn built(name: &str) -> PathBuf {
     let file = target.join("guests").join(name);
     assert!(
         file.is_file(),
-        "{} is missing: make python-plugin js-plugin",
+        "{} is missing: make python-plugin js-plugin go-plugin c-plugin",
         file.display()
     );
     file
@@ -59,4 +59,46 @@ fn an_action_in_python_reacts() {
 #[test]
 fn an_action_in_javascript_reacts() {
     reacts("js-hello.wasm");
+}
+
+/// A program: its greeting is an argument, the data its input, its exit code the outcome.
+fn runs(name: &str, bad_data: &str) {
+    let site = Site::new();
+    let program = built(name);
+    watch(&site, &program, "args=['good morning']", "uid='nobody', timeout=60");
+    site.set("/x", "first");
+    let daemon = site.start();
+    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+    said(&daemon, "good morning bytes=5");
+    site.set("/x", bad_data);
+    assert_eq!(outcome(&daemon.wait_runs("w", 2)[1]), "exit code 65");
+    said(&daemon, "the znode's data: ");
+
+    let out = site.path("out");
+    let output = Command::new(env!("CARGO_BIN_EXE_twitcher"))
+        .args([
+            "bundle",
+            "build",
+            "--args",
+            "--name",
+            "hello",
+            "--version",
+            "1.0.0",
+            "--out",
+        ])
+        .args([&out, &program])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.join("hello-1.0.0.twb").is_file());
+}
+
+#[test]
+fn a_program_in_go_runs() {
+    runs("go-hello.wasm", r#"{"a": "#);
+}
+
+#[test]
+fn a_program_in_c_runs() {
+    runs("c-hello.wasm", "a\0b");
 }

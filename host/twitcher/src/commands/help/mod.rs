@@ -38,9 +38,13 @@ macro_rules! topic {
 }
 
 /// Every page, in the order in which a newcomer reads them.
-pub const TOPICS: [Topic; 10] = [
+pub const TOPICS: [Topic; 11] = [
     topic!("configuration", "configuration files: every field, with its default"),
     topic!("actions", "writing actions: commands, functions, components"),
+    topic!(
+        "plugins",
+        "plugins in Rust, Python, JavaScript, Go and C: build, run, bundle"
+    ),
     topic!("znodes", "reading, setting and watching znodes from the command line"),
     topic!("guarantees", "what is guaranteed, and what is not"),
     topic!("bundles", "deploying plugins: bundles, keys and trust"),
