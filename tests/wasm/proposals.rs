@@ -35,17 +35,11 @@ fn the_configuration_and_the_log_are_those_of_every_component() {
     let line = said(&daemon, "greeting");
     assert_eq!(
         message(&line),
-        r#"greeting Some("hello"), missing None, all [("b", "2"), ("greeting", "hello")]"#
+        r#"greeting Some("hello"), missing None, all [("b", "2"), ("greeting", "hello")] context=setup"#
     );
-    assert_eq!(
-        (line["level"].as_str(), line["context"].as_str()),
-        (Some("INFO"), Some("setup"))
-    );
-    let line = said(&daemon, "a critical message");
-    assert_eq!(
-        (line["level"].as_str(), line["critical"].as_str()),
-        (Some("ERROR"), Some("true"))
-    );
+    assert_eq!(line["level"], "INFO");
+    let line = said(&daemon, "a critical message critical=true");
+    assert_eq!(line["level"], "ERROR");
 
     let site = Site::new();
     let daemon = started(&site, "proposals", "");
@@ -117,7 +111,7 @@ fn a_swap_is_held_against_the_version_in_zookeeper() {
         "w.twc",
         &format!("RegisterWatch(znode='{root}', name='w', action={action})\n"),
     );
-    let daemon = Daemon::start(&site.path("conf"), &["--server", &server.address()]);
+    let daemon = Daemon::start(&site.path("conf"), &["--zk", &server.address()]);
     assert_eq!(steps(&daemon), expected());
 }
 
@@ -127,11 +121,8 @@ fn older_versions_of_the_interfaces_are_there_too() {
     site.set("/count/n", "4");
     let daemon = started(&site, "proposals_draft", "znodes={'/count/**': 'rw'}, args=['count']");
     assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
-    let line = said(&daemon, "counted 7, keys [\"n\"]");
-    assert_eq!(
-        (line["level"].as_str(), line["context"].as_str()),
-        (Some("WARN"), Some("counter"))
-    );
+    let line = said(&daemon, "counted 7, keys [\"n\"] context=counter");
+    assert_eq!(line["level"], "WARN");
 }
 
 #[test]
@@ -252,10 +243,10 @@ fn inspect_and_the_notes_of_a_build_know_them() {
     let text = run(&[
         "bundle",
         "build",
-        "--unsigned",
+        "--portable",
         "--name",
         "p",
-        "--bundle-version",
+        "--version",
         "1.0.0",
         "--out",
         &out,

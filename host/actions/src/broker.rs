@@ -379,7 +379,10 @@ mod tests {
             let Err(ZnodeFailure::Denied(why)) = delete(denied) else {
                 panic!("{denied} may be deleted");
             };
-            assert!(why.starts_with(&format!("deleting {denied} ")) && why.contains(advice), "{why}");
+            assert!(
+                why.starts_with(&format!("deleting {denied} ")) && why.contains(advice),
+                "{why}"
+            );
         }
         assert!(matches!(delete("/"), Err(ZnodeFailure::Denied(why)) if why.contains("nothing allows it")));
     }

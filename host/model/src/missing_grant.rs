@@ -1,8 +1,8 @@
 //! What would allow what a component was denied, in the words of the operator: an argument of `Wasm(...)`, and for a component of a
 //! bundle, what the bundle must request besides.
 
-use super::{Component, DirGrant, ZnodePath};
 use super::grant_syntax::{self, MemorySize};
+use super::{Component, DirGrant, ZnodePath};
 
 /// A grant that is missing. Only one that a configuration accepts can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

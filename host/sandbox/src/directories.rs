@@ -88,7 +88,8 @@ impl Host {
             return Ok(());
         }
         for descriptor in of {
-            let Ok(Descriptor::Dir(dir)) = self.ctx().table.get(&Resource::<Descriptor>::new_borrow(*descriptor)) else {
+            let Ok(Descriptor::Dir(dir)) = self.ctx().table.get(&Resource::<Descriptor>::new_borrow(*descriptor))
+            else {
                 continue;
             };
             if dir.perms.write_not_permitted() {
@@ -107,7 +108,9 @@ impl Host {
             return Ok(());
         }
         for number in of {
-            let index = number.checked_sub(FIRST_PREOPEN).and_then(|index| usize::try_from(index).ok());
+            let index = number
+                .checked_sub(FIRST_PREOPEN)
+                .and_then(|index| usize::try_from(index).ok());
             let is_granted = |index: &usize| *index < self.action.grants.dirs.len();
             self.say_read_only(index.filter(is_granted))?;
         }
@@ -158,15 +161,14 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "symlink-at", symlink_at(dir: Dir, target: String, path: String) of dir;
         "unlink-file-at", unlink_file_at(dir: Dir, path: String) of dir;
     }
-    linker.instance(PREOPENS)?.func_wrap(
-        "get-directories",
-        |mut store: StoreContextMut<'_, Host>, (): ()| {
+    linker
+        .instance(PREOPENS)?
+        .func_wrap("get-directories", |mut store: StoreContextMut<'_, Host>, (): ()| {
             let host = store.data_mut();
             host.directories.sought = true;
             use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
             Ok((host.filesystem().get_directories()?,))
-        },
-    )?;
+        })?;
     linker.allow_shadowing(false);
     Ok(())
 }
