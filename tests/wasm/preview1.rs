@@ -263,3 +263,16 @@ fn inspect_shows_what_it_needs() {
         "{text}"
     );
 }
+
+#[test]
+fn a_check_names_what_is_configured_in_vain() {
+    let site = Site::new();
+    watch(&site, &preview1_guest("program"), "config={'greeting': 'hello'}", "");
+    let output = twitcher(&["check", &site.path("conf").display().to_string()]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(
+        text.contains("w.twc:1:") && text.contains("config has greeting, which a program for preview 1 cannot read"),
+        "{text}"
+    );
+}

@@ -16,7 +16,7 @@ use tracing::info;
 use twitcher_bundle::{self as bundle, Code, Comparison, Downgrade, EngineFacts, Hold, Installed, Store, Trust};
 use twitcher_config::{Changes, Found, Resolver, Wanted, Watched};
 use twitcher_files::regular::{self, Links};
-use twitcher_model::{BundleIdentity, Component, Grants, Keep, Target};
+use twitcher_model::{BundleIdentity, Component, EntryPoint, Grants, Keep, Target};
 use twitcher_sandbox as sandbox;
 use twitcher_sandbox::code_cache::{CacheUse, CodeCache, Native};
 
@@ -123,11 +123,14 @@ impl ComponentFinder {
                 "it is not signed, and only signed bundles run here (--require-signed): see `twitcher bundle build`"
                     .to_owned(),
             ]),
-            Wanted::File(path) => Ok(Found {
-                component: self.components.resolve(path, grants).map_err(all_in_words)?,
-                grants: grants.clone(),
-                notes: Vec::new(),
-            }),
+            Wanted::File(path) => {
+                let component = self.components.resolve(path, grants).map_err(all_in_words)?;
+                Ok(Found {
+                    notes: unread_config(component.entry, grants).into_iter().collect(),
+                    component,
+                    grants: grants.clone(),
+                })
+            }
             Wanted::Bundle(text) => {
                 let reference: bundle::Reference = text.parse().map_err(in_words)?;
                 let (installed, hold) = Store::at(&self.sources.store).acquire(&reference).map_err(|error| {
@@ -170,6 +173,7 @@ impl ComponentFinder {
                 self.components.compiled(&path, wasm, &effective)
             }
         };
+        let component = component.map_err(all_in_words)?;
         let notes = [
             not_granted
                 .iter()
@@ -180,8 +184,8 @@ impl ComponentFinder {
                 .map(|what| format!("it is granted {what}, which it does not ask for: it does not get it"))
                 .collect(),
             unknown_keys(&manifest.config, granted),
+            unread_config(component.entry, granted).into_iter().collect(),
         ];
-        let component = component.map_err(all_in_words)?;
         Ok(Found {
             component: Component {
                 bundle: Some(Arc::new(BundleIdentity {
@@ -233,6 +237,17 @@ fn unknown_keys(known: &[String], granted: &Grants) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Settings for a program that has no way to ask for any. What keys a component reads it does not say, so of those nothing is known here.
+fn unread_config(entry: EntryPoint, granted: &Grants) -> Option<String> {
+    (entry == EntryPoint::Preview1 && !granted.config.is_empty()).then(|| {
+        let keys: Vec<&str> = granted.config.iter().map(|(key, _)| &**key).collect();
+        format!(
+            "config has {}, which a program for preview 1 cannot read: give it args, env or dirs",
+            keys.join(", ")
+        )
+    })
 }
 
 /// Whether a file is a bundle, by its first bytes: neither a component nor a module can begin so.
