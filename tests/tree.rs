@@ -71,6 +71,7 @@ impl Tree {
             name: znode.into(),
             znode: ZnodePath::new(znode).unwrap(),
             watch_type,
+            with_nodes: false,
         }
     }
 

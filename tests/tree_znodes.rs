@@ -152,6 +152,7 @@ async fn a_watch_and_a_request_tell_the_same_version() {
         name: "a".into(),
         znode: path("/a"),
         watch_type: WatchType::Data,
+        with_nodes: false,
     }];
     tree.source.changes.send(Change { remove: vec![], add }).unwrap();
     let mut expected = tree.znodes().get(&path("/a")).await.unwrap();

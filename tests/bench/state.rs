@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use twitcher_launch::Journal;
 use twitcher_model::{
-    Action, Origin, Policy, Position, ProcessSettings, RunId, Stamp, Stat, Trigger, Version, Watch, WatchType,
+    Action, Origin, Payload, Policy, Position, ProcessSettings, RunId, Stamp, Stat, Trigger, Version, Watch, WatchType,
     ZnodePath,
 };
 use twitcher_state::{EndedRun, Handled, History, HistoryLimits, StartedRun, StateStore};
@@ -242,6 +242,7 @@ fn watch(number: usize) -> Watch {
         name,
         znode: ZnodePath::new(format!("/node-{number}")).unwrap(),
         watch_type: WatchType::Data,
+        payload: Payload::Data,
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),

@@ -2,6 +2,7 @@
 
 mod files;
 mod life;
+mod payload;
 mod reload;
 mod run_modes;
 mod shortage;

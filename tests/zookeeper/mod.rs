@@ -65,6 +65,7 @@ impl Observer {
             name: format!("watch {id}").into(),
             znode: ZnodePath::new(*znode).unwrap(),
             watch_type: *watch_type,
+            with_nodes: false,
         });
         let change = Change {
             remove: remove.iter().map(|id| WatchId(*id)).collect(),

@@ -5,5 +5,6 @@
 
 mod broker;
 pub mod environment;
+pub mod payload;
 
 pub use broker::Broker;

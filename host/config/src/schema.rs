@@ -115,6 +115,7 @@ mod tests {
           "min_interval": 0,
           "on_delete": false,
           "on_failure": "KEEP",
+          "payload": "DATA",
           "pipe_stdin": true,
           "refuse_empty": false,
           "run_mode": "QUEUE",

@@ -23,7 +23,9 @@ use super::reference::Wanted;
 use super::splay::share;
 use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
-use twitcher_model::{Action, Grants, OnFailure, Origin, Policy, ProcessSettings, Program, Retry, RunMode, Watch};
+use twitcher_model::{
+    Action, Grants, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, Watch,
+};
 
 /// Most errors that are reported of one file.
 pub(super) const ERRORS_MAX: usize = 100;
@@ -301,6 +303,7 @@ impl<'a> Builder<'a, '_> {
             name,
             znode: znode.0,
             watch_type: fields.watch_type,
+            payload: fields.payload,
             action,
             policy,
             process,
@@ -449,6 +452,25 @@ impl<'a> Builder<'a, '_> {
                 self.around.notes.push(note);
             } else {
                 self.error(registration, at, message, Some(hint.to_owned()));
+                *refused = true;
+            }
+        }
+        if fields.payload == Payload::Json {
+            let is_component = matches!(fields.action, Some(ActionSpec::Component(_)));
+            let refused_for = match (is_component, fields.pipe_stdin) {
+                (true, _) => Some((
+                    "payload = JSON is not for components",
+                    "a component asks for the change by its interface; leave payload out",
+                )),
+                (false, false) => Some((
+                    "payload = JSON says what is on stdin, and pipe_stdin = False that nothing is",
+                    "leave one of them out",
+                )),
+                (false, true) => None,
+            };
+            if let Some((message, hint)) = refused_for {
+                let at = value_offset(registration, "payload");
+                self.error(registration, at, message.to_owned(), Some(hint.to_owned()));
                 *refused = true;
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::api::Setting;
-use twitcher_model::{OnFailure, Policy, ProcessSettings, Retry, RunOnLoad, Watch, WatchType};
+use twitcher_model::{OnFailure, Payload, Policy, ProcessSettings, Retry, RunOnLoad, Watch, WatchType};
 
 /// What is set of a watch. Of variables of the environment only the names: their values are often secrets.
 pub fn settings(watch: &Watch) -> Vec<Setting> {
@@ -12,6 +12,9 @@ pub fn settings(watch: &Watch) -> Vec<Setting> {
         WatchType::Data => {}
         WatchType::Children => list.add("watch_type", "WATCH_CHILDREN"),
         WatchType::Tree => list.add("watch_type", "WATCH_TREE"),
+    }
+    if watch.payload == Payload::Json {
+        list.add("payload", "JSON");
     }
     if watch.description != watch.name {
         list.add("description", &*watch.description);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::facts::{LastRunFacts, WatchFacts};
 use super::states::WatchState;
 use twitcher_model::{
-    Action, Moment, Origin, Policy, ProcessSettings, RunId, Seen, Stamp, Unreadable, Version, Watch, WatchId,
+    Action, Moment, Origin, Payload, Policy, ProcessSettings, RunId, Seen, Stamp, Unreadable, Version, Watch, WatchId,
     WatchType, ZnodePath,
 };
 use twitcher_scheduler::{Full, Machine, MachineState, Standing, Wait};
@@ -19,6 +19,7 @@ pub fn watch(name: &str) -> Watch {
         description: name.into(),
         znode: ZnodePath::new(format!("/{name}")).unwrap(),
         watch_type: WatchType::Data,
+        payload: Payload::Data,
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),

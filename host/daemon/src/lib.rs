@@ -326,6 +326,8 @@ impl Daemon {
 
     async fn on_source(&mut self, report: SourceReport) {
         match report {
+            // It was read for what the watch was before a reload; what was asked for follows.
+            SourceReport::Observed(id, observation) if self.registry.lacks_nodes(id, &observation) => {}
             SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
             SourceReport::Unreadable(id, unreadable) => self.on_unreadable(id, Some(unreadable)),
             SourceReport::Readable(id) => self.on_unreadable(id, None),
@@ -463,6 +465,11 @@ impl Daemon {
             if let Some(entry) = self.registry.get_mut(id)
                 && entry.watch.looks_at_same(&running.watch)
             {
+                if let Some(told) = running.take_told()
+                    && entry.told.as_ref().is_none_or(|before| told.is_newer_than(before))
+                {
+                    entry.told = Some(Box::new(told));
+                }
                 entry.machine.succeeded(handled.position.fingerprint());
                 entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
             }
@@ -517,6 +524,7 @@ impl Daemon {
 
     fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
         let mut pretended = Vec::new();
+        let mut refused = Vec::new();
         for effect in effects {
             let Some(entry) = self.registry.get(id) else { break };
             let watch = &entry.watch;
@@ -526,8 +534,16 @@ impl Daemon {
                     pretended.push((start.run, Position::of(&start.observation)));
                 }
                 Effect::Start(start) => {
-                    self.runs.insert(start.run, ActiveRun::new(id, watch, &start));
-                    self.launches.launch(invocation(watch, start));
+                    let run = start.run;
+                    let mut running = ActiveRun::new(id, watch, &start);
+                    match invocation(watch, start, entry.told.as_deref()) {
+                        Ok((invocation, told)) => {
+                            running.tells(told);
+                            self.launches.launch(invocation);
+                        }
+                        Err(too_large) => refused.push((run, too_large.outcome())),
+                    }
+                    self.runs.insert(run, running);
                 }
                 Effect::Notify { run, signal } => match Signal::try_from(signal) {
                     Ok(signal) => {
@@ -593,6 +609,9 @@ impl Daemon {
             }
             let ending = Ending::Succeeded;
             self.advance(id, Input::Exited { run, ending });
+        }
+        for (run, outcome) in refused {
+            self.on_ended(run, RunReport::of(outcome));
         }
     }
 

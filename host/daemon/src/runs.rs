@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use twitcher_actions::environment;
+use twitcher_actions::payload::{self, Told, TooLarge};
 use twitcher_launch::{Invocation, RunReport, SurvivingRun};
-use twitcher_model::{Observation, Overdue, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
+use twitcher_model::{Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
 
@@ -26,6 +27,8 @@ pub struct ActiveRun {
     pid: Option<i32>,
     state: RunsFor,
     overdue: Option<Overdue>,
+    /// What it is told to be there, if the next one is to be told what changed.
+    told: Option<Told>,
 }
 
 /// The state that a run is for.
@@ -51,6 +54,7 @@ impl ActiveRun {
             pid: None,
             state: RunsFor::Observed(start.observation.clone()),
             overdue: None,
+            told: None,
         }
     }
 
@@ -66,6 +70,7 @@ impl ActiveRun {
             pid: Some(found.process.pid()),
             state: RunsFor::SurvivingRun,
             overdue: None,
+            told: None,
         }
     }
 
@@ -160,6 +165,16 @@ impl ActiveRun {
         }
     }
 
+    /// Notes what it is told to be there.
+    pub fn tells(&mut self, told: Option<Told>) {
+        self.told = told;
+    }
+
+    /// What it was told to be there.
+    pub fn take_told(&mut self) -> Option<Told> {
+        self.told.take()
+    }
+
     /// What becomes history.
     pub fn ended(&self, run: RunId, report: RunReport) -> EndedRun {
         EndedRun {
@@ -202,18 +217,23 @@ pub fn alive(found: &SurvivingRun) -> state::StartedRun {
     }
 }
 
-/// What is launched for a start.
-pub fn invocation(watch: &Watch, start: Start) -> Invocation {
-    Invocation {
+/// What is launched for a start, and what the run is told to be there.
+///
+/// # Errors
+/// If what it is to have on stdin is too large.
+pub fn invocation(watch: &Watch, start: Start, before: Option<&Told>) -> Result<(Invocation, Option<Told>), TooLarge> {
+    let (stdin, told) = payload::stdin(watch, &start, before)?;
+    let invocation = Invocation {
         run: start.run,
         watch: watch.name.clone(),
         task: environment::task(watch, &start),
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
         version: Some(start.observation.version),
-        stdin: start.observation.stdin,
+        stdin,
         capture: false,
-    }
+    };
+    Ok((invocation, told))
 }
 
 /// Tells one definition of a watch from another, also for the next daemon: all of it but where it stands.
@@ -227,7 +247,12 @@ pub fn definition(watch: &Watch) -> u64 {
         &*watch.process,
     );
     // These types have no value that cannot be written as JSON.
-    let text = serde_json::to_vec(&all).unwrap_or_default();
+    let text = match watch.payload {
+        // What earlier versions knew must mean the same.
+        Payload::Data => serde_json::to_vec(&all),
+        payload => serde_json::to_vec(&(all, payload)),
+    }
+    .unwrap_or_default();
     let hash: [u8; 32] = Sha256::digest(text).into();
     hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use twitcher_actions::payload::Told;
 use twitcher_control::facts::LastRunFacts;
-use twitcher_model::{Seen, Unreadable, Watch, WatchId};
+use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType};
 use twitcher_scheduler::{Input, Machine};
 use twitcher_source::{Change, Subscription};
 use twitcher_state::Paused;
@@ -19,6 +20,8 @@ pub struct ActiveWatch {
     pub facts: SeenFacts,
     /// Who holds it, if an operator does. Boxed, because that is rare.
     pub paused: Option<Box<Paused>>,
+    /// What the last run that succeeded was told to be there, if the next one is to be told what changed. Boxed, because that is rare.
+    pub told: Option<Box<Told>>,
     timer: Option<Duration>,
     /// Removed from the configuration; here until its runs have ended.
     retired: bool,
@@ -103,6 +106,12 @@ impl ActiveWatches {
         self.entries.get_mut(&id).map(Box::as_mut)
     }
 
+    /// Whether what an observation says of a subtree is less than the watch needs.
+    pub fn lacks_nodes(&self, id: WatchId, observation: &Observation) -> bool {
+        let needs = |entry: &ActiveWatch| entry.subscription(id).with_nodes;
+        observation.exists() && observation.nodes.is_none() && self.get(id).is_some_and(needs)
+    }
+
     /// The watch of this name; one that was removed as long as it runs.
     pub fn id(&self, name: &str) -> Option<WatchId> {
         self.names.get(name).or_else(|| self.leaving.get(name)).copied()
@@ -143,6 +152,7 @@ impl ActiveWatches {
                             machine,
                             facts: SeenFacts::default(),
                             paused: None,
+                            told: None,
                             timer: None,
                             retired: false,
                         }),
@@ -156,6 +166,7 @@ impl ActiveWatches {
                     let same_node = entry.watch.looks_at_same(&watch);
                     if !same_node {
                         entry.facts = SeenFacts::default();
+                        entry.told = None;
                         self.unreadable.remove(&id);
                     }
                     if std::mem::take(&mut entry.retired) {
@@ -290,5 +301,6 @@ fn subscription(watch: WatchId, of: &Watch) -> Subscription {
         name: of.name.clone(),
         znode: of.znode.clone(),
         watch_type: of.watch_type,
+        with_nodes: of.payload == Payload::Json && of.watch_type == WatchType::Tree,
     }
 }

@@ -28,10 +28,10 @@ pub use facts::{EventKind, Moment, Overdue, Phase, RunEnd, RunFacts, Seen, Unrea
 pub use failure::{OnFailure, Retry};
 pub use id::{RunId, RunIdError, WatchId};
 pub use missing_grant::MissingGrant;
-pub use observation::{ChangeFacts, Observation, Stamp, Stat, Trigger, Version};
+pub use observation::{ChangeFacts, Observation, PAYLOAD_MAX, Stamp, Stat, TreeNode, TreeNodes, Trigger, Version};
 pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};
 pub use process::{Identity, Limit, ProcessSettings, Resource, RunLimits};
 pub use target::{Target, UnknownTarget};
-pub use watch::{Action, FunctionAction, Origin, Policy, Program, RunMode, RunOnLoad, Watch, WatchType};
+pub use watch::{Action, FunctionAction, Origin, Payload, Policy, Program, RunMode, RunOnLoad, Watch, WatchType};

@@ -1,5 +1,6 @@
 //! What state a node is in, and what is told of a change.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,23 @@ pub struct Observation {
     /// What an action gets on stdin: the data; sorted child names, one a line; or the paths in a subtree that changed since the last
     /// observation of this watch, sorted, one a line.
     pub stdin: Bytes,
+    /// Every node of a subtree with what it holds; none unless a watch has [`Payload::Json`](crate::Payload::Json).
+    pub nodes: Option<Arc<TreeNodes>>,
+}
+
+/// Most bytes of a payload in JSON, and of what the nodes of a subtree hold that one is made of, paths included.
+pub const PAYLOAD_MAX: usize = 16 << 20;
+
+/// The nodes of a subtree by their paths, as one reading found them.
+pub type TreeNodes = BTreeMap<Arc<str>, TreeNode>;
+
+/// A node of a watched subtree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeNode {
+    /// Its stat.
+    pub stat: Stat,
+    /// Its data; none if it cannot be read.
+    pub data: Option<Bytes>,
 }
 
 impl Observation {
@@ -85,6 +103,7 @@ impl Observation {
             version: Version::Absent,
             stat: None,
             stdin: Bytes::new(),
+            nodes: None,
         }
     }
 

@@ -148,6 +148,7 @@ mod tests {
             },
             stat: None,
             stdin: stdin.into(),
+            nodes: None,
         }
     }
 

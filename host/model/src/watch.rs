@@ -22,6 +22,17 @@ pub enum WatchType {
     Tree,
 }
 
+/// What an action finds on stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// The data as it is, or names or paths, one a line.
+    #[default]
+    Data,
+    /// A JSON document that describes the change.
+    Json,
+}
+
 /// What happens to an update that arrives while the action runs for an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -174,6 +185,8 @@ pub struct Watch {
     pub znode: ZnodePath,
     /// What of it is watched.
     pub watch_type: WatchType,
+    /// What the action finds on stdin.
+    pub payload: Payload,
     /// What runs.
     pub action: Action,
     /// When it runs.
@@ -191,13 +204,14 @@ impl Watch {
             && self.description == other.description
             && self.znode == other.znode
             && self.watch_type == other.watch_type
+            && self.payload == other.payload
             && self.action == other.action
             && self.policy == other.policy
             && self.process == other.process
     }
 
-    /// Whether it watches the same of the same node as `other`.
+    /// Whether it watches the same of the same node as `other`. For a payload in JSON more is read of it.
     pub fn looks_at_same(&self, other: &Watch) -> bool {
-        self.znode == other.znode && self.watch_type == other.watch_type
+        self.znode == other.znode && self.watch_type == other.watch_type && self.payload == other.payload
     }
 }

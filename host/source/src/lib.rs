@@ -42,6 +42,8 @@ pub struct Subscription {
     pub znode: ZnodePath,
     /// What of the znode is watched.
     pub watch_type: WatchType,
+    /// Whether an observation of a subtree is to have every node with its data.
+    pub with_nodes: bool,
 }
 
 /// What a source is told. Changes travel in batches, so that a source can choose one strategy for the whole set.

@@ -25,7 +25,7 @@ use self::calls::{ActionSpec, FailureSpec};
 use self::declaration::fields;
 use self::process::{Account, Environment, Limits, Umask, WorkingDir};
 use self::types::{MaxParallel, Seconds, SignalNumber, Timeout, Znode};
-use twitcher_model::{OnFailure, RunMode, RunOnLoad, WatchType};
+use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType};
 
 /// How many fields can also be given by position, in the order that the first Twitcher had them in.
 const POSITIONAL: usize = 10;
@@ -78,6 +78,10 @@ fields! {
     /// What of the node is watched: its data, the names of its children (sorted on stdin, one a line), or the whole subtree (on
     /// stdin the paths that changed).
     watch_type: WatchType = WatchType::Data,
+
+    /// What is on stdin. DATA: what watch_type says. JSON: a document of at most 16 MiB that describes the change, with the stat, the
+    /// data, what was added, removed or changed, and of WATCH_TREE every node below; `twitcher schema --payload` has all of it.
+    payload: Payload = Payload::Data,
 
     /// Most runs at once in PARALLEL; further updates wait.
     max_parallel: MaxParallel = MaxParallel(16),

@@ -14,7 +14,7 @@ use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole, Word, Words, called, unknown_word};
 use super::mismatch::Refusal;
 use twitcher_model::grant_syntax::PATH_MAX;
-use twitcher_model::{OnFailure, RunMode, RunOnLoad, WatchType, ZnodePath};
+use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
 pub(crate) const ARG_MAX: usize = 131_071;
@@ -87,6 +87,7 @@ const WATCH_TYPES: Words<WatchType> = Words(&[
     (Word::Name("WATCH_CHILDREN"), WatchType::Children),
     (Word::Name("WATCH_TREE"), WatchType::Tree),
 ]);
+const PAYLOADS: Words<Payload> = Words(&[(Word::Name("DATA"), Payload::Data), (Word::Name("JSON"), Payload::Json)]);
 const RUN_MODES: Words<RunMode> = Words(&[
     (Word::Name("QUEUE"), RunMode::Queue),
     (Word::Name("DISCARD"), RunMode::Discard),
@@ -105,7 +106,7 @@ const RUNS_ON_LOAD: Words<RunOnLoad> = Words(&[
 
 /// The names that are constants of a `.twc` file, beside the signals'. Each stands for itself as a string.
 pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
-    let of_watches = WATCH_TYPES.names().chain(RUN_MODES.names());
+    let of_watches = WATCH_TYPES.names().chain(PAYLOADS.names()).chain(RUN_MODES.names());
     of_watches.chain(ON_FAILURES.names()).chain(RUNS_ON_LOAD.names())
 }
 
@@ -127,7 +128,7 @@ macro_rules! of_words {
     };
 }
 
-of_words!(WatchType: WATCH_TYPES, RunMode: RUN_MODES, OnFailure: ON_FAILURES, RunOnLoad: RUNS_ON_LOAD);
+of_words!(WatchType: WATCH_TYPES, Payload: PAYLOADS, RunMode: RUN_MODES, OnFailure: ON_FAILURES, RunOnLoad: RUNS_ON_LOAD);
 
 /// `max_parallel`, and the limit of a group.
 #[derive(Debug, Clone, Copy)]

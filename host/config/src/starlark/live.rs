@@ -69,6 +69,23 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         Ok(read_text("stdin", io::stdin().lock())?)
     }
 
+    /// What is on stdin with `payload = JSON`, as a dict; the same each time.
+    fn change<'v>(eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
+        acting(eval, "change()")?;
+        let session = session(eval)?;
+        let document = match session.change.get() {
+            Some(document) => document,
+            None => {
+                let text = read_text("stdin", io::stdin().lock())?;
+                let document = serde_json::from_str(&text).ok();
+                let described = document.filter(|document: &serde_json::Value| document["version"].is_u64());
+                let document = described.ok_or(ScriptError::NoChange)?;
+                session.change.get_or_init(|| document)
+            }
+        };
+        Ok(eval.heap().alloc(document))
+    }
+
     /// Prints a line.
     fn print<'v>(
         #[starlark(args)] args: UnpackTuple<Value<'v>>,

@@ -17,7 +17,7 @@ mod live;
 mod migrating;
 pub(crate) mod unknown;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +81,8 @@ pub(super) enum ScriptError {
     NotText(String),
     #[error("{0} is larger than {1} MiB")]
     TooMuch(String, usize),
+    #[error("stdin has no description of the change")]
+    NoChange,
     #[error("the file is closed")]
     Closed,
     #[error("the file is not open for {0}")]
@@ -108,6 +110,7 @@ impl ScriptError {
         let hint = match self {
             Self::OnlyWhileActing(_) => "put it into a function, and give the function as an action",
             Self::TooManyPositional { .. } => "give the others by name",
+            Self::NoChange => "give the watch payload = JSON, and don't read stdin() before change()",
             Self::NotText(_) => "use Exec for binary data",
             Self::NoVariable(_) => "env.get(name, default) gives a default instead",
             _ => return None,
@@ -138,6 +141,8 @@ pub(super) struct Session<'a> {
     wanted: Option<u32>,
     /// Where the arguments of calls stand, by file and offset of the call: a loop makes the same call over and over.
     places: RefCell<HashMap<(String, u32), Arc<Places>>>,
+    /// What `change()` has read.
+    change: OnceCell<serde_json::Value>,
 }
 
 /// Limits that are looked at while Starlark code runs, so that going beyond them is an error with a place. They are the first
@@ -238,6 +243,7 @@ fn evaluate_once(
         calls: Cell::new(0),
         wanted: act,
         places: RefCell::default(),
+        change: OnceCell::new(),
     };
     let engine = Engine {
         session: &session,

@@ -155,7 +155,7 @@ pub struct RunReport {
 
 impl RunReport {
     /// Of a run that never had a process.
-    pub(crate) fn of(outcome: Outcome) -> Self {
+    pub fn of(outcome: Outcome) -> Self {
         Self {
             outcome,
             elapsed: Duration::ZERO,

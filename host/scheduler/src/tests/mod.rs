@@ -24,6 +24,7 @@ fn data(czxid: i64, mzxid: i64, stdin: impl Into<Bytes>) -> Observation {
         },
         stat: stat(czxid, mzxid),
         stdin: stdin.into(),
+        nodes: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn tree(digest: u64, paths: impl IntoIterator<Item = impl std::fmt::Display>) ->
         },
         stat: stat(1, 1),
         stdin: stdin.into(),
+        nodes: None,
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) enum NodeError {
     Outside,
     #[error("the subtree has more than {0} nodes")]
     TooManyNodes(usize),
+    #[error("the nodes of the subtree hold more than {} MiB together, the most that payload = JSON takes", .0 >> 20)]
+    TooMuchData(usize),
 }
 
 impl NodeError {
@@ -77,6 +79,10 @@ impl NodeError {
             NodeError::TooMany => "spread what is in it over several directories".to_owned(),
             NodeError::Outside => {
                 format!("let the link stay below the root directory and be relative: `namei -l {path}`")
+            }
+            NodeError::TooMuchData(_) => {
+                "watch smaller subtrees of it, or leave payload out and read what is needed by the paths on stdin"
+                    .to_owned()
             }
             NodeError::TooManyNodes(_) => "watch smaller subtrees of it, or remove what is not needed".to_owned(),
         }

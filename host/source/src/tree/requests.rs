@@ -433,7 +433,7 @@ fn read_error(path: &ZnodePath, error: NodeError, max_data: u64) -> ZnodeError {
     match error {
         NodeError::Io { step, errno } => io_error(path, step, errno),
         NodeError::TooLarge { .. } => too_large(path, most(max_data)),
-        NodeError::TooMany | NodeError::TooManyNodes(_) => too_large(path, MOST_NAMES),
+        NodeError::TooMany | NodeError::TooManyNodes(_) | NodeError::TooMuchData(_) => too_large(path, MOST_NAMES),
         NodeError::Outside => ZnodeError::Denied {
             znode: path.clone(),
             why: Denial::Outside,

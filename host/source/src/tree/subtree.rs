@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid};
+use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat};
+use twitcher_model::{PAYLOAD_MAX, TreeNode, TreeNodes};
 
 /// Most nodes of a watched subtree: bounds memory and the time of a walk.
 const MOST_NODES: usize = 200_000;
@@ -16,16 +18,40 @@ pub(super) struct Subtree {
     nodes: BTreeMap<String, Known>,
     /// What could not be read, and why.
     unread: BTreeMap<String, NodeError>,
+    /// Whether the data of files is kept.
+    keeps_data: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Known {
     /// None for a directory, and for a file that must be read again.
     fingerprint: Option<Fingerprint>,
     mzxid: i64,
+    /// What the file holds, if that is kept.
+    data: Option<Bytes>,
 }
 
 impl Subtree {
+    /// Nothing is known yet.
+    pub(super) fn new(keeps_data: bool) -> Self {
+        Self {
+            keeps_data,
+            ..Self::default()
+        }
+    }
+
+    /// Every node with what it holds, if that is kept.
+    pub(super) fn contents(&self) -> Option<Arc<TreeNodes>> {
+        let contents = |(path, known): (&String, &Known)| {
+            let is_unread = self.unread.contains_key(path);
+            let data = known.data.clone().filter(|_| !is_unread);
+            let stat = stat(known.mzxid);
+            (format!("/{path}").into(), TreeNode { stat, data })
+        };
+        self.keeps_data
+            .then(|| Arc::new(self.nodes.iter().map(contents).collect()))
+    }
+
     /// Something happened to a path: it is not trusted to be unchanged only because its times are.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some(known) = self.nodes.get_mut(path) {
@@ -50,14 +76,15 @@ impl Subtree {
     ) -> Result<Vec<String>, NodeError> {
         let mut found = BTreeMap::new();
         let mut unread = BTreeMap::new();
+        let mut kept = 0;
         let mut stack = vec![top.to_owned()];
         while let Some(path) = stack.pop() {
-            let known = self.nodes.get(&path).copied();
+            let known = self.nodes.get(&path).cloned();
             let full = directory.join(&path);
             let now = if writing.contains(&full) {
                 known
             } else {
-                look(root, &path, known, most).unwrap_or_else(|error| {
+                look(root, &path, known.as_ref(), most, self.keeps_data).unwrap_or_else(|error| {
                     unread.insert(path.clone(), error);
                     known
                 })
@@ -76,9 +103,15 @@ impl Subtree {
                         let below = join(&path, "");
                         let range = self.nodes.range(below.clone()..);
                         let kept = range.take_while(|(path, _)| path.starts_with(&below));
-                        found.extend(kept.map(|(path, known)| (path.clone(), *known)));
+                        found.extend(kept.map(|(path, known)| (path.clone(), known.clone())));
                         unread.insert(path.clone(), error);
                     }
+                }
+            }
+            if let Some(data) = &now.data {
+                kept += data.len() + path.len() + 1;
+                if kept > PAYLOAD_MAX {
+                    return Err(NodeError::TooMuchData(PAYLOAD_MAX));
                 }
             }
             found.insert(path, now);
@@ -109,19 +142,23 @@ impl Subtree {
 }
 
 /// What is at a path now; a file is read only if it is not the one that is known.
-fn look(root: &Root, path: &str, known: Option<Known>, most: u64) -> Result<Option<Known>, NodeError> {
+fn look(root: &Root, path: &str, known: Option<&Known>, most: u64, keep: bool) -> Result<Option<Known>, NodeError> {
     match root.look(path)? {
         Node::Absent => Ok(None),
         Node::Directory => Ok(Some(Known {
             fingerprint: None,
             mzxid: 0,
+            data: keep.then(Bytes::new),
         })),
-        Node::File { fingerprint } if known.is_some_and(|known| known.fingerprint == Some(fingerprint)) => Ok(known),
+        Node::File { fingerprint } if known.is_some_and(|known| known.fingerprint == Some(fingerprint)) => {
+            Ok(known.cloned())
+        }
         Node::File { .. } => {
             let data: Option<(Bytes, Fingerprint)> = root.data(path, most)?;
             Ok(data.map(|(data, fingerprint)| Known {
                 fingerprint: Some(fingerprint),
                 mzxid: mzxid(&data, &fingerprint),
+                data: keep.then_some(data),
             }))
         }
     }

@@ -91,10 +91,10 @@ impl View {
         for subscription in change.add {
             let watch = subscription.watch;
             let watched = Watched {
+                subtree: Subtree::new(subscription.with_nodes),
                 subscription,
                 sent: None,
                 fingerprint: None,
-                subtree: Subtree::default(),
                 unreadable: None,
             };
             self.by_path.entry(watched.path().to_owned()).or_default().push(watch);
@@ -290,7 +290,7 @@ impl View {
         let node = root.look(&path)?;
         if node == Node::Absent {
             watched.fingerprint = None;
-            watched.subtree = Subtree::default();
+            watched.subtree = Subtree::new(watched.subscription.with_nodes);
             return Ok(Some(Observation::absent()));
         }
         match watched.subscription.watch_type {
@@ -318,6 +318,7 @@ impl View {
                     },
                     stat: Some(stat(mzxid)),
                     stdin: data,
+                    nodes: None,
                 }))
             }
             WatchType::Children => {
@@ -332,6 +333,7 @@ impl View {
                     },
                     stat: Some(stat(0)),
                     stdin: names,
+                    nodes: None,
                 }))
             }
             WatchType::Tree => {
@@ -349,6 +351,7 @@ impl View {
                     },
                     stat: Some(stat(0)),
                     stdin: lines(changed.iter().map(|path| format!("/{path}"))),
+                    nodes: watched.subtree.contents(),
                 }))
             }
         }

@@ -65,7 +65,8 @@ impl Context {
     /// Tells a watch its state, if that is news, and notes that it is armed.
     pub async fn tell(&self, handle: Handle, observation: Observation) -> Result<(), Closed> {
         if self.ledger().wants(handle, &observation.version) {
-            let places = if observation.stdin.len() < LARGE { 1 } else { REPORTS };
+            let is_small = observation.stdin.len() < LARGE && observation.nodes.is_none();
+            let places = if is_small { 1 } else { REPORTS };
             let mut places = self.reports.reserve_many(places).await.map_err(|_| Closed)?;
             // The assignment may have ended while we waited.
             let still_ours = self.ledger().tell(handle, observation.version);

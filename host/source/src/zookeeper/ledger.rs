@@ -55,6 +55,8 @@ struct Entry {
     logged: bool,
     /// It was told that its znode, or a part of its subtree, cannot be read.
     unreadable: bool,
+    /// It is told what the znodes of its subtree hold.
+    with_nodes: bool,
 }
 
 /// Every watch, and what it was last told.
@@ -82,6 +84,7 @@ impl Ledger {
                 settled: false,
                 logged: false,
                 unreadable: false,
+                with_nodes: subscription.with_nodes,
             },
         );
     }
@@ -137,6 +140,11 @@ impl Ledger {
         self.valid(handle)
             .and_then(|entry| entry.told)
             .is_some_and(|told| told.stamp().contents != 0)
+    }
+
+    /// Whether the watch is told what the znodes of its subtree hold.
+    pub fn wants_nodes(&self, handle: Handle) -> bool {
+        self.valid(handle).is_some_and(|entry| entry.with_nodes)
     }
 
     /// Whether the watch was never told anything.
@@ -236,6 +244,7 @@ mod tests {
                 name: "w".into(),
                 znode: ZnodePath::new("/a").unwrap(),
                 watch_type: WatchType::Data,
+                with_nodes: false,
             });
         }
         ledger
@@ -272,6 +281,7 @@ mod tests {
             name: "again".into(),
             znode: ZnodePath::new("/a").unwrap(),
             watch_type: WatchType::Data,
+            with_nodes: false,
         });
         assert!(!ledger.tell(new, Version::Absent), "a new subscription is read afresh");
     }

@@ -21,6 +21,7 @@
 //! This module must not know what the observations are for.
 
 mod connect;
+mod contents;
 mod context;
 mod coordinator;
 mod counters;

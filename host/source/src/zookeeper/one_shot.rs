@@ -15,9 +15,10 @@ use tracing::debug;
 use zookeeper_client::{Client, Error, EventType, OneshotWatcher, SessionState, Stat};
 
 use super::connect::{Backoff, SessionOpener, note_end, note_state};
+use super::contents::Contents;
 use super::context::{Closed, Context};
 use super::ledger::Handle;
-use super::reads::{self, LARGE, ReadFailure, Reply};
+use super::reads::{self, LARGE, Listing, ReadFailure, Reply};
 use super::subtree::Subtree;
 use super::sweep::{CheckedWatch, Sweep, due};
 use super::unreadable::Words;
@@ -351,9 +352,10 @@ impl ZnodeWatcher {
     /// A server without recursive watches: the subtree is read again and again.
     async fn poll_tree(&mut self) -> Result<std::convert::Infallible, Closed> {
         let mut subtree = Subtree::default();
+        let mut contents = Contents::default();
         let mut hidden_since = None;
         loop {
-            match reads::subtree(&self.client, &self.path).await {
+            match self.list(&mut contents).await {
                 // Of a root that hides its children, nothing but its own stat would be told.
                 Ok(listing) if listing.denied.first() == Some(&self.path) => {
                     self.cannot_read(&ReadFailure::Denied).await?;
@@ -364,7 +366,11 @@ impl ZnodeWatcher {
                     self.context.unreadable.note_readable(&self.path, self.kind);
                     for handle in &self.subs {
                         let all = self.context.ledger().is_new(*handle);
-                        self.context.tell(*handle, subtree.observation(all)).await?;
+                        let mut observation = subtree.observation(all);
+                        if observation.exists() && self.context.ledger().wants_nodes(*handle) {
+                            observation.nodes = Some(contents.of(&subtree));
+                        }
+                        self.context.tell(*handle, observation).await?;
                         if listing.denied.is_empty() {
                             self.context.tell_readable(*handle).await?;
                         }
@@ -390,6 +396,20 @@ impl ZnodeWatcher {
             }
             sleep(self.context.options.tree_poll_interval).await;
         }
+    }
+
+    /// Lists the subtree, with what its znodes hold if a watch is told. All its watches suffer if that is too much.
+    async fn list(&self, contents: &mut Contents) -> Reply<Listing> {
+        let is_told = |handle: &Handle| self.context.ledger().wants_nodes(*handle);
+        let told = self.subs.iter().any(is_told);
+        let mut listing = reads::subtree(&self.client, &self.path, told).await?;
+        if told {
+            let max_data = self.context.options.max_data;
+            contents
+                .complete(&self.client, max_data, &mut listing, &self.path)
+                .await?;
+        }
+        Ok(listing)
     }
 
     async fn tell(&self, observation: &Observation) -> Result<(), Closed> {

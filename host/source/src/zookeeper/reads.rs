@@ -9,7 +9,7 @@ use bytes::Bytes;
 use zookeeper_client::{Client, Error, MultiReadResult};
 
 use super::subtree::{Mark, mix};
-use twitcher_model::{Observation, Stamp, Stat, Version};
+use twitcher_model::{Observation, PAYLOAD_MAX, Stamp, Stat, Version};
 
 /// Requests in flight at once. Enough to hide the round trip, few enough that a new event is looked at in between.
 pub(super) const PIPELINE: usize = 250;
@@ -68,6 +68,10 @@ pub(super) enum Excess {
     Children(usize),
     #[error("{0} has {1} children, more than can be read at once")]
     ChildrenOf(Arc<str>, usize),
+    #[error("{0} has {1} bytes, more than are taken as an update")]
+    DataOf(Arc<str>, usize),
+    #[error("the znodes of the subtree hold more than {} bytes together", PAYLOAD_MAX)]
+    TreeData,
     #[error("the subtree has more than {MAX_TREE} znodes")]
     Tree,
 }
@@ -101,6 +105,11 @@ pub(super) fn stat_of(stat: &ZkStat) -> Stat {
         mzxid: stat.mzxid,
         version: stat.version,
     }
+}
+
+/// How many bytes of data a znode has.
+pub(super) fn length_of(stat: &ZkStat) -> usize {
+    usize::try_from(stat.data_length).unwrap_or(0)
 }
 
 pub(super) fn mark_of(stat: &ZkStat) -> Mark {
@@ -166,6 +175,7 @@ pub(super) fn data_observation(data: Vec<u8>, stat: &ZkStat) -> Observation {
         version: with_contents(data_version(stat), &data),
         stat: Some(stat_of(stat)),
         stdin: data.into(),
+        nodes: None,
     }
 }
 
@@ -180,6 +190,7 @@ pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Obs
         version: with_contents(children_version(stat), lines.as_bytes()),
         stat: Some(stat_of(stat)),
         stdin: Bytes::from(lines),
+        nodes: None,
     }
 }
 
@@ -293,10 +304,12 @@ pub(super) struct Listing {
     pub marks: BTreeMap<Box<str>, Mark>,
     pub root: Option<Stat>,
     pub denied: Vec<Arc<str>>,
+    /// Every znode's stat, if they are wanted.
+    pub stats: Vec<(Arc<str>, ZkStat)>,
 }
 
 /// Reads a whole subtree, level by level.
-pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
+pub(super) async fn subtree(client: &Client, root: &str, with_stats: bool) -> Reply<Listing> {
     let mut listing = Listing::default();
     let mut level: Vec<Arc<str>> = vec![root.into()];
     while !level.is_empty() {
@@ -323,6 +336,9 @@ pub(super) async fn subtree(client: &Client, root: &str) -> Reply<Listing> {
                 };
                 let Some(stat) = stat else { continue };
                 listing.marks.insert((&**path).into(), mark_of(&stat));
+                if with_stats {
+                    listing.stats.push((path.clone(), stat));
+                }
                 if &**path == root {
                     listing.root = Some(stat_of(&stat));
                 }

@@ -144,6 +144,7 @@ impl Subtree {
             version: self.version(),
             stat: Some(root),
             stdin,
+            nodes: None,
         }
     }
 

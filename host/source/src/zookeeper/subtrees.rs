@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::info;
-use zookeeper_client::Client;
+use zookeeper_client::{Client, Stat};
 
+use super::contents::Contents;
 use super::context::Context;
 use super::ledger::Handle;
 use super::plan::ancestors;
@@ -46,6 +47,10 @@ struct Tree {
     /// The znodes in it whose children we may not see, and since when there are any.
     denied: Vec<Arc<str>>,
     denied_since: Option<SystemTime>,
+    /// What the znodes hold, if a watch is told.
+    contents: Contents,
+    /// Why a watch that is to be told what the znodes hold cannot be.
+    too_much: Option<ReadFailure>,
 }
 
 /// A listing under way; given up when dropped.
@@ -67,6 +72,8 @@ pub(super) struct Listed {
     root: Arc<str>,
     number: u64,
     result: Reply<Listing>,
+    /// What the znodes hold, if that was wanted.
+    contents: Option<Reply<Contents>>,
 }
 
 /// All watched subtrees of a session.
@@ -182,14 +189,17 @@ impl WatchedSubtrees {
     /// Does some of what must be done. What a lost connection interrupts is kept for the next time.
     pub async fn work(&mut self, context: &Context, client: &Client) -> Result<(), Stop> {
         if self.can_list() {
-            self.list(client);
+            self.list(context, client);
         }
         let next_retry = self.next_retry;
         let Some((root, tree)) = self.next_to_update() else {
             return Ok(());
         };
         let rest = tree.begin_round().saturating_sub(PIPELINE);
-        let stats = reads::stats(client, &tree.round[rest..]).await?;
+        let mut stats = reads::stats(client, &tree.round[rest..]).await?;
+        if tree.wants_nodes(context) {
+            tree.read_contents(context, client, rest, &mut stats).await?;
+        }
         for (path, stat) in tree.round.drain(rest..).zip(stats) {
             tree.subtree.set(&path, stat.as_ref().map(reads::mark_of));
             if path == *root {
@@ -212,7 +222,7 @@ impl WatchedSubtrees {
     }
 
     /// Starts listings, beside everything else: a large subtree takes seconds.
-    fn list(&mut self, client: &Client) {
+    fn list(&mut self, context: &Context, client: &Client) {
         let free = LISTINGS - self.running();
         let mut waiting: Vec<_> = self
             .trees
@@ -227,10 +237,24 @@ impl WatchedSubtrees {
             self.listings += 1;
             tree.listed = self.listings;
             let (client, root, number, ended) = (client.clone(), root.clone(), self.listings, self.ended.clone());
+            let known = tree.wants_nodes(context).then(|| tree.contents.clone());
+            let max_data = context.options.max_data;
             let task = tokio::spawn(async move {
-                let result = reads::subtree(&client, &root).await;
+                let mut result = reads::subtree(&client, &root, known.is_some()).await;
+                let contents = match (&mut result, known) {
+                    (Ok(listing), Some(mut contents)) => {
+                        let completed = contents.complete(&client, max_data, listing, &root).await;
+                        Some(completed.map(|()| contents))
+                    }
+                    _ => None,
+                };
                 // Nobody waits for it any more when the worker is gone.
-                let _ = ended.send(Listed { root, number, result });
+                let _ = ended.send(Listed {
+                    root,
+                    number,
+                    result,
+                    contents,
+                });
             });
             tree.listing = Some(Task {
                 number,
@@ -246,7 +270,12 @@ impl WatchedSubtrees {
 
     /// Makes what a listing found the state of its subtree, and tells the watches.
     pub async fn take(&mut self, context: &Context, listed: Listed) -> Result<(), Stop> {
-        let Listed { root, number, result } = listed;
+        let Listed {
+            root,
+            number,
+            result,
+            contents,
+        } = listed;
         let next_retry = self.next_retry;
         let current = |tree: &&mut Tree| tree.listing.as_ref().is_some_and(|task| task.number == number);
         let Some(tree) = self.trees.get_mut(&root).filter(current) else {
@@ -260,6 +289,9 @@ impl WatchedSubtrees {
                 tree.leave_alone(context, &root, ReadFailure::Denied, next_retry).await
             }
             Ok(listing) => {
+                if let Some(contents) = contents {
+                    tree.take_contents(contents)?;
+                }
                 tree.take(context, &root, listing);
                 tree.tell(context, &root, next_retry).await
             }
@@ -287,6 +319,60 @@ impl Tree {
         self.round.len()
     }
 
+    /// Whether a watch is told what the znodes hold.
+    fn wants_nodes(&self, context: &Context) -> bool {
+        let ledger = context.ledger();
+        self.subs.iter().any(|handle| ledger.wants_nodes(*handle))
+    }
+
+    fn take_contents(&mut self, contents: Reply<Contents>) -> Result<(), Stop> {
+        match contents {
+            Ok(contents) => (self.contents, self.too_much) = (contents, None),
+            Err(failure) => {
+                self.doubt = true;
+                self.too_much = Some(failure.of_one()?);
+                self.doubt = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what those znodes of the round hold whose stats were just read, and corrects the stats by what changed in the meantime.
+    async fn read_contents(
+        &mut self,
+        context: &Context,
+        client: &Client,
+        first: usize,
+        stats: &mut [Option<Stat>],
+    ) -> Result<(), Stop> {
+        // Whether there is still too much, a listing tells.
+        self.doubt |= self.too_much.is_some();
+        if self.doubt {
+            return Ok(());
+        }
+        let paths = &self.round[first..];
+        let there = paths.iter().zip(&*stats);
+        let found = there
+            .filter_map(|(path, stat)| Some((path.clone(), (*stat)?)))
+            .collect();
+        match self.contents.read(client, context.options.max_data, found).await {
+            Ok(newer) => {
+                for (path, now) in newer {
+                    let known = paths.iter().position(|known| *known == path);
+                    if let Some(stat) = known.and_then(|at| stats.get_mut(at)) {
+                        *stat = now;
+                    }
+                }
+            }
+            Err(failure) => {
+                self.too_much = Some(failure.of_one()?);
+                // What went away in this round still counts; a listing knows.
+                self.doubt = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes nothing of the events so far.
     fn forget_events(&mut self) {
         self.dirty.clear();
@@ -302,7 +388,9 @@ impl Tree {
         } else {
             self.denied_since.get_or_insert_with(SystemTime::now);
         }
-        context.unreadable.note_readable(root, WatchType::Tree);
+        if self.too_much.is_none() {
+            context.unreadable.note_readable(root, WatchType::Tree);
+        }
         if listing.denied.is_empty() && !self.denied.is_empty() {
             info!(znode = &**root, "all of the subtree can be read again");
         } else if !listing.denied.is_empty() && listing.denied != self.denied {
@@ -319,9 +407,23 @@ impl Tree {
                 .give_up(context, root, ReadFailure::TooLarge(Excess::Tree), next_retry)
                 .await;
         }
+        self.contents.keep_only(&self.subtree);
+        let mut nodes = None;
         for handle in &self.subs {
             let all = context.ledger().is_new(*handle);
-            context.tell(*handle, self.subtree.observation(all)).await?;
+            let mut observation = self.subtree.observation(all);
+            if context.ledger().wants_nodes(*handle) && observation.exists() {
+                if let Some(failure) = &self.too_much {
+                    let of = (root, WatchType::Tree);
+                    context.cannot_read(&[*handle], of, failure, None, next_retry).await?;
+                    continue;
+                }
+                if context.ledger().wants(*handle, &observation.version) {
+                    let nodes = nodes.get_or_insert_with(|| self.contents.of(&self.subtree));
+                    observation.nodes = Some(nodes.clone());
+                }
+            }
+            context.tell(*handle, observation).await?;
             if self.denied.is_empty() {
                 context.tell_readable(*handle).await?;
             }
@@ -343,6 +445,7 @@ impl Tree {
         next_retry: SystemTime,
     ) -> Result<(), Stop> {
         self.subtree = Subtree::default();
+        self.contents = Contents::default();
         self.leave_alone(context, root, failure, next_retry).await
     }
 

@@ -222,7 +222,7 @@ async fn differing(
         }
     }
     for watch in trees {
-        let listing = match reads::subtree(client, &watch.path).await {
+        let listing = match reads::subtree(client, &watch.path, false).await {
             Err(ReadFailure::TooLarge(_)) => continue,
             listing => listing?,
         };

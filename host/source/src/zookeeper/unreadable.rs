@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::options::ZooKeeperOptions;
 use super::reads::{Excess, MAX_CHILDREN, MAX_TREE, ReadFailure};
-use twitcher_model::{Unreadable, WatchType};
+use twitcher_model::{PAYLOAD_MAX, Unreadable, WatchType};
 
 type Key = (Arc<str>, WatchType);
 
@@ -102,6 +102,21 @@ impl Words {
                 ),
                 "make it smaller, or give `twitcher run` a larger --max-znode-size, which the jute.maxbuffer of the servers \
                  need not be larger than"
+                    .to_owned(),
+            ),
+            ReadFailure::TooLarge(Excess::DataOf(path, length)) => (
+                format!(
+                    "{path} has {length} bytes, and at most {} are read (--max-znode-size)",
+                    options.max_data
+                ),
+                "make it smaller, or give `twitcher run` a larger --max-znode-size".to_owned(),
+            ),
+            ReadFailure::TooLarge(Excess::TreeData) => (
+                format!(
+                    "the znodes of the subtree hold more than {} MiB together, the most that payload = JSON takes",
+                    PAYLOAD_MAX >> 20
+                ),
+                "watch smaller subtrees of it, or leave payload out and read what is needed by the paths on stdin"
                     .to_owned(),
             ),
             ReadFailure::TooLarge(Excess::Children(count)) => (

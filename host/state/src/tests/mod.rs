@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use twitcher_model::{Action, Origin, Policy, ProcessSettings, Stamp, Version};
+use twitcher_model::{Action, Origin, Payload, Policy, ProcessSettings, Stamp, Version};
 
 fn watch(name: &str) -> Watch {
     Watch {
@@ -17,6 +17,7 @@ fn watch(name: &str) -> Watch {
         description: name.into(),
         znode: ZnodePath::new(format!("/{name}")).unwrap(),
         watch_type: WatchType::Data,
+        payload: Payload::Data,
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),

@@ -95,7 +95,11 @@ pub enum Command {
     #[command(subcommand, after_help = znode::HELP)]
     Znode(ZnodeCommand),
     /// Print the JSON Schema of .json configuration files
-    Schema,
+    Schema {
+        /// That of what an action finds on stdin with payload = JSON instead
+        #[arg(long)]
+        payload: bool,
+    },
     /// Write, look at, try and measure plugins: actions that are WebAssembly components
     #[command(subcommand)]
     Plugin(PluginCommand),

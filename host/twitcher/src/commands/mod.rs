@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
+use twitcher_actions::payload;
 use twitcher_components::BundleLocations;
 use twitcher_config as config;
 use twitcher_launch::{self as launch, Bodies};
@@ -37,7 +38,8 @@ pub fn carry_out(command: Command) -> Result<u8> {
         Command::Check(arguments) => check::check(&arguments),
         Command::Operate(command) => Ok(operate::run(&command)),
         Command::Znode(command) => Ok(znode::run(&command)),
-        Command::Schema => print(&format!("{:#}\n", config::schema())),
+        Command::Schema { payload: false } => print(&format!("{:#}\n", config::schema())),
+        Command::Schema { payload: true } => print(&format!("{:#}\n", payload::schema())),
         Command::Plugin(command) => plugin::plugin(command),
         Command::Bundle(command) => print(&bundle::bundle(Path::new(THIS_PROGRAM), command)?),
         Command::Key(command) => print(&key::key(command)?),

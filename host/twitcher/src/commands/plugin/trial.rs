@@ -190,6 +190,7 @@ impl Trial {
                     version: 0,
                 }),
                 stdin: Bytes::from(self.data.clone()),
+                nodes: None,
             },
         }
     }

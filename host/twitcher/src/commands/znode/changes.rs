@@ -37,6 +37,7 @@ pub(super) fn follow(arguments: &ChangesArguments) -> Done {
             name: "znode watch".into(),
             znode: arguments.path.clone(),
             watch_type,
+            with_nodes: false,
         }];
         // A source that has ended says so below.
         let _ = source.changes.send(Change { remove: vec![], add });

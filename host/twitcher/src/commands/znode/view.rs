@@ -230,6 +230,7 @@ mod tests {
                 version: 3,
             }),
             stdin: Bytes::copy_from_slice(data),
+            nodes: None,
         }
     }
 

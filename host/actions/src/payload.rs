@@ -1,0 +1,515 @@
+//! The JSON document that describes a change, for watches with `payload = JSON`: what it says, its schema and its bound.
+//!
+//! Pure. It must not know how a state was read, nor which run is the one before.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ct_codecs::{Base64, Encoder as _};
+use nix::errno::Errno;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Serialize;
+
+use twitcher_model::{
+    Observation, Outcome, PAYLOAD_MAX, Payload, RunId, Stat, TreeNode, TreeNodes, Trigger, Watch, WatchType,
+};
+use twitcher_scheduler::Start;
+
+/// The version of the document: another one means something else by a field that there was. Fields can be added to the same.
+const VERSION: u32 = 1;
+
+/// What an action with payload = JSON finds on stdin. In version 1 fields may be added.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TwitcherPayload")]
+struct Document<'a> {
+    /// Version of the document.
+    #[schemars(schema_with = "version")]
+    version: u32,
+    /// Identifies the run, as TWITCHER_RUN_ID does.
+    run: String,
+    /// Name of the watch.
+    watch: &'a str,
+    /// Path of the watched znode.
+    znode: &'a str,
+    /// What of it is watched: tells which of the fields below there are.
+    watch_type: WatchType,
+    /// Why it runs, as TWITCHER_EVENT says.
+    #[schemars(schema_with = "event")]
+    event: Trigger,
+    /// Counted from 1; a retry has the next number.
+    attempt: u32,
+    /// The znode's stat; null if it does not exist.
+    stat: Option<StatDocument>,
+    /// The run that `added`, `removed` and `changed` count from: the last that succeeded for this watch since the daemon started. Null if
+    /// there is none, and then everything that is there was added.
+    since: Option<String>,
+    /// WATCH_DATA: what the znode holds.
+    #[serde(flatten)]
+    data: Data<'a>,
+    /// WATCH_CHILDREN: the children.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<Children<'a>>,
+    /// WATCH_TREE: the znode and every one below it, by their paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<BTreeMap<&'a str, Node<'a>>>,
+    /// WATCH_TREE: what changed of them, by their paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<BTreeMap<&'a str, NodeChange>>,
+}
+
+/// Data as text or, where it is not UTF-8, in base64. There is neither if the znode does not exist or cannot be read.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct Data<'a> {
+    /// The data, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    /// The data in base64, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+/// The facts of a znode's stat. Of a local tree, czxid is 0 and the others tell states apart.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Stat")]
+struct StatDocument {
+    /// Transaction that created the znode.
+    czxid: i64,
+    /// Transaction that last set its data.
+    mzxid: i64,
+    /// Number of times the data was set since the znode was created.
+    version: i32,
+}
+
+/// The names of children, each list sorted.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Children<'a> {
+    /// All that there are.
+    names: Vec<&'a str>,
+    /// Those that were not there before.
+    added: Vec<&'a str>,
+    /// Those that were.
+    removed: Vec<&'a str>,
+}
+
+/// A znode of a subtree.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Node<'a> {
+    /// Its stat.
+    stat: StatDocument,
+    #[serde(flatten)]
+    data: Data<'a>,
+    /// There and true if its data cannot be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unreadable: bool,
+}
+
+/// What happened to a znode of a subtree.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum NodeChange {
+    /// It came into being, perhaps in place of another one.
+    Created,
+    /// Its data was set.
+    Set,
+    /// It went away.
+    Deleted,
+}
+
+fn version(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"const": VERSION})
+}
+
+fn event(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    use Trigger::{Children, Created, Data, Deleted, Load, Manual, Retry, Tree};
+    let events = [Load, Created, Data, Children, Tree, Deleted, Manual, Retry].map(Trigger::as_str);
+    schemars::json_schema!({"enum": events})
+}
+
+/// The JSON Schema (draft 2020-12) of what is on stdin with `payload = JSON`.
+pub fn schema() -> serde_json::Value {
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Document<'_>>()
+        .to_value()
+}
+
+/// What a run was told to be there, as far as the next one needs it to tell what changed.
+#[derive(Debug, Clone)]
+pub struct Told {
+    run: RunId,
+    /// By path, or by a child's name: creation and modification. Of children both are 0.
+    marks: BTreeMap<Arc<str>, (i64, i64)>,
+}
+
+impl Told {
+    /// Whether it is of a later run than the other.
+    pub fn is_newer_than(&self, other: &Told) -> bool {
+        self.run > other.run
+    }
+}
+
+/// The description of a change is larger than an action gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {}: {}", Self::STEP, Self::ERRNO.desc())]
+pub struct TooLarge;
+
+impl TooLarge {
+    const STEP: &'static str = "put the change on stdin as JSON, of which there may be 16 MiB (leave payload out)";
+    const ERRNO: Errno = Errno::EMSGSIZE;
+
+    /// How a run ends that is refused for it.
+    pub fn outcome(self) -> Outcome {
+        Outcome::LaunchFailed {
+            step: Self::STEP.to_owned(),
+            errno: Self::ERRNO as i32,
+        }
+    }
+}
+
+/// What the run finds on stdin; and, where the next one is to be told what changed since, what this one was told.
+///
+/// # Errors
+/// If it would be more than [`PAYLOAD_MAX`].
+pub fn stdin(watch: &Watch, start: &Start, before: Option<&Told>) -> Result<(Bytes, Option<Told>), TooLarge> {
+    let observation = &start.observation;
+    if watch.payload == Payload::Data {
+        return Ok((observation.stdin.clone(), None));
+    }
+    let nothing = (TreeNodes::new(), BTreeMap::new());
+    let (there, known) = (
+        observation.nodes.as_deref().unwrap_or(&nothing.0),
+        before.map_or(&nothing.1, |told| &told.marks),
+    );
+    let mut document = Document {
+        version: VERSION,
+        run: start.run.to_string(),
+        watch: &watch.name,
+        znode: watch.znode.as_str(),
+        watch_type: watch.watch_type,
+        event: start.event,
+        attempt: start.attempt,
+        stat: observation.stat.map(StatDocument::from),
+        since: before.map(|told| told.run.to_string()),
+        data: Data::default(),
+        children: None,
+        nodes: None,
+        changed: None,
+    };
+    let marks = match watch.watch_type {
+        WatchType::Data => {
+            document.data = Data::of(Some(&observation.stdin).filter(|_| observation.exists()));
+            BTreeMap::new()
+        }
+        WatchType::Children => {
+            let names = names(observation);
+            let marks: BTreeMap<Arc<str>, _> = names.iter().map(|name| ((*name).into(), (0, 0))).collect();
+            document.children = Some(Children {
+                added: names
+                    .iter()
+                    .copied()
+                    .filter(|name| !known.contains_key(*name))
+                    .collect(),
+                removed: known
+                    .keys()
+                    .map(|name| &**name)
+                    .filter(|name| !marks.contains_key(*name))
+                    .collect(),
+                names,
+            });
+            marks
+        }
+        WatchType::Tree => {
+            let marks = there.iter().map(|(path, node)| (path.clone(), mark(node))).collect();
+            document.changed = Some(changes(known, there));
+            document.nodes = Some(there.iter().map(|(path, node)| (&**path, Node::from(node))).collect());
+            marks
+        }
+    };
+    let mut text = Bounded(Vec::new());
+    // Nothing in it can fail but the writer.
+    serde_json::to_writer(&mut text, &document).map_err(|_| TooLarge)?;
+    let run = start.run;
+    Ok((text.0.into(), Some(Told { run, marks })))
+}
+
+fn names(observation: &Observation) -> Vec<&str> {
+    // The names of znodes are UTF-8.
+    let text = std::str::from_utf8(&observation.stdin).unwrap_or_default();
+    text.lines().collect()
+}
+
+fn mark(node: &TreeNode) -> (i64, i64) {
+    (node.stat.czxid, node.stat.mzxid)
+}
+
+fn changes<'a>(known: &'a BTreeMap<Arc<str>, (i64, i64)>, there: &'a TreeNodes) -> BTreeMap<&'a str, NodeChange> {
+    let now = there.iter().filter_map(|(path, node)| {
+        let (czxid, mzxid) = mark(node);
+        let change = match known.get(path) {
+            Some(before) if *before == (czxid, mzxid) => return None,
+            Some((before, _)) if *before == czxid => NodeChange::Set,
+            _ => NodeChange::Created,
+        };
+        Some((&**path, change))
+    });
+    let gone = known.keys().filter(|path| !there.contains_key(*path));
+    now.chain(gone.map(|path| (&**path, NodeChange::Deleted))).collect()
+}
+
+impl<'a> Data<'a> {
+    fn of(data: Option<&'a Bytes>) -> Self {
+        let Some(data) = data else { return Self::default() };
+        match std::str::from_utf8(data) {
+            Ok(text) => Self {
+                data: Some(text),
+                data_base64: None,
+            },
+            Err(_) => Self {
+                data: None,
+                // It fails only for lengths that no data has.
+                data_base64: Base64::encode_to_string(data).ok(),
+            },
+        }
+    }
+}
+
+impl From<Stat> for StatDocument {
+    fn from(stat: Stat) -> Self {
+        let Stat { czxid, mzxid, version } = stat;
+        Self { czxid, mzxid, version }
+    }
+}
+
+impl<'a> From<&'a TreeNode> for Node<'a> {
+    fn from(node: &'a TreeNode) -> Self {
+        Self {
+            stat: node.stat.into(),
+            data: Data::of(node.data.as_ref()),
+            unreadable: node.data.is_none(),
+        }
+    }
+}
+
+/// Takes no more than a payload may have.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > PAYLOAD_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use twitcher_model::{Action, Origin, Policy, ProcessSettings, Stamp, Version, ZnodePath};
+
+    fn watch(watch_type: WatchType) -> Watch {
+        Watch {
+            name: "w".into(),
+            description: "w".into(),
+            znode: ZnodePath::new("/a").unwrap(),
+            watch_type,
+            payload: Payload::Json,
+            action: Action::Shell("true".into()),
+            policy: Arc::new(Policy::default()),
+            process: Arc::new(ProcessSettings::default()),
+            origin: Origin {
+                file: Path::new("a.twc").into(),
+                line: 1,
+                column: 1,
+            },
+        }
+    }
+
+    fn start(run: u64, event: Trigger, observation: Observation) -> Start {
+        Start {
+            run: RunId(run),
+            event,
+            attempt: 1,
+            observation,
+        }
+    }
+
+    const STAT: Stat = Stat {
+        czxid: 1,
+        mzxid: 2,
+        version: 3,
+    };
+
+    fn seen(stdin: &[u8]) -> Observation {
+        Observation {
+            version: Version::Data {
+                czxid: 1,
+                mzxid: 2,
+                stamp: Stamp::default(),
+            },
+            stat: Some(STAT),
+            stdin: Bytes::copy_from_slice(stdin),
+            nodes: None,
+        }
+    }
+
+    fn tree(nodes: &[(&str, i64, i64, Option<&'static [u8]>)]) -> Observation {
+        let node = |(path, czxid, mzxid, data): &(&str, i64, i64, Option<&'static [u8]>)| {
+            let (stat, data) = (
+                Stat {
+                    czxid: *czxid,
+                    mzxid: *mzxid,
+                    version: 0,
+                },
+                data.map(Bytes::from_static),
+            );
+            ((*path).into(), TreeNode { stat, data })
+        };
+        Observation {
+            nodes: Some(Arc::new(nodes.iter().map(node).collect())),
+            ..seen(b"/a\n")
+        }
+    }
+
+    fn document(watch: &Watch, start: &Start, before: Option<&Told>) -> (Value, Option<Told>) {
+        let (bytes, told) = stdin(watch, start, before).unwrap();
+        (serde_json::from_slice(&bytes).unwrap(), told)
+    }
+
+    #[test]
+    fn data_is_text_or_base64_or_absent() {
+        let watch = watch(WatchType::Data);
+        let of = |observation| document(&watch, &start(1, Trigger::Data, observation), None).0;
+        assert_eq!(
+            of(seen("x\"\n".as_bytes())),
+            json!({
+                "version": 1, "run": "0000000000001", "watch": "w", "znode": "/a", "watch_type": "data", "event": "data", "attempt": 1,
+                "stat": {"czxid": 1, "mzxid": 2, "version": 3}, "since": null, "data": "x\"\n",
+            })
+        );
+        let binary = of(seen(b"\xff\x00"));
+        assert_eq!(
+            (&binary["data"], &binary["data_base64"]),
+            (&Value::Null, &json!("/wA="))
+        );
+        assert_eq!(of(seen(b""))["data"], "");
+        let absent = of(Observation::absent());
+        assert_eq!((absent.get("data"), &absent["stat"]), (None, &Value::Null));
+    }
+
+    #[test]
+    fn children_are_compared_with_the_run_before() {
+        let watch = watch(WatchType::Children);
+        let (first, told) = document(&watch, &start(1, Trigger::Load, seen(b"a\nb\n")), None);
+        assert_eq!(
+            first["children"],
+            json!({"names": ["a", "b"], "added": ["a", "b"], "removed": []})
+        );
+        let second = start(2, Trigger::Children, seen(b"b\nc\n"));
+        let (second, _) = document(&watch, &second, told.as_ref());
+        assert_eq!(
+            second["children"],
+            json!({"names": ["b", "c"], "added": ["c"], "removed": ["a"]})
+        );
+        assert_eq!(second["since"], "0000000000001");
+        let (gone, _) = document(
+            &watch,
+            &start(3, Trigger::Deleted, Observation::absent()),
+            told.as_ref(),
+        );
+        assert_eq!(
+            gone["children"],
+            json!({"names": [], "added": [], "removed": ["a", "b"]})
+        );
+    }
+
+    #[test]
+    fn a_tree_has_every_node_and_what_became_of_it() {
+        let watch = watch(WatchType::Tree);
+        let first = tree(&[
+            ("/a", 1, 1, Some(b"")),
+            ("/a/b", 2, 2, Some(b"x")),
+            ("/a/c", 3, 3, Some(b"y")),
+            ("/a/d", 4, 4, None),
+        ]);
+        let (first, told) = document(&watch, &start(1, Trigger::Load, first), None);
+        assert_eq!(
+            first["nodes"]["/a/b"],
+            json!({"stat": {"czxid": 2, "mzxid": 2, "version": 0}, "data": "x"})
+        );
+        assert_eq!(first["nodes"]["/a/d"]["unreadable"], true);
+        assert_eq!(first["changed"]["/a/c"], "created");
+        let second = tree(&[
+            ("/a", 1, 1, Some(b"")),
+            ("/a/b", 2, 5, Some(b"z")),
+            ("/a/d", 6, 6, Some(b"")),
+            ("/a/e", 7, 7, Some(b"")),
+        ]);
+        let (second, _) = document(&watch, &start(2, Trigger::Tree, second), told.as_ref());
+        assert_eq!(
+            second["changed"],
+            json!({"/a/b": "set", "/a/c": "deleted", "/a/d": "created", "/a/e": "created"})
+        );
+        let (gone, _) = document(
+            &watch,
+            &start(3, Trigger::Deleted, Observation::absent()),
+            told.as_ref(),
+        );
+        assert_eq!(gone["nodes"], json!({}));
+        assert_eq!(gone["changed"].as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn more_than_the_bound_is_refused() {
+        let watch = watch(WatchType::Data);
+        // As JSON, each of these bytes is six.
+        let large = start(1, Trigger::Data, seen(&vec![1; PAYLOAD_MAX / 6]));
+        assert_eq!(stdin(&watch, &large, None).unwrap_err(), TooLarge);
+        let plain = Watch {
+            payload: Payload::Data,
+            ..watch
+        };
+        assert_eq!(stdin(&plain, &large, None).unwrap().0.len(), PAYLOAD_MAX / 6);
+        let words = TooLarge.outcome().to_string();
+        assert!(
+            words.contains("16 MiB") && words.contains("leave payload out"),
+            "{words}"
+        );
+        assert_eq!(PAYLOAD_MAX, 16 << 20);
+    }
+
+    #[test]
+    fn the_schema_has_every_field() {
+        let schema = schema();
+        let properties = schema["properties"].as_object().unwrap();
+        let of_tree = tree(&[("/a", 1, 1, Some(b""))]);
+        for (watch_type, observation) in [
+            (WatchType::Data, seen(b"x")),
+            (WatchType::Data, seen(b"\xff")),
+            (WatchType::Children, seen(b"x\n")),
+            (WatchType::Tree, of_tree),
+        ] {
+            let (document, _) = document(&watch(watch_type), &start(1, Trigger::Load, observation), None);
+            for name in document.as_object().unwrap().keys() {
+                assert!(properties[name]["description"].is_string(), "{name}: {schema:#}");
+            }
+            for required in schema["required"].as_array().unwrap() {
+                assert!(document.get(required.as_str().unwrap()).is_some(), "{required}");
+            }
+        }
+        assert_eq!(properties["version"]["const"], 1);
+    }
+}
