@@ -265,6 +265,8 @@ fn each_field_says_what_it_takes() {
         r#""notify_signal": "SIGHUPP""#,
         r#""notify_signal": 99"#,
         r#""notify_signal": "SIGHUP", "run_mode": "RESTART""#,
+        r#""payload": "JASON""#,
+        r#""payload": "JSON", "pipe_stdin": false"#,
         r#""on_failure": "RETRY""#,
         r#""on_failure": {"retry": {"times": "3"}}"#,
         r#""on_failure": {"retry": 3}"#,
@@ -315,6 +317,8 @@ fn each_field_says_what_it_takes() {
     "notify_signal": "SIGHUPP" -> notify_signal must be a signal's name or number, not "SIGHUPP"; did you mean "SIGHUP"?
     "notify_signal": 99 -> notify_signal must be a signal's name or number, not the number 99
     "notify_signal": "SIGHUP", "run_mode": "RESTART" -> notify_signal is for QUEUE only, and run_mode is RESTART; in RESTART a running action gets SIGTERM; in DISCARD and PARALLEL it is left alone
+    "payload": "JASON" -> payload must be one of DATA, JSON, not "JASON"; did you mean "JSON"?
+    "payload": "JSON", "pipe_stdin": false -> payload = JSON says what is on stdin, and pipe_stdin = False that nothing is; leave one of them out
     "on_failure": "RETRY" -> on_failure must be one of KEEP, STOP, not "RETRY"; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}
     "on_failure": {"retry": {"times": "3"}} -> times must be a whole number from 1 to 1000000, not the string "3"
     "on_failure": {"retry": 3} -> on_failure must be KEEP, STOP or Retry(…), not a dict; Retry(times = 5) has it retried; in JSON {"retry": {"times": 5}}

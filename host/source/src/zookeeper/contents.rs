@@ -52,7 +52,8 @@ impl Contents {
     pub async fn read(&mut self, client: &Client, max_data: usize, found: Vec<(Arc<str>, Stat)>) -> Reply<Vec<Newer>> {
         let is_known = |(path, stat): &(Arc<str>, Stat)| {
             let held = self.0.get(path);
-            held.is_some_and(|held| held.mark == reads::mark_of(stat))
+            // What could not be read may be readable now: nothing tells of another access control list.
+            held.is_some_and(|held| held.mark == reads::mark_of(stat) && held.node.data.is_some())
         };
         let mut wanted: Vec<(Arc<str>, Stat)> = found.into_iter().filter(|found| !is_known(found)).collect();
         for (path, stat) in &wanted {
