@@ -1,22 +1,44 @@
 //! `payload = JSON`: what actions find on stdin, and what is refused.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, PROGRAM, Site};
 use crate::support::until;
+use crate::support::writer::Writer;
 use crate::support::zookeeper::{ZooKeeperServer, unique_path};
 
 /// Notes each document as a line.
 const NOTE: &str = "Exec('cat >> OUT/log; echo >> OUT/log')";
 
-/// The documents so far, once there are so many.
+/// The documents so far, once there are so many. Each is as the schema says that is printed.
 fn documents(site: &Site, count: usize) -> Vec<Value> {
     until("the documents", || site.read("out/log").matches('\n').count() >= count);
     let parse = |line: String| serde_json::from_str(&line).unwrap();
-    site.lines("out/log").into_iter().map(parse).collect()
+    let documents: Vec<Value> = site.lines("out/log").into_iter().map(parse).collect();
+    for document in &documents {
+        conforms(document).unwrap_or_else(|error| panic!("{error:#}\n{document:#}"));
+    }
+    documents
+}
+
+/// Whether a document is as `twitcher schema --payload` says.
+fn conforms(document: &Value) -> Result<(), String> {
+    let mut compiler = Compiler::new();
+    let mut schemas = Schemas::new();
+    compiler.add_resource("payload.json", schema()).unwrap();
+    let index = compiler.compile("payload.json", &mut schemas).unwrap();
+    let valid = schemas.validate(document, index);
+    valid.map_err(|error| error.to_string())
+}
+
+fn schema() -> Value {
+    let printed = Command::new(PROGRAM).args(["schema", "--payload"]).output().unwrap();
+    assert!(printed.status.success());
+    serde_json::from_slice(&printed.stdout).unwrap()
 }
 
 /// The keys of an object.
@@ -199,6 +221,7 @@ fn znode(server: &ZooKeeperServer, arguments: &[&str]) {
     let status = command
         .args(["znode", verb, "--zk", &server.address()])
         .args(rest)
+        .stdout(Stdio::null())
         .status();
     assert!(status.unwrap().success(), "{arguments:?}");
 }
@@ -245,11 +268,136 @@ fn a_subtree_of_zookeeper_is_whole() {
 }
 
 #[test]
-fn the_schema_is_printed() {
-    let printed = Command::new(PROGRAM).args(["schema", "--payload"]).output().unwrap();
-    let schema: Value = serde_json::from_slice(&printed.stdout).unwrap();
+fn data_and_children_of_zookeeper_are_described() {
+    let (site, server) = (Site::new(), ZooKeeperServer::shared());
+    let root = unique_path("payload-plain");
+    let below = |name: &str| format!("{root}/{name}");
+    fs::write(site.path("binary"), b"\xff\x00").unwrap();
+    let binary = site.path("binary");
+    znode(server, &["set", "-p", &below("x"), "text"]);
+    site.config(
+        "a.twc",
+        &format!(
+            "RegisterWatch('{}', {NOTE}, name='a', payload=JSON, on_delete=True)\n",
+            below("x")
+        ),
+    );
+    let daemon = site.start_with(&["--zk", &server.address()]);
+    let first = documents(&site, 1).remove(0);
+    assert_eq!((&first["data"], &first["stat"]["version"]), (&json!("text"), &json!(0)));
+    znode(server, &["set", &below("x"), "--file", binary.to_str().unwrap()]);
+    let second = documents(&site, 2).remove(1);
+    assert_eq!((second.get("data"), &second["data_base64"]), (None, &json!("/wA=")));
+    assert_eq!(
+        (&second["event"], &second["stat"]["version"]),
+        (&json!("data"), &json!(1))
+    );
+    znode(server, &["delete", &below("x")]);
+    let third = documents(&site, 3).remove(2);
+    assert_eq!((&third["event"], &third["stat"]), (&json!("deleted"), &Value::Null));
+    drop(daemon);
+
+    let site = Site::new();
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('{root}', {NOTE}, name='a', payload=JSON, watch_type=WATCH_CHILDREN)\n"),
+    );
+    let daemon = site.start_with(&["--zk", &server.address()]);
+    assert_eq!(documents(&site, 1)[0]["children"]["names"], json!([]));
+    daemon.wait_runs("a", 1);
+    znode(server, &["create", &below("y"), ""]);
+    let second = documents(&site, 2).remove(1);
+    assert_eq!(
+        second["children"],
+        json!({"names": ["y"], "added": ["y"], "removed": []})
+    );
+    daemon.wait_runs("a", 2);
+    znode(server, &["delete", &below("y")]);
+    let third = documents(&site, 3).remove(2);
+    assert_eq!(third["children"], json!({"names": [], "added": [], "removed": ["y"]}));
+}
+
+#[test]
+fn a_subtree_of_zookeeper_that_holds_too_much_is_refused_until_it_holds_less() {
+    let (site, server) = (Site::new(), ZooKeeperServer::shared());
+    let root = unique_path("payload-large");
+    let below = |name: &str| format!("{root}/{name}");
+    site.write("large", &"x".repeat(1_000_000));
+    let large = site.path("large");
+    for number in 0..17 {
+        let path = below(&number.to_string());
+        znode(server, &["set", "-p", &path, "--file", large.to_str().unwrap()]);
+    }
+    site.config(
+        "a.twc",
+        &format!(
+            "RegisterWatch('{root}', {NOTE}, name='t', payload=JSON, watch_type=WATCH_TREE)\n\
+             RegisterWatch('{root}', Exec('cat > OUT/paths'), name='p', watch_type=WATCH_TREE)\n"
+        ),
+    );
+    let daemon = site.start_with(&["--zk", &server.address()]);
+    daemon.wait("the refusal", |line| {
+        let words = "the znodes of the subtree hold more than 16 MiB together, the most that payload = JSON takes";
+        line["watch"] == "t" && line.to_string().contains(words)
+    });
+    daemon.wait_runs("p", 1);
+    assert!(!site.path("out/log").exists());
+    znode(server, &["set", &below("0"), "small"]);
+    let first = documents(&site, 1).remove(0);
+    assert_eq!(first["nodes"][below("0")]["data"], "small");
+    assert_eq!(keys(&first["nodes"]).len(), 18);
+    // More than fits again: what was told stays what the next change is counted from.
+    daemon.wait_runs("t", 1);
+    znode(server, &["set", &below("0"), "--file", large.to_str().unwrap()]);
+    daemon.wait_for(2, "the second refusal", |line| {
+        line["watch"] == "t" && line.to_string().contains("the most that payload = JSON takes")
+    });
+    znode(server, &["delete", &below("0")]);
+    let second = documents(&site, 2).remove(1);
+    assert_eq!(second["changed"], json!({below("0"): "deleted"}));
+}
+
+#[test]
+fn a_znode_that_may_not_be_read_is_said_to_be_so() {
+    let (site, server) = (Site::new(), ZooKeeperServer::shared());
+    let root = unique_path("payload-hidden");
+    let writer = Writer::new(server);
+    writer.create(&root, "top");
+    writer.create_unreadable(&format!("{root}/secret"), "pin 4711");
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('{root}', {NOTE}, name='a', payload=JSON, watch_type=WATCH_TREE)\n"),
+    );
+    let _daemon = site.start_with(&["--zk", &server.address()]);
+    let first = documents(&site, 1).remove(0);
+    let secret = &first["nodes"][format!("{root}/secret")];
+    assert_eq!((&secret["unreadable"], secret.get("data")), (&json!(true), None));
+    assert!(!first.to_string().contains("4711"), "{first}");
+    assert_eq!(first["nodes"][&root]["data"], "top");
+}
+
+#[test]
+fn the_schema_is_printed_and_tells_right_from_wrong() {
+    let schema = schema();
     assert_eq!(
         (&schema["title"], &schema["properties"]["version"]["const"]),
         (&json!("TwitcherPayload"), &json!(1))
     );
+    let right = json!({
+        "version": 1, "run": "r", "watch": "w", "znode": "/a", "watch_type": "children", "event": "load", "attempt": 1,
+        "stat": null, "since": null, "children": {"names": ["a"], "added": ["a"], "removed": []},
+    });
+    conforms(&right).unwrap();
+    for (field, wrong) in [
+        ("version", json!(2)),
+        ("event", json!("other")),
+        ("watch_type", json!("all")),
+        ("attempt", json!("1")),
+        ("stat", json!({"czxid": 1})),
+        ("children", json!(["a"])),
+    ] {
+        let mut document = right.clone();
+        document[field] = wrong;
+        assert!(conforms(&document).is_err(), "{document}");
+    }
 }

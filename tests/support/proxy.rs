@@ -16,6 +16,8 @@ pub mod op {
     pub const SET_DATA: i32 = 5;
     /// Read a node's data.
     pub const GET_DATA: i32 = 4;
+    /// Read the names of a node's children, and its stat.
+    pub const GET_CHILDREN: i32 = 12;
     /// Several reads in one.
     pub const MULTI_READ: i32 = 22;
     /// Set a persistent watch.

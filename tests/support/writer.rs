@@ -1,6 +1,6 @@
 //! Another client of ZooKeeper: who changes what the daemon under test watches.
 
-use zookeeper_client::{Acls, Client, CreateMode};
+use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission};
 
 use super::zookeeper::ZooKeeperServer;
 
@@ -29,6 +29,13 @@ impl Writer {
 
     pub fn create(&self, path: &str, data: &str) {
         let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        self.write(async |client| client.create(path, data.as_bytes(), &options).await);
+    }
+
+    /// Creates a node whose data nobody may read.
+    pub fn create_unreadable(&self, path: &str, data: &str) {
+        let acl = [Acl::new(Permission::WRITE | Permission::DELETE, AuthId::anyone())];
+        let options = CreateMode::Persistent.with_acls(Acls::new(&acl));
         self.write(async |client| client.create(path, data.as_bytes(), &options).await);
     }
 

@@ -4,6 +4,7 @@
 mod anew;
 mod basics;
 mod bounds;
+mod contents;
 mod defects;
 mod fairness;
 mod faults;
@@ -60,16 +61,18 @@ impl Observer {
     }
 
     fn change(&self, remove: &[u32], add: &[(u32, &str, WatchType)]) {
-        let add = add.iter().map(|(id, znode, watch_type)| Subscription {
-            watch: WatchId(*id),
-            name: format!("watch {id}").into(),
-            znode: ZnodePath::new(*znode).unwrap(),
-            watch_type: *watch_type,
-            with_nodes: false,
-        });
         let change = Change {
             remove: remove.iter().map(|id| WatchId(*id)).collect(),
-            add: add.collect(),
+            add: add.iter().map(|watch| subscription(*watch, false)).collect(),
+        };
+        self.source.changes.send(change).unwrap();
+    }
+
+    /// Watches a subtree with what its nodes hold.
+    fn add_with_nodes(&self, id: u32, znode: &str) {
+        let change = Change {
+            remove: vec![],
+            add: vec![subscription((id, znode, WatchType::Tree), true)],
         };
         self.source.changes.send(change).unwrap();
     }
@@ -158,6 +161,16 @@ impl Observer {
         latest.sort_by_key(|(id, ..)| *id);
         latest.truncate(10);
         latest
+    }
+}
+
+fn subscription((id, znode, watch_type): (u32, &str, WatchType), with_nodes: bool) -> Subscription {
+    Subscription {
+        watch: WatchId(id),
+        name: format!("watch {id}").into(),
+        znode: ZnodePath::new(znode).unwrap(),
+        watch_type,
+        with_nodes,
     }
 }
 

@@ -47,8 +47,8 @@ struct Tree {
     /// The znodes in it whose children we may not see, and since when there are any.
     denied: Vec<Arc<str>>,
     denied_since: Option<SystemTime>,
-    /// What the znodes hold, if a watch is told.
-    contents: Contents,
+    /// What the znodes hold, once that was read for a watch that is told.
+    contents: Option<Contents>,
     /// Why a watch that is to be told what the znodes hold cannot be.
     too_much: Option<ReadFailure>,
 }
@@ -118,6 +118,8 @@ impl WatchedSubtrees {
         if tree.subs.is_empty() {
             self.trees.remove(root);
             context.unreadable.forget(root, WatchType::Tree);
+        } else if !tree.wants_nodes(context) {
+            (tree.contents, tree.too_much) = (None, None);
         }
     }
 
@@ -237,7 +239,9 @@ impl WatchedSubtrees {
             self.listings += 1;
             tree.listed = self.listings;
             let (client, root, number, ended) = (client.clone(), root.clone(), self.listings, self.ended.clone());
-            let known = tree.wants_nodes(context).then(|| tree.contents.clone());
+            let known = tree
+                .wants_nodes(context)
+                .then(|| tree.contents.clone().unwrap_or_default());
             let max_data = context.options.max_data;
             let task = tokio::spawn(async move {
                 let mut result = reads::subtree(&client, &root, known.is_some()).await;
@@ -327,7 +331,7 @@ impl Tree {
 
     fn take_contents(&mut self, contents: Reply<Contents>) -> Result<(), Stop> {
         match contents {
-            Ok(contents) => (self.contents, self.too_much) = (contents, None),
+            Ok(contents) => (self.contents, self.too_much) = (Some(contents), None),
             Err(failure) => {
                 self.doubt = true;
                 self.too_much = Some(failure.of_one()?);
@@ -350,12 +354,15 @@ impl Tree {
         if self.doubt {
             return Ok(());
         }
+        let Some(contents) = &mut self.contents else {
+            return Ok(());
+        };
         let paths = &self.round[first..];
         let there = paths.iter().zip(&*stats);
         let found = there
             .filter_map(|(path, stat)| Some((path.clone(), (*stat)?)))
             .collect();
-        match self.contents.read(client, context.options.max_data, found).await {
+        match contents.read(client, context.options.max_data, found).await {
             Ok(newer) => {
                 for (path, now) in newer {
                     let known = paths.iter().position(|known| *known == path);
@@ -407,7 +414,9 @@ impl Tree {
                 .give_up(context, root, ReadFailure::TooLarge(Excess::Tree), next_retry)
                 .await;
         }
-        self.contents.keep_only(&self.subtree);
+        if let Some(contents) = &mut self.contents {
+            contents.keep_only(&self.subtree);
+        }
         let mut nodes = None;
         for handle in &self.subs {
             let all = context.ledger().is_new(*handle);
@@ -418,8 +427,10 @@ impl Tree {
                     context.cannot_read(&[*handle], of, failure, None, next_retry).await?;
                     continue;
                 }
+                // It came while the znodes were listed for others: another listing, which reads them, is to follow.
+                let Some(contents) = &self.contents else { continue };
                 if context.ledger().wants(*handle, &observation.version) {
-                    let nodes = nodes.get_or_insert_with(|| self.contents.of(&self.subtree));
+                    let nodes = nodes.get_or_insert_with(|| contents.of(&self.subtree));
                     observation.nodes = Some(nodes.clone());
                 }
             }
@@ -445,7 +456,7 @@ impl Tree {
         next_retry: SystemTime,
     ) -> Result<(), Stop> {
         self.subtree = Subtree::default();
-        self.contents = Contents::default();
+        self.contents = None;
         self.leave_alone(context, root, failure, next_retry).await
     }
 
