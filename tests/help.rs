@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use crate::support::daemon::{PROGRAM, Site};
 use crate::support::guests::guest;
+use crate::support::schema::is_payload;
 
 fn twitcher(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().unwrap()
@@ -50,6 +51,10 @@ fn every_example_of_a_configuration_is_one() {
         for example in examples(&page(&topic)) {
             let is_json = example.starts_with(['[', '{']) && example.contains('"');
             if !is_json && !example.contains("RegisterWatch(") {
+                continue;
+            }
+            if is_json && example.contains("watch_type") {
+                is_payload(&serde_json::from_str(&example).unwrap()).unwrap();
                 continue;
             }
             let mut text = example;

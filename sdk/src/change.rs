@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::host;
+use crate::tree::{NoTree, Tree};
 
 /// The change a run is for.
 ///
@@ -32,6 +33,19 @@ pub struct Change {
     changed_paths: OnceCell<Option<Vec<String>>>,
     run_id: OnceCell<String>,
     watch_name: OnceCell<String>,
+    since: OnceCell<Option<String>>,
+    content: OnceCell<Option<Vec<u8>>>,
+    difference: OnceCell<Option<Difference>>,
+    tree: OnceCell<Option<Tree>>,
+}
+
+/// The names of children that came and went, each list sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// Those that were not there before.
+    pub added: Vec<String>,
+    /// Those that were.
+    pub removed: Vec<String>,
 }
 
 impl Change {
@@ -44,11 +58,16 @@ impl Change {
             changed_paths: OnceCell::new(),
             run_id: OnceCell::new(),
             watch_name: OnceCell::new(),
+            since: OnceCell::new(),
+            content: OnceCell::new(),
+            difference: OnceCell::new(),
+            tree: OnceCell::new(),
         }
     }
 
     /// The znode's data; in `WATCH_CHILDREN` the sorted names of its children, one a line; in `WATCH_TREE` the sorted paths that
-    /// changed, one a line. Empty when the znode is gone, and with `pipe_stdin = False`.
+    /// changed, one a line. Empty when the znode is gone, and with `pipe_stdin = False`. With `payload = JSON` it is the document that
+    /// describes the change, always.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
@@ -117,6 +136,35 @@ impl Change {
     /// The sorted paths in the znode's subtree that changed since the run before. None unless the watch is a `WATCH_TREE`.
     pub fn changed_paths(&self) -> Option<&[String]> {
         self.changed_paths.get_or_init(host::changed_paths).as_deref()
+    }
+
+    /// The znode's data in a `WATCH_DATA` with `payload = JSON`, where [`Change::data`] is the whole document. None when the znode does
+    /// not exist, and in other watches.
+    pub fn content(&self) -> Option<&[u8]> {
+        self.content.get_or_init(host::content).as_deref()
+    }
+
+    /// Which children came and went since [`Change::since`]. None unless the watch is a `WATCH_CHILDREN` with `payload = JSON`.
+    pub fn difference(&self) -> Option<&Difference> {
+        self.difference.get_or_init(host::difference).as_ref()
+    }
+
+    /// The znode and every one below it, with their data, and what became of them since [`Change::since`].
+    ///
+    /// # Errors
+    /// Unless the watch is a `WATCH_TREE` with `payload = JSON`.
+    pub fn tree(&self) -> Result<&Tree, NoTree> {
+        let ask = || {
+            let (nodes, changed) = (host::tree()?, host::changed()?);
+            Some(Tree::new(self.path().to_owned(), nodes, changed))
+        };
+        self.tree.get_or_init(ask).as_ref().ok_or(NoTree)
+    }
+
+    /// The run that what was added, removed or changed is counted from: the last that succeeded for the watch since the daemon started.
+    /// None if there is none, and then everything is new; and without `payload = JSON`.
+    pub fn since(&self) -> Option<&str> {
+        self.since.get_or_init(host::since).as_deref()
     }
 
     /// 1 for the first run for a state of the znode, one more at each retry.

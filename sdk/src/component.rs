@@ -3,12 +3,12 @@
 use std::panic::{self, PanicHookInfo};
 
 use crate::bindings::action::exports::twitcher::action::handler;
-use crate::bindings::action::twitcher::action::{cancel, commands, config, context, log, types, znodes};
+use crate::bindings::action::twitcher::action::{cancel, change, commands, config, context, log, types, znodes};
 use crate::cancel::Reason;
 use crate::commands::{ErrorKind as CommandError, Output};
 use crate::log::Level;
 use crate::znodes::{ErrorKind as ZnodeError, Node};
-use crate::{Change, Event, Failure, Stat};
+use crate::{Change, Difference, Event, Failure, Fate, Stat, TreeNode};
 
 /// This crate's version, in every plugin: `twitcher plugin inspect` shows it.
 #[allow(
@@ -48,6 +48,7 @@ fn report(panic: &PanicHookInfo) {
     log(Level::Error, &format!("panic: {message}"), at.as_slice());
 }
 
+pub(crate) use change::{data as content, since};
 pub(crate) use config::{all as config_all, get as config_get};
 pub(crate) use context::{attempt, changed_paths, children, deadline_ms, path, run_id, watch_name};
 
@@ -71,6 +72,29 @@ pub(crate) fn stat() -> Option<Stat> {
 fn from_stat(stat: types::Stat) -> Stat {
     let types::Stat { czxid, mzxid, version } = stat;
     Stat { czxid, mzxid, version }
+}
+
+pub(crate) fn difference() -> Option<Difference> {
+    let change::Difference { added, removed } = change::children()?;
+    Some(Difference { added, removed })
+}
+
+pub(crate) fn tree() -> Option<Vec<TreeNode>> {
+    let node = |node: change::Node| TreeNode {
+        path: node.path,
+        stat: from_stat(node.stat),
+        data: node.data,
+    };
+    Some(change::tree()?.into_iter().map(node).collect())
+}
+
+pub(crate) fn changed() -> Option<Vec<(String, Fate)>> {
+    let one = |(path, fate)| match fate {
+        change::Fate::Created => (path, Fate::Created),
+        change::Fate::Set => (path, Fate::Set),
+        change::Fate::Deleted => (path, Fate::Deleted),
+    };
+    Some(change::changed()?.into_iter().map(one).collect())
 }
 
 pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {

@@ -53,7 +53,8 @@
 //!
 //! # What there is
 //!
-//! - [`Change`]: the znode's data, path, stat, children; the event, the attempt, the time left
+//! - [`Change`]: the znode's data, path, stat, children; the event, the attempt, the time left; with `payload = JSON` in the watch also
+//!   the whole subtree ([`Change::tree`]) and what changed
 //! - [`Failure`]: `?` on any error fails for good, [`or_retry`](ResultExt::or_retry) asks for another attempt
 //! - [`config`], [`log`], [`cancel`], [`commands`],
 //!   [`znodes`]: what the daemon does for an action
@@ -79,10 +80,12 @@ mod failure;
 pub mod log;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod tree;
 pub mod znodes;
 
-pub use change::{Change, Event, Stat};
+pub use change::{Change, Difference, Event, Stat};
 pub use failure::{Failure, ResultExt};
+pub use tree::{Fate, NoTree, Tree, TreeNode};
 
 #[cfg(target_arch = "wasm32")]
 use component as host;

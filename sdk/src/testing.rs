@@ -38,7 +38,7 @@ use crate::cancel::Reason;
 use crate::commands::{ErrorKind as CommandError, Output};
 use crate::log::Level;
 use crate::znodes::{ErrorKind as ZnodeError, Node};
-use crate::{Change, Event, Failure, Stat};
+use crate::{Change, Difference, Event, Failure, Fate, Stat, TreeNode};
 
 thread_local! {
     /// The host of the innermost [`Host::enter`] of this thread.
@@ -59,6 +59,11 @@ struct State {
     stat: Option<Stat>,
     children: Option<Vec<String>>,
     changed_paths: Option<Vec<String>>,
+    since: Option<String>,
+    content: Option<Vec<u8>>,
+    difference: Option<Difference>,
+    tree: Option<BTreeMap<String, TreeNode>>,
+    changed: BTreeMap<String, Fate>,
     attempt: u32,
     watch_name: String,
     time_left: Option<Duration>,
@@ -123,6 +128,11 @@ impl Host {
             }),
             children: None,
             changed_paths: None,
+            since: None,
+            content: None,
+            difference: None,
+            tree: None,
+            changed: BTreeMap::new(),
             attempt: 1,
             watch_name: "test".to_owned(),
             time_left: None,
@@ -170,6 +180,41 @@ impl Host {
     /// The watch is a `WATCH_TREE`, with these changed paths.
     pub fn changed_paths(self, paths: &[&str]) -> Self {
         self.with(|state| state.changed_paths = Some(sorted(paths)))
+    }
+
+    /// The watch is a `WATCH_DATA` with `payload = JSON`, and the znode holds this.
+    pub fn content(self, data: impl Into<Vec<u8>>) -> Self {
+        self.with(|state| state.content = Some(data.into()))
+    }
+
+    /// The watch is a `WATCH_CHILDREN` with `payload = JSON`, and these came and went.
+    pub fn difference(self, added: &[&str], removed: &[&str]) -> Self {
+        let (added, removed) = (sorted(added), sorted(removed));
+        self.with(|state| state.difference = Some(Difference { added, removed }))
+    }
+
+    /// The watch is a `WATCH_TREE` with `payload = JSON`, and its subtree has this znode.
+    pub fn tree_node(self, path: &str, data: impl Into<Vec<u8>>) -> Self {
+        self.with(|state| state.plant(path, Some(data.into())))
+    }
+
+    /// As [`Host::tree_node`], and the znode cannot be read.
+    pub fn unreadable_tree_node(self, path: &str) -> Self {
+        self.with(|state| state.plant(path, None))
+    }
+
+    /// This became of a znode of the subtree since the last run that succeeded.
+    pub fn changed(self, path: &str, fate: Fate) -> Self {
+        self.with(|state| {
+            state.tree.get_or_insert_default();
+            state.changed.insert(path.to_owned(), fate);
+            state.changed_paths = Some(state.changed.keys().cloned().collect());
+        })
+    }
+
+    /// The run that changes are counted from.
+    pub fn since(self, run: &str) -> Self {
+        self.with(|state| state.since = Some(run.to_owned()))
     }
 
     /// Which attempt it is, from 1.
@@ -272,6 +317,22 @@ impl State {
         self.znodes.insert(path.to_owned(), Node { data, stat });
     }
 
+    fn plant(&mut self, path: &str, data: Option<Vec<u8>>) {
+        self.zxid += 1;
+        let stat = Stat {
+            czxid: self.zxid,
+            mzxid: self.zxid,
+            version: 0,
+        };
+        let path = path.to_owned();
+        let node = TreeNode {
+            path: path.clone(),
+            stat,
+            data,
+        };
+        self.tree.get_or_insert_default().insert(path, node);
+    }
+
     fn fault(&mut self, path: &str) -> Result<(), ZnodeError> {
         self.znode_errors.remove(path).map_or(Ok(()), Err)
     }
@@ -315,6 +376,29 @@ pub(crate) mod double {
 
     pub fn changed_paths() -> Option<Vec<String>> {
         ask(|state| state.changed_paths.clone())
+    }
+
+    pub fn since() -> Option<String> {
+        ask(|state| state.since.clone())
+    }
+
+    pub fn content() -> Option<Vec<u8>> {
+        ask(|state| state.content.clone())
+    }
+
+    pub fn difference() -> Option<Difference> {
+        ask(|state| state.difference.clone())
+    }
+
+    pub fn tree() -> Option<Vec<TreeNode>> {
+        ask(|state| Some(state.tree.clone()?.into_values().collect()))
+    }
+
+    pub fn changed() -> Option<Vec<(String, Fate)>> {
+        ask(|state| {
+            state.tree.as_ref()?;
+            Some(state.changed.clone().into_iter().collect())
+        })
     }
 
     pub fn attempt() -> u32 {
@@ -447,6 +531,52 @@ mod tests {
         });
         assert_eq!(host.znode_data("/a/b").unwrap(), b"2");
         assert_eq!(host.znode_data("/x").unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_subtree_is_what_was_planted() {
+        let host = Host::new()
+            .path("/app")
+            .tree_node("/app/port", "80")
+            .tree_node("/app", "")
+            .unreadable_tree_node("/app/key")
+            .changed("/app/port", Fate::Set)
+            .changed("/app/old", Fate::Deleted)
+            .since("1m82xp1tf0000");
+        let look = |change: Change| {
+            let tree = change.tree()?;
+            let paths: Vec<_> = tree.into_iter().map(|node| node.path.as_str()).collect();
+            assert_eq!(paths, ["/app", "/app/key", "/app/port"]);
+            assert_eq!(tree.text("port")?, Some("80"));
+            assert_eq!(tree.get("key").unwrap().data, None);
+            let changed: Vec<_> = tree.changed().collect();
+            assert_eq!(changed, [("/app/old", Fate::Deleted), ("/app/port", Fate::Set)]);
+            assert_eq!(change.changed_paths().unwrap(), ["/app/old", "/app/port"]);
+            assert_eq!(change.since(), Some("1m82xp1tf0000"));
+            Ok(())
+        };
+        assert_eq!(host.run(look, "{}"), Ok(()));
+    }
+
+    #[test]
+    fn without_a_payload_in_json_the_watch_is_said_to_lack_it() {
+        let look = |change: Change| {
+            assert_eq!(
+                (change.content(), change.difference(), change.since()),
+                (None, None, None)
+            );
+            change.tree()?;
+            Ok(())
+        };
+        let failed = Host::new().run(look, "").unwrap_err().to_string();
+        assert!(failed.contains("payload = JSON"), "{failed}");
+        let look = |change: Change| {
+            assert_eq!(change.content(), Some(&b"x"[..]));
+            assert_eq!(change.difference().unwrap().added, ["a", "b"]);
+            Ok(())
+        };
+        let host = Host::new().content("x").difference(&["b", "a"], &[]);
+        assert_eq!(host.run(look, "{}"), Ok(()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wit_bindgen_core::{Files, WorldGenerator, wit_parser::Resolve};
 use wit_bindgen_rust::Opts;
 
 /// World `action-checked` less world `action`: both exports in one set of bindings would oblige every plugin to have a check.
-const CHECK_ALONE: &str = "package twitcher:sdk; world check-alone { export twitcher:action/check@1.0.0; }";
+const CHECK_ALONE: &str = "package twitcher:sdk; world check-alone { export twitcher:action/check@1.1.0; }";
 
 fn here(path: &str) -> PathBuf {
     // Asked when it runs: the objects may be those of another clone, which is gone.

@@ -10,7 +10,8 @@ use nix::unistd::{ForkResult, fork};
 use twitcher_launch::RunReport;
 use twitcher_launch::protocol::{Task, WasmTask};
 use twitcher_model::{
-    ChangeFacts, Component, Grants, Identity, ProcessSettings, RunId, Stat, Trigger, WasmAction, WatchType, ZnodePath,
+    ChangeFacts, Component, Grants, Identity, Payload, ProcessSettings, RunId, Stat, Trigger, WasmAction, WatchType,
+    ZnodePath,
 };
 use twitcher_sandbox::Reach;
 use twitcher_sandbox::code_cache::CodeCache;
@@ -150,6 +151,7 @@ async fn run(spawner: &mut Spawner, process: &Arc<ProcessSettings>, component: &
         watch: "bench".into(),
         path: ZnodePath::root(),
         watch_type: WatchType::Data,
+        payload: Payload::Data,
         event: Trigger::Data,
         stat: Some(Stat::default()),
         attempt: 1,

@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, PROGRAM, Site};
+use crate::support::schema::{is_payload, printed};
 use crate::support::until;
 use crate::support::writer::Writer;
 use crate::support::zookeeper::{ZooKeeperServer, unique_path};
@@ -20,25 +20,9 @@ fn documents(site: &Site, count: usize) -> Vec<Value> {
     let parse = |line: String| serde_json::from_str(&line).unwrap();
     let documents: Vec<Value> = site.lines("out/log").into_iter().map(parse).collect();
     for document in &documents {
-        conforms(document).unwrap_or_else(|error| panic!("{error:#}\n{document:#}"));
+        is_payload(document).unwrap_or_else(|error| panic!("{error:#}\n{document:#}"));
     }
     documents
-}
-
-/// Whether a document is as `twitcher schema --payload` says.
-fn conforms(document: &Value) -> Result<(), String> {
-    let mut compiler = Compiler::new();
-    let mut schemas = Schemas::new();
-    compiler.add_resource("payload.json", schema()).unwrap();
-    let index = compiler.compile("payload.json", &mut schemas).unwrap();
-    let valid = schemas.validate(document, index);
-    valid.map_err(|error| error.to_string())
-}
-
-fn schema() -> Value {
-    let printed = Command::new(PROGRAM).args(["schema", "--payload"]).output().unwrap();
-    assert!(printed.status.success());
-    serde_json::from_slice(&printed.stdout).unwrap()
 }
 
 /// The keys of an object.
@@ -378,7 +362,7 @@ fn a_znode_that_may_not_be_read_is_said_to_be_so() {
 
 #[test]
 fn the_schema_is_printed_and_tells_right_from_wrong() {
-    let schema = schema();
+    let schema = printed(&["--payload"]);
     assert_eq!(
         (&schema["title"], &schema["properties"]["version"]["const"]),
         (&json!("TwitcherPayload"), &json!(1))
@@ -387,7 +371,7 @@ fn the_schema_is_printed_and_tells_right_from_wrong() {
         "version": 1, "run": "r", "watch": "w", "znode": "/a", "watch_type": "children", "event": "load", "attempt": 1,
         "stat": null, "since": null, "children": {"names": ["a"], "added": ["a"], "removed": []},
     });
-    conforms(&right).unwrap();
+    is_payload(&right).unwrap();
     for (field, wrong) in [
         ("version", json!(2)),
         ("event", json!("other")),
@@ -398,6 +382,6 @@ fn the_schema_is_printed_and_tells_right_from_wrong() {
     ] {
         let mut document = right.clone();
         document[field] = wrong;
-        assert!(conforms(&document).is_err(), "{document}");
+        assert!(is_payload(&document).is_err(), "{document}");
     }
 }

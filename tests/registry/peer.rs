@@ -54,10 +54,10 @@ fn another_client_pulls_the_component_by_tag() {
     assert_eq!(config["created"], "1970-01-01T00:00:00Z");
     assert_eq!(config["layerDigests"], json!([manifest.layers[0].digest]));
     let exports = config["component"]["exports"].as_array().unwrap();
-    assert!(exports.contains(&json!("twitcher:action/handler@1.0.0")), "{exports:?}");
+    assert!(exports.contains(&json!("twitcher:action/handler@1.1.0")), "{exports:?}");
     let imports = config["component"]["imports"].as_array().unwrap();
-    assert!(imports.contains(&json!("twitcher:action/log@1.0.0")), "{imports:?}");
-    assert_eq!(config["component"]["target"], "twitcher:action/action@1.0.0");
+    assert!(imports.contains(&json!("twitcher:action/log@1.1.0")), "{imports:?}");
+    assert_eq!(config["component"]["target"], "twitcher:action/action@1.1.0");
 }
 
 #[test]

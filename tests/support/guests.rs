@@ -39,6 +39,11 @@ pub fn text_guest(name: &str) -> PathBuf {
     save(name, &wat::parse_file(source).unwrap())
 }
 
+/// A component that was built against version 1.0.0 of `twitcher:action` and is kept as it is: `tests/guests/built/of_1_0_0.rs`.
+pub fn guest_of_1_0_0() -> PathBuf {
+    source().join("built/of_1_0_0.wasm")
+}
+
 /// A component of so many core instances.
 pub fn instance_bomb(instances: usize) -> PathBuf {
     let mut text = String::from(r#"(component (core module $run (func (export "run") (result i32) (i32.const 0)))"#);

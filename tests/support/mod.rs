@@ -8,6 +8,7 @@ pub mod guests;
 pub mod http;
 pub mod proxy;
 pub mod registry;
+pub mod schema;
 pub mod writer;
 pub mod zookeeper;
 

@@ -2,6 +2,7 @@
 
 mod advice;
 mod deployed;
+mod described;
 mod granted;
 mod hostile;
 mod inherited;

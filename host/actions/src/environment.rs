@@ -33,6 +33,7 @@ pub fn task(watch: &Watch, start: &Start) -> Task {
                 watch: Arc::clone(&watch.name),
                 path: watch.znode.clone(),
                 watch_type: watch.watch_type,
+                payload: watch.payload,
                 event: start.event,
                 stat: start.observation.stat,
                 attempt: start.attempt,

@@ -455,24 +455,16 @@ impl<'a> Builder<'a, '_> {
                 *refused = true;
             }
         }
-        if fields.payload == Payload::Json {
-            let is_component = matches!(fields.action, Some(ActionSpec::Component(_)));
-            let refused_for = match (is_component, fields.pipe_stdin) {
-                (true, _) => Some((
-                    "payload = JSON is not for components",
-                    "a component asks for the change by its interface; leave payload out",
-                )),
-                (false, false) => Some((
-                    "payload = JSON says what is on stdin, and pipe_stdin = False that nothing is",
-                    "leave one of them out",
-                )),
-                (false, true) => None,
-            };
-            if let Some((message, hint)) = refused_for {
-                let at = value_offset(registration, "payload");
-                self.error(registration, at, message.to_owned(), Some(hint.to_owned()));
-                *refused = true;
-            }
+        if fields.payload == Payload::Json && !fields.pipe_stdin {
+            let at = value_offset(registration, "payload");
+            let message = "payload = JSON says what is on stdin, and pipe_stdin = False that nothing is";
+            self.error(
+                registration,
+                at,
+                message.to_owned(),
+                Some("leave one of them out".to_owned()),
+            );
+            *refused = true;
         }
         if matches!(fields.action, Some(ActionSpec::Component(_))) {
             let hint = "a component sees only what Wasm(…, env = {…}) gives it";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{RunId, WatchType, ZnodePath};
+use crate::{Payload, RunId, WatchType, ZnodePath};
 
 /// What tells one state of a watched node from another. Compared for equality only: after a server lost its data, or a node was
 /// re-created, the newer state can have the smaller numbers.
@@ -168,6 +168,8 @@ pub struct ChangeFacts {
     pub path: ZnodePath,
     /// What of it is watched: tells what the data is.
     pub watch_type: WatchType,
+    /// How the data says it.
+    pub payload: Payload,
     /// Why it runs.
     pub event: Trigger,
     /// The node's stat; none while it is absent.

@@ -253,7 +253,7 @@ mod tests {
         assert!(cut.contains("does not compile"), "{cut}");
         let empty = error(b"\0asm\x0d\0\x01\0");
         assert!(
-            empty.contains("exports neither twitcher:action/handler@1.0.0"),
+            empty.contains("exports neither twitcher:action/handler@1.1.0"),
             "{empty}"
         );
     }
@@ -263,13 +263,14 @@ mod tests {
         for right in [
             "twitcher:action/config@1.0.0",
             "twitcher:action/config@1.0.7",
+            "twitcher:action/change@1.1.0",
             "wasi:cli/run@0.2.0",
             "x",
         ] {
             assert!(!is_of_another_version(right), "{right}");
         }
         for wrong in [
-            "twitcher:action/config@1.1.0",
+            "twitcher:action/config@1.2.0",
             "twitcher:action/config@9.0.0",
             "twitcher:action/config@0.1.0",
             "twitcher:action/config@x",

@@ -19,7 +19,7 @@ use super::{INTERFACE, engine};
 use twitcher_confine::ConfineError;
 use twitcher_confine::helper::{Work, give_up_system_calls};
 use twitcher_model::{
-    ChangeFacts, Component, Digest, EntryPoint, Grants, Keep, RunId, Trigger, WasmAction, WatchType, ZnodePath,
+    ChangeFacts, Component, Digest, EntryPoint, Grants, Keep, Payload, RunId, Trigger, WasmAction, WatchType, ZnodePath,
 };
 
 /// Most complaints, and the longest, in bytes.
@@ -116,6 +116,7 @@ fn host(grants: Grants, stdio: Stdio) -> Result<Host, CallEnd> {
         watch: Arc::from(""),
         path: ZnodePath::root(),
         watch_type: WatchType::Data,
+        payload: Payload::Data,
         event: Trigger::Load,
         stat: None,
         attempt: 1,

@@ -2,6 +2,7 @@
 //!
 //! It must not know how the process was set up; that there is one of its own is what lets everything here block.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,11 +23,11 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{CallEnd, Channel};
 use super::directories::{self, Directories};
-use super::file_streams;
+use super::{file_streams, proposals};
 use super::host_imports::Action;
 use super::network::{self, NetworkGrants, Reach};
-use super::proposals;
-use twitcher_model::{ChangeFacts, Grants, WasmAction};
+use twitcher_model::{ChangeFacts, Grants, WasmAction, Payload};
+use super::description::Description;
 
 /// Most elements in all tables of a component together: a large program has some ten thousand functions.
 const TABLE_ELEMENTS: usize = 1_000_000;
@@ -45,6 +46,8 @@ pub struct Host {
     pub(super) channel: Channel,
     pub(super) started: Instant,
     pub(super) data: Bytes,
+    /// What the data says with `payload = JSON`, once somebody asked.
+    description: OnceCell<Description>,
     pub(super) limits: GuestLimits,
     /// WASI as a component sees it, and what core modules have beside it: their descriptors by number.
     pub(super) wasi: WasiP1Ctx,
@@ -120,6 +123,7 @@ impl Host {
             channel,
             started,
             data,
+            description: OnceCell::new(),
             wasi,
             directories: Directories::new(dirs),
             http: WasiHttpCtx::new(),
@@ -130,6 +134,18 @@ impl Host {
 
     pub(super) fn grants(&self) -> &Grants {
         &self.action.grants
+    }
+
+    /// What the data says of the change; none without `payload = JSON`.
+    pub(super) fn description(&self) -> wasmtime::Result<Option<&Description>> {
+        if self.change.payload == Payload::Data {
+            return Ok(None);
+        }
+        if let Some(read) = self.description.get() {
+            return Ok(Some(read));
+        }
+        let read = Description::of(&self.data)?;
+        Ok(Some(self.description.get_or_init(|| read)))
     }
 
     /// The data as lines; in a children or tree watch, each is a name or a path.

@@ -8,6 +8,7 @@ use super::channel::{
     self, CommandFailure, FIELDS_MAX, FromAction, Level, Reason, TEXT_MAX, ToAction, ZnodeFailure, ZnodeReply,
     ZnodeRequest, cut,
 };
+use super::description::{self, Fate};
 use super::host::Host;
 use twitcher_model::{self as model, WatchType};
 
@@ -19,7 +20,7 @@ bindgen!({
 });
 
 use self::twitcher::action::types::{EventKind, Stat};
-use self::twitcher::action::{cancel, commands, config, context, log, types, znodes};
+use self::twitcher::action::{cancel, change, commands, config, context, log, types, znodes};
 
 impl From<model::Stat> for Stat {
     fn from(stat: model::Stat) -> Self {
@@ -62,10 +63,17 @@ impl context::Host for Host {
     }
 
     fn children(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
+        if let Some(description) = self.description()? {
+            return Ok(description.children.as_ref().map(|children| children.names.clone()));
+        }
         Ok((self.change.watch_type == WatchType::Children).then(|| self.lines()))
     }
 
     fn changed_paths(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
+        if let Some(description) = self.description()? {
+            let changed = description.changed.as_ref();
+            return Ok(changed.map(|changed| changed.keys().cloned().collect()));
+        }
         Ok((self.change.watch_type == WatchType::Tree).then(|| self.lines()))
     }
 
@@ -88,6 +96,58 @@ impl context::Host for Host {
             .timeout
             .map(left)
             .map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+}
+
+impl change::Host for Host {
+    fn since(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.description()?.and_then(|description| description.since.clone()))
+    }
+
+    fn data(&mut self) -> wasmtime::Result<Option<Vec<u8>>> {
+        match self.description()? {
+            Some(description) => Ok(description.data()?),
+            None => Ok(None),
+        }
+    }
+
+    fn children(&mut self) -> wasmtime::Result<Option<change::Difference>> {
+        let children = self
+            .description()?
+            .and_then(|description| description.children.as_ref());
+        Ok(children.map(|children| change::Difference {
+            added: children.added.clone(),
+            removed: children.removed.clone(),
+        }))
+    }
+
+    fn tree(&mut self) -> wasmtime::Result<Option<Vec<change::Node>>> {
+        let nodes = self.description()?.and_then(|description| description.nodes.as_ref());
+        let Some(nodes) = nodes else { return Ok(None) };
+        let one = |(path, node): (&String, &description::Node)| -> wasmtime::Result<change::Node> {
+            Ok(change::Node {
+                path: path.clone(),
+                stat: node.stat.into(),
+                data: node.data()?,
+            })
+        };
+        Ok(Some(nodes.iter().map(one).collect::<Result<_, _>>()?))
+    }
+
+    fn changed(&mut self) -> wasmtime::Result<Option<Vec<(String, change::Fate)>>> {
+        let changed = self.description()?.and_then(|description| description.changed.as_ref());
+        let one = |(path, fate): (&String, &Fate)| (path.clone(), change::Fate::from(*fate));
+        Ok(changed.map(|changed| changed.iter().map(one).collect()))
+    }
+}
+
+impl From<Fate> for change::Fate {
+    fn from(fate: Fate) -> Self {
+        match fate {
+            Fate::Created => Self::Created,
+            Fate::Set => Self::Set,
+            Fate::Deleted => Self::Deleted,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod compile;
 pub mod compile_helper;
 mod config_check;
 mod directories;
+mod description;
 mod engine;
 mod file_streams;
 mod host;
@@ -35,4 +36,4 @@ pub use native_code::{LoadError, LoadedCode, Ready};
 pub use network::{Reach, names};
 
 /// The package `twitcher:action` as this version of the host speaks it.
-pub const INTERFACE: &str = "1.0.0";
+pub const INTERFACE: &str = "1.1.0";

@@ -185,7 +185,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "path"]
                         fn wit_import1(_: *mut u8);
@@ -211,7 +211,7 @@ pub mod twitcher {
             pub fn event() -> EventKind {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "event"]
                         fn wit_import0() -> i32;
@@ -236,7 +236,7 @@ pub mod twitcher {
                     let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 32]);
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "node-stat"]
                         fn wit_import1(_: *mut u8);
@@ -285,7 +285,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "children"]
                         fn wit_import1(_: *mut u8);
@@ -342,7 +342,8 @@ pub mod twitcher {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// The sorted paths in the subtree that changed since the run before; none unless the watch is a WATCH_TREE.
+            /// The sorted paths in the subtree that changed since the run before; none unless the watch is a WATCH_TREE. With
+            /// `payload = JSON` those of `change.changed`.
             #[allow(async_fn_in_trait)]
             pub fn changed_paths() -> Option<_rt::Vec<_rt::String>> {
                 unsafe {
@@ -359,7 +360,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "changed-paths"]
                         fn wit_import1(_: *mut u8);
@@ -421,7 +422,7 @@ pub mod twitcher {
             pub fn attempt() -> u32 {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "attempt"]
                         fn wit_import0() -> i32;
@@ -452,7 +453,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "run-id"]
                         fn wit_import1(_: *mut u8);
@@ -490,7 +491,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "watch-name"]
                         fn wit_import1(_: *mut u8);
@@ -520,7 +521,7 @@ pub mod twitcher {
                     let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 16]);
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/context@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/context@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "deadline-ms"]
                         fn wit_import1(_: *mut u8);
@@ -574,7 +575,7 @@ pub mod twitcher {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/config@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/config@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "get"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -628,7 +629,7 @@ pub mod twitcher {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/config@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/config@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "all"]
                         fn wit_import1(_: *mut u8);
@@ -774,7 +775,7 @@ pub mod twitcher {
                         }
                     }
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/log@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/log@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "log"]
                         fn wit_import5(
@@ -862,7 +863,7 @@ pub mod twitcher {
                     let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2]);
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/cancel@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/cancel@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "requested"]
                         fn wit_import1(_: *mut u8);
@@ -1016,7 +1017,7 @@ pub mod twitcher {
                     let len3 = vec3.len();
                     let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/commands@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/commands@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "run"]
                         fn wit_import5(
@@ -1284,7 +1285,7 @@ pub mod twitcher {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/znodes@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/znodes@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "get"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1406,7 +1407,7 @@ pub mod twitcher {
                     };
                     let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/znodes@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/znodes@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "set"]
                         fn wit_import4(
@@ -1536,7 +1537,7 @@ pub mod twitcher {
                     let len1 = vec1.len();
                     let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/znodes@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/znodes@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "create"]
                         fn wit_import3(
@@ -1644,7 +1645,7 @@ pub mod twitcher {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "twitcher:action/znodes@1.0.0")]
+                    #[link(wasm_import_module = "twitcher:action/znodes@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "children"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1751,6 +1752,504 @@ pub mod twitcher {
                         _ => _rt::invalid_enum_discriminant(),
                     };
                     result18
+                }
+            }
+        }
+        /// The change in full, in a watch with `payload = JSON`: what the document that `on-change` is given says, in types. Without that,
+        /// every answer is none.
+        ///
+        /// What was added, removed or changed is counted from the last run that succeeded for the watch since the daemon started; where there
+        /// is none, everything is new.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod change {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Stat = super::super::super::twitcher::action::types::Stat;
+            /// A znode of the subtree.
+            #[derive(Clone)]
+            pub struct Node {
+                /// Its path, as watches name it.
+                pub path: _rt::String,
+                /// Its stat.
+                pub stat: Stat,
+                /// Its data; none if it cannot be read.
+                pub data: Option<_rt::Vec<u8>>,
+            }
+            impl ::core::fmt::Debug for Node {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Node")
+                        .field("path", &self.path)
+                        .field("stat", &self.stat)
+                        .field("data", &self.data)
+                        .finish()
+                }
+            }
+            /// What became of a znode of the subtree.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Fate {
+                /// It came into being, perhaps in place of another one.
+                Created,
+                /// Its data was set.
+                Set,
+                /// It went away.
+                Deleted,
+            }
+            impl ::core::fmt::Debug for Fate {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Fate::Created => f.debug_tuple("Fate::Created").finish(),
+                        Fate::Set => f.debug_tuple("Fate::Set").finish(),
+                        Fate::Deleted => f.debug_tuple("Fate::Deleted").finish(),
+                    }
+                }
+            }
+            impl Fate {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Fate {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Fate::Created,
+                        1 => Fate::Set,
+                        2 => Fate::Deleted,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// Names of children, sorted.
+            #[derive(Clone)]
+            pub struct Difference {
+                /// Those that were not there before.
+                pub added: _rt::Vec<_rt::String>,
+                /// Those that were.
+                pub removed: _rt::Vec<_rt::String>,
+            }
+            impl ::core::fmt::Debug for Difference {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Difference")
+                        .field("added", &self.added)
+                        .field("removed", &self.removed)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The id of the run that changes are counted from; none if there is none.
+            #[allow(async_fn_in_trait)]
+            pub fn since() -> Option<_rt::String> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/change@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "since"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result6 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len5 = l4;
+                                let bytes5 = _rt::Vec::from_raw_parts(
+                                    l3.cast(),
+                                    len5,
+                                    len5,
+                                );
+                                _rt::string_lift(bytes5)
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result6
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The znode's data; none unless the watch is a WATCH_DATA, and when the znode does not exist.
+            #[allow(async_fn_in_trait)]
+            pub fn data() -> Option<_rt::Vec<u8>> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/change@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "data"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result6 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len5 = l4;
+                                <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5))
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result6
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// How the children differ; none unless the watch is a WATCH_CHILDREN. `context.children` has all of them.
+            #[allow(async_fn_in_trait)]
+            pub fn children() -> Option<Difference> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 5 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 5
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/change@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "children"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result15 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base8 = l3;
+                                let len8 = l4;
+                                let mut result8 = _rt::Vec::with_capacity(len8);
+                                for i in 0..len8 {
+                                    let base = base8
+                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                    let e8 = {
+                                        let l5 = *base.add(0).cast::<*mut u8>();
+                                        let l6 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len7 = l6;
+                                        let bytes7 = _rt::Vec::from_raw_parts(
+                                            l5.cast(),
+                                            len7,
+                                            len7,
+                                        );
+                                        _rt::string_lift(bytes7)
+                                    };
+                                    result8.push(e8);
+                                }
+                                _rt::cabi_dealloc(
+                                    base8,
+                                    len8 * (2 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l9 = *ptr0
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l10 = *ptr0
+                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base14 = l9;
+                                let len14 = l10;
+                                let mut result14 = _rt::Vec::with_capacity(len14);
+                                for i in 0..len14 {
+                                    let base = base14
+                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                    let e14 = {
+                                        let l11 = *base.add(0).cast::<*mut u8>();
+                                        let l12 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len13 = l12;
+                                        let bytes13 = _rt::Vec::from_raw_parts(
+                                            l11.cast(),
+                                            len13,
+                                            len13,
+                                        );
+                                        _rt::string_lift(bytes13)
+                                    };
+                                    result14.push(e14);
+                                }
+                                _rt::cabi_dealloc(
+                                    base14,
+                                    len14 * (2 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Difference {
+                                    added: result8,
+                                    removed: result14,
+                                }
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result15
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The znode and every one below it, sorted by path; none unless the watch is a WATCH_TREE.
+            #[allow(async_fn_in_trait)]
+            pub fn tree() -> Option<_rt::Vec<Node>> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/change@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "tree"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result16 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base15 = l3;
+                                let len15 = l4;
+                                let mut result15 = _rt::Vec::with_capacity(len15);
+                                for i in 0..len15 {
+                                    let base = base15
+                                        .add(i * (32 + 4 * ::core::mem::size_of::<*const u8>()));
+                                    let e15 = {
+                                        let l5 = *base.add(0).cast::<*mut u8>();
+                                        let l6 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len7 = l6;
+                                        let bytes7 = _rt::Vec::from_raw_parts(
+                                            l5.cast(),
+                                            len7,
+                                            len7,
+                                        );
+                                        let l8 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i64>();
+                                        let l9 = *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i64>();
+                                        let l10 = *base
+                                            .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i32>();
+                                        let l11 = i32::from(
+                                            *base
+                                                .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        Node {
+                                            path: _rt::string_lift(bytes7),
+                                            stat: super::super::super::twitcher::action::types::Stat {
+                                                czxid: l8,
+                                                mzxid: l9,
+                                                version: l10,
+                                            },
+                                            data: match l11 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l12 = *base
+                                                            .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l13 = *base
+                                                            .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len14 = l13;
+                                                        <_ as From<
+                                                            _rt::Vec<_>,
+                                                        >>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14))
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                        }
+                                    };
+                                    result15.push(e15);
+                                }
+                                _rt::cabi_dealloc(
+                                    base15,
+                                    len15 * (32 + 4 * ::core::mem::size_of::<*const u8>()),
+                                    8,
+                                );
+                                result15
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result16
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// What became of which path, sorted; none unless the watch is a WATCH_TREE.
+            #[allow(async_fn_in_trait)]
+            pub fn changed() -> Option<_rt::Vec<(_rt::String, Fate)>> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/change@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "changed"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result10 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base9 = l3;
+                                let len9 = l4;
+                                let mut result9 = _rt::Vec::with_capacity(len9);
+                                for i in 0..len9 {
+                                    let base = base9
+                                        .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                                    let e9 = {
+                                        let l5 = *base.add(0).cast::<*mut u8>();
+                                        let l6 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len7 = l6;
+                                        let bytes7 = _rt::Vec::from_raw_parts(
+                                            l5.cast(),
+                                            len7,
+                                            len7,
+                                        );
+                                        let l8 = i32::from(
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        (_rt::string_lift(bytes7), Fate::_lift(l8 as u8))
+                                    };
+                                    result9.push(e9);
+                                }
+                                _rt::cabi_dealloc(
+                                    base9,
+                                    len9 * (3 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                result9
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result10
                 }
             }
         }
@@ -1877,7 +2376,7 @@ pub mod exports {
                 pub trait Guest {
                     /// Called once a run. `data` is what a command would get on standard input: the znode's data; in WATCH_CHILDREN the sorted
                     /// names of its children, one a line; in WATCH_TREE the sorted paths that changed, one a line. It is empty when the znode is
-                    /// gone, and with `pipe_stdin = False`.
+                    /// gone, and with `pipe_stdin = False`. With `payload = JSON` it is the document that describes the change, always.
                     ///
                     /// Returning ok says that the state is handled. A trap, or leaving by `wasi:cli/exit` with another code than 0, counts as
                     /// a failure that `on_failure` decides about.
@@ -1886,21 +2385,21 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_twitcher_action_handler_1_0_0_cabi {
+                macro_rules! __export_twitcher_action_handler_1_1_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "twitcher:action/handler@1.0.0#on-change")] unsafe extern "C" fn
+                        "twitcher:action/handler@1.1.0#on-change")] unsafe extern "C" fn
                         export_on_change(arg0 : * mut u8, arg1 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_on_change_cabi::<$ty >
                         (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_twitcher:action/handler@1.0.0#on-change")] unsafe
+                        "cabi_post_twitcher:action/handler@1.1.0#on-change")] unsafe
                         extern "C" fn _post_return_on_change(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_on_change::<$ty > (arg0) } }
                         };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_twitcher_action_handler_1_0_0_cabi;
+                pub use __export_twitcher_action_handler_1_1_0_cabi;
                 #[repr(align(8))]
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
@@ -2068,38 +2567,38 @@ macro_rules! __export_action_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::twitcher::action::handler::__export_twitcher_action_handler_1_0_0_cabi!($ty
+        exports::twitcher::action::handler::__export_twitcher_action_handler_1_1_0_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::twitcher::action::handler);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.60.0:twitcher:action@1.0.0:action:imports and exports")]
+        "component-type:wit-bindgen:0.60.0:twitcher:action@1.1.0:action:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1591] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1851] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xba\x0b\x01A\x02\x01\
-A\x13\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbe\x0d\x01A\x02\x01\
+A\x15\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
 d\x06manual\x05retry\x04\0\x0aevent-kind\x03\0\0\x01r\x03\x05czxidx\x05mzxidx\x07\
 versionz\x04\0\x04stat\x03\0\x02\x01kw\x01r\x02\x07messages\x08after-ms\x04\x04\0\
 \x0aretry-hint\x03\0\x05\x01q\x03\x05retry\x01\x06\0\x09permanent\x01s\0\x0asupe\
-rseded\0\0\x04\0\x07failure\x03\0\x07\x03\0\x1btwitcher:action/types@1.0.0\x05\0\
+rseded\0\0\x04\0\x07failure\x03\0\x07\x03\0\x1btwitcher:action/types@1.1.0\x05\0\
 \x02\x03\0\0\x0aevent-kind\x02\x03\0\0\x04stat\x01B\x17\x02\x03\x02\x01\x01\x04\0\
 \x0aevent-kind\x03\0\0\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\x02\x01@\0\0s\x04\
 \0\x04path\x01\x04\x01@\0\0\x01\x04\0\x05event\x01\x05\x01k\x03\x01@\0\0\x06\x04\
 \0\x09node-stat\x01\x07\x01ps\x01k\x08\x01@\0\0\x09\x04\0\x08children\x01\x0a\x04\
 \0\x0dchanged-paths\x01\x0a\x01@\0\0y\x04\0\x07attempt\x01\x0b\x04\0\x06run-id\x01\
 \x04\x04\0\x0awatch-name\x01\x04\x01kw\x01@\0\0\x0c\x04\0\x0bdeadline-ms\x01\x0d\
-\x03\0\x1dtwitcher:action/context@1.0.0\x05\x03\x01B\x07\x01ks\x01@\x01\x03keys\0\
+\x03\0\x1dtwitcher:action/context@1.1.0\x05\x03\x01B\x07\x01ks\x01@\x01\x03keys\0\
 \0\x04\0\x03get\x01\x01\x01o\x02ss\x01p\x02\x01@\0\0\x03\x04\0\x03all\x01\x04\x03\
-\0\x1ctwitcher:action/config@1.0.0\x05\x04\x01B\x06\x01m\x05\x05trace\x05debug\x04\
+\0\x1ctwitcher:action/config@1.1.0\x05\x04\x01B\x06\x01m\x05\x05trace\x05debug\x04\
 info\x04warn\x05error\x04\0\x05level\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05lev\
 el\x01\x07messages\x06fields\x03\x01\0\x04\0\x03log\x01\x04\x03\0\x19twitcher:ac\
-tion/log@1.0.0\x05\x05\x01B\x05\x01m\x03\x0asuperseded\x07timeout\x08shutdown\x04\
+tion/log@1.1.0\x05\x05\x01B\x05\x01m\x03\x0asuperseded\x07timeout\x08shutdown\x04\
 \0\x06reason\x03\0\0\x01k\x01\x01@\0\0\x02\x04\0\x09requested\x01\x03\x03\0\x1ct\
-witcher:action/cancel@1.0.0\x05\x06\x01B\x0a\x01kz\x01p}\x01r\x05\x04code\0\x06s\
+witcher:action/cancel@1.1.0\x05\x06\x01B\x0a\x01kz\x01p}\x01r\x05\x04code\0\x06s\
 ignal\0\x06stdout\x01\x06stderr\x01\x09truncated\x7f\x04\0\x06output\x03\0\x02\x01\
 q\x04\x06denied\x01s\0\x06failed\x01s\0\x09timed-out\0\0\x09cancelled\0\0\x04\0\x05\
 error\x03\0\x04\x01ps\x01j\x01\x03\x01\x05\x01@\x03\x04names\x04args\x06\x05stdi\
-n\x01\0\x07\x04\0\x03run\x01\x08\x03\0\x1etwitcher:action/commands@1.0.0\x05\x07\
+n\x01\0\x07\x04\0\x03run\x01\x08\x03\0\x1etwitcher:action/commands@1.1.0\x05\x07\
 \x01B\x15\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\0\x01p}\x01r\x02\x04data\x02\x04\
 stat\x01\x04\0\x04node\x03\0\x03\x01q\x08\x07no-node\0\0\x0bnode-exists\0\0\x0bb\
 ad-version\0\0\x06denied\x01s\0\x09too-large\0\0\x0csession-lost\0\0\x0funknown-\
@@ -2108,11 +2607,18 @@ outcome\0\0\x06failed\x01s\0\x04\0\x05error\x03\0\x05\x01j\x01\x04\x01\x06\x01@\
 s\x04data\x02\x0eexpect-version\x09\0\x0a\x04\0\x03set\x01\x0b\x01j\0\x01\x06\x01\
 @\x02\x04paths\x04data\x02\0\x0c\x04\0\x06create\x01\x0d\x01ps\x01j\x01\x0e\x01\x06\
 \x01@\x01\x04paths\0\x0f\x04\0\x08children\x01\x10\x03\0\x1ctwitcher:action/znod\
-es@1.0.0\x05\x08\x02\x03\0\0\x07failure\x01B\x06\x02\x03\x02\x01\x09\x04\0\x07fa\
-ilure\x03\0\0\x01p}\x01j\0\x01\x01\x01@\x01\x04data\x02\0\x03\x04\0\x09on-change\
-\x01\x04\x04\0\x1dtwitcher:action/handler@1.0.0\x05\x0a\x04\0\x1ctwitcher:action\
-/action@1.0.0\x04\0\x0b\x0c\x01\0\x06action\x03\0\0\0G\x09producers\x01\x0cproce\
-ssed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+es@1.1.0\x05\x08\x01B\x1c\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\0\x01p}\x01k\x02\
+\x01r\x03\x04paths\x04stat\x01\x04data\x03\x04\0\x04node\x03\0\x04\x01m\x03\x07c\
+reated\x03set\x07deleted\x04\0\x04fate\x03\0\x06\x01ps\x01r\x02\x05added\x08\x07\
+removed\x08\x04\0\x0adifference\x03\0\x09\x01ks\x01@\0\0\x0b\x04\0\x05since\x01\x0c\
+\x01@\0\0\x03\x04\0\x04data\x01\x0d\x01k\x0a\x01@\0\0\x0e\x04\0\x08children\x01\x0f\
+\x01p\x05\x01k\x10\x01@\0\0\x11\x04\0\x04tree\x01\x12\x01o\x02s\x07\x01p\x13\x01\
+k\x14\x01@\0\0\x15\x04\0\x07changed\x01\x16\x03\0\x1ctwitcher:action/change@1.1.\
+0\x05\x09\x02\x03\0\0\x07failure\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x07failure\x03\
+\0\0\x01p}\x01j\0\x01\x01\x01@\x01\x04data\x02\0\x03\x04\0\x09on-change\x01\x04\x04\
+\0\x1dtwitcher:action/handler@1.1.0\x05\x0b\x04\0\x1ctwitcher:action/action@1.1.\
+0\x04\0\x0b\x0c\x01\0\x06action\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
     };
 }
@@ -2121,35 +2627,35 @@ pub use __export_action_impl as export;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.60.0:twitcher:action@1.0.0:action-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.60.0:twitcher:action@1.1.0:action-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1555] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf6\x0a\x01A\x02\x01\
-A\x10\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1815] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xfa\x0c\x01A\x02\x01\
+A\x12\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
 d\x06manual\x05retry\x04\0\x0aevent-kind\x03\0\0\x01r\x03\x05czxidx\x05mzxidx\x07\
 versionz\x04\0\x04stat\x03\0\x02\x01kw\x01r\x02\x07messages\x08after-ms\x04\x04\0\
 \x0aretry-hint\x03\0\x05\x01q\x03\x05retry\x01\x06\0\x09permanent\x01s\0\x0asupe\
-rseded\0\0\x04\0\x07failure\x03\0\x07\x03\0\x1btwitcher:action/types@1.0.0\x05\0\
+rseded\0\0\x04\0\x07failure\x03\0\x07\x03\0\x1btwitcher:action/types@1.1.0\x05\0\
 \x02\x03\0\0\x0aevent-kind\x02\x03\0\0\x04stat\x01B\x17\x02\x03\x02\x01\x01\x04\0\
 \x0aevent-kind\x03\0\0\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\x02\x01@\0\0s\x04\
 \0\x04path\x01\x04\x01@\0\0\x01\x04\0\x05event\x01\x05\x01k\x03\x01@\0\0\x06\x04\
 \0\x09node-stat\x01\x07\x01ps\x01k\x08\x01@\0\0\x09\x04\0\x08children\x01\x0a\x04\
 \0\x0dchanged-paths\x01\x0a\x01@\0\0y\x04\0\x07attempt\x01\x0b\x04\0\x06run-id\x01\
 \x04\x04\0\x0awatch-name\x01\x04\x01kw\x01@\0\0\x0c\x04\0\x0bdeadline-ms\x01\x0d\
-\x03\0\x1dtwitcher:action/context@1.0.0\x05\x03\x01B\x07\x01ks\x01@\x01\x03keys\0\
+\x03\0\x1dtwitcher:action/context@1.1.0\x05\x03\x01B\x07\x01ks\x01@\x01\x03keys\0\
 \0\x04\0\x03get\x01\x01\x01o\x02ss\x01p\x02\x01@\0\0\x03\x04\0\x03all\x01\x04\x03\
-\0\x1ctwitcher:action/config@1.0.0\x05\x04\x01B\x06\x01m\x05\x05trace\x05debug\x04\
+\0\x1ctwitcher:action/config@1.1.0\x05\x04\x01B\x06\x01m\x05\x05trace\x05debug\x04\
 info\x04warn\x05error\x04\0\x05level\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05lev\
 el\x01\x07messages\x06fields\x03\x01\0\x04\0\x03log\x01\x04\x03\0\x19twitcher:ac\
-tion/log@1.0.0\x05\x05\x01B\x05\x01m\x03\x0asuperseded\x07timeout\x08shutdown\x04\
+tion/log@1.1.0\x05\x05\x01B\x05\x01m\x03\x0asuperseded\x07timeout\x08shutdown\x04\
 \0\x06reason\x03\0\0\x01k\x01\x01@\0\0\x02\x04\0\x09requested\x01\x03\x03\0\x1ct\
-witcher:action/cancel@1.0.0\x05\x06\x01B\x0a\x01kz\x01p}\x01r\x05\x04code\0\x06s\
+witcher:action/cancel@1.1.0\x05\x06\x01B\x0a\x01kz\x01p}\x01r\x05\x04code\0\x06s\
 ignal\0\x06stdout\x01\x06stderr\x01\x09truncated\x7f\x04\0\x06output\x03\0\x02\x01\
 q\x04\x06denied\x01s\0\x06failed\x01s\0\x09timed-out\0\0\x09cancelled\0\0\x04\0\x05\
 error\x03\0\x04\x01ps\x01j\x01\x03\x01\x05\x01@\x03\x04names\x04args\x06\x05stdi\
-n\x01\0\x07\x04\0\x03run\x01\x08\x03\0\x1etwitcher:action/commands@1.0.0\x05\x07\
+n\x01\0\x07\x04\0\x03run\x01\x08\x03\0\x1etwitcher:action/commands@1.1.0\x05\x07\
 \x01B\x15\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\0\x01p}\x01r\x02\x04data\x02\x04\
 stat\x01\x04\0\x04node\x03\0\x03\x01q\x08\x07no-node\0\0\x0bnode-exists\0\0\x0bb\
 ad-version\0\0\x06denied\x01s\0\x09too-large\0\0\x0csession-lost\0\0\x0funknown-\
@@ -2158,10 +2664,16 @@ outcome\0\0\x06failed\x01s\0\x04\0\x05error\x03\0\x05\x01j\x01\x04\x01\x06\x01@\
 s\x04data\x02\x0eexpect-version\x09\0\x0a\x04\0\x03set\x01\x0b\x01j\0\x01\x06\x01\
 @\x02\x04paths\x04data\x02\0\x0c\x04\0\x06create\x01\x0d\x01ps\x01j\x01\x0e\x01\x06\
 \x01@\x01\x04paths\0\x0f\x04\0\x08children\x01\x10\x03\0\x1ctwitcher:action/znod\
-es@1.0.0\x05\x08\x04\0<twitcher:action/action-with-all-of-its-exports-removed@1.\
-0.0\x04\0\x0b,\x01\0&action-with-all-of-its-exports-removed\x03\0\0\0G\x09produc\
-ers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060\
-.60.0";
+es@1.1.0\x05\x08\x01B\x1c\x02\x03\x02\x01\x02\x04\0\x04stat\x03\0\0\x01p}\x01k\x02\
+\x01r\x03\x04paths\x04stat\x01\x04data\x03\x04\0\x04node\x03\0\x04\x01m\x03\x07c\
+reated\x03set\x07deleted\x04\0\x04fate\x03\0\x06\x01ps\x01r\x02\x05added\x08\x07\
+removed\x08\x04\0\x0adifference\x03\0\x09\x01ks\x01@\0\0\x0b\x04\0\x05since\x01\x0c\
+\x01@\0\0\x03\x04\0\x04data\x01\x0d\x01k\x0a\x01@\0\0\x0e\x04\0\x08children\x01\x0f\
+\x01p\x05\x01k\x10\x01@\0\0\x11\x04\0\x04tree\x01\x12\x01o\x02s\x07\x01p\x13\x01\
+k\x14\x01@\0\0\x15\x04\0\x07changed\x01\x16\x03\0\x1ctwitcher:action/change@1.1.\
+0\x05\x09\x04\0<twitcher:action/action-with-all-of-its-exports-removed@1.1.0\x04\
+\0\x0b,\x01\0&action-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

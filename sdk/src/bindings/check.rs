@@ -113,19 +113,19 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_twitcher_action_check_1_0_0_cabi {
+                macro_rules! __export_twitcher_action_check_1_1_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "twitcher:action/check@1.0.0#validate")] unsafe extern "C" fn
+                        "twitcher:action/check@1.1.0#validate")] unsafe extern "C" fn
                         export_validate() -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_validate_cabi::<$ty > () } } #[unsafe (export_name =
-                        "cabi_post_twitcher:action/check@1.0.0#validate")] unsafe extern
+                        "cabi_post_twitcher:action/check@1.1.0#validate")] unsafe extern
                         "C" fn _post_return_validate(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_validate::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_twitcher_action_check_1_0_0_cabi;
+                pub use __export_twitcher_action_check_1_1_0_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -187,7 +187,7 @@ macro_rules! __export_check_alone_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::twitcher::action::check::__export_twitcher_action_check_1_0_0_cabi!($ty
+        exports::twitcher::action::check::__export_twitcher_action_check_1_1_0_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::twitcher::action::check); const
         _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section
         =
@@ -197,7 +197,7 @@ macro_rules! __export_check_alone_impl {
         b"\
 \0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07`\x01A\x02\x01A\x02\x01\
 B\x04\x01ps\x01j\0\x01\0\x01@\0\0\x01\x04\0\x08validate\x01\x02\x04\0\x1btwitche\
-r:action/check@1.0.0\x05\0\x04\0\x18twitcher:sdk/check-alone\x04\0\x0b\x11\x01\0\
+r:action/check@1.1.0\x05\0\x04\0\x18twitcher:sdk/check-alone\x04\0\x0b\x11\x01\0\
 \x0bcheck-alone\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
 \x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };

@@ -16,6 +16,12 @@ guests::action!(|data| {
     line("watch", context::watch_name());
     line("deadline", format!("{:?}", context::deadline_ms().is_some()));
     line("cancel", format!("{:?}", cancel::requested()));
+    line("since", format!("{:?}", change::since()));
+    line("content", format!("{:?}", change::data().map(|data| String::from_utf8(data))));
+    line("difference", format!("{:?}", change::children().map(|found| (found.added, found.removed))));
+    let nodes = change::tree().map(|nodes| nodes.into_iter().map(|node| (node.path, node.data)));
+    line("nodes", format!("{:?}", nodes.map(|nodes| nodes.collect::<Vec<_>>())));
+    line("fates", format!("{:?}", change::changed()));
     line("config", format!("{:?}", config::all()));
     line("args", format!("{:?}", std::env::args().skip(1).collect::<Vec<_>>()));
     line("env", format!("{:?}", std::env::vars().collect::<Vec<_>>()));

@@ -46,7 +46,7 @@ macro_rules! handler {
     ($bindings:ident, $on_change:expr) => {
         #[allow(unused_imports)]
         use $bindings::twitcher::action::{
-            cancel, commands, config, context, log,
+            cancel, change, commands, config, context, log,
             types::{Failure, RetryHint},
             znodes,
         };

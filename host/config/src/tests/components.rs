@@ -102,16 +102,6 @@ fn nothing_is_granted_that_is_not_written() {
 }
 
 #[test]
-fn a_component_is_not_given_a_document_for_its_data() {
-    let text = r#"[{"znode": "/a", "payload": "JSON", "action": {"wasm": {"component": "/x.wasm"}}}]"#;
-    let errors = Dir::new(&[("a.json", text)]).with_components().errors();
-    assert!(
-        errors.contains("a.json:1:30: payload = JSON is not for components"),
-        "{errors}"
-    );
-}
-
-#[test]
 fn errors_of_arguments_are_located() {
     let text = r#"[
   {"znode": "/a", "env": {"A": "1"}, "inherit_env": true, "action": {

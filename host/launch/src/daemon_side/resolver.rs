@@ -180,8 +180,8 @@ mod tests {
     use super::*;
     use crate::protocol::WasmTask;
     use twitcher_model::{
-        ChangeFacts, Component, Digest, EntryPoint, HostPort, Keep, ProcessSettings, Trigger, WasmAction, WatchType,
-        ZnodePath,
+        ChangeFacts, Component, Digest, EntryPoint, HostPort, Keep, Payload, ProcessSettings, Trigger, WasmAction,
+        WatchType, ZnodePath,
     };
     use twitcher_sandbox::Reach;
 
@@ -209,6 +209,7 @@ mod tests {
             watch: "w".into(),
             path: ZnodePath::root(),
             watch_type: WatchType::Data,
+            payload: Payload::Data,
             event: Trigger::Data,
             stat: None,
             attempt: 1,

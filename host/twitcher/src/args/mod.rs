@@ -191,6 +191,10 @@ pub struct PluginRunArguments {
     /// A file with the znode's data
     #[arg(long, value_name = "FILE")]
     pub data_file: Option<PathBuf>,
+    /// A file with what describes the change, as with payload = JSON: `twitcher schema --payload` says how, and "cat" as the action of a
+    /// watch shows one. The component is told the znode, the event and what is watched that it names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "data_file", "path", "event", "children", "changed"])]
+    pub payload: Option<PathBuf>,
     /// The znode's path
     #[arg(long, value_name = "ZNODE", default_value = "/plugin/run")]
     pub path: String,

@@ -17,7 +17,7 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         action: Action::Argv(["/bin/true".into()].into()),
         ..Watch::clone(watch)
     });
-    let event = trial.event;
+    let event = trial.change.event;
     let mut figures = Figures::default();
     // The first call loads the native code.
     let first = Instant::now();

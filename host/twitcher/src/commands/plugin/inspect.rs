@@ -220,10 +220,11 @@ fn describe(text: &mut String, description: &Description, file: &Path) {
             let _ = writeln!(text, "            {:<50} # {when}", format!("{argument},"));
         }
     }
-    let _ = writeln!(
-        text,
-        "        ),\n        uid = \"nobody\",\n        timeout = 60,\n    )"
-    );
+    let _ = writeln!(text, "        ),");
+    if imports.iter().any(|name| name.starts_with("twitcher:action/change@")) {
+        let _ = writeln!(text, "        {:<54} # what it asks of the change", "payload = JSON,");
+    }
+    let _ = writeln!(text, "        uid = \"nobody\",\n        timeout = 60,\n    )");
 }
 
 /// What compilers and binding generators say of themselves, in the component and in the modules within.

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use twitcher_launch::Launcher;
-use twitcher_model::{Trigger, Watch, WatchType};
+use twitcher_model::{Payload, Stat, Trigger, Watch, WatchType};
 use twitcher_observe::{Log, LogDestination, LogFormat, Verbosity};
 
 use self::bench::bench;
 use self::inspect::inspect;
 use self::new::create;
-use self::trial::{Trial, TrialError, run, shown};
+use self::trial::{Trial, TrialError, TriedChange, run, shown};
 use super::{THIS_PROGRAM, print};
 use crate::args::{self, exit};
 use crate::spinner::Spinner;
@@ -69,29 +69,13 @@ pub fn plugin(command: args::PluginCommand) -> Result<u8> {
 }
 
 fn trial(arguments: args::PluginRunArguments) -> Result<Trial> {
-    let event: Trigger = serde_json::from_value(serde_json::Value::String(arguments.event))?;
-    let watch_type = watch_type(event, !arguments.children.is_empty(), !arguments.changed.is_empty())?;
-    let lines = |lines: &[String]| {
-        lines
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
-            .into_bytes()
-    };
-    let data = match (&arguments.data_file, watch_type) {
-        (_, WatchType::Children) => lines(&arguments.children),
-        (_, WatchType::Tree) => lines(&arguments.changed),
-        (Some(file), WatchType::Data) => {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
-        (None, WatchType::Data) => arguments.data.into_bytes(),
+    let change = match &arguments.payload {
+        Some(file) => described(file)?,
+        None => plain(&arguments)?,
     };
     Ok(Trial {
         file: arguments.file,
-        path: arguments.path,
-        data,
-        watch_type,
-        event,
+        change,
         config: arguments.config,
         args: arguments.arg,
         env: arguments.env,
@@ -105,6 +89,64 @@ fn trial(arguments: args::PluginRunArguments) -> Result<Trial> {
         uid: arguments.uid,
         tree: arguments.tree.map(std::path::absolute).transpose()?,
     })
+}
+
+/// The change that the arguments describe one by one.
+fn plain(arguments: &args::PluginRunArguments) -> Result<TriedChange> {
+    let event: Trigger = serde_json::from_value(serde_json::Value::String(arguments.event.clone()))?;
+    let watch_type = watch_type(event, !arguments.children.is_empty(), !arguments.changed.is_empty())?;
+    let lines = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+            .into_bytes()
+    };
+    let is_gone = event == Trigger::Deleted;
+    let data = match (&arguments.data_file, watch_type) {
+        _ if is_gone => vec![],
+        (_, WatchType::Children) => lines(&arguments.children),
+        (_, WatchType::Tree) => lines(&arguments.changed),
+        (Some(file), WatchType::Data) => read(file)?,
+        (None, WatchType::Data) => arguments.data.clone().into_bytes(),
+    };
+    let (czxid, mzxid, version) = (1, 1, 0);
+    Ok(TriedChange {
+        path: arguments.path.clone(),
+        data,
+        watch_type,
+        payload: Payload::Data,
+        event,
+        stat: (!is_gone).then_some(Stat { czxid, mzxid, version }),
+    })
+}
+
+/// The change that a document describes.
+fn described(file: &Path) -> Result<TriedChange> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        znode: String,
+        watch_type: WatchType,
+        event: Trigger,
+        stat: Option<Stat>,
+    }
+    let data = read(file)?;
+    let document: Document = serde_json::from_slice(&data).with_context(|| {
+        let file = file.display();
+        format!("{file} is no description of a change (`twitcher schema --payload` says how one is written)")
+    })?;
+    Ok(TriedChange {
+        path: document.znode,
+        data,
+        watch_type: document.watch_type,
+        payload: Payload::Json,
+        event: document.event,
+        stat: document.stat,
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// What is watched when there is this event, and children or changed paths are given.

@@ -58,6 +58,7 @@ const SDK: &[(&str, &str)] = embed!("../../../../../sdk/":
     "src/lib.rs",
     "src/log.rs",
     "src/testing.rs",
+    "src/tree.rs",
     "src/znodes.rs",
     "wit/action.wit",
 );

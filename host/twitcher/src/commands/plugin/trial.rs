@@ -12,7 +12,7 @@ use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
 use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport};
-use twitcher_model::{Grants, Observation, Stamp, Stat, Trigger, Version, Watch, WatchType};
+use twitcher_model::{Grants, Observation, Payload, Stamp, Stat, Trigger, Version, Watch, WatchType};
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CodeCache;
 use twitcher_scheduler::{RunIds, Start};
@@ -23,14 +23,8 @@ use twitcher_source::{Source, tree};
 pub struct Trial {
     /// The component.
     pub file: PathBuf,
-    /// The znode it is told of.
-    pub path: String,
-    /// The znode's data.
-    pub data: Vec<u8>,
-    /// What is watched of the znode; what changed of it is in the data.
-    pub watch_type: WatchType,
-    /// Why it runs.
-    pub event: Trigger,
+    /// What it is told.
+    pub change: TriedChange,
     /// `Wasm(...)`'s `config`.
     pub config: Vec<(String, String)>,
     /// Its `args`.
@@ -55,6 +49,23 @@ pub struct Trial {
     pub uid: Option<String>,
     /// A directory that stands for the tree of znodes.
     pub tree: Option<PathBuf>,
+}
+
+/// The change that a component is told of.
+#[derive(Debug)]
+pub struct TriedChange {
+    /// The znode.
+    pub path: String,
+    /// What is on stdin.
+    pub data: Vec<u8>,
+    /// What is watched of the znode; what changed of it is in the data.
+    pub watch_type: WatchType,
+    /// How the data says it.
+    pub payload: Payload,
+    /// Why it runs.
+    pub event: Trigger,
+    /// The znode's stat; none if it is gone.
+    pub stat: Option<Stat>,
 }
 
 /// Why a trial cannot begin.
@@ -147,12 +158,17 @@ impl Trial {
             "commands": commands,
             "znodes": pairs(&self.znodes),
         });
-        let watch_type = match self.watch_type {
+        let watch_type = match self.change.watch_type {
             WatchType::Data => "WATCH_DATA",
             WatchType::Children => "WATCH_CHILDREN",
             WatchType::Tree => "WATCH_TREE",
         };
-        let mut watch = json!({"name": "trial", "znode": self.path, "watch_type": watch_type});
+        let payload = match self.change.payload {
+            Payload::Data => "DATA",
+            Payload::Json => "JSON",
+        };
+        let mut watch =
+            json!({"name": "trial", "znode": self.change.path, "watch_type": watch_type, "payload": payload});
         if let (Some(memory), Some(wasm)) = (&self.memory, wasm.as_object_mut()) {
             wasm.insert("memory".to_owned(), json!(memory));
         }
@@ -170,28 +186,23 @@ impl Trial {
 
     /// The state that it runs for.
     pub fn observation(&self) -> Observation {
-        let (czxid, mzxid) = (1, 1);
+        let change = &self.change;
         let stamp = Stamp::default();
-        match self.event {
-            Trigger::Deleted => Observation::absent(),
-            _ => Observation {
-                version: match self.watch_type {
-                    WatchType::Data => Version::Data { czxid, mzxid, stamp },
-                    WatchType::Children => Version::Children {
-                        czxid,
-                        pzxid: mzxid,
-                        stamp,
-                    },
-                    WatchType::Tree => Version::Tree { digest: 1, stamp },
-                },
-                stat: Some(Stat {
-                    czxid,
-                    mzxid,
-                    version: 0,
-                }),
-                stdin: Bytes::from(self.data.clone()),
-                nodes: None,
+        let version = match (change.stat, change.watch_type) {
+            (None, _) => Version::Absent,
+            (Some(Stat { czxid, mzxid, .. }), WatchType::Data) => Version::Data { czxid, mzxid, stamp },
+            (Some(Stat { czxid, mzxid, .. }), WatchType::Children) => Version::Children {
+                czxid,
+                pzxid: mzxid,
+                stamp,
             },
+            (Some(_), WatchType::Tree) => Version::Tree { digest: 1, stamp },
+        };
+        Observation {
+            version,
+            stat: change.stat,
+            stdin: Bytes::from(change.data.clone()),
+            nodes: None,
         }
     }
 }
@@ -295,7 +306,7 @@ impl Bench {
 /// Runs a component once. Must be called in a `LocalSet` on a current-thread runtime; what it writes and logs goes to the log.
 pub async fn run(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher) -> Result<RunReport, TrialError> {
     let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
-    bench.run(watch, trial.event, trial.observation()).await
+    bench.run(watch, trial.change.event, trial.observation()).await
 }
 
 /// A time as people read it.
