@@ -15,12 +15,22 @@ use twitcher_model::{PAYLOAD_MAX, TreeNode, TreeNodes};
 
 /// What is known of the znodes of a subtree.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Contents(HashMap<Arc<str>, Held>);
+pub(super) struct Contents {
+    held: HashMap<Arc<str>, Held>,
+    /// Bytes of all that is held, paths included.
+    size: usize,
+}
 
 #[derive(Debug, Clone)]
 struct Held {
     mark: Mark,
     node: TreeNode,
+}
+
+impl Held {
+    fn size(&self, path: &str) -> usize {
+        path.len() + self.node.data.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// A znode that was found to be another than its stat had said, or to be gone, when its data was read.
@@ -30,8 +40,7 @@ impl Contents {
     /// Reads what the znodes of a listing hold, and corrects the listing by what changed in the meantime.
     pub async fn complete(&mut self, client: &Client, max_data: usize, listing: &mut Listing, root: &str) -> Reply<()> {
         let hidden = |path: &str| ancestors(path).any(|above| listing.denied.iter().any(|denied| **denied == *above));
-        self.0
-            .retain(|path, _| listing.marks.contains_key(&**path) || hidden(path));
+        self.retain(|path| listing.marks.contains_key(path) || hidden(path));
         let stats = std::mem::take(&mut listing.stats);
         for (path, stat) in self.read(client, max_data, stats).await? {
             match stat {
@@ -51,20 +60,20 @@ impl Contents {
     /// [`ReadFailure::TooLarge`], before anything is read, if one of them or all together hold too much.
     pub async fn read(&mut self, client: &Client, max_data: usize, found: Vec<(Arc<str>, Stat)>) -> Reply<Vec<Newer>> {
         let is_known = |(path, stat): &(Arc<str>, Stat)| {
-            let held = self.0.get(path);
+            let held = self.held.get(path);
             // What could not be read may be readable now: nothing tells of another access control list.
             held.is_some_and(|held| held.mark == reads::mark_of(stat) && held.node.data.is_some())
         };
         let mut wanted: Vec<(Arc<str>, Stat)> = found.into_iter().filter(|found| !is_known(found)).collect();
         for (path, stat) in &wanted {
-            self.0.remove(path);
+            self.forget(path);
             if let Err(ReadFailure::TooLarge(_)) = reads::check_data(stat, max_data) {
                 let excess = Excess::DataOf(path.clone(), reads::length_of(stat));
                 return Err(ReadFailure::TooLarge(excess));
             }
         }
         let sizes = wanted.iter().map(|(path, stat)| path.len() + reads::length_of(stat));
-        if self.size() + sizes.sum::<usize>() > PAYLOAD_MAX {
+        if self.size + sizes.sum::<usize>() > PAYLOAD_MAX {
             return Err(ReadFailure::TooLarge(Excess::TreeData));
         }
         let mut newer = Vec::new();
@@ -85,12 +94,12 @@ impl Contents {
                     Err(failure) => return Err(failure),
                 }
             }
+            // What was read may have grown since its stat was seen, or a server says one length and sends another.
+            if self.size > PAYLOAD_MAX {
+                return Err(ReadFailure::TooLarge(Excess::TreeData));
+            }
         }
-        // What was read may have grown since its stat was seen.
-        match self.size() > PAYLOAD_MAX {
-            true => Err(ReadFailure::TooLarge(Excess::TreeData)),
-            false => Ok(newer),
-        }
+        Ok(newer)
     }
 
     fn hold(&mut self, path: Arc<str>, stat: &Stat, data: Option<Bytes>) {
@@ -101,22 +110,35 @@ impl Contents {
                 data,
             },
         };
-        self.0.insert(path, held);
+        self.forget(&path);
+        self.size += held.size(&path);
+        self.held.insert(path, held);
     }
 
-    fn size(&self) -> usize {
-        let of = |(path, held): (&Arc<str>, &Held)| path.len() + held.node.data.as_ref().map_or(0, Bytes::len);
-        self.0.iter().map(of).sum()
+    fn forget(&mut self, path: &str) {
+        if let Some(held) = self.held.remove(path) {
+            self.size -= held.size(path);
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.held.retain(|path, held| {
+            let kept = keep(path);
+            if !kept {
+                self.size -= held.size(path);
+            }
+            kept
+        });
     }
 
     /// Forgets the znodes that the subtree does not have.
     pub fn keep_only(&mut self, subtree: &Subtree) {
-        self.0.retain(|path, _| subtree.get(path).is_some());
+        self.retain(|path| subtree.get(path).is_some());
     }
 
     /// Every znode of the subtree with what it holds.
     pub fn of(&self, subtree: &Subtree) -> Arc<TreeNodes> {
-        let one = |path: &str| match self.0.get_key_value(path) {
+        let one = |path: &str| match self.held.get_key_value(path) {
             Some((path, held)) => (path.clone(), held.node.clone()),
             // Below a znode that hides its children there may be some that were never seen but by their events.
             None => {
