@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::SourceConnection;
 use super::tree::TreeRequests;
-use super::zookeeper::ZooKeeperRequests;
+use super::zookeeper::{KeptSession, ZooKeeperRequests};
 use twitcher_model::{Stat, ZnodePath};
 
 /// Requests under way at once. Each may hold a megabyte; more wait.
@@ -217,6 +217,14 @@ impl Znodes {
         Self {
             places: Arc::new(Semaphore::new(PLACES)),
             backend,
+        }
+    }
+
+    /// The session by which requests are made, for somebody who needs one for good; none where there are no sessions.
+    pub fn keep_session(&self) -> Option<KeptSession> {
+        match &self.backend {
+            Backend::ZooKeeper(requests) => Some(requests.keep_session()),
+            Backend::Tree(_) | Backend::Ended => None,
         }
     }
 

@@ -9,7 +9,7 @@
 //!                  │         …                                  every worker: connect, read, sweep
 //!  SourceReport ◀──┴── context: ledger of what every watch was told
 //!
-//!  Znodes ──▶ requests ──▶ one session more, while there are requests
+//!  Znodes ──▶ requests ──▶ one session more, while there are requests, or while somebody keeps it
 //! ```
 //!
 //! Level-triggered: an event only says what to look at, and whatever is in doubt is read again, above all after a reconnect. The
@@ -44,6 +44,7 @@ use tokio::sync::mpsc;
 
 pub use self::counters::Counters;
 pub use self::options::{Auth, AuthError, SaslDigest, Servers, ServersError, Tls, TlsError, ZooKeeperOptions};
+pub use self::request_session::{KeptSession, OpenSession};
 pub(super) use self::requests::ZooKeeperRequests;
 use super::{Requests, Source, Znodes};
 

@@ -1,14 +1,16 @@
-//! The session for requests: opened by the first one, kept for as long as there are more, closed when there are none for a while.
+//! The session for requests: opened by the first one, kept for as long as there are more, closed when there are none for a while. Whoever
+//! wants it for good holds a [`KeptSession`].
 //!
 //! It is one of its own. An answer of a megabyte, or a server that ends the connection over a request it thinks too large, then
 //! holds up no watch. It must not know what is asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 use zookeeper_client::{Client, SessionState};
 
@@ -22,9 +24,13 @@ const IDLE: u32 = 6;
 /// Time for the servers to hear that the session is over.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// How long who waits for a session for ever waits in one go.
+const FOR_NOW: Duration = Duration::from_secs(60);
+
 /// A session, as those that use it see it.
 #[derive(Debug, Clone)]
-pub(super) struct OpenSession {
+pub struct OpenSession {
+    /// By which requests are made.
     pub client: Client,
     broken: Arc<Notify>,
 }
@@ -44,22 +50,69 @@ pub(super) struct NoSession;
 #[derive(Debug, Clone)]
 pub(super) struct Sessions {
     wanted: Arc<Notify>,
+    /// How many want the session for good.
+    kept: Arc<AtomicUsize>,
     current: watch::Receiver<Option<OpenSession>>,
+}
+
+/// The session for requests, opened at once and not closed for want of requests as long as this or a clone of it exists. It is shared
+/// with all requests, so that a daemon takes no connection more. After the end of one session there is another.
+#[derive(Debug)]
+pub struct KeptSession {
+    sessions: Sessions,
+    credentials: bool,
+}
+
+impl KeptSession {
+    pub(super) fn new(sessions: Sessions, credentials: bool) -> Self {
+        sessions.kept.fetch_add(1, Ordering::Relaxed);
+        sessions.wanted.notify_one();
+        Self { sessions, credentials }
+    }
+
+    /// Waits, for ever if need be, for a session that is connected.
+    pub async fn connected(&self) -> OpenSession {
+        loop {
+            match self.sessions.connected(Instant::now() + FOR_NOW).await {
+                Ok(session) => return session,
+                // Nobody opens sessions any more once the runtime ends.
+                Err(NoSession) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Whether the session is somebody, for the znodes that it creates.
+    pub fn has_credentials(&self) -> bool {
+        self.credentials
+    }
+}
+
+impl Clone for KeptSession {
+    fn clone(&self) -> Self {
+        Self::new(self.sessions.clone(), self.credentials)
+    }
+}
+
+impl Drop for KeptSession {
+    fn drop(&mut self) {
+        self.sessions.kept.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Sessions {
     /// Starts the task that keeps the session; it ends, with the session, after the last clone of what is returned.
     pub fn start(context: &Context, opener: SessionOpener) -> (Self, JoinHandle<()>) {
-        let wanted = Arc::new(Notify::new());
+        let (wanted, kept) = (Arc::new(Notify::new()), Arc::default());
         let (sender, current) = watch::channel(None);
         let keeper = SessionKeeper {
-            wanted: wanted.clone(),
+            wanted: Arc::clone(&wanted),
+            kept: Arc::clone(&kept),
             current: sender,
             counters: context.options.stats.clone(),
             idle: context.options.patience.saturating_mul(IDLE),
         };
         let task = tokio::spawn(keeper.run(opener));
-        (Self { wanted, current }, task)
+        (Self { wanted, kept, current }, task)
     }
 
     /// Waits for a session that is connected, and has one opened if there is none.
@@ -80,6 +133,7 @@ impl Sessions {
 
 struct SessionKeeper {
     wanted: Arc<Notify>,
+    kept: Arc<AtomicUsize>,
     current: watch::Sender<Option<OpenSession>>,
     counters: Arc<Counters>,
     idle: Duration,
@@ -149,7 +203,10 @@ impl SessionKeeper {
                     return End::Session;
                 }
                 () = self.wanted.notified() => idle = Instant::now() + self.idle,
-                () = sleep_until(idle) => return End::Idle,
+                () = sleep_until(idle) => match self.kept.load(Ordering::Relaxed) {
+                    0 => return End::Idle,
+                    _ => idle = Instant::now() + self.idle,
+                },
                 () = self.current.closed() => return End::Closed,
             }
         }

@@ -17,7 +17,7 @@ use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
 use super::connect::{Backoff, SessionOpener};
 use super::context::Context;
 use super::reads::{self, ReadFailure, Reply};
-use super::request_session::Sessions;
+use super::request_session::{KeptSession, Sessions};
 use crate::{AclEntry, Denial, Readers, ZnodeError, ZnodeRefusal, ZnodeStat};
 use twitcher_model::{Stat, ZnodePath};
 
@@ -71,6 +71,10 @@ impl ZooKeeperRequests {
             credentials: options.sasl.is_some() || !options.auth.is_empty(),
         };
         (requests, task)
+    }
+
+    pub fn keep_session(&self) -> KeptSession {
+        KeptSession::new(self.sessions.clone(), self.credentials)
     }
 
     pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
