@@ -246,6 +246,7 @@ fn watch(number: usize) -> Watch {
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),
+        publish: true,
         origin: Origin {
             file: Path::new("a.twc").into(),
             line: 1,

@@ -117,6 +117,7 @@ mod tests {
           "on_failure": "KEEP",
           "payload": "DATA",
           "pipe_stdin": true,
+          "publish": true,
           "refuse_empty": false,
           "run_mode": "QUEUE",
           "run_on_load": true,

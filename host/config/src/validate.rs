@@ -307,6 +307,7 @@ impl<'a> Builder<'a, '_> {
             action,
             policy,
             process,
+            publish: fields.publish,
             origin: self.origin(registration),
         };
         Some(Entry {

@@ -21,6 +21,7 @@ pub fn settings(watch: &Watch) -> Vec<Setting> {
     }
     list.policy(&watch.policy);
     list.process(&watch.process);
+    list.differs("publish", &watch.publish, &true, truth);
     list.0
 }
 

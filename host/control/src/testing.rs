@@ -23,6 +23,7 @@ pub fn watch(name: &str) -> Watch {
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),
+        publish: true,
         origin: Origin {
             file: Path::new("a.twc").into(),
             line: 1,

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::{OnFailure, ProcessSettings, Retry, WasmAction, ZnodePath};
 
 /// What of a znode is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WatchType {
     /// The node's data.
@@ -193,6 +195,8 @@ pub struct Watch {
     pub policy: Arc<Policy>,
     /// How its process is set up.
     pub process: Arc<ProcessSettings>,
+    /// Whether its results are published in the fleet, if the daemon is in one.
+    pub publish: bool,
     /// Where it was registered.
     pub origin: Origin,
 }
@@ -208,6 +212,7 @@ impl Watch {
             && self.action == other.action
             && self.policy == other.policy
             && self.process == other.process
+            && self.publish == other.publish
     }
 
     /// Whether it watches the same of the same node as `other`. For a payload in JSON more is read of it.

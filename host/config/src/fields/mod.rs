@@ -132,4 +132,7 @@ fields! {
     /// needs more is killed, the whole of it), "tasks" (processes and threads), and "cpu" as a percentage of one processor, such as "50%".
     /// A limit that cannot be had is an error, or left out with "optional": True.
     limits: Limits = Limits::default(),
+
+    /// Whether results are published where the daemon is in a fleet (twitcher help fleet).
+    publish: bool = true,
 }
