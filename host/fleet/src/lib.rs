@@ -1,0 +1,185 @@
+//! The fleet: what the daemons of many hosts tell each other through ZooKeeper, with no server of their own.
+//!
+//! Every host writes below its own znode only: that it is there, and where it stands with each of its watches. Nobody waits for any of
+//! it: a watch starts its action as fast with a fleet as without, whatever is below the fleet's root.
+//!
+//! ```text
+//!  daemon ── results ──▶ board ── what the fleet does not know yet ──▶ member   one task: joins, publishes, and again
+//!                        (pure)                     pacing (pure) ──▶    │      after whatever went wrong
+//!                                                                        ▼
+//!  operators ◀── laggards (pure) ◀── survey ◀───── layout, record ──── ZooKeeper, on the session that is there for requests
+//! ```
+//!
+//! It must not know what a watch runs, nor when.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+mod board;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it all happens before there is anything to hold up"
+)]
+pub mod identity;
+pub mod laggards;
+mod layout;
+mod member;
+mod pacing;
+mod record;
+mod requests;
+pub mod survey;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use twitcher_source::zookeeper::KeptSession;
+
+use board::Board;
+pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
+pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
+use survey::{Survey, SurveyError, Surveyor};
+
+/// How long [`Fleet::leave`] takes at most.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Which fleet a host is in, and as which host.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Where the fleet has its znodes.
+    pub root: FleetRoot,
+    /// What the host is called there.
+    pub name: HostName,
+    /// What else is said of it.
+    pub labels: identity::Labels,
+    /// What tells it from another one of its name; none if it cannot be remembered, and then it does not join.
+    pub id: Result<identity::HostId, Arc<identity::HostIdError>>,
+    /// The boot of its machine.
+    pub boot: String,
+    /// The version of the program.
+    pub version: &'static str,
+}
+
+/// How a host stands with its fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Since when it is in it; none if it is not.
+    pub since: Option<SystemTime>,
+    /// Why it is not, or why it cannot publish.
+    pub problem: Option<String>,
+    /// Results that the fleet does not know as they are.
+    pub unpublished: usize,
+}
+
+/// A host's place in a fleet. Dropping it gives the place up at once; [`Fleet::leave`] says what is left to be said before.
+#[derive(Debug)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+    session: watch::Sender<KeptSession>,
+    surveyor: Arc<Surveyor>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: FleetOptions,
+    /// What times are counted from.
+    clock: Instant,
+    state: Mutex<State>,
+    /// There is something to write, or the host leaves.
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    board: Board,
+    since: Option<SystemTime>,
+    problem: Option<String>,
+    leaving: bool,
+}
+
+impl Shared {
+    /// Never held over an await.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+}
+
+impl Fleet {
+    /// Joins, now or when it can be done; never gives up. Must be called in a tokio runtime.
+    pub fn join(options: FleetOptions, session: KeptSession) -> Self {
+        let surveyor = Surveyor::new(options.root.clone(), session.clone());
+        let shared = Arc::new(Shared {
+            options,
+            clock: Instant::now(),
+            state: Mutex::default(),
+            news: Notify::new(),
+        });
+        let (session, sessions) = watch::channel(session);
+        let task = tokio::spawn(member::run(Arc::clone(&shared), sessions));
+        Self {
+            shared,
+            session,
+            surveyor: Arc::new(surveyor),
+            task,
+        }
+    }
+
+    /// There is another session, because what the first one was of has ended.
+    pub fn use_session(&mut self, session: KeptSession) {
+        self.surveyor = Arc::new(Surveyor::new(self.shared.options.root.clone(), session.clone()));
+        self.session.send_replace(session);
+    }
+
+    /// Where the fleet has its znodes, and what this host is called there.
+    pub fn options(&self) -> &FleetOptions {
+        &self.shared.options
+    }
+
+    /// Where this host stands with a watch, from now on.
+    pub fn publish(&self, result: &WatchResult) {
+        let now = self.shared.now();
+        if self.shared.state().board.put(now, result) {
+            self.shared.news.notify_one();
+        }
+    }
+
+    /// The watches whose results are published are these, and no others.
+    pub fn keep<'a>(&self, watches: impl Iterator<Item = &'a str>) {
+        self.shared.state().board.keep(watches);
+        self.shared.news.notify_one();
+    }
+
+    /// How this host stands with the fleet.
+    pub fn membership(&self) -> Membership {
+        let state = self.shared.state();
+        Membership {
+            since: state.since,
+            problem: state.problem.clone(),
+            unpublished: state.board.unpublished(),
+        }
+    }
+
+    /// Looks at the whole fleet.
+    pub fn survey(&self) -> impl Future<Output = Result<Arc<Survey>, SurveyError>> + Send + 'static {
+        let surveyor = Arc::clone(&self.surveyor);
+        async move { surveyor.newest().await }
+    }
+
+    /// Publishes what there is, if that takes no longer than two seconds, and goes.
+    pub async fn leave(self) {
+        self.shared.state().leaving = true;
+        self.shared.news.notify_one();
+        let mut task = self.task;
+        if timeout(GOODBYE, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}

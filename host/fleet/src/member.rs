@@ -1,0 +1,444 @@
+//! A host's place in a fleet: it says that it is there, publishes what is new, and begins again after whatever goes wrong.
+//!
+//! All it writes, but the root on the first day, is below the host's own znode. Each transaction checks that this znode is still as it
+//! was when the host joined: should another host come to have its name, nothing of two hosts is mixed. A write whose answer is lost is
+//! harmless, because after it everything is read again and compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::{info, warn};
+use zookeeper_client::{Client, CreateMode, SessionState};
+
+use super::Shared;
+use super::board::Write;
+use super::layout::{LIVE, is_watch_znode};
+use super::pacing::{Pacer, turn};
+use super::record::{self, FormatVersion, HostRecord, LiveRecord, RecordError, RootRecord};
+use super::requests::{self, Owner, Reply, RequestError};
+use twitcher_model::sanitize;
+use twitcher_source::zookeeper::KeptSession;
+
+/// Most writes in one transaction.
+const BATCH: usize = 50;
+/// The version of a znode that need only exist.
+const ANY: i32 = -1;
+/// First and longest pause before it is tried again; half of it is random.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// How often it is looked whether the place is still there, and how many hosts there are.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Why a host is not in its fleet, or cannot publish.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Trouble {
+    /// There is nothing by which it could be told from another one of its name.
+    #[error("{0}")]
+    NoId(String),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// What others have written cannot be understood.
+    #[error("znode {0}: {1}")]
+    Record(String, RecordError),
+    /// Another session holds the name.
+    #[error(
+        "a host called {name} is in the fleet already{who}; if that is another host, give this one another name with --fleet-name. \
+         Where the daemon was killed or its machine has crashed a moment ago, the name is free once the old session has expired"
+    )]
+    NameTaken { name: String, who: String },
+    /// The presence has gone though the session lives.
+    #[error("somebody has deleted the presence of this host in the fleet")]
+    PresenceGone,
+}
+
+/// Keeps the host in the fleet until it leaves.
+pub(crate) async fn run(shared: Arc<Shared>, mut sessions: watch::Receiver<KeptSession>) {
+    loop {
+        let session = sessions.borrow_and_update().clone();
+        let member = Member {
+            shared: &shared,
+            session: &session,
+        };
+        tokio::select! {
+            () = member.serve() => return,
+            changed = sessions.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+struct Member<'a> {
+    shared: &'a Shared,
+    session: &'a KeptSession,
+}
+
+/// A place that is held.
+struct Place {
+    /// Version of the host's znode.
+    version: i32,
+    /// How many hosts there are.
+    hosts: u32,
+}
+
+impl Member<'_> {
+    /// Until the host leaves.
+    async fn serve(&self) {
+        let mut pause = PAUSE.0;
+        loop {
+            let session = tokio::select! {
+                session = self.session.connected() => session,
+                () = self.left() => return,
+            };
+            let outcome = tokio::select! {
+                outcome = self.hold(&session.client) => outcome,
+                // What is under way when the host leaves is lost only if it takes too long: see `Fleet::leave`.
+                () = self.gone(&session.client) => Err(RequestError::Disconnected.into()),
+            };
+            let Err(trouble) = outcome else { return };
+            if self.shared.state().since.is_some() {
+                pause = PAUSE.0;
+            }
+            self.note(Some(&trouble));
+            if session.client.state().is_terminated() {
+                session.give_up();
+            }
+            if self.shared.state().leaving {
+                return;
+            }
+            tokio::select! {
+                () = sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+                () = self.left() => return,
+            }
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    /// Waits until the host is to leave.
+    async fn left(&self) {
+        while !self.shared.state().leaving {
+            self.shared.news.notified().await;
+        }
+    }
+
+    /// Waits until a session is over.
+    async fn gone(&self, client: &Client) {
+        let mut states = client.state_watcher();
+        let mut state = states.peek_state();
+        while !state.is_terminated() {
+            state = states.changed().await;
+        }
+    }
+
+    /// Joins and publishes. It only returns without an error when the host leaves.
+    async fn hold(&self, client: &Client) -> Result<(), Trouble> {
+        let mut place = self.join(client).await?;
+        self.note(None);
+        let mut pacer = Pacer::default();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
+        let mut states = client.state_watcher();
+        let mut due: Option<(Instant, usize)> = None;
+        loop {
+            let now = self.shared.now();
+            let (ripe, next, leaving) = {
+                let state = self.shared.state();
+                (state.board.ripe(now), state.board.next_ripe(now), state.leaving)
+            };
+            if leaving {
+                self.publish(client, &place, None, BATCH).await?;
+                return Ok(requests::delete(client, &self.live()).await?);
+            }
+            if due.is_none() && ripe > 0 {
+                let writes = ripe.min(BATCH);
+                let at = pacer.take(now, place.hosts, writes as u32, fastrand::f64());
+                due = Some((self.shared.clock + at, writes));
+            }
+            let wake = due.map(|(at, _)| at).or(next.map(|at| self.shared.clock + at));
+            tokio::select! {
+                () = self.shared.news.notified() => {}
+                () = sleep_until(wake.unwrap_or(self.shared.clock)), if wake.is_some() => {
+                    if let Some((_, writes)) = due.take() {
+                        self.publish(client, &place, Some(self.shared.now()), writes).await?;
+                        self.note(None);
+                    }
+                }
+                state = states.changed() => match state {
+                    SessionState::Disconnected => {
+                        self.note(Some(&RequestError::Disconnected.into()));
+                        // What is sent now would be sent later, when it is not the newest any more.
+                        self.connected_again(client).await;
+                    }
+                    // Some servers hand out another session in silence: the presence is looked at.
+                    _ => {
+                        self.look(client, &mut place).await?;
+                        self.note(None);
+                    }
+                },
+                _ = look.tick() => self.look(client, &mut place).await?,
+            }
+        }
+    }
+
+    async fn connected_again(&self, client: &Client) {
+        let mut states = client.state_watcher();
+        let mut state = states.peek_state();
+        while !matches!(state, SessionState::SyncConnected) && !state.is_terminated() && !self.shared.state().leaving {
+            tokio::select! {
+                changed = states.changed() => state = changed,
+                () = self.shared.news.notified() => {}
+            }
+        }
+    }
+
+    /// Takes the host's place, and reads what it has published before.
+    async fn join(&self, client: &Client) -> Result<Place, Trouble> {
+        let options = &self.shared.options;
+        let id = match &options.id {
+            Ok(id) => id.as_str(),
+            Err(error) => return Err(Trouble::NoId(error.to_string())),
+        };
+        self.make_root(client).await?;
+        let hosts = self.count_hosts(client).await?;
+        // Also those who come back together do not write together.
+        sleep(turn(hosts).mul_f64(fastrand::f64())).await;
+        requests::catch_up(client).await?;
+        self.check_presence(client).await?;
+        let ours = HostRecord {
+            v: FormatVersion,
+            id: id.to_owned(),
+            labels: options.labels.clone(),
+            twitcher: options.version.to_owned(),
+        };
+        let version = self.take_name(client, &ours).await?;
+        let presence = LiveRecord {
+            v: FormatVersion,
+            id: id.to_owned(),
+            boot: options.boot.clone(),
+            since: Timestamp::now(),
+            rollouts: Vec::new(),
+        };
+        if !self.check_presence(client).await? {
+            let create = self.own().options(CreateMode::Ephemeral);
+            match requests::create(client, &self.live(), &record::write(&presence), &create).await {
+                // Somebody was faster; or it was us, and the answer was lost.
+                Ok(()) | Err(RequestError::NodeExists(_)) => drop(self.check_presence(client).await?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let published = self.published(client).await?;
+        self.shared.state().board.found(published);
+        Ok(Place { version, hosts })
+    }
+
+    /// Makes the root and what is right below it, where that is not there yet: reads cost nothing, writes that fail do.
+    async fn make_root(&self, client: &Client) -> Result<(), Trouble> {
+        let root = &self.shared.options.root;
+        let everybody = Owner::All.options(CreateMode::Persistent);
+        let record = record::write(&RootRecord { v: FormatVersion });
+        let mut wanted: Vec<(String, &[u8])> = Vec::new();
+        for path in root.and_ancestors() {
+            wanted.push((path.to_string(), &[]));
+        }
+        if let Some(last) = wanted.last_mut() {
+            last.1 = &record;
+        }
+        wanted.push((root.hosts(), &[]));
+        let paths: Vec<String> = wanted.iter().map(|(path, _)| path.clone()).collect();
+        for ((path, data), found) in wanted.iter().zip(requests::read_all(client, &paths).await) {
+            match found {
+                Ok(Some(found)) if path == root.path() => {
+                    let data = found.data.ok_or(RecordError::TooLarge(found.stat.data_length as usize));
+                    let read = data.and_then(|data| record::read::<RootRecord>(&data));
+                    read.map_err(|error| Trouble::Record(path.clone(), error))?;
+                }
+                // Only the root itself need be readable.
+                Ok(Some(_)) => {}
+                Err(RequestError::Denied(_)) if path != root.path() => {}
+                Err(error) => return Err(error.into()),
+                Ok(None) => match requests::create(client, path, data, &everybody).await {
+                    Ok(()) | Err(RequestError::NodeExists(_)) => {}
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the host's znode ours, and says which version it has. What a former host of the name has left is gone then.
+    async fn take_name(&self, client: &Client, ours: &HostRecord) -> Result<i32, Trouble> {
+        let (path, data) = (self.path(), record::write(ours));
+        let found = match requests::read(client, &path).await? {
+            Some(found) => found,
+            None => {
+                let create = self.own().options(CreateMode::Persistent);
+                match requests::create(client, &path, &data, &create).await {
+                    Ok(()) | Err(RequestError::NodeExists(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let created = requests::read(client, &path).await?;
+                created.ok_or_else(|| RequestError::NoNode(path.clone()))?
+            }
+        };
+        let version = found.stat.version;
+        if found.data.as_ref() == Some(&data) {
+            return Ok(version);
+        }
+        let too_large = RecordError::TooLarge(found.stat.data_length as usize);
+        let read = found
+            .data
+            .ok_or(too_large)
+            .and_then(|data| record::read::<HostRecord>(&data));
+        match read {
+            Err(error @ RecordError::Newer(_)) => return Err(Trouble::Record(path, error)),
+            Ok(former) if former.id == ours.id => {}
+            former => {
+                let former = former.map(|former| former.id);
+                let former = former.as_deref().map_or("garbage", |id| id);
+                let former = sanitize::line(former);
+                info!(host = %self.shared.options.name, former, "the fleet knows another host of this name, which is not there: taking its place");
+                // First what it has left: should this be interrupted, it is begun again.
+                let left: Vec<String> = requests::children(client, &path).await?;
+                let left: Vec<_> = left
+                    .into_iter()
+                    .filter(|name| name != LIVE)
+                    .map(|name| (name, Write::Delete))
+                    .collect();
+                for some in left.chunks(BATCH) {
+                    self.write(client, version, false, some).await?;
+                }
+            }
+        }
+        Ok(requests::set(client, &path, &data, version).await?)
+    }
+
+    /// Whether the presence of this host is there. An error if it is that of another session.
+    async fn check_presence(&self, client: &Client) -> Result<bool, Trouble> {
+        let Some(found) = requests::read(client, &self.live()).await? else {
+            return Ok(false);
+        };
+        if found.stat.ephemeral_owner == client.session_id().0 {
+            return Ok(true);
+        }
+        let other = found.data.and_then(|data| record::read::<LiveRecord>(&data).ok());
+        let who = other.map(|other| {
+            let same = self.shared.options.id.as_ref().is_ok_and(|id| id.as_str() == other.id);
+            let id = if same {
+                "with the id of this one".to_owned()
+            } else {
+                format!("with id {}", sanitize::line(&other.id))
+            };
+            format!(" ({id}, since {})", other.since.strftime("%F %T UTC"))
+        });
+        Err(Trouble::NameTaken {
+            name: self.shared.options.name.to_string(),
+            who: who.unwrap_or_default(),
+        })
+    }
+
+    /// What this host has published.
+    async fn published(&self, client: &Client) -> Reply<BTreeMap<String, Vec<u8>>> {
+        let path = self.path();
+        let mut names = requests::children(client, &path).await?;
+        names.retain(|name| is_watch_znode(name));
+        let paths: Vec<String> = names.iter().map(|name| format!("{path}/{name}")).collect();
+        let mut published = BTreeMap::new();
+        for (name, found) in names.into_iter().zip(requests::read_all(client, &paths).await) {
+            if let Some(found) = found? {
+                // What is too large is none of ours, and is replaced.
+                published.insert(name, found.data.unwrap_or_default());
+            }
+        }
+        Ok(published)
+    }
+
+    async fn look(&self, client: &Client, place: &mut Place) -> Result<(), Trouble> {
+        if !self.check_presence(client).await? {
+            return Err(Trouble::PresenceGone);
+        }
+        place.hosts = self.count_hosts(client).await?;
+        Ok(())
+    }
+
+    async fn count_hosts(&self, client: &Client) -> Reply<u32> {
+        let stat = requests::stat(client, &self.shared.options.root.hosts()).await?;
+        Ok(stat.map_or(1, |stat| u32::try_from(stat.num_children).unwrap_or(1)))
+    }
+
+    /// Publishes what is due.
+    async fn publish(&self, client: &Client, place: &Place, now: Option<Duration>, most: usize) -> Reply<()> {
+        let writes = self.shared.state().board.take(now, most);
+        if !writes.is_empty() {
+            self.write(client, place.version, true, &writes).await?;
+            self.shared.state().board.written(writes);
+        }
+        Ok(())
+    }
+
+    /// Writes below the host's znode, if that has still this version, and the presence is there where it is to be.
+    async fn write(&self, client: &Client, version: i32, present: bool, writes: &[(String, Write)]) -> Reply<()> {
+        let path = self.path();
+        let create = self.own().options(CreateMode::Persistent);
+        let mut transaction = client.new_multi_writer();
+        let mut add = || {
+            transaction.add_check_version(&path, version)?;
+            if present {
+                transaction.add_check_version(&self.live(), ANY)?;
+            }
+            for (name, write) in writes {
+                let path = format!("{path}/{name}");
+                match write {
+                    Write::Create(data) => transaction.add_create(&path, data, &create)?,
+                    Write::Set(data) => transaction.add_set_data(&path, data, None)?,
+                    Write::Delete => transaction.add_delete(&path, None)?,
+                }
+            }
+            Ok(())
+        };
+        add().map_err(|error| RequestError::Failed(path.clone(), error))?;
+        requests::commit(&path, transaction).await
+    }
+
+    /// Notes what the trouble is, or that there is none, and says so if it is news.
+    fn note(&self, trouble: Option<&Trouble>) {
+        let options = &self.shared.options;
+        let mut state = self.shared.state();
+        let problem = trouble.map(ToString::to_string);
+        let is_news = state.problem != problem || (trouble.is_none() && state.since.is_none());
+        let is_passing = matches!(trouble, Some(Trouble::Request(RequestError::Disconnected)));
+        match trouble {
+            None => drop(state.since.get_or_insert_with(SystemTime::now)),
+            // It is in the fleet until its session expires.
+            Some(_) => state.since = None,
+        }
+        let first = state.problem.is_none();
+        state.problem.clone_from(&problem);
+        drop(state);
+        let (fleet, host) = (&options.root, &options.name);
+        match problem {
+            _ if !is_news => {}
+            None => info!(%fleet, %host, "in the fleet"),
+            // The source says so, with reasons.
+            Some(problem) if is_passing && first => info!(%fleet, %host, "not in the fleet: {problem}"),
+            Some(_) if is_passing => {}
+            Some(problem) => warn!(%fleet, %host, "not in the fleet: {problem}; trying again"),
+        }
+    }
+
+    fn path(&self) -> String {
+        let options = &self.shared.options;
+        options.root.host(options.name.as_str())
+    }
+
+    fn live(&self) -> String {
+        format!("{}/{LIVE}", self.path())
+    }
+
+    fn own(&self) -> Owner {
+        Owner::Host {
+            credentials: self.session.has_credentials(),
+        }
+    }
+}

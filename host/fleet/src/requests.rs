@@ -1,0 +1,186 @@
+//! Requests to ZooKeeper as a fleet makes them: each in bounded time, reads bounded in size, and what their failures mean in words.
+//!
+//! It must not know what is read or written.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError, Permission, Stat};
+
+use super::record::RECORD_MAX;
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests in flight at once.
+pub(crate) const PIPELINE: usize = 200;
+/// Most children of a znode whose names are read.
+pub(crate) const CHILDREN_MAX: i32 = 50_000;
+
+/// Who may do what with a host's znodes, if the host has credentials: itself everything, all others read.
+static OWN: [Acl; 2] = [
+    Acl::new_const(Permission::ALL, "auth", ""),
+    Acl::new_const(Permission::READ, "world", "anyone"),
+];
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// There is no such znode.
+    #[error("znode {0} does not exist")]
+    NoNode(String),
+    /// There is one already.
+    #[error("znode {0} exists already")]
+    NodeExists(String),
+    /// It was set in the meantime.
+    #[error("znode {0} was changed by somebody else in the meantime")]
+    BadVersion(String),
+    /// Its access control list says no.
+    #[error("no permission for znode {0} (NoAuth)")]
+    Denied(String),
+    /// It has more children than are read.
+    #[error("znode {0} has {1} children, more than the {CHILDREN_MAX} that are read")]
+    TooMany(String, i32),
+    /// The session has ended, or the connection is lost.
+    #[error("no connection with ZooKeeper")]
+    Disconnected,
+    /// Something else.
+    #[error("znode {0}: {1}")]
+    Failed(String, Error),
+}
+
+impl RequestError {
+    fn of(path: &str, error: Error) -> Self {
+        let path = path.to_owned();
+        match error {
+            Error::NoNode => Self::NoNode(path),
+            Error::NodeExists => Self::NodeExists(path),
+            Error::BadVersion => Self::BadVersion(path),
+            Error::NoAuth => Self::Denied(path),
+            Error::ConnectionLoss
+            | Error::Timeout
+            | Error::SessionExpired
+            | Error::SessionMoved
+            | Error::ClientClosed
+            | Error::NoHosts
+            | Error::UnexpectedError(_) => Self::Disconnected,
+            error => Self::Failed(path, error),
+        }
+    }
+}
+
+pub(crate) type Reply<T> = Result<T, RequestError>;
+
+/// Waits for an answer, but not for ever: the crate would wait for a connection.
+pub(crate) async fn answered<T, E: Into<Error>>(path: &str, asked: impl Future<Output = Result<T, E>>) -> Reply<T> {
+    match timeout(PATIENCE, asked).await {
+        Ok(answered) => answered.map_err(|error| RequestError::of(path, error.into())),
+        Err(_) => Err(RequestError::Disconnected),
+    }
+}
+
+/// Has the server catch up with its leader: what is read next is as new as whatever is known.
+pub(crate) async fn catch_up(client: &Client) -> Reply<()> {
+    answered("/", client.sync("/")).await
+}
+
+pub(crate) async fn stat(client: &Client, path: &str) -> Reply<Option<Stat>> {
+    answered(path, client.check_stat(path)).await
+}
+
+/// A znode's data, and its stat.
+#[derive(Debug, Clone)]
+pub(crate) struct Znode {
+    /// None if it is more than any record has.
+    pub data: Option<Vec<u8>>,
+    pub stat: Stat,
+}
+
+/// Znodes, in the order of their paths; none of those that do not exist.
+pub(crate) async fn read_all(client: &Client, paths: &[String]) -> Vec<Reply<Option<Znode>>> {
+    let mut all = Vec::with_capacity(paths.len());
+    for paths in paths.chunks(PIPELINE) {
+        // What is asked for is sent by the calls, before the first answer is awaited. Nothing large is asked for: first the sizes.
+        let stats: Vec<_> = paths.iter().map(|path| client.check_stat(path)).collect();
+        let mut small = Vec::with_capacity(paths.len());
+        for (path, stat) in paths.iter().zip(stats) {
+            small.push(answered(path, stat).await);
+        }
+        let is_small = |stat: &Stat| usize::try_from(stat.data_length).is_ok_and(|length| length <= RECORD_MAX);
+        let data = paths.iter().zip(&small).map(|(path, stat)| match stat {
+            Ok(Some(stat)) if is_small(stat) => Some(client.get_data(path)),
+            _ => None,
+        });
+        let data: Vec<_> = data.collect();
+        for ((path, stat), data) in paths.iter().zip(small).zip(data) {
+            all.push(match (stat, data) {
+                (Err(error), _) => Err(error),
+                (Ok(None), _) => Ok(None),
+                (Ok(Some(stat)), None) => Ok(Some(Znode { data: None, stat })),
+                (Ok(Some(_)), Some(data)) => match answered(path, data).await {
+                    Ok((data, stat)) => Ok(Some(Znode { data: Some(data), stat })),
+                    Err(RequestError::NoNode(_)) => Ok(None),
+                    Err(error) => Err(error),
+                },
+            });
+        }
+    }
+    all
+}
+
+pub(crate) async fn read(client: &Client, path: &str) -> Reply<Option<Znode>> {
+    let mut read = read_all(client, &[path.to_owned()]).await;
+    read.pop().unwrap_or(Ok(None))
+}
+
+/// The names of a znode's children, sorted.
+pub(crate) async fn children(client: &Client, path: &str) -> Reply<Vec<String>> {
+    match stat(client, path).await? {
+        None => return Err(RequestError::NoNode(path.to_owned())),
+        Some(stat) if stat.num_children > CHILDREN_MAX => {
+            return Err(RequestError::TooMany(path.to_owned(), stat.num_children));
+        }
+        Some(_) => {}
+    }
+    let mut names = answered(path, client.list_children(path)).await?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whose a znode is that is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Every host's.
+    All,
+    /// This host's, if it has credentials.
+    Host { credentials: bool },
+}
+
+impl Owner {
+    pub fn options(self, mode: CreateMode) -> CreateOptions<'static> {
+        mode.with_acls(match self {
+            Self::Host { credentials: true } => Acls::new(&OWN),
+            Self::All | Self::Host { credentials: false } => Acls::anyone_all(),
+        })
+    }
+}
+
+pub(crate) async fn create(client: &Client, path: &str, data: &[u8], options: &CreateOptions<'_>) -> Reply<()> {
+    answered(path, client.create(path, data, options)).await.map(drop)
+}
+
+/// Sets a znode that has this version, and says which one it has now.
+pub(crate) async fn set(client: &Client, path: &str, data: &[u8], version: i32) -> Reply<i32> {
+    let stat = answered(path, client.set_data(path, data, Some(version))).await?;
+    Ok(stat.version)
+}
+
+pub(crate) async fn delete(client: &Client, path: &str) -> Reply<()> {
+    answered(path, client.delete(path, None)).await
+}
+
+/// Carries out a transaction; `path` is what it is about.
+pub(crate) async fn commit(path: &str, mut transaction: zookeeper_client::MultiWriter<'_>) -> Reply<()> {
+    let committed = transaction.commit();
+    let committed = async { committed.await.map_err(|error: MultiWriteError| Error::from(error)) };
+    answered(path, committed).await.map(drop)
+}
