@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod daemon;
 mod ensemble;
+mod fleet;
 mod help;
 mod log;
 mod operate;

@@ -7,6 +7,8 @@
 //! GET  /v1/watches/{name}              WatchDetail
 //! GET  /v1/runs[?watch=&outcome=&limit=&before=]   Runs; outcome=running are those that go on
 //! GET  /v1/runs/{id}                   RunDetail
+//! GET  /v1/fleet                       Fleet         where every host of the fleet stands
+//! GET  /v1/fleet/laggards[?of=]        Laggards      of a watch or a znode, or of all
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
 //! POST /v1/watches/{name}/run          Started       these five on the Unix socket only
 //! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
@@ -28,6 +30,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::fleet::{Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Laggard, Laggards, UnknownHost};
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};
 use twitcher_model::{RunMode, WatchType};
@@ -66,6 +69,9 @@ pub struct Status {
     pub max_running: u64,
     /// How often the process that starts actions had to be replaced.
     pub launcher_restarts: u64,
+    /// How it stands with its fleet; none if it is to be in none.
+    #[serde(default)]
+    pub fleet: Option<FleetMembership>,
     /// Whether this way in shows an outline only, as the TCP port does without `--http-details`: what watches run, what runs wrote, and
     /// what a configuration, an action or an operator says is then left out of every answer.
     #[serde(default)]

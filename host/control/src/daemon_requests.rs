@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::api::Reloaded;
+use super::api::{Fleet, Laggards, Reloaded};
 use super::facts::{Overview, WatchFacts};
 use twitcher_model::{RunFacts, RunId};
 
@@ -18,6 +18,9 @@ const QUEUE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long loading the configuration may take: components may have to be compiled.
 const LOADING: Duration = Duration::from_secs(600);
+
+/// How long looking at a whole fleet may take.
+const SURVEYING: Duration = Duration::from_secs(25);
 
 /// A question. Without anybody who waits for the answer it is answered all the same.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub enum DaemonRequest {
     Output(RunId, oneshot::Sender<Option<Written>>),
     /// An operator wants something done to the watch of this name.
     Order(String, Order, oneshot::Sender<Result<Done, Refused>>),
+    /// The fleet, as far as ZooKeeper tells it.
+    Fleet(oneshot::Sender<Result<Fleet, FleetRefused>>),
+    /// The hosts of the fleet that have not handled the last change: of all watches, or of the watch or znode of this name.
+    Laggards(Option<String>, oneshot::Sender<Result<Laggards, FleetRefused>>),
     /// Load the configuration.
     Reload(oneshot::Sender<Reloaded>),
     /// Stop.
@@ -92,6 +99,17 @@ pub enum Refused {
     Unread,
 }
 
+/// Nothing can be said of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetRefused {
+    /// The daemon is in none.
+    NoFleet,
+    /// It cannot be read, for this reason.
+    Unreadable(String),
+    /// No host has published anything about a watch or a znode of this name.
+    Unknown(String),
+}
+
 /// The end of what a run wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -145,6 +163,11 @@ impl DaemonRequests {
     /// Has the configuration loaded.
     pub async fn reload(&self) -> Result<Reloaded, Unanswered> {
         self.ask_within(LOADING, DaemonRequest::Reload).await
+    }
+
+    /// Asks about the fleet.
+    pub async fn survey<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> DaemonRequest) -> Result<T, Unanswered> {
+        self.ask_within(SURVEYING, question).await
     }
 
     async fn ask_within<T>(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::api::{ConfigStatus, Phase, SourceStatus};
+use super::api::{ConfigStatus, FleetMembership, Phase, SourceStatus};
 use twitcher_model::{Moment, Overdue, RunId, Seen, Unreadable, Watch};
 use twitcher_scheduler::Standing;
 use twitcher_state::Paused;
@@ -35,6 +35,8 @@ pub struct Overview {
     pub max_running: usize,
     /// Watches of whose nodes something cannot be read.
     pub unreadable: usize,
+    /// How it stands with its fleet, if it is to be in one.
+    pub fleet: Option<FleetMembership>,
 }
 
 /// A watch, as it was at a moment.

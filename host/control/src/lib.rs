@@ -21,6 +21,7 @@ pub mod daemon_requests;
 mod definition;
 mod events;
 pub mod facts;
+mod fleet;
 #[allow(
     clippy::disallowed_methods,
     reason = "it all happens before there is anything to hold up"

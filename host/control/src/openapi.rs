@@ -8,8 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Definitions, Event, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail, WatchState,
-    WatchSummary, Watches,
+    Definitions, Event, Fleet, Laggards, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail,
+    WatchState, WatchSummary, Watches,
 };
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
@@ -75,6 +75,10 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             query("before", "Only older ones than this: `before` of the last answer.", before),
         ], &[400, 503])},
         "/v1/runs/{id}": {"get": s.json::<RunDetail>("run", "A run with the end of what it wrote.", &[id], &[400, 404, 503])},
+        "/v1/fleet": {"get": s.json::<Fleet>("fleet", "The hosts of the daemon's fleet, and where each stands with its watches.", &[], &[404, 503])},
+        "/v1/fleet/laggards": {"get": s.json::<Laggards>("laggards", "The hosts of the fleet that have not handled the last change.", &[
+            query("of", "Only those of the watches of this name, or of this znode.", text()),
+        ], &[400, 404, 503])},
         "/v1/events": {"get": s.events(&[query("watch", "Only those about this watch, or about none.", text())])},
         "/v1/watches/{name}/run": {"post": s.json::<Started>("run_now", "Runs a watch's action for what its node is now, as its run mode \
             permits.", std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::api::Problem;
-use super::daemon_requests::{Refused, Unanswered};
+use super::daemon_requests::{FleetRefused, Refused, Unanswered};
 use super::view::quoted;
 use twitcher_state::HistoryError;
 
@@ -96,6 +96,22 @@ impl RequestRefusal {
 impl From<Unanswered> for RequestRefusal {
     fn from(unanswered: Unanswered) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, unanswered.to_string())
+    }
+}
+
+impl From<FleetRefused> for RequestRefusal {
+    fn from(refused: FleetRefused) -> Self {
+        match refused {
+            FleetRefused::NoFleet => Self::new(StatusCode::NOT_FOUND, "this daemon is in no fleet")
+                .help("start it with --fleet /PATH; see `twitcher help fleet`"),
+            FleetRefused::Unreadable(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why)
+                .help("`twitcher status` shows whether there is a connection"),
+            FleetRefused::Unknown(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                format!("no host of the fleet has published anything about a watch or znode {name:?}"),
+            )
+            .help("`twitcher fleet status` shows what there is; a watch with publish = False is not published"),
+        }
     }
 }
 

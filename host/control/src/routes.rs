@@ -14,8 +14,8 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Definition, Definitions, Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail, WatchState,
-    WatchSummary, Watches,
+    Definition, Definitions, Fleet, Laggards, Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail,
+    WatchState, WatchSummary, Watches,
 };
 use super::daemon_requests::{DaemonRequest, Order};
 use super::definition::definition;
@@ -55,6 +55,8 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/v1/definitions", READ, get(definitions)),
         ("/v1/runs", READ, get(runs)),
         ("/v1/runs/{id}", READ, get(run)),
+        ("/v1/fleet", READ, get(fleet)),
+        ("/v1/fleet/laggards", READ, get(laggards)),
         ("/v1/events", READ, get(events::serve)),
         ("/v1/watches/{name}/run", DO, post(run_now)),
         ("/v1/watches/{name}/pause", DO, post(pause)),
@@ -185,6 +187,28 @@ async fn watch(State(app): State<Arc<App>>, shown: Shown, name: Parameter) -> An
         watch: shown.summary(&watched),
         withheld: false,
     })))
+}
+
+async fn fleet(State(app): State<Arc<App>>, shown: Shown) -> Answer<Fleet> {
+    let fleet = app.requests.survey(DaemonRequest::Fleet).await??;
+    Ok(Json(shown.fleet(fleet)))
+}
+
+/// Whose laggards.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichLaggards {
+    of: Option<String>,
+}
+
+async fn laggards(
+    State(app): State<Arc<App>>,
+    shown: Shown,
+    query: Result<Query<WhichLaggards>, QueryRejection>,
+) -> Answer<Laggards> {
+    let of = parameters(query)?.of;
+    let asked = app.requests.survey(|reply| DaemonRequest::Laggards(of, reply));
+    Ok(Json(shown.laggards(asked.await??)))
 }
 
 /// A selection of runs.

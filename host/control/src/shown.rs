@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use super::api::{Event, EventKind, RunDetail, Status, WatchDetail, WatchState, WatchSummary};
+use super::api::{Event, EventKind, Fleet, Laggards, RunDetail, Status, WatchDetail, WatchState, WatchSummary};
 use super::facts::WatchFacts;
 use super::view;
 use twitcher_model::Outcome;
@@ -18,6 +18,9 @@ use twitcher_model::Outcome;
 const NOT_HERE: &str = "what it is `twitcher status` says on the host; this port shows no details (--http-details)";
 /// What stands in for a remedy, which may name the user that ZooKeeper knows the daemon by.
 const REMEDY_NOT_HERE: &str = "`twitcher status WATCH` on the host says what helps";
+
+/// What stands in for what is wrong with a host's znodes, which may quote what somebody has written there.
+const PROBLEM_NOT_HERE: &str = "what it has published cannot be read; `twitcher fleet status` on a host says why";
 
 /// How much those who came in by one way are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,9 @@ impl Shown {
         let config = &mut status.config;
         for text in config.errors.iter_mut().chain(&mut config.notes) {
             NOT_HERE.clone_into(text);
+        }
+        if let Some(problem) = status.fleet.as_mut().and_then(|fleet| fleet.problem.as_mut()) {
+            NOT_HERE.clone_into(problem);
         }
         status.withheld = true;
         status
@@ -110,6 +116,24 @@ impl Shown {
             detail.withheld = true;
         }
         detail
+    }
+
+    /// A fleet. What its hosts publish has no text of actions.
+    pub fn fleet(self, mut fleet: Fleet) -> Fleet {
+        self.problems(fleet.hosts.iter_mut().filter_map(|host| host.problem.as_mut()));
+        fleet
+    }
+
+    /// Who lags.
+    pub fn laggards(self, mut laggards: Laggards) -> Laggards {
+        self.problems(laggards.unknown.iter_mut().map(|host| &mut host.problem));
+        laggards
+    }
+
+    fn problems<'a>(self, problems: impl Iterator<Item = &'a mut String>) {
+        if self == Shown::Outline {
+            problems.for_each(|problem| PROBLEM_NOT_HERE.clone_into(problem));
+        }
     }
 
     /// An event, whose watch is already as it is to be shown.

@@ -32,6 +32,7 @@ pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher
         waiting: overview.waiting as u64,
         max_running: overview.max_running as u64,
         launcher_restarts,
+        fleet: overview.fleet,
         withheld: false,
     }
 }

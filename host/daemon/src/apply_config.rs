@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use super::Daemon;
+use super::fleet::EndedFor;
 use super::loader::LoadedConfig;
 use super::runs::{ActiveRun, definition};
 use super::service_manager::ServiceManager;
@@ -91,6 +92,7 @@ impl Daemon {
             self.registry.forget_if_finished(id);
         }
         self.admit();
+        self.report_all();
         self.armed = false;
         self.tell_source(plan.change);
         info!(
@@ -144,6 +146,9 @@ impl Daemon {
         let watch = &entry.watch;
         let known = self.state.known(watch);
         let handled = known.as_ref().and_then(|known| known.handled);
+        entry.facts.result = known
+            .as_ref()
+            .and_then(|known| EndedFor::parse(known.result.as_deref()?));
         if let Some(paused) = known.as_ref().and_then(|known| known.paused.clone()) {
             let (by, reason) = (&paused.by, &paused.reason);
             warn!(

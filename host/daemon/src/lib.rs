@@ -17,6 +17,7 @@
 
 mod apply_config;
 mod decision_log;
+mod fleet;
 mod loader;
 mod notify;
 mod once;
@@ -48,6 +49,7 @@ use twitcher_control::daemon_requests::{self, RequestQueue};
 use twitcher_control::facts::LastRunFacts;
 use twitcher_control::listeners::Listeners;
 use twitcher_control::{App, EventRing, Server, ServerLimits};
+use twitcher_fleet::{Fleet, FleetOptions};
 use twitcher_launch::{
     Control, JournalError, Launcher, Launches, RunEvent, RunReport, SurvivingRun, release_free_memory,
 };
@@ -105,6 +107,8 @@ pub struct DaemonOptions {
     pub no_cgroups: Option<CgroupError>,
     /// Where bundles come from, and whose.
     pub sources: BundleLocations,
+    /// Which fleet it is in, if it is to be in one.
+    pub fleet: Option<FleetOptions>,
     /// Where operators find the control interface.
     pub listeners: Listeners,
     /// How long running actions may take to end once the daemon stops.
@@ -186,6 +190,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         state.names(),
     );
     let source = options.source.spawn()?;
+    let fleet = fleet::join(options.fleet.take(), &source);
     let metrics = Arc::new(Metrics::new()?);
     let events = Arc::new(EventRing::default());
     let (requests, questions) = daemon_requests::channel();
@@ -201,6 +206,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         runs: HashMap::new(),
         launches,
         source,
+        fleet,
         log,
         loader,
         survivors: Survivors::new(found),
@@ -235,6 +241,7 @@ struct Daemon {
     runs: HashMap<RunId, ActiveRun>,
     launches: Launches,
     source: Source,
+    fleet: Option<Fleet>,
     log: Log,
     loader: Loader,
     survivors: Survivors,
@@ -399,6 +406,7 @@ impl Daemon {
         {
             self.on_unreadable(id, None);
         }
+        self.report(id);
     }
 
     fn on_timers(&mut self) {
@@ -478,6 +486,7 @@ impl Daemon {
         self.metrics
             .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
         let facts = running.end_facts(run, &report);
+        self.note_result(run, &mut running, &report);
         if let Some(entry) = self.registry.get_mut(id) {
             entry.facts.last_run = Some(LastRunFacts {
                 run,
@@ -501,6 +510,7 @@ impl Daemon {
         let effects = self.step(id, input);
         self.carry_out(id, effects);
         self.admit();
+        self.report(id);
     }
 
     /// Starts what waited for a place that there is now.
@@ -644,6 +654,9 @@ impl Daemon {
         tokio::time::sleep(SOURCE_RESTART).await;
         match self.options.source.spawn() {
             Ok(source) => {
+                if let (Some(fleet), Some(session)) = (&mut self.fleet, source.znodes.keep_session()) {
+                    fleet.use_session(session);
+                }
                 self.source = source;
                 self.armed = false;
                 let everything = self.registry.everything();

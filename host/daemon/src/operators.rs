@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Daemon;
+use super::fleet;
 use super::watches::ActiveWatch;
 use twitcher_control::Occurrence;
 use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus};
@@ -102,6 +103,8 @@ impl Daemon {
             }
             DaemonRequest::Output(run, reply) => self.show_output(run, reply),
             DaemonRequest::Order(name, order, reply) => self.order(&name, order, reply),
+            DaemonRequest::Fleet(reply) => self.show_fleet(reply),
+            DaemonRequest::Laggards(of, reply) => self.show_laggards(of, reply),
             DaemonRequest::Reload(reply) => {
                 info!("an operator asks for the configuration to be loaded again");
                 let number = self.reload();
@@ -201,6 +204,7 @@ impl Daemon {
             waiting: self.admission.waiting(),
             max_running: self.options.max_running,
             unreadable: self.registry.count_unreadable(),
+            fleet: self.fleet.as_ref().map(fleet::membership),
         }
     }
 

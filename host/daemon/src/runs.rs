@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use twitcher_actions::environment;
 use twitcher_actions::payload::{self, Told, TooLarge};
 use twitcher_launch::{Invocation, RunReport, SurvivingRun};
-use twitcher_model::{Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId};
+use twitcher_model::{Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId, Seen};
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
 
@@ -173,6 +173,15 @@ impl ActiveRun {
     /// What it was told to be there.
     pub fn take_told(&mut self) -> Option<Told> {
         self.told.take()
+    }
+
+    /// The state that it is for, if that is known.
+    pub fn seen(&mut self) -> Option<Seen> {
+        self.remember_position();
+        match self.state {
+            RunsFor::Known(position, stat) => Some(Seen::new(position.version, stat, self.started)),
+            RunsFor::Observed(_) | RunsFor::SurvivingRun => None,
+        }
     }
 
     /// What becomes history.

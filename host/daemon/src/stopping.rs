@@ -124,6 +124,10 @@ impl Daemon {
                 }
             }
         }
+        if let Some(fleet) = self.fleet.take() {
+            fleet.leave().await;
+        }
+        self.source = Source::ended();
         // Lets the source close its session; else the server would keep it until it expires.
         tokio::time::sleep(GOODBYE).await;
         self.state.close();

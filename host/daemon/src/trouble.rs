@@ -15,6 +15,7 @@ impl Daemon {
         let why = unreadable.as_ref().map(|unreadable| unreadable.why.clone());
         let is_whole = unreadable.as_ref().is_some_and(|unreadable| unreadable.parts.is_none());
         let before = self.registry.set_unreadable(id, unreadable);
+        self.report(id);
         if is_whole {
             // A run on request starts once the node can be read: whoever waits for it is told what it waits for.
             self.answer_runs(id, &Answer::Waits);

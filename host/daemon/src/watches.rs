@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twitcher_actions::payload::Told;
+use super::fleet::EndedFor;
 use twitcher_control::facts::LastRunFacts;
 use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType};
 use twitcher_scheduler::{Input, Machine};
@@ -36,6 +37,8 @@ pub struct SeenFacts {
     pub handled: Option<Seen>,
     /// The last run that ended.
     pub last_run: Option<LastRunFacts>,
+    /// What the fleet is told of the last run that ended.
+    pub result: Option<Box<EndedFor>>,
 }
 
 impl ActiveWatch {

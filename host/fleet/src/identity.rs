@@ -46,6 +46,11 @@ impl HostId {
         id.map(Self).map_err(|error| HostIdError { file, error })
     }
 
+    /// Whether a text could be an id.
+    pub(crate) fn is_id(text: &str) -> bool {
+        text.len() == ID_LENGTH && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -62,8 +67,7 @@ fn read(file: &Path) -> io::Result<Option<String>> {
     };
     let text = regular::read_open(opened, 4096)?;
     let id = String::from_utf8_lossy(&text).trim().to_owned();
-    let is_id = id.len() == ID_LENGTH && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    Ok(is_id.then_some(id))
+    Ok(HostId::is_id(&id).then_some(id))
 }
 
 /// The kernel makes one for whoever reads.

@@ -16,11 +16,11 @@ use zookeeper_client::{Client, CreateMode, SessionState};
 
 use super::Shared;
 use super::board::Write;
+use super::identity::HostId;
 use super::layout::{LIVE, is_watch_znode};
 use super::pacing::{Pacer, turn};
 use super::record::{self, FormatVersion, HostRecord, LiveRecord, RecordError, RootRecord};
 use super::requests::{self, Owner, Reply, RequestError};
-use twitcher_model::sanitize;
 use twitcher_source::zookeeper::KeptSession;
 
 /// Most writes in one transaction.
@@ -296,8 +296,11 @@ impl Member<'_> {
             Ok(former) if former.id == ours.id => {}
             former => {
                 let former = former.map(|former| former.id);
-                let former = former.as_deref().map_or("garbage", |id| id);
-                let former = sanitize::line(former);
+                let former = former
+                    .as_deref()
+                    .ok()
+                    .filter(|id| HostId::is_id(id))
+                    .unwrap_or("garbage");
                 info!(host = %self.shared.options.name, former, "the fleet knows another host of this name, which is not there: taking its place");
                 // First what it has left: should this be interrupted, it is begun again.
                 let left: Vec<String> = requests::children(client, &path).await?;
@@ -323,12 +326,13 @@ impl Member<'_> {
             return Ok(true);
         }
         let other = found.data.and_then(|data| record::read::<LiveRecord>(&data).ok());
+        let other = other.filter(|other| HostId::is_id(&other.id));
         let who = other.map(|other| {
             let same = self.shared.options.id.as_ref().is_ok_and(|id| id.as_str() == other.id);
             let id = if same {
                 "with the id of this one".to_owned()
             } else {
-                format!("with id {}", sanitize::line(&other.id))
+                format!("with id {}", other.id)
             };
             format!(" ({id}, since {})", other.since.strftime("%F %T UTC"))
         });

@@ -96,6 +96,8 @@ pub struct WatchRecord {
     pub parked: Option<Parked>,
     /// Who holds it, if an operator does.
     pub paused: Option<Paused>,
+    /// What the fleet is told of the last run that ended, in words of its own.
+    pub result: Option<Arc<str>>,
 }
 
 impl WatchRecord {
@@ -282,6 +284,11 @@ impl StateStore {
         if paused != self.known(watch).and_then(|known| known.paused) {
             self.change(watch, |known| known.paused = paused);
         }
+    }
+
+    /// A run of the watch has ended, and the fleet is to be told so, now or by the next daemon.
+    pub fn result(&self, watch: &Watch, result: Arc<str>) {
+        self.change(watch, |known| known.result = Some(result));
     }
 
     /// The names that each configuration file had when it was last in force.

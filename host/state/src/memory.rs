@@ -121,6 +121,7 @@ impl Memory {
             handled: None,
             parked: None,
             paused: None,
+            result: None,
         };
         let known = self.watches.entry(Arc::clone(&watch.name)).or_insert_with(fresh);
         if known.znode != watch.znode || known.watch_type != watch.watch_type {

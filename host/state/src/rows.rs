@@ -57,6 +57,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
         handled: handled.transpose()?,
         parked: parked.transpose()?,
         paused: paused.transpose()?,
+        result: row.get::<_, Option<String>>("result")?.map(Arc::from),
     };
     Ok((name.into(), state))
 }
@@ -64,7 +65,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
   :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason,
-  :stamp)";
+  :stamp, :result)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -95,6 +96,7 @@ pub(super) fn put_watch(
         ":paused_at": paused.map(|paused| millis(paused.at)),
         ":paused_by": paused.and_then(|paused| paused.by.as_deref()),
         ":paused_reason": paused.and_then(|paused| paused.reason.as_deref()),
+        ":result": known.result.as_deref(),
         ":parked_definition": parked.map(|parked| parked.definition.cast_signed()),
     })?;
     Ok(())

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 5] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const STEPS: [&str; 6] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
 /// mzxid and version repeat it for people. Times are milliseconds since 1970. What is 64 bits wide without a sign is stored with one.
@@ -61,6 +61,9 @@ CREATE TABLE file (path BLOB PRIMARY KEY, names TEXT NOT NULL) STRICT;
 
 /// What tells apart two states of the same transactions (`Stamp::to_bits`); none in what was handled before.
 const VERSION_5: &str = "ALTER TABLE watch ADD COLUMN stamp INTEGER";
+
+/// What the fleet is told of the last run that ended, as JSON.
+const VERSION_6: &str = "ALTER TABLE watch ADD COLUMN result TEXT";
 
 /// The version of a database: how many steps it has been through.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

@@ -14,6 +14,7 @@
 //!    │          ├─▶ components   what a Wasm(…) name becomes: a file compiled, or a bundle
 //!    │          │     └─▶ bundle       what plugins are deployed as: packed, signed, kept
 //!    │          ├─▶ state        what the next daemon must know: handled states, parked watches, history
+//!    │          ├─▶ fleet        what hosts tell each other of it in ZooKeeper
 //!    │          ├─▶ control      what operators see and do: HTTP on a Unix socket, and read-only on TCP
 //!    │          └─▶ observe      the log, and what is counted for Prometheus
 //!    └────────▶ registry    bundles in OCI registries
@@ -23,9 +24,10 @@
 //! library has not; `confine` takes rights from processes; `interfaces` reads what a component imports. The whole graph, each crate with those that it uses:
 //!
 //! ```text
-//! twitcher    actions bundle components config confine control daemon files interfaces launch model observe process registry sandbox scheduler source state
+//! twitcher    actions bundle components config confine control daemon files fleet interfaces launch model observe process registry sandbox scheduler source state
 //! registry    bundle interfaces model
-//! daemon      actions components config control launch model observe process sandbox scheduler source state
+//! daemon      actions components config control fleet launch model observe process sandbox scheduler source state
+//! fleet       files model source
 //! control     files model observe process scheduler state
 //! state       model
 //! observe     files ipc model

@@ -6,6 +6,7 @@ mod outline;
 mod routes;
 mod states;
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -16,8 +17,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::api::{ConfigStatus, Phase, Reloaded, SourceStatus};
-use super::daemon_requests::{self, DaemonRequest, Done, Order, Refused, RequestQueue, Written};
+use super::api::{
+    ConfigStatus, Fleet, FleetHost, FleetMembership, Laggards, Phase, Reloaded, SourceStatus, UnknownHost,
+};
+use super::daemon_requests::{self, DaemonRequest, Done, FleetRefused, Order, Refused, RequestQueue, Written};
 use super::facts::{Overview, WatchFacts};
 use super::listeners::Listeners;
 use super::testing::watched;
@@ -200,6 +203,11 @@ fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<
                 orders.lock().unwrap().push((name, order));
                 drop(reply.send(answer));
             }
+            DaemonRequest::Fleet(reply) => drop(reply.send(Ok(fleet()))),
+            DaemonRequest::Laggards(of, reply) => drop(reply.send(match of {
+                Some(unknown) => Err(FleetRefused::Unknown(unknown)),
+                None => Ok(laggards()),
+            })),
             DaemonRequest::Reload(reply) => drop(reply.send(Reloaded {
                 watches: 3,
                 added: 1,
@@ -248,5 +256,44 @@ fn overview() -> Overview {
         waiting: 0,
         max_running: 9,
         unreadable: 0,
+        fleet: Some(FleetMembership {
+            root: "/twitcher".to_owned(),
+            host: "web-1".to_owned(),
+            since: None,
+            problem: Some("znode /twitcher: unknown variant `hunter2`".to_owned()),
+            unpublished: 2,
+        }),
+    }
+}
+
+/// A fleet with a host whose znodes make no sense.
+fn fleet() -> Fleet {
+    Fleet {
+        root: "/twitcher".to_owned(),
+        host: "web-1".to_owned(),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        hosts: vec![FleetHost {
+            name: "web-2".to_owned(),
+            id: None,
+            live: None,
+            labels: BTreeMap::new(),
+            version: String::new(),
+            problem: Some("its record: unknown variant `hunter2`".to_owned()),
+            lagging: 0,
+            watches: Vec::new(),
+        }],
+    }
+}
+
+fn laggards() -> Laggards {
+    let unknown = fleet().hosts.into_iter().map(|host| UnknownHost {
+        host: host.name,
+        problem: host.problem.unwrap_or_default(),
+    });
+    Laggards {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        hosts: 1,
+        laggards: Vec::new(),
+        unknown: unknown.collect(),
     }
 }

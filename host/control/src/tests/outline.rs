@@ -102,6 +102,8 @@ fn the_port_shows_no_text_of_others() {
         "/v1/status",
         "/v1/states",
         "/v1/runs",
+        "/v1/fleet",
+        "/v1/fleet/laggards",
         "/v1/openapi.json",
     ] {
         paths.push(path.to_owned());
@@ -165,6 +167,15 @@ fn the_port_shows_names_states_times_and_counts_and_says_what_is_missing() {
         1,
         "how many there are is a count"
     );
+    assert_eq!(
+        (&status["fleet"]["host"], &status["fleet"]["unpublished"]),
+        (&"web-1".into(), &2.into())
+    );
+    let fleet = stage.browse("GET", "/v1/fleet", HERE).json();
+    assert_eq!(fleet["hosts"][0]["name"], "web-2");
+    for problem in [&status["fleet"]["problem"], &fleet["hosts"][0]["problem"]] {
+        assert!(problem.as_str().unwrap().contains("on the host") || problem.as_str().unwrap().contains("on a host"));
+    }
     let paused = stage.browse("GET", "/v1/watches/paused", HERE).json();
     assert_eq!(paused["why"], "an operator paused it");
     assert!(paused["paused"]["since"].is_string(), "{paused}");
@@ -176,6 +187,7 @@ fn with_details_the_port_shows_what_the_socket_does() {
     for path in [
         "/v1/watches/paused",
         "/v1/status",
+        "/v1/fleet",
         "/v1/watches",
         &format!("/v1/runs/{RUNNING}"),
     ] {

@@ -235,6 +235,9 @@ fn what_is_not_there_and_what_makes_no_sense() {
     let stage = Stage::new();
     for (method, path, expected) in [
         ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/fleet/laggards?of=nothing", 404),
+        ("GET", "/v1/fleet/laggards?watch=a", 400),
+        ("POST", "/v1/fleet", 405),
         ("GET", "/v1/watches/none", 404),
         ("GET", "/v1/watches/", 404),
         ("GET", "/v1/watches/%2e%2e/status", 404),

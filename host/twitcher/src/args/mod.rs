@@ -18,8 +18,8 @@ pub use bundle::{
     TrustedKeysArguments,
 };
 pub use operate::{
-    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments, ResumeArguments,
-    RunNowArguments, StatusArguments, TimeStyle,
+    DrainArguments, EventsArguments, FleetCommand, HistoryArguments, LaggardsArguments, LogsArguments, OperateCommand,
+    PauseArguments, ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
 };
 
 pub use source::SourceArguments;
@@ -341,6 +341,10 @@ pub struct RunArguments {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub fleet: FleetArguments,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub bundles: BundleStoreArguments,
 
     #[command(flatten)]
@@ -353,6 +357,21 @@ pub struct RunArguments {
     /// Write the process id to FILE and keep it locked; refuse to start while another daemon has it locked
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
+}
+
+/// Which fleet the daemon is in, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fleet")]
+pub struct FleetArguments {
+    /// Tell the other daemons of a fleet what this one has handled, in znodes below PATH, such as /twitcher; see `twitcher help fleet`
+    #[arg(long, value_name = "PATH", conflicts_with = "tree")]
+    pub fleet: Option<String>,
+    /// What this host is called there [default: its host name]
+    #[arg(long, value_name = "NAME", requires = "fleet")]
+    pub fleet_name: Option<String>,
+    /// What else is said of it there, such as canary=yes,rack=r7; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', requires = "fleet")]
+    pub label: Vec<String>,
 }
 
 /// Where the log goes and how much of it.

@@ -97,6 +97,27 @@ Examples:
   twitcher events -f 'pull the repo'
   twitcher events -f --json | jq -r 'select(.kind == \"ended\") | .run.outcome'";
 
+const FLEET_STATUS_HELP: &str = "\
+Any daemon of the fleet can be asked: what it says it reads in ZooKeeper at that moment. A host is absent when no daemon of it \
+is connected; what it has handled is known all the same.
+
+Examples:
+  twitcher fleet status
+  twitcher fleet status --json | jq -r '.hosts[] | select(.live == null) | .name'";
+
+const LAGGARDS_HELP: &str = "\
+A host lags with a watch when the newest state of the znode is not one that its action has succeeded for, or needed not run for. What \
+the znode is now is asked of ZooKeeper, so that a host that has not even seen the change lags, too. Hosts whose records cannot be read \
+are shown and count as laggards.
+
+Exit codes: 0 nobody lags; 1 somebody does; 5 it cannot be told: no daemon, no connection, no such watch.
+
+Examples:
+  twitcher fleet laggards
+  twitcher fleet laggards 'pull the repo'
+  twitcher fleet laggards /git/head
+  until twitcher fleet laggards repo; do sleep 1; done    # with --fleet on every host: wait until all have it";
+
 /// What is asked of a running daemon, or told to it.
 #[derive(Debug, Subcommand)]
 pub enum OperateCommand {
@@ -124,6 +145,9 @@ pub enum OperateCommand {
     /// Stop the daemon when what runs has ended, or after a while without that
     #[command(after_help = DRAIN_HELP, visible_alias = "stop")]
     Drain(DrainArguments),
+    /// Show the fleet: its hosts, and who has handled the last change
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Show what happens: changes, decisions, runs
     #[command(after_help = EVENTS_HELP)]
     Events(EventsArguments),
@@ -141,9 +165,43 @@ impl OperateCommand {
             | Self::Resume(ResumeArguments { common, .. })
             | Self::Reload(ReloadArguments { common, .. })
             | Self::Drain(DrainArguments { common, .. })
+            | Self::Fleet(
+                FleetCommand::Status(FleetStatusArguments { common })
+                | FleetCommand::Laggards(LaggardsArguments { common, .. }),
+            )
             | Self::Events(EventsArguments { common, .. }) => common,
         }
     }
+}
+
+/// What is asked about a fleet, of any daemon that is in it.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// Show the hosts of the fleet, and how many watches each lags with
+    #[command(after_help = FLEET_STATUS_HELP)]
+    Status(FleetStatusArguments),
+    /// Show the hosts that have not handled the last change; exit code 1 if there are any
+    #[command(after_help = LAGGARDS_HELP)]
+    Laggards(LaggardsArguments),
+}
+
+/// Arguments of `fleet status`.
+#[derive(Debug, Args)]
+pub struct FleetStatusArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+}
+
+/// Arguments of `fleet laggards`.
+#[derive(Debug, Args)]
+pub struct LaggardsArguments {
+    /// Name of a watch, or path of a znode; all watches without it
+    #[arg(value_name = "WATCH|ZNODE")]
+    pub of: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
 }
 
 /// Which daemon, and how its answers are shown.

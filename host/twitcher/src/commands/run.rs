@@ -1,6 +1,7 @@
 //! `twitcher run`: the order in which a daemon starts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use twitcher_control::Shown;
 use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
+use twitcher_fleet::{FleetOptions, HostName, identity};
 use twitcher_launch::{Journal, Launcher};
 use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
 use twitcher_process::cgroup::CgroupTree;
@@ -83,6 +85,11 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         // What cannot be remembered must not keep actions from running; the daemon says so once it has a log.
         Err(error) => (None, Err(error)),
     };
+    // What tries only tells nobody.
+    let fleet = match dry_run {
+        true => None,
+        false => fleet(&arguments, &state_dir)?,
+    };
     let (mut listeners, no_control) = listeners(&arguments)?;
     if arguments.daemonize {
         nix::unistd::daemon(false, false).context("cannot go into the background")?;
@@ -147,6 +154,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         found,
         no_cgroups,
         sources: sources(&arguments.bundles)?,
+        fleet,
         listeners,
         drain_timeout: arguments.drain_timeout,
         max_running: places.actions,
@@ -157,6 +165,29 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     // A thread that still loads the configuration is not worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
+}
+
+/// Which fleet the daemon is in. That the host's id cannot be kept is no reason not to run: it is said by the daemon.
+fn fleet(arguments: &args::RunArguments, state_dir: &Path) -> Result<Option<FleetOptions>> {
+    let given = &arguments.fleet;
+    let Some(root) = &given.fleet else { return Ok(None) };
+    let name = match &given.fleet_name {
+        Some(name) => name.parse::<HostName>().context("--fleet-name")?,
+        None => {
+            let name = identity::host_name()
+                .context("cannot find out the name of this host; give it one with --fleet-name")?;
+            let name = name.parse::<HostName>();
+            name.context("the name of this host cannot be its name in a fleet; give it another with --fleet-name")?
+        }
+    };
+    Ok(Some(FleetOptions {
+        root: root.parse().context("--fleet")?,
+        name,
+        labels: identity::labels(given.label.iter().map(String::as_str)).context("--label")?,
+        id: identity::HostId::of(state_dir).map_err(Arc::new),
+        boot: identity::boot(),
+        version: env!("CARGO_PKG_VERSION"),
+    }))
 }
 
 /// Where operators find the daemon. Who names no socket gets the usual one if it can be had; actions matter more than it does.

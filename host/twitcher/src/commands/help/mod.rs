@@ -49,6 +49,10 @@ pub const TOPICS: [Topic; 11] = [
     topic!("guarantees", "what is guaranteed, and what is not"),
     topic!("bundles", "deploying plugins: bundles, keys and trust"),
     topic!(
+        "fleet",
+        "many hosts on the same znodes: who has handled the last change"
+    ),
+    topic!(
         "security",
         "who is trusted with what, what each layer stops, what is left"
     ),

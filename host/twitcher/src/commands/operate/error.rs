@@ -24,6 +24,9 @@ pub enum OperateError {
     /// Its queue is full.
     #[error("the daemon does not take another connection on {}", .0.display())]
     Busy(PathBuf),
+    /// The daemon refuses what is asked by an exit code.
+    #[error("{0}")]
+    NoAnswer(Box<OperateError>),
     /// Something else is wrong with the socket.
     #[error("cannot connect to {}: {error}", .socket.display())]
     Connect { socket: PathBuf, error: io::Error },
@@ -135,10 +138,16 @@ impl OperateError {
         self
     }
 
+    /// The same, where the exit code of a refusal would be taken for an answer.
+    pub fn without_answer(self) -> Self {
+        Self::NoAnswer(Box::new(self))
+    }
+
     /// What to do about it.
     pub fn hints(&self) -> Vec<String> {
         let elsewhere = "if it runs with another --control, name that one: --control SOCKET, or TWITCHER_CONTROL";
         let hints: &[&str] = match self {
+            Self::NoAnswer(error) => return error.hints(),
             Self::NoSocket(_) => &["is the daemon running? `systemctl status twitcher`", elsewhere],
             Self::Denied(_) => &["only root and members of the group twitcher may; try sudo"],
             Self::Stale(_) => &[

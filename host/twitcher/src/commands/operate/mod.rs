@@ -12,6 +12,7 @@
 mod against;
 mod client;
 mod error;
+mod fleet;
 mod orders;
 mod queries;
 mod server_sent_events;
@@ -81,6 +82,7 @@ impl Session {
             OperateCommand::Resume(arguments) => self.resume(arguments),
             OperateCommand::Reload(_) => self.reload(),
             OperateCommand::Drain(arguments) => self.drain(arguments),
+            OperateCommand::Fleet(command) => self.fleet(command),
         }
     }
 

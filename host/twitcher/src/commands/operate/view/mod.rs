@@ -3,6 +3,7 @@
 //! What comes from znodes, actions and files is made harmless here, and nowhere before: JSON is printed as it is.
 
 mod events;
+mod fleet;
 mod orders;
 mod runs;
 mod status;
@@ -11,6 +12,7 @@ mod tests;
 mod watch;
 
 pub(super) use events::event;
+pub(super) use fleet::{fleet, laggards};
 pub(super) use orders::{drained, draining, held, reloaded, started};
 pub(super) use runs::{output, runs};
 pub(super) use status::{Shown, of_znode, status};

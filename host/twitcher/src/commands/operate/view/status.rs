@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::commands::operate::states;
 use crate::commands::operate::table::{Table, cut, fields, number as figures, together, whole};
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{Phase, STATES, Status, WatchState, WatchSummary};
+use twitcher_control::api::{FleetMembership, Phase, STATES, Status, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
 use super::{MEDIUM, WIDE, is_at_least};
@@ -104,6 +104,9 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         let said = format!("the process that starts actions ended unexpectedly, {times}; the log says why");
         rows.push(("launcher", said, Some(Tone::Odd)));
     }
+    if let Some(membership) = &status.fleet {
+        rows.push(fleet(membership, look));
+    }
     let unreadable = watches.iter().filter(|watch| watch.unreadable.is_some()).count() as u64;
     if unreadable > 0 {
         let said = format!(
@@ -138,6 +141,28 @@ fn source(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>)
         said.push_str(&sanitize::line(problem));
     }
     ("source", said, (!source.connected).then_some(Tone::Bad))
+}
+
+/// Whether the fleet knows what this host has handled.
+fn fleet(fleet: &FleetMembership, look: &Theme) -> (&'static str, String, Option<Tone>) {
+    let mut said = format!("{} as {}", sanitize::line(&fleet.root), sanitize::line(&fleet.host));
+    match (fleet.since, &fleet.problem) {
+        (Some(since), _) => {
+            let _ = write!(said, ", joined {}", look.ago(since));
+        }
+        (None, None) => said.push_str(", joining"),
+        (None, Some(problem)) => {
+            let _ = write!(said, ", not joined: {}", sanitize::line(problem));
+        }
+    }
+    if fleet.unpublished > 0 {
+        let _ = write!(
+            said,
+            "; {} not published yet",
+            number(fleet.unpublished, "result", "results")
+        );
+    }
+    ("fleet", said, fleet.problem.is_some().then_some(Tone::Bad))
 }
 
 fn config(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>) {

@@ -177,6 +177,7 @@ fn daemon() -> Status {
         waiting: 0,
         max_running: 64,
         launcher_restarts: 0,
+        fleet: None,
         withheld: false,
     }
 }

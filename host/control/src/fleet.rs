@@ -1,0 +1,129 @@
+//! What the interface says of a fleet. Part of [`super::api`], and as plain: it must not know how any of it is found out.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use twitcher_model::WatchType;
+
+/// How a daemon stands with its fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetMembership {
+    /// The znode below which the fleet has everything.
+    pub root: String,
+    /// What this host is called there.
+    pub host: String,
+    /// Since when it is in the fleet; none if it is not.
+    pub since: Option<Timestamp>,
+    /// Why it is not, or why it cannot publish.
+    pub problem: Option<String>,
+    /// Results that the fleet does not know as they are.
+    pub unpublished: u64,
+}
+
+/// A fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fleet {
+    /// The znode below which it has everything.
+    pub root: String,
+    /// What the host of the daemon that was asked is called there.
+    pub host: String,
+    /// When it was read.
+    pub at: Timestamp,
+    /// Its hosts, by name.
+    pub hosts: Vec<FleetHost>,
+}
+
+/// A host of a fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetHost {
+    /// Its name.
+    pub name: String,
+    /// What tells it from another one of its name.
+    pub id: Option<String>,
+    /// Since when its daemon is there; none if the host is absent.
+    pub live: Option<Timestamp>,
+    /// What else it is called.
+    pub labels: BTreeMap<String, String>,
+    /// Version of its program.
+    pub version: String,
+    /// What is wrong with its znodes, if something is.
+    pub problem: Option<String>,
+    /// With how many watches it lags.
+    pub lagging: u64,
+    /// Where it stands with its watches.
+    pub watches: Vec<FleetResult>,
+}
+
+/// Where a host stands with a watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetResult {
+    /// Name of the watch.
+    pub watch: String,
+    /// Its znode.
+    pub znode: String,
+    /// What of it is watched.
+    pub watch_type: WatchType,
+    /// `current`, `behind`, `failed`, `held`, `unreadable`, or `unknown` if a newer version says something else.
+    pub state: String,
+    /// Whether it has not handled what the znode is now.
+    pub lags: bool,
+    /// The state that the last run was for: `absent`, a zxid in hexadecimal, or the digest of a subtree.
+    pub at: Option<String>,
+    /// The newest state that nothing is left to be done for.
+    pub good: Option<String>,
+    /// The state that the znode is in now, where that is known.
+    pub newest: Option<String>,
+    /// The last run that ended.
+    pub last_run: Option<FleetRun>,
+}
+
+/// A run on a host of a fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetRun {
+    /// Its id: on the host, `twitcher logs ID` shows what it wrote.
+    pub run: String,
+    /// How it ended, in words.
+    pub outcome: String,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// When it started, by the host's clock.
+    pub started: Timestamp,
+    /// How long it ran, in seconds.
+    pub duration: f64,
+}
+
+/// Who lags.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Laggards {
+    /// When that was so.
+    pub at: Timestamp,
+    /// How many hosts have such a watch.
+    pub hosts: u64,
+    /// Where they have not handled what the znode is now, by host and watch.
+    pub laggards: Vec<Laggard>,
+    /// Hosts of which it is not known.
+    pub unknown: Vec<UnknownHost>,
+}
+
+/// A host that has not handled what a znode is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Laggard {
+    /// The host.
+    pub host: String,
+    /// Since when its daemon is there; none if the host is absent.
+    pub live: Option<Timestamp>,
+    /// Where it stands.
+    pub result: FleetResult,
+}
+
+/// A host of which nothing certain can be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnknownHost {
+    /// The host.
+    pub host: String,
+    /// What is wrong with its znodes.
+    pub problem: String,
+}
