@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{Stage, WATCH};
-use crate::support::until;
 use crate::support::zookeeper::ZooKeeperServer;
+use crate::support::{http, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_host_knows_who_has_handled_the_last_change() {
@@ -31,6 +31,11 @@ async fn any_host_knows_who_has_handled_the_last_change() {
     let (code, said) = first.operate(&["fleet", "status"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("3 hosts: 1 absent, 1 lagging"), "{said}");
+    let row = said.lines().find(|line| line.starts_with("repo ")).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().skip(2).collect();
+    assert_eq!(cells, ["3", "2", "1", "0", "web-2"], "{said}");
+    let (code, said) = first.operate(&["fleet", "hosts"]);
+    assert_eq!(code, 0, "{said}");
     assert!(said.contains("canary=yes,rack=r7"), "{said}");
     let (code, json) = first.operate(&["fleet", "laggards", "--json"]);
     assert_eq!(code, 1);
@@ -109,6 +114,14 @@ async fn the_newest_result_waits_for_the_fleet_also_over_a_restart() {
     });
     let said = host.operate(&["status"]).1;
     assert!(said.contains("1 result not published yet"), "{said}");
+    let metrics = http::operate(&host.socket, "GET", "/metrics").body;
+    for line in ["twitcher_fleet_connected 0", "twitcher_fleet_unpublished 1"] {
+        assert!(metrics.lines().any(|has| has == line), "{line}\n{metrics}");
+    }
+    let lag = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("twitcher_fleet_publish_lag_seconds "));
+    assert!(lag.is_some_and(|lag| lag.parse::<f64>().unwrap() > 0.0), "{metrics}");
     // The history waits until all that has ended is on the disk.
     host.operate(&["history", "repo"]);
     let super::Host { daemon, site, .. } = host;
@@ -116,6 +129,18 @@ async fn the_newest_result_waits_for_the_fleet_also_over_a_restart() {
     server.restart();
     let host = stage.start("web-1", site, &[]);
     host.until_laggards("repo", 0, &["1 host"]);
+    let metrics = http::operate(&host.socket, "GET", "/metrics").body;
+    let alerts = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../package/alerts.yml")).unwrap();
+    let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for metric in words.filter(|word| word.starts_with("twitcher_fleet_")) {
+        assert!(
+            metrics.contains(&format!("# TYPE {metric} gauge")),
+            "{metric}\n{metrics}"
+        );
+    }
+    for line in ["twitcher_fleet_connected 1", "twitcher_fleet_unpublished 0"] {
+        assert!(metrics.lines().any(|has| has == line), "{line}\n{metrics}");
+    }
     assert_eq!(
         host.site.lines("out/began").len(),
         2,

@@ -10,9 +10,10 @@
 //! GET  /v1/fleet                       Fleet         where every host of the fleet stands
 //! GET  /v1/fleet/laggards[?of=]        Laggards      of a watch or a znode, or of all
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
-//! POST /v1/watches/{name}/run          Started       these five on the Unix socket only
+//! POST /v1/watches/{name}/run          Started       these six on the Unix socket only
 //! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
 //! POST /v1/watches/{name}/resume       WatchSummary
+//! POST /v1/fleet/hosts/{name}/forget   Forgotten     of a host that is not there any more
 //! POST /v1/reload                      Reloaded
 //! POST /v1/drain                       Status        answered at once; the daemon ends when what runs has
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
@@ -20,7 +21,7 @@
 //!
 //! On TCP, unless the daemon was given `--http-details`, these have `withheld` set and lack definitions and output.
 //!
-//! `{name}` is a watch's name, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value
+//! `{name}` is a watch's name or a host's, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value
 //! null or does not apply; members may be added, never taken away or changed, as long as the path says `v1`. All that comes from znodes,
 //! actions and configuration files is untrusted text.
 //!
@@ -30,7 +31,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::fleet::{Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Laggard, Laggards, UnknownHost};
+pub use super::fleet::{
+    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, UnknownHost,
+};
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};
 use twitcher_model::{RunMode, WatchType};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::api::{Fleet, Laggards, Reloaded};
+use super::api::{Fleet, Forgotten, Laggards, Reloaded};
 use super::facts::{Overview, WatchFacts};
 use twitcher_model::{RunFacts, RunId};
 
@@ -43,6 +43,8 @@ pub enum DaemonRequest {
     Fleet(oneshot::Sender<Result<Fleet, FleetRefused>>),
     /// The hosts of the fleet that have not handled the last change: of all watches, or of the watch or znode of this name.
     Laggards(Option<String>, oneshot::Sender<Result<Laggards, FleetRefused>>),
+    /// Somebody, if it is known who, wants the fleet to forget the host of this name.
+    Forget(String, Option<String>, oneshot::Sender<Result<Forgotten, FleetRefused>>),
     /// Load the configuration.
     Reload(oneshot::Sender<Reloaded>),
     /// Stop.
@@ -108,6 +110,12 @@ pub enum FleetRefused {
     Unreadable(String),
     /// No host has published anything about a watch or a znode of this name.
     Unknown(String),
+    /// It knows no host of this name.
+    NoHost(String),
+    /// The host of this name is there.
+    Live(String),
+    /// ZooKeeper does not let the host be forgotten, for this reason.
+    NotForgotten(String),
 }
 
 /// The end of what a run wrote.

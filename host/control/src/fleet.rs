@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use twitcher_model::WatchType;
 
 /// How a daemon stands with its fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetMembership {
     /// The znode below which the fleet has everything.
     pub root: String,
@@ -21,6 +21,8 @@ pub struct FleetMembership {
     pub problem: Option<String>,
     /// Results that the fleet does not know as they are.
     pub unpublished: u64,
+    /// For how many seconds the one of them that has waited longest has waited.
+    pub lag: f64,
 }
 
 /// A fleet.
@@ -126,4 +128,13 @@ pub struct UnknownHost {
     pub host: String,
     /// What is wrong with its znodes.
     pub problem: String,
+}
+
+/// A host that the fleet does not know any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Forgotten {
+    /// Its name.
+    pub host: String,
+    /// How many znodes it had left below its own.
+    pub znodes: u64,
 }

@@ -31,6 +31,14 @@ pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<
         let count = count.map_or(0, |count| i64::try_from(count.count).unwrap_or(i64::MAX));
         metrics.watches.with_label_values(&[info.state.name()]).set(count);
     }
+    if let Some(fleet) = &overview.fleet {
+        let of_all: [&str; 0] = [];
+        let connected = metrics.fleet_connected.with_label_values(&of_all);
+        connected.set(i64::from(fleet.since.is_some()));
+        let unpublished = metrics.fleet_unpublished.with_label_values(&of_all);
+        unpublished.set(i64::try_from(fleet.unpublished).unwrap_or(i64::MAX));
+        metrics.fleet_publish_lag.with_label_values(&of_all).set(fleet.lag);
+    }
     metrics.watches_unreadable.set(number(overview.unreadable));
     let standing = || {
         snapshot

@@ -8,8 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Definitions, Event, Fleet, Laggards, Problem, Reloaded, RunDetail, Runs, Started, States, Status, WatchDetail,
-    WatchState, WatchSummary, Watches,
+    Definitions, Event, Fleet, Forgotten, Laggards, Problem, Reloaded, RunDetail, Runs, Started, States, Status,
+    WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
@@ -45,6 +45,8 @@ pub fn document() -> Value {
 fn paths(schemas: &mut SchemaGenerator) -> Value {
     let name = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
         "description": "Name of a watch."});
+    let host = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
+        "description": "Name of a host."});
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"},
         "description": "Id of a run."});
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
@@ -79,6 +81,8 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         "/v1/fleet/laggards": {"get": s.json::<Laggards>("laggards", "The hosts of the fleet that have not handled the last change.", &[
             query("of", "Only those of the watches of this name, or of this znode.", text()),
         ], &[400, 404, 503])},
+        "/v1/fleet/hosts/{name}/forget": {"post": s.json::<Forgotten>("forget_host", "Has the fleet forget a host that is not there any more.",
+            std::slice::from_ref(&host), &[400, 404, 409, 413, 503])},
         "/v1/events": {"get": s.events(&[query("watch", "Only those about this watch, or about none.", text())])},
         "/v1/watches/{name}/run": {"post": s.json::<Started>("run_now", "Runs a watch's action for what its node is now, as its run mode \
             permits.", std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},

@@ -111,6 +111,19 @@ impl From<FleetRefused> for RequestRefusal {
                 format!("no host of the fleet has published anything about a watch or znode {name:?}"),
             )
             .help("`twitcher fleet status` shows what there is; a watch with publish = False is not published"),
+            FleetRefused::NoHost(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                format!("the fleet has no host {}", quoted(&name)),
+            )
+            .help("`twitcher fleet hosts` lists them"),
+            FleetRefused::NotForgotten(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why).help(
+                "what a host has made with credentials only it may delete, or who administers ZooKeeper; see `twitcher help fleet`",
+            ),
+            FleetRefused::Live(name) => Self::new(
+                StatusCode::CONFLICT,
+                format!("the host {} is in the fleet: its daemon is connected", quoted(&name)),
+            )
+            .help("stop its daemon, or start it without --fleet; where it has crashed a moment ago, try again once its session has expired"),
         }
     }
 }

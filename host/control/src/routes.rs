@@ -14,8 +14,8 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Definition, Definitions, Fleet, Laggards, Reloaded, RunDetail, Runs, STATES, Started, States, Status, WatchDetail,
-    WatchState, WatchSummary, Watches,
+    Definition, Definitions, Fleet, Forgotten, Laggards, Reloaded, RunDetail, Runs, STATES, Started, States, Status,
+    WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::daemon_requests::{DaemonRequest, Order};
 use super::definition::definition;
@@ -57,6 +57,7 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/v1/runs/{id}", READ, get(run)),
         ("/v1/fleet", READ, get(fleet)),
         ("/v1/fleet/laggards", READ, get(laggards)),
+        ("/v1/fleet/hosts/{name}/forget", DO, post(forget)),
         ("/v1/events", READ, get(events::serve)),
         ("/v1/watches/{name}/run", DO, post(run_now)),
         ("/v1/watches/{name}/pause", DO, post(pause)),
@@ -211,6 +212,12 @@ async fn laggards(
     Ok(Json(shown.laggards(asked.await??)))
 }
 
+async fn forget(State(app): State<Arc<App>>, name: Parameter, extensions: Extensions) -> Answer<Forgotten> {
+    let (name, by) = (parameter(name)?, who(&extensions).await);
+    let asked = app.requests.survey(|reply| DaemonRequest::Forget(name, by, reply));
+    Ok(Json(asked.await??))
+}
+
 /// A selection of runs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -295,12 +302,15 @@ async fn pause(
         let error = format!("the reason is longer than {REASON_MAX} bytes");
         return Err(RequestRefusal::new(StatusCode::BAD_REQUEST, error));
     }
-    let by = match extensions.get::<Peer>().copied() {
-        Some(peer) => spawn_blocking(move || peer.name()).await.ok(),
-        None => None,
-    };
+    let by = who(&extensions).await;
     let done = order(&app, parameter(name)?, Order::Pause { by, reason }).await?;
     Ok(Json(view::summary(&done.watch)))
+}
+
+/// Who makes the request, where that is known.
+async fn who(extensions: &Extensions) -> Option<String> {
+    let peer = extensions.get::<Peer>().copied()?;
+    spawn_blocking(move || peer.name()).await.ok()
 }
 
 async fn resume(State(app): State<Arc<App>>, name: Parameter) -> Answer<WatchSummary> {

@@ -7,18 +7,19 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Daemon;
 use super::runs::ActiveRun;
 use super::watches::ActiveWatch;
 use twitcher_control::api;
 use twitcher_control::daemon_requests::FleetRefused;
+use twitcher_fleet::forget::ForgetError;
 use twitcher_fleet::laggards::{Laggard, Of, laggards};
 use twitcher_fleet::survey::{FleetHost, Survey, SurveyError};
 use twitcher_fleet::{Fleet, FleetOptions, FormatVersion, LastRun, ResultState, StateId, WatchResult, outcome};
 use twitcher_launch::RunReport;
-use twitcher_model::{Outcome, RunId, RunMode, Seen, WatchId, WatchType, timestamp};
+use twitcher_model::{Outcome, RunId, RunMode, Seen, WatchId, WatchType, sanitize, timestamp};
 use twitcher_scheduler::MachineState;
 use twitcher_source::Source;
 
@@ -55,6 +56,7 @@ pub(super) fn membership(fleet: &Fleet) -> api::FleetMembership {
         since: membership.since.map(timestamp),
         problem: membership.problem,
         unpublished: membership.unpublished as u64,
+        lag: membership.lag.as_secs_f64(),
     }
 }
 
@@ -215,6 +217,44 @@ impl Daemon {
                 laggards: found.laggards.iter().map(laggard_view).collect(),
                 unknown: found.unknown.iter().map(unknown).collect(),
             })
+        });
+    }
+
+    pub(super) fn forget_host(
+        &self,
+        host: String,
+        by: Option<String>,
+        reply: oneshot::Sender<Result<api::Forgotten, FleetRefused>>,
+    ) {
+        let Some(fleet) = &self.fleet else {
+            return drop(reply.send(Err(FleetRefused::NoFleet)));
+        };
+        let forgotten = fleet.forget(host.clone());
+        // It goes on to its end whether or not anybody waits for the answer.
+        tokio::spawn(async move {
+            let shown = sanitize::line(&host);
+            let answer = match forgotten.await {
+                Ok(forgotten) => {
+                    info!(
+                        host = shown,
+                        by, "the fleet has forgotten a host, because an operator wants so"
+                    );
+                    Ok(api::Forgotten {
+                        host,
+                        znodes: forgotten.znodes as u64,
+                    })
+                }
+                Err(ForgetError::Unknown) => Err(FleetRefused::NoHost(host)),
+                Err(ForgetError::Live) => Err(FleetRefused::Live(host)),
+                Err(ForgetError::Refused(why)) => {
+                    warn!(
+                        host = shown,
+                        by, "the fleet has not forgotten a host, though an operator wants so: {why}"
+                    );
+                    Err(FleetRefused::NotForgotten(why))
+                }
+            };
+            let _ = reply.send(answer);
         });
     }
 

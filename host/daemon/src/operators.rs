@@ -105,6 +105,7 @@ impl Daemon {
             DaemonRequest::Order(name, order, reply) => self.order(&name, order, reply),
             DaemonRequest::Fleet(reply) => self.show_fleet(reply),
             DaemonRequest::Laggards(of, reply) => self.show_laggards(of, reply),
+            DaemonRequest::Forget(host, by, reply) => self.forget_host(host, by, reply),
             DaemonRequest::Reload(reply) => {
                 info!("an operator asks for the configuration to be loaded again");
                 let number = self.reload();

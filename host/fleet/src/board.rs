@@ -30,6 +30,8 @@ pub(crate) struct Board {
     in_force: Option<BTreeSet<String>>,
     /// What differs.
     dirty: BTreeSet<String>,
+    /// Since when the fleet has not known a result that is to be published.
+    waiting: BTreeMap<String, Duration>,
     /// Until when what differs is left as it is.
     unripe: BTreeMap<String, Duration>,
 }
@@ -45,23 +47,24 @@ impl Board {
         }
         let is_news = self.wanted.get(&node) != Some(&data);
         self.wanted.insert(node.clone(), data);
-        self.compare(&node);
+        self.compare(now, &node);
         is_news
     }
 
     /// These are the watches whose results are published, and no others.
-    pub fn keep<'a>(&mut self, watches: impl Iterator<Item = &'a str>) {
+    pub fn keep<'a>(&mut self, now: Duration, watches: impl Iterator<Item = &'a str>) {
         let in_force: BTreeSet<String> = watches.map(watch_znode).collect();
         self.wanted.retain(|node, _| in_force.contains(node));
         self.unripe.retain(|node, _| in_force.contains(node));
+        self.waiting.retain(|node, _| in_force.contains(node));
         self.in_force = Some(in_force);
-        self.compare_all();
+        self.compare_all(now);
     }
 
     /// This is what the host's znodes have.
-    pub fn found(&mut self, published: BTreeMap<String, Vec<u8>>) {
+    pub fn found(&mut self, now: Duration, published: BTreeMap<String, Vec<u8>>) {
         self.published = Some(published);
-        self.compare_all();
+        self.compare_all(now);
     }
 
     /// How many writes there are to be made.
@@ -83,6 +86,12 @@ impl Board {
         }
     }
 
+    /// How long the result that has waited longest waits to be published.
+    pub fn lag(&self, now: Duration) -> Duration {
+        let since = self.waiting.values().min();
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(*since))
+    }
+
     /// The writes to be made first; all, ripe or not, if `now` is none.
     pub fn take(&self, now: Option<Duration>, most: usize) -> Vec<(String, Write)> {
         let due = |node: &&String| now.is_none_or(|now| self.is_ripe(node, now));
@@ -99,7 +108,7 @@ impl Board {
     }
 
     /// These writes were made.
-    pub fn written(&mut self, writes: Vec<(String, Write)>) {
+    pub fn written(&mut self, now: Duration, writes: Vec<(String, Write)>) {
         for (node, write) in writes {
             if let Some(published) = &mut self.published {
                 match write {
@@ -107,7 +116,8 @@ impl Board {
                     Write::Delete => published.remove(&node),
                 };
             }
-            self.compare(&node);
+            self.waiting.remove(&node);
+            self.compare(now, &node);
         }
     }
 
@@ -121,25 +131,34 @@ impl Board {
             .is_some_and(|published| published.contains_key(node))
     }
 
-    fn compare(&mut self, node: &str) {
-        let Some(published) = &self.published else { return };
+    fn compare(&mut self, now: Duration, node: &str) {
+        let Some(published) = &self.published else {
+            self.waiting.entry(node.to_owned()).or_insert(now);
+            return;
+        };
         let differs = match (self.wanted.get(node), published.get(node)) {
             (Some(wanted), published) => published != Some(wanted),
             (None, Some(_)) => self.in_force.as_ref().is_some_and(|names| !names.contains(node)),
             (None, None) => false,
         };
         match differs {
-            true => drop(self.dirty.insert(node.to_owned())),
-            false => drop(self.dirty.remove(node)),
+            true => {
+                self.dirty.insert(node.to_owned());
+                self.waiting.entry(node.to_owned()).or_insert(now);
+            }
+            false => {
+                self.dirty.remove(node);
+                self.waiting.remove(node);
+            }
         }
     }
 
-    fn compare_all(&mut self) {
+    fn compare_all(&mut self, now: Duration) {
         self.dirty.clear();
         let known = self.published.iter().flat_map(BTreeMap::keys);
         let all: BTreeSet<String> = self.wanted.keys().chain(known).cloned().collect();
         for node in all {
-            self.compare(&node);
+            self.compare(now, &node);
         }
     }
 }
@@ -169,7 +188,7 @@ mod tests {
     #[test]
     fn a_short_run_is_written_once_and_a_long_one_twice() {
         let mut board = Board::default();
-        board.found(BTreeMap::new());
+        board.found(SECOND, BTreeMap::new());
         board.put(SECOND, &result("a", ResultState::Behind, 1));
         assert_eq!((board.ripe(SECOND), board.unpublished()), (0, 1));
         assert_eq!(board.next_ripe(SECOND), Some(SECOND * 2));
@@ -178,18 +197,18 @@ mod tests {
         assert_eq!(board.ripe(SECOND), 1, "it is over");
         let writes = board.take(Some(SECOND), 10);
         assert!(matches!(&writes[..], [(node, Write::Create(_))] if node == "w.a"));
-        board.written(writes);
+        board.written(SECOND, writes);
         assert_eq!(board.unpublished(), 0);
     }
 
     #[test]
     fn what_changes_while_it_is_written_is_written_again() {
         let mut board = Board::default();
-        board.found(BTreeMap::new());
+        board.found(SECOND, BTreeMap::new());
         board.put(SECOND, &result("a", ResultState::Current, 1));
         let writes = board.take(Some(SECOND), 10);
         board.put(SECOND, &result("a", ResultState::Current, 2));
-        board.written(writes);
+        board.written(SECOND, writes);
         assert!(matches!(&board.take(Some(SECOND), 10)[..], [(_, Write::Set(_))]));
     }
 
@@ -197,10 +216,32 @@ mod tests {
     fn results_of_others_go_once_it_is_known_which_watches_there_are() {
         let mut board = Board::default();
         let known: BTreeMap<String, Vec<u8>> = [("w.a".to_owned(), vec![1]), ("w.b".to_owned(), vec![2])].into();
-        board.found(known);
+        board.found(SECOND, known);
         assert_eq!(board.take(Some(SECOND), 10), [], "no configuration has been loaded");
-        board.keep(["a"].into_iter());
+        board.keep(SECOND, ["a"].into_iter());
         assert_eq!(board.take(Some(SECOND), 10), [("w.b".to_owned(), Write::Delete)]);
+    }
+
+    #[test]
+    fn what_waits_is_timed_from_the_first_moment_to_the_write() {
+        let mut board = Board::default();
+        board.put(SECOND, &result("a", ResultState::Current, 1));
+        board.put(SECOND * 2, &result("a", ResultState::Current, 2));
+        assert_eq!(
+            board.lag(SECOND * 3),
+            SECOND * 2,
+            "also while it is not known what the fleet has"
+        );
+        board.found(SECOND * 4, BTreeMap::new());
+        assert_eq!(board.lag(SECOND * 4), SECOND * 3);
+        let writes = board.take(Some(SECOND * 4), 10);
+        board.put(SECOND * 5, &result("a", ResultState::Current, 3));
+        board.written(SECOND * 6, writes);
+        assert_eq!(board.lag(SECOND * 7), SECOND, "something has been published meanwhile");
+        board.keep(SECOND * 7, std::iter::empty());
+        let writes = board.take(Some(SECOND * 8), 10);
+        board.written(SECOND * 8, writes);
+        assert_eq!(board.lag(SECOND * 9), Duration::ZERO);
     }
 
     #[test]
@@ -209,7 +250,7 @@ mod tests {
         let one = result("a", ResultState::Current, 1);
         board.put(SECOND, &one);
         assert_eq!(board.unpublished(), 1, "it is not known yet");
-        board.found([("w.a".to_owned(), record::write(&one))].into());
+        board.found(SECOND, [("w.a".to_owned(), record::write(&one))].into());
         assert_eq!(board.unpublished(), 0);
     }
 
@@ -235,22 +276,23 @@ mod tests {
                 now += SECOND / 2;
                 match what {
                     0 => { board.put(now, &result(names[which], ResultState::Current, good)); wanted.insert(names[which], good); }
-                    1 => board.found(znodes.clone()),
-                    2 => { board.keep(names[..which].iter().copied()); wanted.retain(|name, _| names[..which].contains(name)); }
-                    3 => { let writes = board.take(Some(now), which); apply(&mut znodes, &writes); board.written(writes); }
+                    1 => board.found(now, znodes.clone()),
+                    2 => { board.keep(now, names[..which].iter().copied()); wanted.retain(|name, _| names[..which].contains(name)); }
+                    3 => { let writes = board.take(Some(now), which); apply(&mut znodes, &writes); board.written(now, writes); }
                     // The reply is lost: what is there is read again.
-                    _ => { let writes = board.take(Some(now), which); apply(&mut znodes, &writes); board.found(znodes.clone()); }
+                    _ => { let writes = board.take(Some(now), which); apply(&mut znodes, &writes); board.found(now, znodes.clone()); }
                 }
             }
-            board.found(znodes.clone());
-            board.keep(wanted.keys().copied());
+            board.found(now, znodes.clone());
+            board.keep(now, wanted.keys().copied());
             let writes = board.take(None, 100);
             apply(&mut znodes, &writes);
-            board.written(writes);
+            board.written(now, writes);
             let expected: BTreeMap<String, Vec<u8>> = wanted.iter()
                 .map(|(name, good)| (watch_znode(name), record::write(&result(name, ResultState::Current, *good)))).collect();
             prop_assert_eq!(znodes, expected);
             prop_assert_eq!(board.unpublished(), 0);
+            prop_assert_eq!(board.lag(now * 2), Duration::ZERO);
         }
     }
 }

@@ -8,6 +8,7 @@
 //!                        (pure)                     pacing (pure) ──▶    │      after whatever went wrong
 //!                                                                        ▼
 //!  operators ◀── laggards (pure) ◀── survey ◀───── layout, record ──── ZooKeeper, on the session that is there for requests
+//!            ── forget ────────────────────────────────────────────▶
 //! ```
 //!
 //! It must not know what a watch runs, nor when.
@@ -16,6 +17,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod board;
+pub mod forget;
 #[allow(
     clippy::disallowed_methods,
     reason = "it all happens before there is anything to hold up"
@@ -39,6 +41,7 @@ use tokio::time::{Instant, timeout};
 use twitcher_source::zookeeper::KeptSession;
 
 use board::Board;
+use forget::{ForgetError, Forgotten};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
 use survey::{Survey, SurveyError, Surveyor};
@@ -72,6 +75,8 @@ pub struct Membership {
     pub problem: Option<String>,
     /// Results that the fleet does not know as they are.
     pub unpublished: usize,
+    /// How long the one that has waited longest waits to be published.
+    pub lag: Duration,
 }
 
 /// A host's place in a fleet. Dropping it gives the place up at once; [`Fleet::leave`] says what is left to be said before.
@@ -153,7 +158,7 @@ impl Fleet {
 
     /// The watches whose results are published are these, and no others.
     pub fn keep<'a>(&self, watches: impl Iterator<Item = &'a str>) {
-        self.shared.state().board.keep(watches);
+        self.shared.state().board.keep(self.shared.now(), watches);
         self.shared.news.notify_one();
     }
 
@@ -164,6 +169,7 @@ impl Fleet {
             since: state.since,
             problem: state.problem.clone(),
             unpublished: state.board.unpublished(),
+            lag: state.board.lag(self.shared.now()),
         }
     }
 
@@ -171,6 +177,15 @@ impl Fleet {
     pub fn survey(&self) -> impl Future<Output = Result<Arc<Survey>, SurveyError>> + Send + 'static {
         let surveyor = Arc::clone(&self.surveyor);
         async move { surveyor.newest().await }
+    }
+
+    /// Forgets a host that is not there any more.
+    pub fn forget(&self, host: String) -> impl Future<Output = Result<Forgotten, ForgetError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move {
+            let FleetOptions { root, id, .. } = &shared.options;
+            forget::forget(&session, root, &host, id.as_ref().ok()).await
+        }
     }
 
     /// Publishes what there is, if that takes no longer than two seconds, and goes.

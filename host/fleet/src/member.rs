@@ -229,7 +229,7 @@ impl Member<'_> {
             }
         }
         let published = self.published(client).await?;
-        self.shared.state().board.found(published);
+        self.shared.state().board.found(self.shared.now(), published);
         Ok(Place { version, hosts })
     }
 
@@ -319,11 +319,21 @@ impl Member<'_> {
 
     /// Whether the presence of this host is there. An error if it is that of another session.
     async fn check_presence(&self, client: &Client) -> Result<bool, Trouble> {
-        let Some(found) = requests::read(client, &self.live()).await? else {
+        let path = self.live();
+        let Some(found) = requests::read(client, &path).await? else {
             return Ok(false);
         };
-        if found.stat.ephemeral_owner == client.session_id().0 {
-            return Ok(true);
+        match found.stat.ephemeral_owner {
+            // No daemon has made it, and it would stay for ever.
+            0 => {
+                warn!(znode = %path, "the presence of this host in the fleet is not ephemeral, so somebody else has made it: deleting it");
+                return requests::delete(client, &path)
+                    .await
+                    .map(|()| false)
+                    .map_err(Into::into);
+            }
+            owner if owner == client.session_id().0 => return Ok(true),
+            _ => {}
         }
         let other = found.data.and_then(|data| record::read::<LiveRecord>(&data).ok());
         let other = other.filter(|other| HostId::is_id(&other.id));
@@ -376,7 +386,7 @@ impl Member<'_> {
         let writes = self.shared.state().board.take(now, most);
         if !writes.is_empty() {
             self.write(client, place.version, true, &writes).await?;
-            self.shared.state().board.written(writes);
+            self.shared.state().board.written(self.shared.now(), writes);
         }
         Ok(())
     }

@@ -31,6 +31,9 @@
 //! | `twitcher_source_disconnects_total` | counter | times that a session lost its connection |
 //! | `twitcher_source_expirations_total` | counter | sessions that ended without our wish, mostly by expiry |
 //! | `twitcher_source_sweep_repairs_total` | counter | changes that only a sweep found; should stay 0 |
+//! | `twitcher_fleet_connected` | gauge | 1 if the daemon is in its fleet; this and the next two only with `--fleet` |
+//! | `twitcher_fleet_unpublished` | gauge | results that the fleet does not know as they are |
+//! | `twitcher_fleet_publish_lag_seconds` | gauge | how long the one of them that has waited longest has waited |
 //! | `twitcher_config_loads_total` | counter | loads of the configuration; label `result`: success, or failure if a file was refused |
 //! | `twitcher_config_last_load_success` | gauge | 1 if the last one refused no file |
 //! | `twitcher_config_last_load_time_seconds` | gauge | when it was, in Unix time |
@@ -41,8 +44,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// From a hundredth of a second, which is soon, to an hour, which is not.
@@ -85,6 +88,9 @@ pub struct Metrics {
     pub source_disconnects: IntCounter,
     pub source_expirations: IntCounter,
     pub sweep_repairs: IntCounter,
+    pub fleet_connected: IntGaugeVec,
+    pub fleet_unpublished: IntGaugeVec,
+    pub fleet_publish_lag: GaugeVec,
     pub loads: IntCounterVec,
     pub last_load_success: IntGauge,
     pub last_load_time: Gauge,
@@ -205,6 +211,34 @@ impl Metrics {
                 "twitcher_source_sweep_repairs_total",
                 "Changes that only a sweep found. Should stay 0.",
             )?,
+            // Without labels, and yet vectors: what is never set is not there, and no alert is about a daemon that is in no fleet.
+            fleet_connected: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("twitcher_fleet_connected", "1 if the daemon is in its fleet."),
+                    &[],
+                )?,
+            )?,
+            fleet_unpublished: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "twitcher_fleet_unpublished",
+                        "Results that the fleet does not know as they are.",
+                    ),
+                    &[],
+                )?,
+            )?,
+            fleet_publish_lag: add(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "twitcher_fleet_publish_lag_seconds",
+                        "How long the result that has waited longest to be published has waited.",
+                    ),
+                    &[],
+                )?,
+            )?,
             loads: counters(
                 r,
                 "twitcher_config_loads_total",
@@ -310,6 +344,13 @@ mod tests {
     fn what_is_registered_is_documented_and_the_reverse() {
         let metrics = Metrics::new().unwrap();
         metrics.watches.with_label_values(&["armed"]).set(1);
+        let of_all: [&str; 0] = [];
+        let names = metrics.registry.gather();
+        assert!(!names.iter().any(|family| family.name().starts_with("twitcher_fleet_")));
+        for gauge in [&metrics.fleet_connected, &metrics.fleet_unpublished] {
+            gauge.with_label_values(&of_all).set(1);
+        }
+        metrics.fleet_publish_lag.with_label_values(&of_all).set(1.0);
         let registered: BTreeMap<String, String> = metrics
             .registry
             .gather()

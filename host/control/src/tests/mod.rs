@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::api::{
-    ConfigStatus, Fleet, FleetHost, FleetMembership, Laggards, Phase, Reloaded, SourceStatus, UnknownHost,
+    ConfigStatus, Fleet, FleetHost, FleetMembership, Forgotten, Laggards, Phase, Reloaded, SourceStatus, UnknownHost,
 };
 use super::daemon_requests::{self, DaemonRequest, Done, FleetRefused, Order, Refused, RequestQueue, Written};
 use super::facts::{Overview, WatchFacts};
@@ -204,6 +204,14 @@ fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<
                 drop(reply.send(answer));
             }
             DaemonRequest::Fleet(reply) => drop(reply.send(Ok(fleet()))),
+            DaemonRequest::Forget(host, by, reply) => drop(reply.send(match &*host {
+                "web-2" => Ok(Forgotten {
+                    host: format!("{host} by {}", by.unwrap_or_default()),
+                    znodes: 3,
+                }),
+                "web-1" => Err(FleetRefused::Live(host)),
+                _ => Err(FleetRefused::NoHost(host)),
+            })),
             DaemonRequest::Laggards(of, reply) => drop(reply.send(match of {
                 Some(unknown) => Err(FleetRefused::Unknown(unknown)),
                 None => Ok(laggards()),
@@ -262,6 +270,7 @@ fn overview() -> Overview {
             since: None,
             problem: Some("znode /twitcher: unknown variant `hunter2`".to_owned()),
             unpublished: 2,
+            lag: 7.5,
         }),
     }
 }

@@ -126,6 +126,10 @@ fn orders() {
     );
     assert_eq!(stage.operate("POST", "/v1/watches/a/resume").status, 200);
     assert_eq!(stage.operate("POST", "/v1/watches/c/resume").status, 404);
+    let forgotten = stage.operate("POST", "/v1/fleet/hosts/web%2D2/forget").json();
+    assert_eq!(forgotten["znodes"], 3);
+    let by = forgotten["host"].as_str().unwrap().strip_prefix("web-2 by ");
+    assert!(by.is_some_and(|by| !by.is_empty()), "{forgotten}");
     let reloaded = stage.operate("POST", "/v1/reload").json();
     assert_eq!(
         (&reloaded["watches"], &reloaded["errors"][0]),
@@ -168,6 +172,7 @@ fn nothing_can_be_changed_on_the_port() {
         "/v1/watches/b/run",
         "/v1/watches/b/pause",
         "/v1/watches/b/resume",
+        "/v1/fleet/hosts/web-2/forget",
         "/v1/reload",
         "/v1/drain",
         "/",
@@ -238,6 +243,9 @@ fn what_is_not_there_and_what_makes_no_sense() {
         ("GET", "/v1/fleet/laggards?of=nothing", 404),
         ("GET", "/v1/fleet/laggards?watch=a", 400),
         ("POST", "/v1/fleet", 405),
+        ("GET", "/v1/fleet/hosts/web-2/forget", 405),
+        ("POST", "/v1/fleet/hosts/none/forget", 404),
+        ("POST", "/v1/fleet/hosts/web-1/forget", 409),
         ("GET", "/v1/watches/none", 404),
         ("GET", "/v1/watches/", 404),
         ("GET", "/v1/watches/%2e%2e/status", 404),

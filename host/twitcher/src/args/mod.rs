@@ -18,8 +18,8 @@ pub use bundle::{
     TrustedKeysArguments,
 };
 pub use operate::{
-    DrainArguments, EventsArguments, FleetCommand, HistoryArguments, LaggardsArguments, LogsArguments, OperateCommand,
-    PauseArguments, ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
+    DrainArguments, EventsArguments, FleetCommand, ForgetArguments, HistoryArguments, LaggardsArguments, LogsArguments,
+    OperateCommand, PauseArguments, ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
 };
 
 pub use source::SourceArguments;

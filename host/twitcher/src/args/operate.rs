@@ -98,12 +98,27 @@ Examples:
   twitcher events -f --json | jq -r 'select(.kind == \"ended\") | .run.outcome'";
 
 const FLEET_STATUS_HELP: &str = "\
-Any daemon of the fleet can be asked: what it says it reads in ZooKeeper at that moment. A host is absent when no daemon of it \
-is connected; what it has handled is known all the same.
+Any daemon of the fleet can be asked: what it says it reads in ZooKeeper at that moment. With --json it is the same as \
+`twitcher fleet hosts`.
 
 Examples:
   twitcher fleet status
-  twitcher fleet status --json | jq -r '.hosts[] | select(.live == null) | .name'";
+  watch -n 2 twitcher fleet status";
+
+const FLEET_HOSTS_HELP: &str = "\
+A host is absent when no daemon of it is connected; what it has handled is known all the same. `twitcher fleet forget HOST` ends that.
+
+Examples:
+  twitcher fleet hosts
+  twitcher fleet hosts --json | jq -r '.hosts[] | select(.live == null) | .name'
+  twitcher fleet hosts --json | jq -r '.hosts[] | select(.labels.rack == \"r7\") | .name'";
+
+const FORGET_HELP: &str = "\
+What the host has published is deleted, so that it does not lag for ever. A host that is in the fleet is not forgotten: it would come \
+back at once. Should one that is forgotten come back, it joins as a new one and publishes anew where it stands.
+
+Example:
+  twitcher fleet forget web-07";
 
 const LAGGARDS_HELP: &str = "\
 A host lags with a watch when the newest state of the znode is not one that its action has succeeded for, or needed not run for. What \
@@ -146,7 +161,7 @@ pub enum OperateCommand {
     #[command(after_help = DRAIN_HELP, visible_alias = "stop")]
     Drain(DrainArguments),
     /// Show the fleet: its hosts, and who has handled the last change
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "`twitcher help fleet` is the manual.")]
     Fleet(FleetCommand),
     /// Show what happens: changes, decisions, runs
     #[command(after_help = EVENTS_HELP)]
@@ -166,8 +181,10 @@ impl OperateCommand {
             | Self::Reload(ReloadArguments { common, .. })
             | Self::Drain(DrainArguments { common, .. })
             | Self::Fleet(
-                FleetCommand::Status(FleetStatusArguments { common })
-                | FleetCommand::Laggards(LaggardsArguments { common, .. }),
+                FleetCommand::Status(FleetArguments { common })
+                | FleetCommand::Hosts(FleetArguments { common })
+                | FleetCommand::Laggards(LaggardsArguments { common, .. })
+                | FleetCommand::Forget(ForgetArguments { common, .. }),
             )
             | Self::Events(EventsArguments { common, .. }) => common,
         }
@@ -177,17 +194,23 @@ impl OperateCommand {
 /// What is asked about a fleet, of any daemon that is in it.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Show the hosts of the fleet, and how many watches each lags with
+    /// Show the watches of the fleet, and how many hosts have handled the last change
     #[command(after_help = FLEET_STATUS_HELP)]
-    Status(FleetStatusArguments),
+    Status(FleetArguments),
+    /// Show the hosts of the fleet, and how many watches each lags with
+    #[command(after_help = FLEET_HOSTS_HELP)]
+    Hosts(FleetArguments),
     /// Show the hosts that have not handled the last change; exit code 1 if there are any
     #[command(after_help = LAGGARDS_HELP)]
     Laggards(LaggardsArguments),
+    /// Have the fleet forget a host that is gone for good
+    #[command(after_help = FORGET_HELP)]
+    Forget(ForgetArguments),
 }
 
-/// Arguments of `fleet status`.
+/// Arguments of `fleet status` and `fleet hosts`.
 #[derive(Debug, Args)]
-pub struct FleetStatusArguments {
+pub struct FleetArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,
@@ -199,6 +222,17 @@ pub struct LaggardsArguments {
     /// Name of a watch, or path of a znode; all watches without it
     #[arg(value_name = "WATCH|ZNODE")]
     pub of: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+}
+
+/// Arguments of `fleet forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArguments {
+    /// Name of the host, as `twitcher fleet hosts` shows it
+    #[arg(value_name = "HOST")]
+    pub host: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,

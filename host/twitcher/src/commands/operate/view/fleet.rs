@@ -1,16 +1,20 @@
-//! The fleet, and who lags.
+//! The fleet by its watches and by its hosts, and who lags.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::commands::operate::table::{Table, cut, number as figures, whole};
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{Fleet, FleetHost, FleetResult, Laggard, Laggards};
+use twitcher_control::api::{Fleet, FleetHost, FleetResult, Forgotten, Laggard, Laggards};
 use twitcher_model::sanitize;
 
 use super::{WIDE, is_at_least};
 
-/// The hosts of a fleet.
-pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
+/// So many hosts are named that lag with a watch.
+const MOST_NAMED: usize = 5;
+
+/// A fleet in one line.
+fn head(fleet: &Fleet, look: &Theme) -> String {
     let count = |wanted: fn(&FleetHost) -> bool| fleet.hosts.iter().filter(|host| wanted(host)).count();
     let hosts = number(fleet.hosts.len() as u64, "host", "hosts");
     let mut text = format!("{} {hosts}", look.paint(&sanitize::line(&fleet.root), Tone::Strong));
@@ -28,9 +32,75 @@ pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
         }
     }
     text.push_str("\n\n");
+    if fleet.hosts.is_empty() {
+        text.push_str("no host has joined yet\n");
+    }
+    text
+}
+
+/// A watch of many hosts.
+#[derive(Default)]
+struct Tally<'a> {
+    hosts: usize,
+    current: usize,
+    failed: usize,
+    lagging: Vec<&'a str>,
+}
+
+/// The watches of a fleet, and how many hosts have handled what their znodes are now.
+pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
+    let mut text = head(fleet, look);
+    let mut watches: BTreeMap<(&str, &str), Tally<'_>> = BTreeMap::new();
+    for host in &fleet.hosts {
+        for result in &host.watches {
+            let tally = watches.entry((&result.watch, &result.znode)).or_default();
+            tally.hosts += 1;
+            tally.failed += usize::from(result.lags && result.state == "failed");
+            match result.lags {
+                true => tally.lagging.push(&host.name),
+                false => tally.current += 1,
+            }
+        }
+    }
+    let mut table = Table::new(&[
+        cut("WATCH", 12),
+        cut("ZNODE", 12),
+        figures("HOSTS"),
+        figures("CURRENT"),
+        figures("LAGGING"),
+        figures("FAILED"),
+        cut("WHO LAGS", 16),
+    ]);
+    for ((watch, znode), tally) in &watches {
+        let Tally { lagging, .. } = tally;
+        let mut who = lagging.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+        if lagging.len() > MOST_NAMED {
+            let _ = write!(who, " and {} more", lagging.len() - MOST_NAMED);
+        }
+        let bad = |count: usize| (count.to_string(), (count > 0).then_some(Tone::Bad));
+        table.row([
+            (sanitize::line(watch), None),
+            (sanitize::line(znode), None),
+            (tally.hosts.to_string(), None),
+            (tally.current.to_string(), None),
+            bad(lagging.len()),
+            bad(tally.failed),
+            (sanitize::line(&who), None),
+        ]);
+    }
+    if !watches.is_empty() {
+        text.push_str(&table.render(look));
+    }
+    text
+}
+
+/// The hosts of a fleet.
+pub(crate) fn hosts(fleet: &Fleet, look: &Theme) -> String {
+    let mut text = head(fleet, look);
     let mut table = Table::new(&[
         cut("HOST", 12),
         whole("STATE"),
+        whole("JOINED"),
         figures("WATCHES"),
         figures("LAGGING"),
         whole("VERSION"),
@@ -55,6 +125,7 @@ pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
         table.row([
             (sanitize::line(&host.name), None),
             (state.to_owned(), Some(tone)),
+            (host.live.map_or_else(String::new, |since| look.ago(since)), None),
             (host.watches.len().to_string(), None),
             (host.lagging.to_string(), (host.lagging > 0).then_some(Tone::Bad)),
             (sanitize::line(&host.version), None),
@@ -62,11 +133,17 @@ pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
             (why, None),
         ]);
     }
-    match fleet.hosts.is_empty() {
-        true => text.push_str("no host has joined yet\n"),
-        false => text.push_str(&table.render(look)),
+    if !fleet.hosts.is_empty() {
+        text.push_str(&table.render(look));
     }
     text
+}
+
+/// A host that was forgotten.
+pub(crate) fn forgotten(forgotten: &Forgotten) -> String {
+    let host = sanitize::line(&forgotten.host);
+    let znodes = number(forgotten.znodes, "znode", "znodes");
+    format!("{host}: forgotten, with {znodes} that it had left\n")
 }
 
 /// Who lags, with what, and why.
@@ -198,19 +275,50 @@ mod tests {
         }
     }
 
+    fn of(hosts: Vec<FleetHost>) -> Fleet {
+        Fleet {
+            root: "/twitcher".to_owned(),
+            host: "web-1".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+            hosts,
+        }
+    }
+
+    #[test]
+    fn a_fleet_is_a_table_of_watches() {
+        let mut hosts: Vec<FleetHost> = (1..=7)
+            .map(|number| host(&format!("web-{number}"), true, vec![result("failed", number > 1)]))
+            .collect();
+        hosts[1].watches.push(FleetResult {
+            watch: "port\u{1b}[31m".to_owned(),
+            ..result("current", false)
+        });
+        let text = fleet(&of(hosts), &look());
+        assert!(text.starts_with("/twitcher 7 hosts: 6 lagging\n\nWATCH "), "{text}");
+        let row = |name: &str| {
+            let row = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            row.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            row("repo"),
+            "repo /git/head 7 1 6 6 web-2, web-3, web-4, web-5, web-6 and 1 more"
+        );
+        assert!(row("port").ends_with("/git/head 1 1 0 0"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(
+            fleet(&of(Vec::new()), &look()),
+            "/twitcher 0 hosts\n\nno host has joined yet\n"
+        );
+    }
+
     #[test]
     fn a_fleet_is_a_table_of_hosts() {
-        let text = fleet(
-            &Fleet {
-                root: "/twitcher".to_owned(),
-                host: "web-1".to_owned(),
-                at: Timestamp::UNIX_EPOCH,
-                hosts: vec![
-                    host("web-1", true, vec![result("current", false)]),
-                    host("web-2", false, vec![result("current", false)]),
-                    host("web-3", true, vec![result("failed", true)]),
-                ],
-            },
+        let text = super::hosts(
+            &of(vec![
+                host("web-1", true, vec![result("current", false)]),
+                host("web-2", false, vec![result("current", false)]),
+                host("web-3", true, vec![result("failed", true)]),
+            ]),
             &look(),
         );
         assert!(

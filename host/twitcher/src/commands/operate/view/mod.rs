@@ -12,7 +12,7 @@ mod tests;
 mod watch;
 
 pub(super) use events::event;
-pub(super) use fleet::{fleet, laggards};
+pub(super) use fleet::{fleet, forgotten, hosts, laggards};
 pub(super) use orders::{drained, draining, held, reloaded, started};
 pub(super) use runs::{output, runs};
 pub(super) use status::{Shown, of_znode, status};
