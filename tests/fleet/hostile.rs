@@ -70,7 +70,7 @@ async fn one_hosts_garbage_hides_no_other() {
         )
         .await;
     host.until_laggards("repo", 1, &["0 lagging, 5 not to be read"]);
-    let (_, said) = host.operate(&["fleet", "status"]);
+    let (_, said) = host.operate(&["fleet", "hosts"]);
     for part in [
         "it makes no sense",
         "more than the",
@@ -97,12 +97,12 @@ async fn one_hosts_garbage_hides_no_other() {
     stage.change("2").await;
     host.daemon.wait_runs("repo", 2);
     until("the result is right again", || {
-        host.operate(&["fleet", "status", "--json"])
+        host.operate(&["fleet", "hosts", "--json"])
             .1
             .contains("\"name\":\"web-1\"")
             && {
                 let json: serde_json::Value =
-                    serde_json::from_str(&host.operate(&["fleet", "status", "--json"]).1).unwrap();
+                    serde_json::from_str(&host.operate(&["fleet", "hosts", "--json"]).1).unwrap();
                 json["hosts"][0]["problem"].is_null() && json["hosts"][0]["lagging"] == 0
             }
     });
@@ -123,5 +123,99 @@ async fn the_fleets_znodes_may_be_deleted_under_it() {
     stage.change("2").await;
     host.daemon.wait_runs("repo", 2);
     host.until_laggards("repo", 0, &["1 host"]);
+    assert_eq!(stage.children("/hosts/web-1").await, ["live", "w.repo"]);
+}
+
+/// Whatever was put where a host's own znodes are to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_put_in_a_hosts_place_is_replaced_or_said() {
+    let server = ZooKeeperServer::start_with(Setup {
+        max_buffer: Some(4 << 20),
+        ..Setup::default()
+    });
+    let large = "x".repeat(2 << 20);
+    for (test, own, result) in [
+        ("fleet-own-garbage", "\u{0}{", "\u{1b}[31m"),
+        ("fleet-own-large", large.as_str(), large.as_str()),
+        ("fleet-own-other", r#"{"v":1,"id":"\u001b[31m"}"#, r#"{"v":99}"#),
+    ] {
+        let stage = Stage::new(&server.address(), test).await;
+        let path = format!("{}/hosts/web-1", stage.root);
+        stage.create(&stage.root, r#"{"v":1,"later":true}"#).await;
+        stage.create(&format!("{}/hosts", stage.root), large.as_str()).await;
+        stage.create(&path, own).await;
+        stage.create(&format!("{path}/w.repo"), result).await;
+        stage.create(&format!("{path}/w.gone"), result).await;
+        // It does not go away by itself, so it is nobody's presence.
+        stage.create(&format!("{path}/live"), result).await;
+        let host = stage.host("web-1");
+        host.daemon.wait_runs("repo", 1);
+        host.until_laggards("repo", 0, &["1 host: nobody lags"]);
+        assert_eq!(stage.children("/hosts/web-1").await, ["live", "w.repo"]);
+        assert!(!host.daemon.text().contains('\u{1b}'));
+    }
+
+    let stage = Stage::new(&server.address(), "fleet-own-newer").await;
+    let path = format!("{}/hosts/web-1", stage.root);
+    stage.create(&stage.root, r#"{"v":1}"#).await;
+    stage.create(&format!("{}/hosts", stage.root), "").await;
+    stage.create(&path, r#"{"v":99,"id":7}"#).await;
+    let host = runs_all_the_same(&stage, "of version 99").await;
+    assert_eq!(stage.children("/hosts/web-1").await, Vec::<String>::new());
+    stage.client.delete(&path, None).await.unwrap();
+    host.until_published();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn znodes_that_may_not_be_written_or_read_stop_no_watch() {
+    let server = ZooKeeperServer::shared();
+    let read = [Acl::new(Permission::READ | Permission::ADMIN, AuthId::anyone())];
+    let nothing = [Acl::new(Permission::ADMIN, AuthId::anyone())];
+    let all = [Acl::new(Permission::ALL, AuthId::anyone())];
+    for (test, acl) in [("fleet-no-write", &read), ("fleet-no-read", &nothing)] {
+        // Where all hosts are, the host's own, and its result.
+        for locked in 0..3 {
+            let stage = Stage::new(&server.address(), &format!("{test}-{locked}")).await;
+            stage.create(&stage.root, r#"{"v":1}"#).await;
+            let paths = ["/hosts", "/hosts/web-1", "/hosts/web-1/w.repo"].map(|path| format!("{}{path}", stage.root));
+            for path in &paths[..=locked] {
+                stage.create(path, "{").await;
+            }
+            stage.client.set_acl(&paths[locked], acl, None).await.unwrap();
+            if locked == 2 {
+                // What a former host of the name has left is deleted, for which its own list does not matter.
+                let host = stage.host("web-1");
+                host.until_laggards("repo", 0, &["1 host: nobody lags"]);
+                // Of the host's own result it does: what it cannot write it says, and goes on.
+                stage.client.set_acl(&paths[locked], acl, None).await.unwrap();
+                stage.change("2").await;
+                host.daemon.wait_runs("repo", 2);
+                host.until_problem("no permission for znode");
+                stage.client.set_acl(&paths[locked], &all, None).await.unwrap();
+                host.until_published();
+                continue;
+            }
+            let host = runs_all_the_same(&stage, "no permission for znode").await;
+            stage.client.set_acl(&paths[locked], &all, None).await.unwrap();
+            host.until_published();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_of_somebody_else_keeps_a_host_out_until_it_is_gone() {
+    let stage = Stage::new(&ZooKeeperServer::shared().address(), "fleet-foreign").await;
+    stage.create(&stage.root, r#"{"v":1}"#).await;
+    for path in ["/hosts", "/hosts/web-1"] {
+        stage.create(&format!("{}{path}", stage.root), "").await;
+    }
+    let somebody = zookeeper_client::Client::connect(&stage.address).await.unwrap();
+    let live = format!("{}/hosts/web-1/live", stage.root);
+    let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    somebody.create(&live, b"\x1b[31m{", &options).await.unwrap();
+    let host = runs_all_the_same(&stage, "a host called web-1 is in the fleet already").await;
+    assert_eq!(stage.children("/hosts/web-1").await, ["live"]);
+    drop(somebody);
+    host.until_published();
     assert_eq!(stage.children("/hosts/web-1").await, ["live", "w.repo"]);
 }

@@ -1,6 +1,8 @@
 //! Several daemons on one real ZooKeeper that tell each other what they have handled.
 
+mod forgetting;
 mod hostile;
+mod pace;
 mod telling;
 
 use std::path::PathBuf;
@@ -69,6 +71,12 @@ impl Stage {
     }
 
     fn start(&self, name: &str, site: Site, more: &[&str]) -> Host {
+        let fleet = ["--fleet", &self.root, "--fleet-name", name];
+        self.start_alone(site, &[&fleet[..], more].concat())
+    }
+
+    /// A daemon that is in no fleet, unless it is told so.
+    fn start_alone(&self, site: Site, more: &[&str]) -> Host {
         let socket = site.path("control.sock");
         let control = socket.to_string_lossy().into_owned();
         let own = [
@@ -79,8 +87,7 @@ impl Stage {
             "--control",
             &control,
         ];
-        let fleet = ["--fleet", &self.root, "--fleet-name", name];
-        let daemon = site.start_with(&[&own[..], &fleet, more].concat());
+        let daemon = site.start_with(&[&own[..], more].concat());
         Host { daemon, site, socket }
     }
 }

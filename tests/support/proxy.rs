@@ -33,6 +33,8 @@ pub struct Rules {
     pub refuse: bool,
     /// Nothing passes, in either direction, until this is lifted.
     pub blackhole: bool,
+    /// A request that has this in it does not pass, nor does what its connection sends after it, until this is lifted.
+    pub hold_back: Option<Vec<u8>>,
     /// Every frame is late by so much.
     pub delay: Duration,
     /// Watch events do not reach the client.
@@ -181,7 +183,7 @@ impl Pump {
     fn run(self, mut from: TcpStream, mut server: Option<TcpStream>) {
         let mut first = true;
         while let Some(mut frame) = read_frame(&mut from) {
-            let Some(rules) = self.admit(&from) else { break };
+            let Some(rules) = self.admit(&from, &frame) else { break };
             if let Some((old, new)) = rules.replace.as_ref().filter(|_| !self.up) {
                 replace(&mut frame, old, new);
             }
@@ -230,9 +232,13 @@ impl Pump {
     }
 
     /// Waits until a frame may pass; none when the proxy is gone.
-    fn admit(&self, from: &TcpStream) -> Option<Rules> {
+    fn admit(&self, from: &TcpStream, frame: &[u8]) -> Option<Rules> {
         let mut state = self.common.state.lock().unwrap();
-        while state.rules.blackhole && !state.closed && from.peer_addr().is_ok() {
+        let is_held_back = |rules: &Rules| {
+            let part = rules.hold_back.as_deref().filter(|part| self.up && !part.is_empty());
+            part.is_some_and(|part| frame.windows(part.len()).any(|window| window == part))
+        };
+        while (state.rules.blackhole || is_held_back(&state.rules)) && !state.closed && from.peer_addr().is_ok() {
             state = self.common.changed.wait(state).unwrap();
         }
         let rules = state.rules.clone();
