@@ -119,3 +119,36 @@ async fn a_watch_does_not_wait_for_a_fleet_that_never_answers() {
     host.daemon.stop();
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_takes_two_sessions_whatever_it_watches() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let mut stage = Stage::new(&server.address(), "fleet-sessions").await;
+    stage.address = proxy.address();
+    for child in ["tree", "tree/part", "list", "list/child"] {
+        stage.create(&format!("{}/{child}", stage.znode), "1").await;
+    }
+    let config = r#"
+RegisterWatch(znode = "ZNODE", name = "repo", action = Exec("true"))
+RegisterWatch(znode = "ZNODE/tree", name = "tree", watch_type = WATCH_TREE, action = Exec("true"))
+RegisterWatch(znode = "ZNODE/list", name = "list", watch_type = WATCH_CHILDREN, action = Exec("true"))
+def register(number):
+    RegisterWatch(znode = "ZNODE-far/" + str(number) + "/away", name = "far" + str(number), action = Exec("true"))
+[register(number) for number in range(100)]
+"#;
+    let host = stage.host_with("web-1", config, &[]);
+    host.until_published();
+    for watch in ["repo", "tree", "list"] {
+        host.daemon.wait_runs(watch, 1);
+    }
+    for (path, watch) in [("", "repo"), ("/tree/part", "tree")] {
+        let path = format!("{}{path}", stage.znode);
+        stage.client.set_data(&path, b"2", None).await.unwrap();
+        host.daemon.wait_runs(watch, 2);
+    }
+    stage.create(&format!("{}/list/other", stage.znode), "1").await;
+    host.daemon.wait_runs("list", 2);
+    host.until_laggards("tree", 0, &["1 host: nobody lags"]);
+    assert_eq!(proxy.connections(), 2);
+}

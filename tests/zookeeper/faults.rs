@@ -125,7 +125,6 @@ async fn changes_during_the_expiry_of_the_session_are_seen() {
 async fn expired_at(missing: Vec<i32>) {
     let server = ZooKeeperServer::shared();
     let proxy = Proxy::to(server.port());
-    let sessions = if missing.is_empty() { 2 } else { 1 };
     proxy.rules(|rules| rules.unimplemented = missing);
     let client = writer(&server.address()).await;
     let mut fixture = Fixture::create(&client).await;
@@ -136,7 +135,7 @@ async fn expired_at(missing: Vec<i32>) {
     fixture.observe(&mut observer).await;
 
     proxy.rules(|rules| rules.blackhole = true);
-    eventually("the sessions are over", || observer.stats.ended() >= sessions).await;
+    eventually("the session is over", || observer.stats.ended() >= 1).await;
     fixture.change(&client).await;
     proxy.rules(|rules| rules.blackhole = false);
     proxy.sever();
@@ -194,7 +193,7 @@ async fn a_frozen_server_is_waited_for() {
     fixture.observe(&mut observer).await;
 
     server.pause(true);
-    eventually("the sessions are given up", || observer.stats.ended() >= 2).await;
+    eventually("the session is given up", || observer.stats.ended() >= 1).await;
     server.pause(false);
     fixture.change(&client).await;
     fixture.seen(&mut observer).await;

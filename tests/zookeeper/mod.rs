@@ -13,6 +13,7 @@ mod permissions;
 mod said;
 mod scale;
 mod secure;
+mod shared;
 mod unreadable;
 mod znodes;
 

@@ -25,9 +25,7 @@ const SESSION_BYTES: usize = 100 * 1024;
 /// How a worker watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strategy {
-    /// Persistent watches that reach all that is below.
-    Recursive,
-    /// A persistent watch for each znode.
+    /// Persistent watches, recursive where the plan wants them, else for each znode.
     Persistent,
     /// One-shot watches, for servers that have no other.
     OneShot,
@@ -127,12 +125,14 @@ impl Coordinator {
             return;
         };
         let target = self.target(released.znode, released.watch_type, released.handle);
-        let bytes = self.bytes(&target.path);
+        // A recursive watch takes room by itself, however many watches it serves.
+        let bytes = match target.mode {
+            AddWatchMode::Persistent => self.bytes(&target.path),
+            AddWatchMode::PersistentRecursive => 0,
+        };
         if let Some(worker) = self.worker(released.worker) {
             worker.watches -= 1;
-            if worker.strategy != Strategy::Recursive {
-                worker.bytes -= bytes;
-            }
+            worker.bytes -= bytes;
         }
         self.removals.entry(released.worker).or_default().push(target);
     }
@@ -219,7 +219,7 @@ impl Coordinator {
             .cloned()
             .collect();
         for root in new {
-            let index = self.place(Strategy::Recursive, self.bytes(&root));
+            let index = self.place(Strategy::Persistent, self.bytes(&root));
             self.roots.insert(root, index);
         }
     }
@@ -251,11 +251,15 @@ impl Coordinator {
 
     fn target(&self, znode: ZnodePath, kind: WatchType, handle: Handle) -> Target {
         let path: Arc<str> = znode.into();
-        let root = self.plan.root_of(&path).cloned().unwrap_or_else(|| path.clone());
+        let (root, mode) = match self.plan.root_of(&path) {
+            Some(root) => (root.clone(), AddWatchMode::PersistentRecursive),
+            None => (path.clone(), AddWatchMode::Persistent),
+        };
         Target {
             path,
             kind,
             root,
+            mode,
             handle,
         }
     }
@@ -311,11 +315,7 @@ impl Worker {
     fn start(context: &Arc<Context>, strategy: Strategy) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let task = match strategy {
-            Strategy::Recursive => {
-                let mode = AddWatchMode::PersistentRecursive;
-                tokio::spawn(persistent::run(context.clone(), mode, receiver))
-            }
-            Strategy::Persistent => tokio::spawn(persistent::run(context.clone(), AddWatchMode::Persistent, receiver)),
+            Strategy::Persistent => tokio::spawn(persistent::run(context.clone(), receiver)),
             Strategy::OneShot => tokio::spawn(one_shot::run(context.clone(), receiver)),
         };
         Self {

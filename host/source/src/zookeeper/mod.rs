@@ -3,8 +3,7 @@
 //! ```text
 //!  Change ──▶ coordinator ── plan: which znodes share a recursive watch, which are watched one by one
 //!                  │
-//!                  ├──▶ persistent worker, recursive watches ── one session ── single znodes, subtrees
-//!                  ├──▶ persistent worker, a watch a znode ──── one session ── single znodes
+//!                  ├──▶ persistent worker ──────────────────── one session ── single znodes, subtrees
 //!                  ├──▶ one-shot worker, for old servers ────── one session ── a task a znode
 //!                  │         …                                  every worker: connect, read, sweep
 //!  SourceReport ◀──┴── context: ledger of what every watch was told

@@ -1,10 +1,11 @@
-//! A worker that watches znodes through persistent watches: many through a few recursive ones, or each through one of its own.
+//! A worker that watches znodes through persistent watches: many through a few recursive ones, others each through one of its own.
 //!
 //! They stay set when a server has used them, also for a change that it does not tell of because we may not read the znode: a
 //! one-shot watch is used up by that, and nobody learns of it (see `tests/zookeeper/permissions.rs`).
 //!
-//! A session has watches of one kind only: a one-shot watch on a path that a persistent one covers would kill the latter
-//! (ZOOKEEPER-4466), and of a recursive watch and another on the same path the server keeps one.
+//! A session has no one-shot watches beside them: one on a path that a persistent one covers would kill the latter (ZOOKEEPER-4466). Of a
+//! recursive watch and another on the same path the server keeps one, the last that was set. So a path has one at a time, and where the
+//! plan wants the other, all that it covers is read again after that has been set.
 //!
 //! It goes on in turns. A turn takes one thing that has come in: the session's state before all, then commands, then what a sweep
 //! or a listing found. Then it takes in all events and does one small step of work: some single znodes, and some of one subtree. So
@@ -80,10 +81,12 @@ impl Inbox {
 }
 
 /// A place for a persistent watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Root {
     /// How many watches of the configuration it serves.
     users: usize,
+    /// How far it reaches.
+    mode: AddWatchMode,
     /// Whether the watch is set in the present connection.
     armed: bool,
     /// Passes its events on; ends with the watch.
@@ -102,8 +105,6 @@ impl Drop for Relay {
 #[derive(Debug)]
 struct Worker {
     context: Arc<Context>,
-    /// How far its watches reach.
-    mode: AddWatchMode,
     roots: HashMap<Arc<str>, Root>,
     nodes: WatchedZnodes,
     trees: WatchedSubtrees,
@@ -114,11 +115,10 @@ struct Worker {
 }
 
 /// Watches what it is told to until nobody tells it any more.
-pub(super) async fn run(context: Arc<Context>, mode: AddWatchMode, mut commands: Commands) {
+pub(super) async fn run(context: Arc<Context>, mut commands: Commands) {
     let mut opener = SessionOpener::for_watches(&context);
     let mut worker = Worker {
         context,
-        mode,
         roots: HashMap::new(),
         nodes: WatchedZnodes::default(),
         trees: WatchedSubtrees::default(),
@@ -170,10 +170,17 @@ impl Worker {
             path,
             kind,
             root,
+            mode,
             handle,
         }: Target,
     ) {
-        self.roots.entry(root).or_default().users += 1;
+        let root = self.roots.entry(root).or_insert_with(|| Root::new(mode));
+        root.users += 1;
+        if root.mode != mode {
+            // Whoever it serves is told of it anew, so nothing is missed between the one watch and the other.
+            root.mode = mode;
+            root.armed = false;
+        }
         match kind {
             WatchType::Tree => self.trees.add(&path, handle),
             kind => self.nodes.add(&path, kind, handle),
@@ -187,6 +194,7 @@ impl Worker {
             kind,
             root,
             handle,
+            ..
         }: Target,
     ) {
         // A root without users goes when the next ones are armed: it may get new users in the same breath.
@@ -344,11 +352,11 @@ impl Worker {
             return Ok(());
         }
         self.roots.retain(|_, root| root.users > 0);
-        let unarmed: Vec<Arc<str>> = self
+        let unarmed: Vec<(Arc<str>, AddWatchMode)> = self
             .roots
             .iter()
             .filter(|(_, root)| !root.armed)
-            .map(|(path, _)| path.clone())
+            .map(|(path, root)| (path.clone(), root.mode))
             .collect();
         if unarmed.is_empty() {
             return Ok(());
@@ -356,8 +364,8 @@ impl Worker {
         // The server may lag behind the one that another session read from.
         reads::catch_up(client).await?;
         for chunk in unarmed.chunks(PIPELINE) {
-            let sent: Vec<_> = chunk.iter().map(|path| client.watch(path, self.mode)).collect();
-            for (path, reply) in chunk.iter().zip(sent) {
+            let sent: Vec<_> = chunk.iter().map(|(path, mode)| client.watch(path, *mode)).collect();
+            for ((path, _), reply) in chunk.iter().zip(sent) {
                 let watcher = match reply.await.map_err(ReadFailure::from) {
                     Err(ReadFailure::Unimplemented) => {
                         self.context.watch_one_by_one();
@@ -392,6 +400,15 @@ impl Worker {
 }
 
 impl Root {
+    fn new(mode: AddWatchMode) -> Self {
+        Self {
+            users: 0,
+            mode,
+            armed: false,
+            relay: None,
+        }
+    }
+
     fn needs_work(&self) -> bool {
         !self.armed || self.users == 0
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use zookeeper_client::AddWatchMode;
 
 use super::context::Closed;
 use super::ledger::Handle;
@@ -25,6 +26,8 @@ pub(super) struct Target {
     pub kind: WatchType,
     /// The znode with the watch that covers it: an ancestor with a recursive one, or itself.
     pub root: Arc<str>,
+    /// How far that watch reaches.
+    pub mode: AddWatchMode,
     pub handle: Handle,
 }
 
