@@ -1,6 +1,7 @@
 //! The daemon on a directory tree: run modes, reload, shutdown, and what it says about them.
 
 mod files;
+mod hardening;
 mod life;
 mod payload;
 mod reload;

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::error::ConfigError;
 use super::reload::Reload;
 use twitcher_model::sanitize;
-use twitcher_model::{Action, BundleIdentity, Component, EntryPoint as ComponentEntry, WasmAction, Watch, WatchType};
+use twitcher_model::{
+    Action, BundleIdentity, Component, EntryPoint as ComponentEntry, Hardening, WasmAction, Watch, WatchType,
+};
 
 /// Most characters of an action in a table.
 const ACTION_SHOWN: usize = 40;
@@ -163,6 +165,24 @@ fn component(component: &Component) -> serde_json::Value {
     facts
 }
 
+/// A command with what it is kept from.
+fn exec(command: serde_json::Value, hardening: &Hardening) -> serde_json::Value {
+    let mut exec = json!({"exec": command});
+    if hardening.no_new_privs {
+        exec["no_new_privs"] = json!(true);
+    }
+    if hardening.private_tmp {
+        exec["private_tmp"] = json!(true);
+    }
+    if !hardening.read_only.is_empty() {
+        exec["read_only"] = json!(hardening.read_only);
+    }
+    if let Some(capabilities) = hardening.capabilities {
+        exec["capabilities"] = json!(capabilities.names().collect::<Vec<_>>());
+    }
+    exec
+}
+
 /// The watches and errors as one JSON object, for programs.
 pub fn to_json(reload: &Reload) -> serde_json::Value {
     let watch = |watch: &Arc<Watch>| {
@@ -172,8 +192,8 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
             "znode": watch.znode,
             "watch_type": watch.watch_type,
             "action": match &watch.action {
-                Action::Shell(line) => json!({"exec": line}),
-                Action::Argv(argv) => json!({"exec": argv}),
+                Action::Shell(line) => exec(json!(line), &watch.process.hardening),
+                Action::Argv(argv) => exec(json!(argv), &watch.process.hardening),
                 Action::Function(_) => json!("function"),
                 Action::Wasm(action) => json!({"wasm": wasm(action)}),
             },

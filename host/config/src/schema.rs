@@ -54,6 +54,7 @@ mod tests {
     use super::*;
     use crate::fields::NAMES;
     use crate::fields::component::{self, ComponentFields};
+    use crate::fields::hardening;
     use crate::value::Value;
 
     fn watch() -> serde_json::Value {
@@ -77,9 +78,12 @@ mod tests {
 
     #[test]
     fn the_schema_has_exactly_the_arguments_that_a_component_takes() {
-        let action = &schema()["$defs"]["Action"]["properties"];
-        assert!(action["exec"].is_object());
-        assert_eq!(action["wasm"]["$ref"], "#/$defs/Component");
+        let forms = schema()["$defs"]["Action"]["oneOf"].clone();
+        let (wasm, exec) = (&forms[0]["properties"], &forms[1]["properties"]);
+        assert_eq!(wasm["wasm"]["$ref"], "#/$defs/Component");
+        for name in ["exec"].into_iter().chain(hardening::NAMES) {
+            assert!(exec[name]["description"].is_string(), "{name} has no description");
+        }
         let schema = &schema()["$defs"]["Component"];
         let properties = schema["properties"].as_object().unwrap();
         let published: BTreeSet<&str> = properties.keys().map(String::as_str).collect();

@@ -24,7 +24,7 @@ use super::splay::share;
 use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
 use twitcher_model::{
-    Action, Grants, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, Watch,
+    Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -272,6 +272,10 @@ impl<'a> Builder<'a, '_> {
             return None;
         }
 
+        let hardening = match &action {
+            ActionSpec::Shell(_, hardening) | ActionSpec::Argv(_, hardening) => hardening.clone(),
+            ActionSpec::Function | ActionSpec::Component(_) => Hardening::default(),
+        };
         // The last that can fail, because it may take long.
         let mut bundle = None;
         let action = match component {
@@ -294,6 +298,7 @@ impl<'a> Builder<'a, '_> {
             inherit_env: fields.inherit_env,
             limits: fields.limits.each,
             run_limits: fields.limits.run,
+            hardening,
             pipe_stdin: fields.pipe_stdin,
             timeout: fields.timeout.map(|timeout| timeout.0),
             kill_after: fields.kill_after.0,

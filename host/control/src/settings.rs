@@ -100,6 +100,22 @@ impl List {
             let names: Vec<&str> = process.env.iter().map(|(name, _)| name.as_str()).collect();
             self.add("env", names.join(", "));
         }
+        let hardening = &process.hardening;
+        self.differs("no_new_privs", &hardening.no_new_privs, &false, truth);
+        self.differs("private_tmp", &hardening.private_tmp, &false, truth);
+        if !hardening.read_only.is_empty() {
+            let dirs: Vec<_> = hardening.read_only.iter().map(|dir| dir.to_string_lossy()).collect();
+            self.add("read_only", dirs.join(", "));
+        }
+        if let Some(capabilities) = hardening.capabilities {
+            let names: Vec<_> = capabilities.names().collect();
+            let names = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            self.add("capabilities", names);
+        }
         for limit in &process.limits {
             let name = format!("limits.{}", format!("{:?}", limit.resource).to_lowercase());
             let amount = |value: u64| match value {

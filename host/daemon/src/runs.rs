@@ -8,7 +8,9 @@ use sha2::{Digest as _, Sha256};
 use twitcher_actions::environment;
 use twitcher_actions::payload::{self, Told, TooLarge};
 use twitcher_launch::{Invocation, RunReport, SurvivingRun};
-use twitcher_model::{Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Stat, Trigger, Watch, WatchId, Seen};
+use twitcher_model::{
+    Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch, WatchId,
+};
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use twitcher_actions::payload::Told;
 use super::fleet::EndedFor;
+use twitcher_actions::payload::Told;
 use twitcher_control::facts::LastRunFacts;
 use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType};
 use twitcher_scheduler::{Input, Machine};

@@ -80,6 +80,8 @@ pub enum Step {
     Signals,
     /// Its standard streams are in place.
     Stdio,
+    /// It has mounts of its own: some read-only, others empty.
+    Mounts,
     /// A resource limit was set.
     Limit(Resource),
     /// Supplementary groups were set.
@@ -90,6 +92,10 @@ pub enum Step {
     Uid,
     /// The working directory was entered.
     Chdir,
+    /// Capabilities were given up.
+    Capabilities,
+    /// No program that is executed adds to its rights.
+    NoNewPrivs,
     /// No other descriptor is inherited.
     Descriptors,
     /// The component's native code was loaded.
@@ -108,7 +114,7 @@ pub struct Setup {
 }
 
 /// What its bytes begin with: the launcher is another process, and perhaps of another version should the program have been replaced.
-const SETUP: &[u8] = b"twitcher launcher 4";
+const SETUP: &[u8] = b"twitcher launcher 5";
 
 /// Tells the launcher what it needs to know, and hands the journal over. Must come before any request.
 pub fn send_setup(socket: BorrowedFd<'_>, setup: &Setup, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {

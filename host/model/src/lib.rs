@@ -9,6 +9,7 @@ mod facts;
 mod failure;
 pub mod grant_syntax;
 mod grants;
+mod hardening;
 mod id;
 mod missing_grant;
 mod observation;
@@ -26,6 +27,7 @@ pub use component::{
 };
 pub use facts::{EventKind, Moment, Overdue, Phase, RunEnd, RunFacts, Seen, Unreadable, timestamp};
 pub use failure::{OnFailure, Retry};
+pub use hardening::{Capabilities, Hardening};
 pub use id::{RunId, RunIdError, WatchId};
 pub use missing_grant::MissingGrant;
 pub use observation::{ChangeFacts, Observation, PAYLOAD_MAX, Stamp, Stat, TreeNode, TreeNodes, Trigger, Version};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Hardening;
+
 /// Who an action runs as. Resolved when the configuration is loaded: the user database may be slow or remote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Identity {
@@ -80,6 +82,8 @@ pub struct ProcessSettings {
     pub limits: Vec<Limit>,
     /// Limits of the run as a whole.
     pub run_limits: RunLimits,
+    /// What a command is kept from besides.
+    pub hardening: Hardening,
     /// Whether the update's data is on stdin; else `/dev/null`. Default true.
     pub pipe_stdin: bool,
     /// Time until SIGTERM, from the start of the run. Default none.
@@ -98,6 +102,7 @@ impl Default for ProcessSettings {
             inherit_env: false,
             limits: Vec::new(),
             run_limits: RunLimits::default(),
+            hardening: Hardening::default(),
             pipe_stdin: true,
             timeout: None,
             kill_after: Duration::from_secs(5),

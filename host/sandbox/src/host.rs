@@ -22,12 +22,12 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::channel::{CallEnd, Channel};
+use super::description::Description;
 use super::directories::{self, Directories};
-use super::{file_streams, proposals};
 use super::host_imports::Action;
 use super::network::{self, NetworkGrants, Reach};
-use twitcher_model::{ChangeFacts, Grants, WasmAction, Payload};
-use super::description::Description;
+use super::{file_streams, proposals};
+use twitcher_model::{ChangeFacts, Grants, Payload, WasmAction};
 
 /// Most elements in all tables of a component together: a large program has some ten thousand functions.
 const TABLE_ELEMENTS: usize = 1_000_000;

@@ -14,6 +14,7 @@ fn watch(watch_type: WatchType) -> Watch {
         znode: ZnodePath::new("/a").unwrap(),
         watch_type,
         payload: Payload::Json,
+        publish: true,
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),

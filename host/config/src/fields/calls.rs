@@ -12,17 +12,19 @@ use super::collections::List;
 use super::component::ComponentFields;
 use super::declaration::FieldType;
 use super::forms::{Form, Seen, Text};
+use super::hardening;
 use super::mismatch::{Mismatch, Refusal};
 use super::retry::RetryFields;
 use super::types::{ARG_MAX, LIST_MAX};
-use crate::value::{Call, Item, Value};
-use twitcher_model::OnFailure;
+use crate::error::did_you_mean;
+use crate::value::{Call, Item, Value, quoted};
+use twitcher_model::{Hardening, OnFailure};
 
 /// What a watch runs.
 #[derive(Debug, Clone)]
 pub(crate) enum ActionSpec {
-    Shell(Arc<str>),
-    Argv(Arc<[Arc<str>]>),
+    Shell(Arc<str>, Hardening),
+    Argv(Arc<[Arc<str>]>, Hardening),
     Function,
     Component(Arc<Call>),
 }
@@ -77,19 +79,20 @@ impl Form for ActionForm {
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": false,
-            "properties": {
-                "wasm": generator.subschema_for::<ComponentFields>(),
-                "exec": {
-                    "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
-                    "oneOf": [LINE.schema(generator), ARGV.schema(generator)],
-                },
-            },
-        })
+        let mut exec = hardening::properties(generator);
+        exec.insert(
+            "exec".to_owned(),
+            json_schema!({
+                "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
+                "oneOf": [LINE.schema(generator), ARGV.schema(generator)],
+            })
+            .to_value(),
+        );
+        let wasm = generator.subschema_for::<ComponentFields>();
+        json_schema!({"oneOf": [
+            {"type": "object", "required": ["wasm"], "additionalProperties": false, "properties": {"wasm": wasm}},
+            {"type": "object", "required": ["exec"], "additionalProperties": false, "properties": exec},
+        ]})
     }
 
     fn read(&self, seen: Seen<'_>) -> Result<ActionSpec, Refusal> {
@@ -99,13 +102,13 @@ impl Form for ActionForm {
             Seen::Value(Value::Function) => Ok(ActionSpec::Function),
             Seen::Value(Value::Component(call)) => Ok(ActionSpec::Component(call.clone())),
             Seen::Value(Value::Dict(entries)) => match entries.as_slice() {
-                [(key, command)] if key == "exec" => command_from(command),
                 [(key, other)] if key == "wasm" => {
                     let form = "{\"wasm\": {\"component\": \"file.wasm\", …}}";
                     Err(Mismatch::expected("an object as \"wasm\"", other)
                         .hint(form.to_owned())
                         .into())
                 }
+                entries if has(entries, "exec") && !has(entries, "wasm") => exec_from(entries),
                 _ => {
                     let mismatch = Mismatch::new("must have \"exec\" or \"wasm\" and nothing else");
                     Err(mismatch.hint(forms.to_owned()).into())
@@ -119,15 +122,39 @@ impl Form for ActionForm {
     }
 }
 
+fn has(entries: &[(String, Item)], name: &str) -> bool {
+    entries.iter().any(|(key, _)| key == name)
+}
+
+/// An `Exec` with all that it was given.
+fn exec_from(entries: &[(String, Item)]) -> Result<ActionSpec, Refusal> {
+    let mut hardening = Hardening::default();
+    let mut command = None;
+    for (key, value) in entries {
+        match key.as_str() {
+            "exec" => command = Some(value),
+            name if hardening::NAMES.contains(&name) => hardening::set(&mut hardening, name, value)?,
+            other => {
+                let mismatch = Mismatch::new(format!("has {}, which is nothing of a command", quoted(other)));
+                return Err(mismatch.hint(did_you_mean(other, hardening::NAMES)).into());
+            }
+        }
+    }
+    match command {
+        Some(command) => command_from(command, hardening),
+        None => Err(Refusal::UNFIT),
+    }
+}
+
 /// The command of an `Exec`.
-fn command_from(command: &Item) -> Result<ActionSpec, Refusal> {
+fn command_from(command: &Item, hardening: Hardening) -> Result<ActionSpec, Refusal> {
     let seen = Seen::item(command);
     let items = match seen.list() {
         None => {
             let words = format!("a command line or {}", ARGV.words());
             let line = LINE.read(seen);
             let line = line.map_err(|refusal| refusal.told(seen, |got| format!("must be {words}, not {got}")));
-            return Ok(ActionSpec::Shell(line?));
+            return Ok(ActionSpec::Shell(line?, hardening));
         }
         Some([]) => {
             let message = "must not be an empty list: the first item is the program";
@@ -150,7 +177,7 @@ fn command_from(command: &Item) -> Result<ActionSpec, Refusal> {
     }
     match argv.first() {
         Some(program) if program.is_empty() => Err(Refusal::wrong("must have a program as the list's first item")),
-        _ => Ok(ActionSpec::Argv(argv.into())),
+        _ => Ok(ActionSpec::Argv(argv.into(), hardening)),
     }
 }
 

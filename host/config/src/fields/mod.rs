@@ -10,6 +10,7 @@ pub(crate) mod declaration;
 pub(crate) mod forms;
 pub(crate) mod grants;
 pub(crate) mod group;
+pub(crate) mod hardening;
 pub(crate) mod mismatch;
 pub(crate) mod network;
 pub(crate) mod process;

@@ -73,7 +73,7 @@ impl FieldType for WorkingDir {
     }
 }
 
-fn absolute(path: &str) -> Result<Arc<Path>, Refusal> {
+pub(super) fn absolute(path: &str) -> Result<Arc<Path>, Refusal> {
     match path.starts_with('/') && !path.contains('\0') {
         true => Ok(Path::new(path).into()),
         false => Err(Refusal::UNFIT),

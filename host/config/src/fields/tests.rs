@@ -11,7 +11,12 @@ use crate::json::plain;
 use crate::schema;
 
 /// For each pattern of the schema, texts that it allows and the reader takes, and texts that neither does.
-const PATTERNS: [(&str, &[&str], &[&str]); 12] = [
+const PATTERNS: [(&str, &[&str], &[&str]); 13] = [
+    (
+        "^CAP_[A-Z_]+$",
+        &["CAP_CHOWN", "CAP_SYS_ADMIN"],
+        &["CHOWN", "cap_chown", "CAP_", ""],
+    ),
     (
         "^[1-9][0-9]{0,4}%$",
         &["1%", "50%", "99999%"],
@@ -150,8 +155,26 @@ impl Bounds {
         for (name, property) in schema["properties"].as_object().unwrap() {
             // A call: its arguments are fields, and looked at as such.
             if property["$ref"].is_null() {
+                let required = schema["required"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Json::as_str);
+                let others = required.filter(|required| required != name);
+                let others: Json = others
+                    .map(|other| {
+                        (
+                            other.to_owned(),
+                            Self::of(&schema["properties"][other]).within[0].clone(),
+                        )
+                    })
+                    .collect();
                 let Self { within, beyond } = Self::of(property);
-                let object = |value: Json| json!({name: value});
+                let object = |value: Json| {
+                    let mut object = others.clone();
+                    object[name] = value;
+                    object
+                };
                 bounds = bounds.and(Self::new(
                     within.into_iter().map(object),
                     beyond.into_iter().map(object),

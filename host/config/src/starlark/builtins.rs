@@ -59,6 +59,9 @@ pub(super) fn globals(acting: Arc<AtomicBool>, unknown: &[String]) -> Globals {
 pub(super) struct Exec {
     #[allocative(skip)]
     pub(super) command: Item,
+    /// What it is to be kept from, by name.
+    #[allocative(skip)]
+    pub(super) hardening: Vec<(&'static str, Item)>,
 }
 
 starlark_simple_value!(Exec);
@@ -167,10 +170,22 @@ fn registering(builder: &mut GlobalsBuilder) {
         Ok(NoneType)
     }
 
-    /// A command as an action: a command line for the shell, or a list of a program and its arguments.
-    fn Exec<'v>(command: Value<'v>) -> starlark::Result<Exec> {
+    /// A command as an action: a command line for the shell, or a list of a program and its arguments. The rest is what it is to be kept from.
+    fn Exec<'v>(
+        command: Value<'v>,
+        #[starlark(require = named)] no_new_privs: Option<Value<'v>>,
+        #[starlark(require = named)] private_tmp: Option<Value<'v>>,
+        #[starlark(require = named)] read_only: Option<Value<'v>>,
+        #[starlark(require = named)] capabilities: Option<Value<'v>>,
+    ) -> starlark::Result<Exec> {
+        let given = [no_new_privs, private_tmp, read_only, capabilities];
+        let given = fields::hardening::NAMES.into_iter().zip(given);
         Ok(Exec {
             command: convert::item(command),
+            // None means what it means for the fields of a watch.
+            hardening: given
+                .filter_map(|(name, value)| Some((name, convert::item(value.filter(|value| !value.is_none())?))))
+                .collect(),
         })
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::splay::share;
-use twitcher_model::{Action, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, WatchType};
+use twitcher_model::{
+    Action, Capabilities, Hardening, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, WatchType,
+};
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
 fn errors_of(fields: &str) -> String {
@@ -348,6 +350,36 @@ fn each_field_says_what_it_takes() {
 }
 
 #[test]
+fn commands_are_kept_from_what_they_ask_to_be_kept_from() {
+    let hardening = |file: &str, text: &str| {
+        let reload = Dir::new(&[(file, text)]).reload();
+        let [watch] = &reload.watches[..] else {
+            panic!("{:?}", reload.errors().collect::<Vec<_>>())
+        };
+        watch.process.hardening.clone()
+    };
+    let json = r#"[{"znode": "/a", "action": {"read_only": ["/srv", "/etc"], "exec": ["a"], "no_new_privs": true, "private_tmp": true,
+        "capabilities": ["CAP_CHOWN", "CAP_KILL"]}}]"#;
+    let all = Hardening {
+        no_new_privs: true,
+        private_tmp: true,
+        read_only: vec![Path::new("/srv").into(), Path::new("/etc").into()],
+        capabilities: Some(Capabilities(0b10_0001)),
+    };
+    assert_eq!(hardening("a.json", json), all);
+    let none =
+        r#"[{"znode": "/a", "action": {"exec": "a", "no_new_privs": false, "read_only": false, "capabilities": []}}]"#;
+    let no_capabilities = Hardening {
+        capabilities: Some(Capabilities(0)),
+        ..Hardening::default()
+    };
+    assert_eq!(hardening("a.json", none), no_capabilities);
+    assert_eq!(hardening("a.json", ONE), Hardening::default());
+    let all_dirs = r#"[{"znode": "/a", "action": {"exec": "a", "read_only": true}}]"#;
+    assert_eq!(hardening("a.json", all_dirs).read_only, [Path::new("/").into()]);
+}
+
+#[test]
 fn actions_are_commands() {
     let actions = [
         r#""true""#,
@@ -359,6 +391,15 @@ fn actions_are_commands() {
         r#"{"exec": "a\u0000b"}"#,
         r#"{"wasm": "x"}"#,
         r#"{"exec": "a", "shell": true}"#,
+        r#"{"exec": "a", "privat_tmp": true}"#,
+        r#"{"exec": "a", "no_new_privs": 1}"#,
+        r#"{"exec": "a", "private_tmp": ["/tmp"]}"#,
+        r#"{"exec": "a", "read_only": "/srv"}"#,
+        r#"{"exec": "a", "read_only": ["srv"]}"#,
+        r#"{"exec": "a", "capabilities": true}"#,
+        r#"{"exec": "a", "capabilities": ["CAP_CHWON"]}"#,
+        r#"{"exec": "a", "capabilities": ["chown"]}"#,
+        r#"{"wasm": {"component": "/x"}, "read_only": true}"#,
     ];
     let of = |action: &&str| {
         let text = format!("[{{\"znode\": \"/a\", \"action\": {action}}}]");
@@ -377,7 +418,16 @@ fn actions_are_commands() {
     {"exec": 1} -> action must be a command line or a list of strings, not the number 1
     {"exec": "a\u0000b"} -> action must not have a NUL character: programs cannot be given one
     {"wasm": "x"} -> action must be an object as "wasm", not the string "x"
-    {"exec": "a", "shell": true} -> action must have "exec" or "wasm" and nothing else
+    {"exec": "a", "shell": true} -> action has "shell", which is nothing of a command
+    {"exec": "a", "privat_tmp": true} -> action has "privat_tmp", which is nothing of a command
+    {"exec": "a", "no_new_privs": 1} -> action must have true or false for "no_new_privs", not the number 1
+    {"exec": "a", "private_tmp": ["/tmp"]} -> action must have true or false for "private_tmp", not a list
+    {"exec": "a", "read_only": "/srv"} -> action must have true or false or a list of absolute paths for "read_only", not the string "/srv"
+    {"exec": "a", "read_only": ["srv"]} -> action must have true or false or a list of absolute paths for "read_only", not a list
+    {"exec": "a", "capabilities": true} -> action must have a list of capabilities, such as ["CAP_NET_BIND_SERVICE"] for "capabilities", not true
+    {"exec": "a", "capabilities": ["CAP_CHWON"]} -> action must not name the capability "CAP_CHWON": there is none of that name
+    {"exec": "a", "capabilities": ["chown"]} -> action must not name the capability "chown": there is none of that name
+    {"wasm": {"component": "/x"}, "read_only": true} -> action must have "exec" or "wasm" and nothing else
     "#);
     let long = format!(
         "[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"{}\"}}}}]",

@@ -25,8 +25,8 @@ impl Builder<'_, '_> {
     /// Any action but a component.
     pub(super) fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
         Some(match action {
-            ActionSpec::Shell(line) => Action::Shell(intern(&mut self.around.interner.shells, line)),
-            ActionSpec::Argv(argv) => Action::Argv(intern(&mut self.around.interner.argvs, argv)),
+            ActionSpec::Shell(line, _) => Action::Shell(intern(&mut self.around.interner.shells, line)),
+            ActionSpec::Argv(argv, _) => Action::Argv(intern(&mut self.around.interner.argvs, argv)),
             ActionSpec::Component(_) => return None,
             ActionSpec::Function => {
                 let parsed = self.parsed;

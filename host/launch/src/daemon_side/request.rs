@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::daemon_side::invocation::Invocation;
 use crate::journal::JournalEntry;
 use crate::protocol::{ProcessSetup, Request, Step, Task};
-use twitcher_model::{Outcome, RunLimits};
+use twitcher_model::{Hardening, Outcome, RunLimits};
 use twitcher_process::RUN_ID_VARIABLE;
 use twitcher_process::cgroup::CgroupLimits;
 use twitcher_sandbox::process_limits;
@@ -41,6 +41,11 @@ pub(crate) fn request(
                     task.action.grants.memory,
                 ),
             },
+            hardening: match &invocation.task {
+                Task::Exec(_) => settings.hardening.clone(),
+                // A component has its sandbox.
+                Task::Function(_) | Task::Wasm(_) => Hardening::default(),
+            },
             journal,
         },
         may_share_memory,
@@ -67,6 +72,7 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
         Step::Signals => "reset the signals".to_owned(),
         Step::Session => "make a session".to_owned(),
         Step::Stdio => "place the standard streams".to_owned(),
+        Step::Mounts => "make directories read-only or private (private_tmp, read_only)".to_owned(),
         Step::Limit(resource) => format!("set the limit {resource:?}").to_lowercase(),
         Step::Groups => format!("set the groups of user {}", identity.user),
         Step::Gid => format!("change to group {}", identity.gid.unwrap_or_default()),
@@ -76,6 +82,8 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
             identity.uid.unwrap_or_default()
         ),
         Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
+        Step::Capabilities => "give up capabilities".to_owned(),
+        Step::NoNewPrivs => "set no_new_privs".to_owned(),
         Step::Descriptors => "close inherited descriptors".to_owned(),
         Step::Load => match &invocation.task {
             Task::Wasm(task) => format!("load the native code of {}", task.action.component),

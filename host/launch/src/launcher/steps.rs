@@ -14,6 +14,7 @@ use nix::unistd::{
 
 use crate::journal::JournalRecord;
 use crate::launcher::clone::{self, Born};
+use crate::launcher::hardening::Walls;
 use crate::launcher::spawn::Parent;
 use crate::protocol::{ProcessSetup, Reply, SETUP_FAILED, Step, send_reply};
 use twitcher_confine::namespaces;
@@ -40,6 +41,7 @@ pub struct Settings {
     gid: Option<Gid>,
     groups: Option<Vec<Gid>>,
     draft: Option<JournalRecord>,
+    walls: Walls,
     /// Whether the process keeps what it takes to enter namespaces.
     pub enters_namespaces: bool,
 }
@@ -55,6 +57,7 @@ impl Settings {
             gid: setup.gid.map(Gid::from_raw),
             groups: groups.map(|groups| groups.into_iter().map(Gid::from_raw).collect()),
             draft: launcher.pen.zip(setup.journal).map(|(pen, entry)| pen.draft(&entry)),
+            walls: Walls::new(&setup.hardening),
             enters_namespaces: false,
         }
     }
@@ -101,8 +104,8 @@ impl Frame {
         Ok(())
     }
 
-    /// Their order matters: signals that were held back since the clone come first; limits need root; groups need root and so come before the
-    /// user; the directory is entered with the rights of the user, who may not be allowed in.
+    /// Their order matters: signals that were held back since the clone come first; limits and mounts need root; groups need root and so come
+    /// before the user; the directory is entered with the rights of the user, who may not be allowed in.
     fn set_up(&self, settings: &Settings, cwd: &CStr, ignored: &[c_int]) -> Result<(), SpawnFailure> {
         let at = |step| move |errno| (step, errno);
         reset_signals(ignored).map_err(at(Step::Signals))?;
@@ -111,6 +114,7 @@ impl Frame {
         for limit in &settings.limits {
             setrlimit(rlimit(limit.resource), limit.soft, limit.hard).map_err(at(Step::Limit(limit.resource)))?;
         }
+        settings.walls.before_user()?;
         if let Some(groups) = &settings.groups {
             setgroups(groups).map_err(at(Step::Groups))?;
         }
@@ -133,6 +137,8 @@ impl Frame {
             prctl::set_dumpable(false).map_err(at(Step::Uid))?;
         }
         chdir(cwd).map_err(at(Step::Chdir))?;
+        // After the directory: root may need a capability to get there.
+        settings.walls.after_user(settings.uid.is_none_or(Uid::is_root))?;
         // Whatever was left open by mistake closes when the program is executed; the channel must stay until then.
         close_range(3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(at(Step::Descriptors))
     }

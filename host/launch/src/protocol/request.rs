@@ -18,7 +18,7 @@ use crate::journal::JournalEntry;
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_ipc::datagram::{BODY_MAX, receive_into, send};
 use twitcher_ipc::memfd;
-use twitcher_model::{Digest, EntryPoint, FunctionAction, Limit};
+use twitcher_model::{Digest, EntryPoint, FunctionAction, Hardening, Limit};
 
 /// Largest text of a request, in bytes: it holds no znode data, but may hold the text of a configuration file. What is too large for a
 /// datagram travels in a memory file.
@@ -57,6 +57,8 @@ pub struct ProcessSetup {
     pub umask: u32,
     /// Resource limits.
     pub limits: Vec<Limit>,
+    /// What a program is kept from besides.
+    pub hardening: Hardening,
     /// What the process writes into the journal.
     pub journal: Option<JournalEntry>,
 }

@@ -38,7 +38,7 @@ macro_rules! topic {
 }
 
 /// Every page, in the order in which a newcomer reads them.
-pub const TOPICS: [Topic; 11] = [
+pub const TOPICS: [Topic; 12] = [
     topic!("configuration", "configuration files: every field, with its default"),
     topic!("actions", "writing actions: commands, functions, components"),
     topic!(
