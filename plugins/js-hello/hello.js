@@ -11,9 +11,9 @@
 // The imports are the interfaces of wit/action.wit: names in camelCase, enums as strings, variants as {tag, val}, s64 as BigInt,
 // option as undefined.
 
-import { get } from "twitcher:action/config@1.0.0";
-import { event, nodeStat, path } from "twitcher:action/context@1.0.0";
-import { log } from "twitcher:action/log@1.0.0";
+import { get } from "twitcher:action/config@1.1.0";
+import { event, nodeStat, path } from "twitcher:action/context@1.1.0";
+import { log } from "twitcher:action/log@1.1.0";
 
 function info(message, fields) {
   log("info", message, Object.entries(fields).map(([name, value]) => [name, String(value)]));
