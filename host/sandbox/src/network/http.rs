@@ -31,6 +31,9 @@ const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 128;
 /// What a request may take where neither it nor the run has a limit.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How much longer a request may take than the run: that the run's time is up is for its supervisor to find, which may be late, and not for the
+/// request, whose error would then be the outcome.
+const AFTER_RUN: Duration = Duration::from_secs(5);
 
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
@@ -41,7 +44,9 @@ impl WasiHttpHooks for NetworkGrants {
         options: Option<RequestOptions>,
         _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let left = self.ends.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = self
+            .ends
+            .map(|end| end.saturating_duration_since(Instant::now()) + AFTER_RUN);
         let timeouts = Timeouts::new(options.unwrap_or_default(), left);
         match self.admit(&request) {
             Ok(server) => Box::new(exchange(request, server, timeouts)),
