@@ -26,6 +26,10 @@ enum Deed {
     Garble,
     /// Sends events, of paths that never were.
     Flood,
+    /// Sends events whose paths are as long as a packet may be.
+    LongEvents,
+    /// Answers that data was read, and sends less than a stat.
+    ShortData,
 }
 
 /// What was counted.
@@ -93,7 +97,29 @@ fn session(mut stream: TcpStream, deed: Deed) -> usize {
             }
             0
         }
-        Deed::Flood => {
+        Deed::ShortData => {
+            while let Some(body) = request(&mut stream) {
+                let (xid, code) = (&body[..4], i32::from_be_bytes(body[4..8].try_into().unwrap()));
+                let mut stat = [0; 68];
+                // Created and set by the first transaction; five bytes long.
+                (stat[7], stat[15], stat[55]) = (1, 1, 5);
+                let (error, answer): (i32, &[u8]) = match code {
+                    3 => (0, &stat),
+                    // As servers that cannot read several at once.
+                    22 => (-6, &[]),
+                    4 => (0, &[0, 0, 0, 9, b'x']),
+                    9 => (0, &[0, 0, 0, 1, b'/']),
+                    11 | 106 => (0, &[]),
+                    _ => (-101, &[]),
+                };
+                let reply = [xid, &1_i64.to_be_bytes(), &error.to_be_bytes(), answer].concat();
+                if stream.write_all(&frame(&reply)).is_err() {
+                    break;
+                }
+            }
+            0
+        }
+        Deed::Flood | Deed::LongEvents => {
             let mut answers = stream.try_clone().unwrap();
             let mut requests = stream.try_clone().unwrap();
             // As one that has nothing: all is well, and no node is there.
@@ -109,7 +135,12 @@ fn session(mut stream: TcpStream, deed: Deed) -> usize {
                 }
             });
             let event = |number: usize| {
-                let path = format!("/x/{number:0>200}");
+                let long = if matches!(deed, Deed::LongEvents) {
+                    20 << 20
+                } else {
+                    200
+                };
+                let path = format!("/x/{}{number:0>9}", "x".repeat(long));
                 // A notification: its header, that data changed, in a connected session, at the path.
                 let header = [&(-1_i32).to_be_bytes()[..], &1_i64.to_be_bytes(), &[0; 4]].concat();
                 let event = [&3_i32.to_be_bytes()[..], &3_i32.to_be_bytes(), &frame(path.as_bytes())].concat();
@@ -117,7 +148,10 @@ fn session(mut stream: TcpStream, deed: Deed) -> usize {
             };
             let mut taken = 0;
             for chunk in 0.. {
-                let events: Vec<u8> = (0..1000).flat_map(|number| event(chunk * 1000 + number)).collect();
+                let together = if matches!(deed, Deed::LongEvents) { 1 } else { 1000 };
+                let events: Vec<u8> = (0..together)
+                    .flat_map(|number| event(chunk * together + number))
+                    .collect();
                 if taken > FLOOD || stream.write_all(&events).is_err() {
                     break;
                 }
@@ -185,6 +219,20 @@ fn nonsense_after_a_good_handshake_is_asked_for_ever_more_seldom() {
             message.contains("no ZooKeeper session") || message.contains("sessions end soon after they begin")
         });
     });
+}
+
+#[test]
+fn an_answer_that_is_too_short_is_an_error_and_watching_goes_on() {
+    endure(Deed::ShortData, 1, |_, daemon| {
+        daemon.wait("the operator is told", |line| line.to_string().contains("too short"));
+        assert_eq!(daemon.count(|line| line.to_string().contains("panicked")), 0);
+    });
+}
+
+#[test]
+fn events_with_paths_of_megabytes_are_not_kept() {
+    let (_, peak) = endure(Deed::LongEvents, 4, |_, _| {});
+    assert!(peak < MEMORY, "{peak} KiB");
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Context {
     pub settled: Notify,
     /// Woken when the strategy must be chosen again.
     pub replan: Notify,
+    /// Woken when a worker has ended by a defect: what it watched nobody watches.
+    pub broken: Notify,
     pub outage: Arc<OutageLog>,
     pub unreadable: UnreadableZnodes,
     ledger: Mutex<Ledger>,
@@ -48,6 +50,7 @@ impl Context {
             options: Arc::new(options),
             settled: Notify::new(),
             replan: Notify::new(),
+            broken: Notify::new(),
             outage: Arc::default(),
             unreadable: UnreadableZnodes::default(),
             ledger: Mutex::default(),

@@ -87,6 +87,8 @@ pub(super) async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedRecei
             () = context.replan.notified() => coordinator.assign().await,
             () = context.settled.notified() => {}
             () = context.closed() => break,
+            // The source ends, and the daemon, which sees that, starts another.
+            () = context.broken.notified() => break,
         }
         if coordinator.armed_due && context.ledger().all_settled() {
             coordinator.armed_due = false;
@@ -314,10 +316,16 @@ impl Coordinator {
 impl Worker {
     fn start(context: &Arc<Context>, strategy: Strategy) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = match strategy {
+        let work = match strategy {
             Strategy::Persistent => tokio::spawn(persistent::run(context.clone(), receiver)),
             Strategy::OneShot => tokio::spawn(one_shot::run(context.clone(), receiver)),
         };
+        let context = context.clone();
+        let task = tokio::spawn(async move {
+            if work.await.is_err() {
+                context.broken.notify_one();
+            }
+        });
         Self {
             strategy,
             commands,

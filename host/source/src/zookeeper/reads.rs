@@ -36,6 +36,9 @@ pub(super) const MAX_CHILDREN: usize = 200_000;
 /// Most znodes that a watched subtree may have; a larger one is left alone.
 pub(super) const MAX_TREE: usize = 500_000;
 
+/// Most bytes that the paths of a subtree may have together: a long chain of long names has more than its servers hold data.
+pub(super) const MAX_TREE_BYTES: usize = 128 << 20;
+
 /// Why a znode could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadFailure {
@@ -74,6 +77,8 @@ pub(super) enum Excess {
     TreeData,
     #[error("the subtree has more than {MAX_TREE} znodes")]
     Tree,
+    #[error("the paths of the subtree have more than {} MiB together", MAX_TREE_BYTES >> 20)]
+    TreePaths,
 }
 
 impl From<Error> for ReadFailure {
@@ -312,6 +317,7 @@ pub(super) struct Listing {
 pub(super) async fn subtree(client: &Client, root: &str, with_stats: bool) -> Reply<Listing> {
     let mut listing = Listing::default();
     let mut level: Vec<Arc<str>> = vec![root.into()];
+    let mut bytes = 0;
     while !level.is_empty() {
         let mut next = Vec::new();
         for chunk in level.chunks(PIPELINE) {
@@ -322,6 +328,11 @@ pub(super) async fn subtree(client: &Client, root: &str, with_stats: bool) -> Re
                         if names.len() > MAX_CHILDREN {
                             let excess = Excess::ChildrenOf(path.clone(), names.len());
                             return Err(ReadFailure::TooLarge(excess));
+                        }
+                        // Before they are made: each name is as long as all that is above it.
+                        bytes += names.iter().map(|name| path.len() + 1 + name.len()).sum::<usize>();
+                        if bytes > MAX_TREE_BYTES {
+                            return Err(ReadFailure::TooLarge(Excess::TreePaths));
                         }
                         next.extend(names.iter().map(|name| below(path, name)));
                         Some(stat)

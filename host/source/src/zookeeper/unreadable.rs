@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tracing::{error, info, warn};
 
 use super::options::ZooKeeperOptions;
-use super::reads::{Excess, MAX_CHILDREN, MAX_TREE, ReadFailure};
+use super::reads::{Excess, MAX_CHILDREN, MAX_TREE, MAX_TREE_BYTES, ReadFailure};
 use twitcher_model::{PAYLOAD_MAX, Unreadable, WatchType};
 
 type Key = (Arc<str>, WatchType);
@@ -127,6 +127,13 @@ impl Words {
                 format!("{path} has {count} children, and the names of at most {MAX_CHILDREN} are read"),
                 "spread them over several znodes, or remove those that are not needed any more".to_owned(),
             ),
+            ReadFailure::TooLarge(Excess::TreePaths) => (
+                format!(
+                    "the paths of the subtree have more than {} MiB together, the most that are watched",
+                    MAX_TREE_BYTES >> 20
+                ),
+                "watch smaller subtrees of it, or give its znodes shorter names".to_owned(),
+            ),
             ReadFailure::TooLarge(Excess::Tree) => (
                 format!("the subtree has more than {MAX_TREE} znodes, the most that are watched"),
                 "watch smaller subtrees of it, or remove what is not needed any more".to_owned(),
@@ -204,7 +211,7 @@ fn permit(options: &ZooKeeperOptions, full: &str) -> String {
         true => "this daemon, which has no credentials (--zk-digest-file, --zk-sasl-file)".to_owned(),
         false => format!("this daemon's user, {}", names.join(" or ")),
     };
-    format!("`zkCli.sh getAcl {full}` shows who may: let {who} read it (r)")
+    format!("`zkCli.sh getAcl {full}`, by who may read or administer it, shows who may: let {who} read it (r)")
 }
 
 #[cfg(test)]

@@ -563,7 +563,14 @@ impl Client {
         let receiver = self.send_request(OpCode::GetData, &request);
         Ok(async move {
             let (mut body, watcher) = receiver.await?;
-            let data_len = body.len() - Stat::record_len();
+            // A server may say anything: what is there has to be the data, as long as it is said to be, and a stat.
+            let Some(data_len) = body.len().checked_sub(Stat::record_len()).filter(|len| *len >= 4) else {
+                return Err(Error::with_message("the answer is too short".to_string()));
+            };
+            let said = i32::from_be_bytes([body[0], body[1], body[2], body[3]]);
+            if usize::try_from(said.max(0)).ok() != Some(data_len - 4) {
+                return Err(Error::with_message("the answer has not the data that it announces".to_string()));
+            }
             let mut stat_buf = &body[data_len..];
             let stat = record::unmarshal(&mut stat_buf)?;
             body.truncate(data_len);

@@ -197,6 +197,10 @@ pub struct Session {
 
 /// Most events of one connection that no watch is there for: each makes a request to remove the watch that it came from.
 const MAX_STRAY_EVENTS: usize = 100_000;
+/// Most bytes of the paths of those.
+const MAX_STRAY_BYTES: usize = 16 << 20;
+/// Longest body of an event. Its path has come to the server in a request.
+const MAX_EVENT: usize = 4 << 20;
 /// A connection that lasted so long is followed by another at once.
 const STEADY: Duration = Duration::from_secs(10);
 /// Most connections in a row that do not last; then the session is given up.
@@ -315,12 +319,15 @@ impl Session {
     }
 
     fn handle_notification(&mut self, zxid: i64, mut body: &[u8], depot: &mut Depot) -> Result<(), Error> {
+        if body.len() > MAX_EVENT {
+            return Err(Error::with_message("the server sends an event that is longer than any path".to_string()));
+        }
         let event = record::unmarshal_entity::<WatcherEvent>(&"watch notification", &mut body)?;
         self.watch_manager.dispatch_server_event(event.with_zxid(zxid), depot);
         if self.watch_manager.is_flooded() {
             return Err(Error::with_message("the server sends more events than are taken".to_string()));
         }
-        if self.watch_manager.stray_events > MAX_STRAY_EVENTS {
+        if self.watch_manager.stray_events > MAX_STRAY_EVENTS || self.watch_manager.stray_bytes > MAX_STRAY_BYTES {
             return Err(Error::with_message("the server sends events that nobody watches for".to_string()));
         }
         Ok(())
@@ -712,6 +719,7 @@ impl Session {
         depot.reset();
         buf.clear();
         self.watch_manager.stray_events = 0;
+        self.watch_manager.stray_bytes = 0;
         self.send_connect(depot);
         #[cfg(any(feature = "sasl-digest-md5", feature = "sasl-gssapi"))]
         self.send_sasl(depot, endpoint.host)?;

@@ -310,6 +310,7 @@ pub struct WatchManager {
     waiting: Waiting,
     /// Events of the present connection that no watch was there for.
     pub stray_events: usize,
+    pub stray_bytes: usize,
 }
 
 /// Maximum number of paths kept in `cached_paths` for reuse.
@@ -333,6 +334,7 @@ impl WatchManager {
 
             waiting: Waiting::default(),
             stray_events: 0,
+            stray_bytes: 0,
         }
     }
 
@@ -472,6 +474,7 @@ impl WatchManager {
         if !has_watch {
             // Probably a dangling persistent watcher.
             self.stray_events += 1;
+            self.stray_bytes += event.path.len();
             depot.push_remove_watch(event.path, WatchMode::Any, StateResponser::none());
         }
     }
