@@ -127,7 +127,8 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        // The names of files are of whoever made them.
+        f.write_str(&sanitize::escaped(&self.file.to_string_lossy()))?;
         if let Some(TextPosition { line, column }) = self.position {
             write!(f, ":{line}:{column}")?;
         }

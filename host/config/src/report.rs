@@ -43,8 +43,8 @@ pub fn render_table(watches: &[Arc<Watch>]) -> String {
 fn row(watch: &Watch) -> [String; 8] {
     let process = &watch.process;
     [
-        watch.name.to_string(),
-        watch.znode.to_string(),
+        sanitize::escaped(&watch.name),
+        sanitize::escaped(watch.znode.as_str()),
         type_name(watch.watch_type).to_owned(),
         shortened(&action(&watch.action)),
         watch.policy.run_mode.to_string(),
@@ -52,7 +52,11 @@ fn row(watch: &Watch) -> [String; 8] {
         process
             .timeout
             .map_or_else(|| "-".to_owned(), |timeout| format!("{} s", timeout.as_secs_f64())),
-        format!("{}:{}", watch.origin.file.display(), watch.origin.line),
+        format!(
+            "{}:{}",
+            sanitize::escaped(&watch.origin.file.to_string_lossy()),
+            watch.origin.line
+        ),
     ]
 }
 

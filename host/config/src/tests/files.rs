@@ -323,3 +323,24 @@ fn check_gives_json() {
     }
     "#);
 }
+
+#[test]
+fn what_others_have_named_cannot_imitate_lines_nor_move_the_cursor() {
+    let name = "b\u{202e}\nERROR forged\u{1b}[31m.json";
+    let wrong = r#"[{"znode": "/a", "action": {"exec": "x"}, "run_mode": "QEUE"}]"#;
+    let errors = Dir::new(&[(name, wrong)]).errors();
+    assert!(
+        errors.contains(r"b\u{202e}\nERROR forged\u{1b}[31m.json:1:"),
+        "{errors}"
+    );
+    let right = r#"[{"znode": "/a", "action": {"exec": "x"}, "name": "n\u202e\u200b"}]"#;
+    let reload = Dir::new(&[(name, right)]).reload();
+    let table = report::render_table(&reload.watches);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(
+        !table
+            .chars()
+            .any(|c| c == '\u{202e}' || c == '\u{200b}' || c == '\u{1b}'),
+        "{table}"
+    );
+}
