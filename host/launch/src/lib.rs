@@ -35,4 +35,4 @@ pub use daemon_side::invocation::{
 pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
 pub use journal::{Journal, JournalError, SurvivingRun};
-pub use launcher::{Bodies, main as launcher_main};
+pub use launcher::{Bodies, keep_inherited_descriptors, main as launcher_main};

@@ -109,6 +109,13 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     Ok(())
 }
 
+/// Has what this process was started with open, besides the standard streams, stay with it: what it executes does not get it. Whoever started the
+/// daemon from a shell may have left it a descriptor of a file that helpers and actions could not open.
+pub fn keep_inherited_descriptors() -> io::Result<()> {
+    close_range(3, libc::c_int::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+    Ok(())
+}
+
 /// Moves the socket away from descriptor 0 and puts `/dev/null` there: a child places its own streams on 0, 1 and 2.
 fn take_channel() -> io::Result<OwnedFd> {
     // Whoever started the daemon may have left it some open; actions would get them.

@@ -13,7 +13,7 @@ use twitcher_control::listeners::{self, ListenError, Listeners};
 use twitcher_daemon::{self as daemon, DaemonEnd, DaemonOptions, SourceOptions};
 use twitcher_files::pid_file::Pidfile;
 use twitcher_fleet::{FleetOptions, HostName, identity};
-use twitcher_launch::{Journal, Launcher};
+use twitcher_launch::{Journal, Launcher, keep_inherited_descriptors};
 use twitcher_observe::{Log, LogDestination, LogFile, Verbosity};
 use twitcher_process::cgroup::CgroupTree;
 use twitcher_process::threads::{FOR_EVER, can_start, fill_pool};
@@ -48,6 +48,7 @@ pub fn run(arguments: args::RunArguments) -> Result<u8> {
 fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     // Passwords of ZooKeeper and of configurations will be in this memory: nobody is to follow this process, nor to find it in a core dump.
     set_dumpable(false).context("cannot make the process undumpable")?;
+    keep_inherited_descriptors().context("cannot keep inherited descriptors from other processes")?;
     if arguments.require_landlock {
         require_landlock(landlock_version())?;
     }
