@@ -72,3 +72,33 @@ async fn whatever_is_in_a_hosts_place_is_forgotten_and_a_failure_leaves_the_name
     until("it is forgotten", || host.operate(&["fleet", "forget", "web-2"]).0 == 0);
     assert_eq!(stage.children("/hosts").await, ["web-1"]);
 }
+
+/// A reboot that was planned is no reason to look at a host.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_daemon_stops_changes_nothing_of_where_its_host_stands() {
+    let stage = Stage::new(&ZooKeeperServer::shared().address(), "fleet-stop").await;
+    let first = stage.host("web-1");
+    let watches = r#"
+RegisterWatch(znode = "ZNODE", name = "quiet", action = Exec("true"), run_on_load = False)
+RegisterWatch(znode = "ZNODE", name = "broken", action = Exec("exit 3"))
+"#;
+    let super::Host { daemon, site, socket } = stage.host_with("web-2", watches, &[]);
+    first.until_laggards("quiet", 0, &["nobody lags"]);
+    first.until_laggards("broken", 1, &["exit code 3"]);
+    let host = super::Host { daemon, site, socket };
+    host.until_published();
+    let before = [
+        stage.record("/hosts/web-2/w.quiet").await,
+        stage.record("/hosts/web-2/w.broken").await,
+    ];
+    host.daemon.stop();
+    until("it is absent", || {
+        first.operate(&["fleet", "hosts"]).1.contains("absent")
+    });
+    let after = [
+        stage.record("/hosts/web-2/w.quiet").await,
+        stage.record("/hosts/web-2/w.broken").await,
+    ];
+    assert_eq!(before, after);
+    first.until_laggards("quiet", 0, &["nobody lags"]);
+}

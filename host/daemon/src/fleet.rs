@@ -19,7 +19,7 @@ use twitcher_fleet::laggards::{Laggard, Of, laggards};
 use twitcher_fleet::survey::{FleetHost, Survey, SurveyError};
 use twitcher_fleet::{Fleet, FleetOptions, FormatVersion, LastRun, ResultState, StateId, WatchResult, outcome};
 use twitcher_launch::RunReport;
-use twitcher_model::{Outcome, RunId, RunMode, Seen, WatchId, WatchType, sanitize, timestamp};
+use twitcher_model::{Outcome, Phase, RunId, RunMode, Seen, WatchId, WatchType, sanitize, timestamp};
 use twitcher_scheduler::MachineState;
 use twitcher_source::Source;
 
@@ -29,6 +29,9 @@ use twitcher_source::Source;
 pub(super) struct EndedFor {
     at: Option<StateId>,
     last: LastRun,
+    /// It ended while the daemon stopped.
+    #[serde(skip)]
+    stopping: bool,
 }
 
 impl EndedFor {
@@ -80,6 +83,7 @@ impl Daemon {
             Outcome::words(Some(&report.outcome)),
         );
         let result = EndedFor {
+            stopping: self.phase == Phase::Draining,
             at: running.seen().as_ref().map(state_id),
             last: LastRun {
                 run: run.to_string(),
@@ -105,6 +109,10 @@ impl Daemon {
         let Some(entry) = self.registry.get(id).filter(|entry| entry.watch.publish) else {
             return;
         };
+        // That the daemon stops changes nothing of where the host stands, unless it ended a run.
+        if self.phase == Phase::Draining && !entry.facts.result.as_ref().is_some_and(|result| result.stopping) {
+            return;
+        }
         let unreadable = self.registry.unreadable(id).is_some();
         if let Some(result) = self.result(entry, unreadable) {
             fleet.publish(&result);
