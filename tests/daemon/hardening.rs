@@ -139,6 +139,9 @@ fn what_cannot_be_made_read_only_is_a_run_that_did_not_start() {
     let Some((text, ..)) = output("echo ran", "read_only=['/no/such/directory']", "") else {
         return;
     };
-    assert!(text.contains("make directories read-only or private"), "{text}");
+    assert!(
+        text.contains("make its own mounts, which takes root (read_only: /no/such/directory)"),
+        "{text}"
+    );
     assert!(!said(&text, "ran"));
 }

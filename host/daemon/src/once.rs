@@ -57,9 +57,12 @@ impl Daemon {
             if failed || standing.behind.is_some() {
                 unhandled += 1;
                 match standing.wait {
-                    Some(Wait::Parked | Wait::Paused) => {
-                        warn!(watch, znode, "its action has not run: the watch is parked or paused")
-                    }
+                    Some(Wait::Paused) => warn!(watch, znode, "its action has not run: the watch is paused"),
+                    Some(Wait::Parked) => warn!(
+                        watch,
+                        znode,
+                        "the watch is parked, since its action has failed (on_failure = STOP): it runs again once it is defined anew"
+                    ),
                     _ => warn!(watch, znode, "its action has not succeeded"),
                 }
             }

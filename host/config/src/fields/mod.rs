@@ -90,8 +90,8 @@ fields! {
     /// Seconds from SIGTERM until SIGKILL.
     kill_after: Seconds = Seconds::new(5),
 
-    /// What a failed run leads to. KEEP: it is logged, the watch waits for the next change. STOP: the watch is parked until its file
-    /// is loaded again. Retry(…): it is run again, unless a newer update comes first.
+    /// What a failed run leads to. KEEP: it is logged, the watch waits for the next change. STOP: the watch is parked until it
+    /// is resumed, the configuration is loaded on request (SIGHUP), or it is defined anew. Retry(…): it is run again, unless a newer update comes first.
     on_failure: FailureSpec = FailureSpec::Plain(OnFailure::Keep),
 
     /// Also run when the node goes away, with empty stdin.

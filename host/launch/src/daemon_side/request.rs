@@ -62,6 +62,17 @@ pub(crate) fn cgroup_limits(limits: &RunLimits) -> CgroupLimits {
     }
 }
 
+/// The mounts that a run asks for, as the configuration has them.
+fn own_mounts(hardening: &Hardening) -> String {
+    let dirs = hardening.read_only.iter().map(|dir| dir.to_string_lossy());
+    let read_only = dirs.collect::<Vec<_>>().join(", ");
+    match (hardening.private_tmp, read_only.is_empty()) {
+        (true, true) => "private_tmp".to_owned(),
+        (true, false) => format!("private_tmp, read_only: {read_only}"),
+        (false, _) => format!("read_only: {read_only}"),
+    }
+}
+
 /// What a failed step means, in words.
 pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -> Outcome {
     let identity = &invocation.process.identity;
@@ -72,7 +83,10 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
         Step::Signals => "reset the signals".to_owned(),
         Step::Session => "make a session".to_owned(),
         Step::Stdio => "place the standard streams".to_owned(),
-        Step::Mounts => "make directories read-only or private (private_tmp, read_only)".to_owned(),
+        Step::Mounts => format!(
+            "make its own mounts, which takes root ({})",
+            own_mounts(&invocation.process.hardening)
+        ),
         Step::Limit(resource) => format!("set the limit {resource:?}").to_lowercase(),
         Step::Groups => format!("set the groups of user {}", identity.user),
         Step::Gid => format!("change to group {}", identity.gid.unwrap_or_default()),
@@ -82,7 +96,7 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
             identity.uid.unwrap_or_default()
         ),
         Step::Chdir => format!("enter directory {}", invocation.process.cwd.display()),
-        Step::Capabilities => "give up capabilities".to_owned(),
+        Step::Capabilities => "change its capabilities, which takes root".to_owned(),
         Step::NoNewPrivs => "set no_new_privs".to_owned(),
         Step::Descriptors => "close inherited descriptors".to_owned(),
         Step::Load => match &invocation.task {

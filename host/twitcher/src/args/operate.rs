@@ -50,8 +50,8 @@ Examples:
 
 const RUN_NOW_HELP: &str = "\
 The action runs for the state that its node is in, though it has not changed; TWITCHER_EVENT is `manual`. A watch whose action runs \
-already queues it. A parked or paused watch stays so: `resume` it instead. Where the node cannot be read within a few seconds, or \
-there is no connection, that is said and nothing runs, also later.
+already queues it. A parked or paused watch stays so: `resume` it instead. Where the node cannot be read, that is said, and the \
+action runs once it can be (--wait waits for that); without a connection, or an answer within a few seconds, nothing runs, also later.
 
 Examples:
   twitcher run-now 'pull the repo'
