@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::unix::UCred;
 
+use super::disclosure::Shown;
 use super::refusal::RequestRefusal;
-use super::shown::Shown;
 
 /// What whoever is refused lacks.
 pub const GROUP_NEEDED: &str = "it is for root, the daemon's own user, and members of the group twitcher";

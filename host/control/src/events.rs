@@ -20,11 +20,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
 use super::api::{Event, EventKind, WatchSummary};
+use super::disclosure::{Shown, Views};
 use super::facts::WatchFacts;
 use super::refusal::RequestRefusal;
 use super::routes::parameters;
 use super::server::closed;
-use super::shown::{Shown, Views};
 use super::view;
 use twitcher_model::{RunFacts, timestamp};
 

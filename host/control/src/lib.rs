@@ -19,6 +19,7 @@ mod access_control;
 pub mod api;
 pub mod daemon_requests;
 mod definition;
+mod disclosure;
 mod events;
 pub mod facts;
 mod fleet;
@@ -37,7 +38,6 @@ mod routes;
 mod runs;
 mod server;
 mod settings;
-mod shown;
 mod snapshot;
 pub mod states;
 #[cfg(test)]
@@ -60,11 +60,11 @@ use twitcher_observe::metrics::Metrics;
 use twitcher_state::History;
 
 pub use definition::definition;
+pub use disclosure::Shown;
 pub use events::{EventRing, Occurrence};
 pub use openapi::document as openapi;
 pub use readiness::unready;
 pub use server::{Server, ServerLimits};
-pub use shown::Shown;
 
 /// Who may follow the events at once.
 const STREAMS: usize = 32;

@@ -11,7 +11,7 @@ use nix::sys::socket::{Backlog, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 
-use super::shown::Shown;
+use super::disclosure::Shown;
 use twitcher_files::pid_file::{Pidfile, PidfileError};
 
 /// Its members are operators.

@@ -19,9 +19,9 @@ use super::api::{
 };
 use super::daemon_requests::{DaemonRequest, Order};
 use super::definition::definition;
+use super::disclosure::Shown;
 use super::events;
 use super::refusal::RequestRefusal;
-use super::shown::Shown;
 use super::{openapi, page, settings, view};
 use twitcher_model::{Outcome, RunId};
 use twitcher_state::RunQuery;

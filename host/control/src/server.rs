@@ -29,11 +29,11 @@ use tracing::{debug, error, info, warn};
 use twitcher_process::threads::{FOR_EVER, fill_pool};
 
 use super::access_control::{Access, GROUP_NEEDED, Peer, may_operate};
+use super::disclosure::Shown;
 use super::listeners::{Http, Listeners, Socket};
 use super::rate_limit::RateLimit;
 use super::refusal::RequestRefusal;
 use super::routes;
-use super::shown::Shown;
 use super::write_timeout::WriteTimeout;
 use super::{App, host_name};
 

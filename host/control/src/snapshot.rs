@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::api::{StateCount, Watches};
 use super::daemon_requests::{DaemonRequest, DaemonRequests, Unanswered};
+use super::disclosure::{Shown, Views};
 use super::facts::WatchFacts;
-use super::shown::{Shown, Views};
 use super::view;
 
 /// The share of its time that the loop may spend on surveys: one in so many.

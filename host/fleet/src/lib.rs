@@ -16,7 +16,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-mod board;
 pub mod forget;
 #[allow(
     clippy::disallowed_methods,
@@ -30,6 +29,7 @@ mod pacing;
 mod record;
 mod requests;
 pub mod survey;
+mod unpublished;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -40,11 +40,11 @@ use tokio::time::{Instant, timeout};
 
 use twitcher_source::zookeeper::KeptSession;
 
-use board::Board;
 use forget::{ForgetError, Forgotten};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
 use survey::{Survey, SurveyError, Surveyor};
+use unpublished::Board;
 
 /// How long [`Fleet::leave`] takes at most.
 const GOODBYE: Duration = Duration::from_secs(2);

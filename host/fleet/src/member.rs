@@ -15,12 +15,12 @@ use tracing::{info, warn};
 use zookeeper_client::{Client, CreateMode, SessionState};
 
 use super::Shared;
-use super::board::Write;
 use super::identity::HostId;
 use super::layout::{LIVE, is_watch_znode};
 use super::pacing::{Pacer, turn};
 use super::record::{self, FormatVersion, HostRecord, LiveRecord, RecordError, RootRecord};
 use super::requests::{self, Owner, Reply, RequestError};
+use super::unpublished::Write;
 use twitcher_source::zookeeper::KeptSession;
 
 /// Most writes in one transaction.

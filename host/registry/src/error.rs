@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 
 use super::address::Remote;
-use super::asked::Mismatch;
 use super::credentials::CredentialsError;
+use super::tag::Mismatch;
 use twitcher_bundle::InstallError;
 use twitcher_bundle::ManifestError;
 use twitcher_bundle::ReadError;

@@ -48,23 +48,23 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod asked;
 mod auth;
 mod blob;
 mod client;
 mod credentials;
 mod documents;
 mod error;
-mod inner;
+mod internal_address;
 mod patience;
 mod progress;
 mod pull;
 mod push;
+mod tag;
 mod transport;
 
 pub use address::{Remote, RemoteError, Selector};
-pub use asked::Mismatch;
 pub use credentials::CredentialsError;
 pub use error::{OciError, RegistryProblem};
 pub use pull::{Offer, component};
 pub use push::{Pushed, push};
+pub use tag::Mismatch;

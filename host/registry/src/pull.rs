@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use serde::Deserialize;
 
 use super::address::{Remote, Selector};
-use super::asked::check_pulled;
 use super::auth::Access;
 use super::client::{Client, DOCUMENT_MAX, Document, parse, referrers_tags};
 use super::documents::{
@@ -18,6 +17,7 @@ use super::documents::{
     MANIFEST_DIGEST, SIGNATURE_DIGEST, WASM, WASM_CONFIG, WASM_TYPES, parse_named,
 };
 use super::error::{OciError, RegistryProblem, printable};
+use super::tag::check_pulled;
 use twitcher_bundle::BundleReader;
 use twitcher_bundle::Writer;
 use twitcher_bundle::{FileFacts, MANIFEST_MAX, Manifest};

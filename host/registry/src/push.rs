@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::address::{Remote, Selector};
-use super::asked::check_pushed;
 use super::auth::Access;
 use super::client::{Client, DOCUMENT_MAX, referrers_tags};
 use super::documents::{Descriptor, Document, EMPTY_CONTENT, IMAGE_INDEX, IMAGE_MANIFEST, Layout, with_referrer};
 use super::error::{OciError, RegistryProblem};
+use super::tag::check_pushed;
 use twitcher_bundle::BundleReader;
 use twitcher_bundle::InstallError;
 use twitcher_bundle::Signature;

@@ -18,7 +18,7 @@ use super::address::Remote;
 use super::auth::Authorization;
 use super::client::said;
 use super::error::RegistryProblem;
-use super::inner::is_inner;
+use super::internal_address::is_inner;
 use super::patience::{Patience, Verdict};
 
 /// How long a connection may take, and how long a registry may be silent.

@@ -25,7 +25,7 @@ use starlark::values::{
 };
 
 use super::builtins::session;
-use super::file::TextFile;
+use super::open_builtin::TextFile;
 use super::{ScriptError, convert};
 use crate::value::{Item, Scalar};
 

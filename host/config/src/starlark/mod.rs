@@ -12,9 +12,9 @@
 mod arguments;
 mod builtins;
 mod convert;
-mod file;
 mod live;
 mod migrating;
+mod open_builtin;
 pub(crate) mod unknown;
 
 use std::cell::{Cell, OnceCell, RefCell};

@@ -10,7 +10,7 @@ use zookeeper_client::{Client, Stat};
 
 use super::plan::ancestors;
 use super::reads::{self, Excess, Listing, ReadFailure, Reply};
-use super::subtree::{Mark, Subtree};
+use super::subtree_state::{Mark, Subtree};
 use twitcher_model::{PAYLOAD_MAX, TreeNode, TreeNodes};
 
 /// What is known of the znodes of a subtree.

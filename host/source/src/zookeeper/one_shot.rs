@@ -19,7 +19,7 @@ use super::contents::Contents;
 use super::context::{Closed, Context};
 use super::ledger::Handle;
 use super::reads::{self, LARGE, Listing, ReadFailure, Reply};
-use super::subtree::Subtree;
+use super::subtree_state::Subtree;
 use super::sweep::{CheckedWatch, Sweep, due};
 use super::unreadable::Words;
 use super::worker::{Command, Commands, Stop};

@@ -28,7 +28,7 @@ use super::context::Context;
 use super::nodes::{News, WatchedZnodes};
 use super::plan::ancestors;
 use super::reads::{self, PIPELINE, ReadFailure, Reply};
-use super::subtrees::{Listed, WatchedSubtrees};
+use super::subtree_watch::{Listed, WatchedSubtrees};
 use super::sweep::{CheckedWatch, Sweep, Swept, due};
 use super::worker::{Command, Commands, Stop, Target};
 use twitcher_model::WatchType;

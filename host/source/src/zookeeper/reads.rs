@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zookeeper_client::{Client, Error, MultiReadResult};
 
-use super::subtree::{Mark, mix};
+use super::subtree_state::{Mark, mix};
 use twitcher_model::{Observation, PAYLOAD_MAX, Stamp, Stat, Version};
 
 /// Requests in flight at once. Enough to hide the round trip, few enough that a new event is looked at in between.

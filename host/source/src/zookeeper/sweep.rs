@@ -14,7 +14,7 @@ use zookeeper_client::Client;
 use super::context::Context;
 use super::ledger::{Handle, Ledger};
 use super::reads::{self, PIPELINE, ReadFailure, Reply, SMALL};
-use super::subtree::Subtree;
+use super::subtree_state::Subtree;
 use super::worker::Stop;
 use twitcher_model::{Version, WatchType};
 

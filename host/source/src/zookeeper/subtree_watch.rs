@@ -16,7 +16,7 @@ use super::context::Context;
 use super::ledger::Handle;
 use super::plan::ancestors;
 use super::reads::{self, Excess, Listing, MAX_TREE, PIPELINE, ReadFailure, Reply};
-use super::subtree::Subtree;
+use super::subtree_state::Subtree;
 use super::sweep::CheckedWatch;
 use super::unreadable::Words;
 use super::worker::Stop;
