@@ -20,7 +20,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space, set_keep_capabilities};
 
-use super::privileges;
+use super::privileges::{self, errno};
 
 /// What entering takes, and no more than that.
 const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_CHROOT);
@@ -126,8 +126,4 @@ pub fn own_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     open_tree(dir, "", flags).map_err(errno)
-}
-
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
 }

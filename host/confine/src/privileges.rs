@@ -42,6 +42,7 @@ pub(super) fn raise(wanted: CapabilitySet) -> Result<(), Errno> {
     set_capabilities(None, sets).map_err(errno)
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+/// The same error as the other library names it.
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }

@@ -19,13 +19,6 @@ pub struct Hardening {
     pub capabilities: Option<Capabilities>,
 }
 
-impl Hardening {
-    /// Whether the run has mounts of its own.
-    pub fn has_mounts(&self) -> bool {
-        self.private_tmp || !self.read_only.is_empty()
-    }
-}
-
 /// Capabilities, as bits by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capabilities(pub u64);

@@ -50,7 +50,7 @@ impl Walls {
             self.make_mounts().map_err(|errno| (Step::Mounts, errno))?;
         }
         if let Some(kept) = self.capabilities {
-            self.bound(kept).map_err(|errno| (Step::Capabilities, errno))?;
+            bound(kept).map_err(|errno| (Step::Capabilities, errno))?;
         }
         Ok(())
     }
@@ -90,24 +90,24 @@ impl Walls {
         }
         Ok(())
     }
+}
 
-    /// Nothing that is executed later can have more than these.
-    fn bound(&self, kept: CapabilitySet) -> Result<(), Errno> {
-        for number in 0..u64::BITS {
-            let one = CapabilitySet::from_bits_retain(1 << number);
-            if kept.contains(one) {
-                continue;
-            }
-            match remove_capability_from_bounding_set(one) {
-                Ok(()) => {}
-                // The kernel has no more.
-                Err(rustix::io::Errno::INVAL) => break,
-                Err(error) => return Err(errno(error)),
-            }
+/// Nothing that is executed later can have more than these.
+fn bound(kept: CapabilitySet) -> Result<(), Errno> {
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if kept.contains(one) {
+            continue;
         }
-        // Else the change of user takes them.
-        set_keep_capabilities(!kept.is_empty()).map_err(errno)
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The kernel has no more.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(errno(error)),
+        }
     }
+    // Else the change of user takes them.
+    set_keep_capabilities(!kept.is_empty()).map_err(errno)
 }
 
 /// Has the calling process have these, and what it executes: root by being root, others because they are ambient.
