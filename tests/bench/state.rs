@@ -247,6 +247,7 @@ fn watch(number: usize) -> Watch {
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),
         publish: true,
+        rollout: None,
         origin: Origin {
             file: Path::new("a.twc").into(),
             line: 1,

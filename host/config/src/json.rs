@@ -79,7 +79,7 @@ fn registration(source: &SourceText, element: &RawValue) -> Result<Registration,
     if !element.get().starts_with('{') {
         return Err(source.error(at, "a watch must be an object"));
     }
-    let fields = fields(source, element)?;
+    let fields = fields(source, element, Of::Watch)?;
     let has = |name: &str| fields.iter().any(|field| field.name == name);
     Ok(Registration {
         // A watch that says its limits wrongly is still told as a watch what is wrong with it.
@@ -94,17 +94,52 @@ fn registration(source: &SourceText, element: &RawValue) -> Result<Registration,
     })
 }
 
+/// What an object's members are the fields of. None is inside itself, so that no file leads deep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Watch,
+    Rollout,
+    /// Anything else.
+    Call,
+}
+
+/// The waves of a rollout, if that is what the value is: a list of objects.
+fn waves(source: &SourceText, value: &RawValue) -> Result<Option<Vec<Arc<Call>>>, ConfigError> {
+    if !value.get().starts_with('[') {
+        return Ok(None);
+    }
+    let at = offset(&source.text, value.get());
+    let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| source.error(at, message(&error)))?;
+    if items.is_empty() || items.iter().any(|item| !item.get().starts_with('{')) {
+        return Ok(None);
+    }
+    let wave = |item: &&RawValue| {
+        Ok(Arc::new(Call {
+            within: None,
+            at: short(offset(&source.text, item.get())),
+            arguments: fields(source, item, Of::Call)?,
+        }))
+    };
+    items.iter().map(wave).collect::<Result<_, _>>().map(Some)
+}
+
 /// The members of an object as fields. A name that is given twice is an error: one of the two would be ignored.
-fn fields(source: &SourceText, object: &RawValue) -> Result<Vec<Field>, ConfigError> {
-    let mut fields: Vec<Field> = Vec::new();
+fn fields(source: &SourceText, object: &RawValue, of: Of) -> Result<Vec<Field>, ConfigError> {
+    let mut found: Vec<Field> = Vec::new();
     for (name, name_at, value) in members(source, object)? {
-        if fields.iter().any(|field| field.name == name) {
+        if found.iter().any(|field| field.name == name) {
             return Err(source.error(name_at, format!("{} is given twice", super::value::quoted(&name))));
         }
         let value_at = offset(&source.text, value.get());
-        let call = match name.as_str() {
-            "action" => call(source, value, "wasm")?.map(Value::Component),
-            "on_failure" => call(source, value, "retry")?.map(Value::Retry),
+        let call = match (of, name.as_str()) {
+            (Of::Watch, "action") => call(source, value, "wasm")?.map(Value::Component),
+            (Of::Watch, "on_failure") => call(source, value, "retry")?.map(Value::Retry),
+            (Of::Watch, "rollout") if value.get().starts_with('{') => Some(Value::Rollout(Arc::new(Call {
+                within: None,
+                at: short(name_at),
+                arguments: fields(source, value, Of::Rollout)?,
+            }))),
+            (Of::Rollout, "waves") => waves(source, value)?.map(Value::Waves),
             _ => None,
         };
         let value = match call {
@@ -117,14 +152,14 @@ fn fields(source: &SourceText, object: &RawValue) -> Result<Vec<Field>, ConfigEr
                 plain(serde_json::from_str(value.get()).map_err(|error| source.error(value_at, message(&error)))?)
             }
         };
-        fields.push(Field {
+        found.push(Field {
             name,
             name_at: short(name_at),
             value_at: short(value_at),
             value,
         });
     }
-    Ok(fields)
+    Ok(found)
 }
 
 /// A name that an object has twice. The parser would take the last of the two, and a reader perhaps the first.
@@ -149,7 +184,7 @@ fn call(source: &SourceText, value: &RawValue, wanted: &str) -> Result<Option<Ar
         [(name, name_at, object)] if name == wanted && object.get().starts_with('{') => Ok(Some(Arc::new(Call {
             within: None,
             at: short(*name_at),
-            arguments: fields(source, object)?,
+            arguments: fields(source, object, Of::Call)?,
         }))),
         _ => Ok(None),
     }

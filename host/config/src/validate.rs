@@ -3,6 +3,7 @@
 //! This module must not know how a file is parsed or when it is read.
 
 mod actions;
+mod rollouts;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,7 +25,8 @@ use super::splay::share;
 use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
 use twitcher_model::{
-    Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, Watch,
+    Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, RunOnLoad,
+    Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -252,6 +254,7 @@ impl<'a> Builder<'a, '_> {
         self.check_combinations(registration, &fields, refused);
         let component = self.component(registration, fields.action.as_ref(), refused);
         let failure = self.failure(registration, &fields.on_failure, refused);
+        let rollout = self.rollout(registration, &fields, refused);
 
         let who = Who {
             uid: fields.uid.clone(),
@@ -289,7 +292,10 @@ impl<'a> Builder<'a, '_> {
         let name = fields.name.clone().or_else(|| fields.description.clone());
         let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));
         let delay = share(self.around.host, &name, fields.splay.0);
-        let policy = intern(&mut self.around.interner.policies, policy(&fields, delay, failure));
+        let policy = intern(
+            &mut self.around.interner.policies,
+            policy(&fields, delay, failure, rollout.is_some()),
+        );
         let process = self.around.interner.process(ProcessSettings {
             identity,
             cwd: fields.cwd.0,
@@ -313,6 +319,7 @@ impl<'a> Builder<'a, '_> {
             policy,
             process,
             publish: fields.publish,
+            rollout: rollout.map(Arc::new),
             origin: self.origin(registration),
         };
         Some(Entry {
@@ -492,11 +499,15 @@ fn value_offset(registration: &Registration, name: &str) -> u32 {
     given.map_or(registration.call, |field| field.value_at)
 }
 
-fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>, OnFailure)) -> Policy {
+fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>, OnFailure), by_turns: bool) -> Policy {
     Policy {
         run_mode: fields.run_mode,
         max_parallel: fields.max_parallel.0,
-        run_on_load: fields.run_on_load,
+        run_on_load: match by_turns && fields.run_on_load == RunOnLoad::Always {
+            // A fleet that is restarted must not run once more for what it has.
+            true => RunOnLoad::IfChanged,
+            false => fields.run_on_load,
+        },
         on_delete: fields.on_delete,
         retry,
         on_failure,
@@ -507,6 +518,7 @@ fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>,
         settle_max: fields.settle_max.0,
         delay,
         min_interval: fields.min_interval.0,
+        by_turns,
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) use twitcher_model::grant_syntax::quoted;
 
 /// A value as it was written in a configuration file. Two levels of nesting at most: no field needs more, and a value that comes
 /// from another process or a hostile file then needs no guard against deep recursion. The arguments of a call are values again, but
-/// nothing here or later looks for another call among them.
+/// nothing here or later looks for another call among them, but for the waves of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Value {
     None,
@@ -27,6 +27,10 @@ pub(super) enum Value {
     Component(Arc<Call>),
     /// What `Retry(…)` makes, or the object of an `on_failure`'s `"retry"`.
     Retry(Arc<Call>),
+    /// What `Rollout(…)` makes, or the object of a `"rollout"`.
+    Rollout(Arc<Call>),
+    /// A list of what `Wave(…)` makes, or of objects of a `"waves"`; not empty.
+    Waves(Vec<Arc<Call>>),
     /// Anything else, in words.
     Other(String),
 }
@@ -63,6 +67,8 @@ impl fmt::Display for Value {
             Value::Function => f.write_str("a function"),
             Value::Component(_) => f.write_str("a component"),
             Value::Retry(_) => f.write_str("a Retry(…)"),
+            Value::Rollout(_) => f.write_str("a Rollout(…)"),
+            Value::Waves(_) => f.write_str("a list of Wave(…)"),
             Value::Other(what) => f.write_str(what),
         }
     }

@@ -9,11 +9,14 @@
 //! GET  /v1/runs/{id}                   RunDetail
 //! GET  /v1/fleet                       Fleet         where every host of the fleet stands
 //! GET  /v1/fleet/laggards[?of=]        Laggards      of a watch or a znode, or of all
+//! GET  /v1/fleet/rollouts              Rollouts
+//! GET  /v1/fleet/rollouts/{name}       RolloutStatus
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
 //! POST /v1/watches/{name}/run          Started       these six on the Unix socket only
 //! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
 //! POST /v1/watches/{name}/resume       WatchSummary
 //! POST /v1/fleet/hosts/{name}/forget   Forgotten     of a host that is not there any more
+//! POST /v1/fleet/rollouts/{name}/…     RolloutStatus pause, resume, promote, abort, retry; release?host=
 //! POST /v1/reload                      Reloaded
 //! POST /v1/drain                       Status        answered at once; the daemon ends when what runs has
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
@@ -32,7 +35,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::fleet::{
-    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, UnknownHost,
+    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, RolloutHost, RolloutStatus,
+    Rollouts, UnknownHost,
 };
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};

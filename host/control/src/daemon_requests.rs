@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::api::{Fleet, Forgotten, Laggards, Reloaded};
+use super::api::{Fleet, Forgotten, Laggards, Reloaded, Rollouts};
 use super::facts::{Overview, WatchFacts};
 use twitcher_model::{RunFacts, RunId};
 
@@ -45,6 +45,15 @@ pub enum DaemonRequest {
     Laggards(Option<String>, oneshot::Sender<Result<Laggards, FleetRefused>>),
     /// Somebody, if it is known who, wants the fleet to forget the host of this name.
     Forget(String, Option<String>, oneshot::Sender<Result<Forgotten, FleetRefused>>),
+    /// How rollouts stand: one, or all.
+    Rollouts(Option<String>, oneshot::Sender<Result<Rollouts, FleetRefused>>),
+    /// Do that to a rollout, for whom.
+    RolloutOrder(
+        String,
+        RolloutOrder,
+        Option<String>,
+        oneshot::Sender<Result<Rollouts, FleetRefused>>,
+    ),
     /// Load the configuration.
     Reload(oneshot::Sender<Reloaded>),
     /// Stop.
@@ -55,7 +64,10 @@ pub enum DaemonRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Run its action for what the node is now.
-    Run,
+    Run {
+        /// Whether it passes its rollout by.
+        ungoverned: bool,
+    },
     /// Start nothing.
     Pause {
         /// Who wants it.
@@ -65,6 +77,23 @@ pub enum Order {
     },
     /// Go on.
     Resume,
+}
+
+/// What an operator wants of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RolloutOrder {
+    /// Start nothing.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Let the next wave go.
+    Promote,
+    /// Go no further with this change.
+    Abort,
+    /// Go on, and let hosts that failed try again.
+    Retry,
+    /// Take back the slot of this host.
+    Release(String),
 }
 
 /// It was done.
@@ -99,6 +128,8 @@ pub enum Refused {
     Disconnected,
     /// The node could not be read in time.
     Unread,
+    /// It has a rollout, which says when it runs.
+    Rollout,
 }
 
 /// Nothing can be said of the fleet.
@@ -116,6 +147,10 @@ pub enum FleetRefused {
     Live(String),
     /// ZooKeeper does not let the host be forgotten, for this reason.
     NotForgotten(String),
+    /// It knows no rollout of this name.
+    NoRollout(String),
+    /// That cannot be done to this rollout now, for this reason.
+    NotNow(String, String),
 }
 
 /// The end of what a run wrote.

@@ -9,7 +9,9 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use super::api::{Event, EventKind, Fleet, Laggards, RunDetail, Status, WatchDetail, WatchState, WatchSummary};
+use super::api::{
+    Event, EventKind, Fleet, Laggards, Rollouts, RunDetail, Status, WatchDetail, WatchState, WatchSummary,
+};
 use super::facts::WatchFacts;
 use super::view;
 use twitcher_model::Outcome;
@@ -128,6 +130,15 @@ impl Shown {
     pub fn laggards(self, mut laggards: Laggards) -> Laggards {
         self.problems(laggards.unknown.iter_mut().map(|host| &mut host.problem));
         laggards
+    }
+
+    /// What rolls out, and where hosts stand with it.
+    pub fn rollouts(self, mut rollouts: Rollouts) -> Rollouts {
+        if self == Shown::Outline {
+            rollouts.rollouts.iter_mut().for_each(|rollout| rollout.by.clear());
+        }
+        self.problems(rollouts.rollouts.iter_mut().filter_map(|rollout| rollout.why.as_mut()));
+        rollouts
     }
 
     fn problems<'a>(self, problems: impl Iterator<Item = &'a mut String>) {

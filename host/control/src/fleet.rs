@@ -138,3 +138,70 @@ pub struct Forgotten {
     /// How many znodes it had left below its own.
     pub znodes: u64,
 }
+
+/// What rolls out in a fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rollouts {
+    /// When it was read.
+    pub at: Timestamp,
+    /// By name.
+    pub rollouts: Vec<RolloutStatus>,
+}
+
+/// How a change goes out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutStatus {
+    /// The rollout.
+    pub name: String,
+    /// The znode whose changes go out; none before the first.
+    pub znode: Option<String>,
+    /// What of it is watched.
+    pub watch_type: Option<WatchType>,
+    /// Counts the changes that have gone out.
+    pub serial: u64,
+    /// The state of the znode that goes out: `absent`, or a zxid in hexadecimal.
+    pub goal: Option<String>,
+    /// The state that it is in now, where that is known; if it is another one, that is about to go out.
+    pub newest: Option<String>,
+    /// `rolling`, `baking`, `promoting`, `halted`, `paused`, `aborted`, `done`, or `unknown` if a newer version says something else.
+    pub state: String,
+    /// Since when, by the clock of who changed it.
+    pub since: Timestamp,
+    /// Why it does not go on, if it does not.
+    pub why: Option<String>,
+    /// Who changed it last: a host, or an operator.
+    pub by: String,
+    /// The wave, counted from 1.
+    pub wave: u64,
+    /// How many there are.
+    pub waves: u64,
+    /// Most hosts that act at once.
+    pub at_once: u64,
+    /// How many slots are held.
+    pub slots: u64,
+    /// So many hosts may fail.
+    pub max_failures: u64,
+    /// The host that does the work of it, if there is one.
+    pub steward: Option<String>,
+    /// The hosts that take part, by name.
+    pub hosts: Vec<RolloutHost>,
+}
+
+/// A host that takes part in a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutHost {
+    /// Its name.
+    pub host: String,
+    /// `current`, `acting`, `granted`, `waiting`, `failed`, `lost`, `absent`, `declined` or `other`.
+    pub state: String,
+    /// Whether its daemon is there.
+    pub live: bool,
+    /// Whether it holds a slot.
+    pub slot: bool,
+    /// The change that it has last had a slot for; 0 if none.
+    pub serial: u64,
+    /// Whether its configuration says something else of the rollout than the steward's did when the change came.
+    pub policy_differs: bool,
+    /// The last run that ended.
+    pub last_run: Option<FleetRun>,
+}

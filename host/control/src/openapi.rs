@@ -8,8 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Definitions, Event, Fleet, Forgotten, Laggards, Problem, Reloaded, RunDetail, Runs, Started, States, Status,
-    WatchDetail, WatchState, WatchSummary, Watches,
+    Definitions, Event, Fleet, Forgotten, Laggards, Problem, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs,
+    Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
@@ -45,6 +45,8 @@ pub fn document() -> Value {
 fn paths(schemas: &mut SchemaGenerator) -> Value {
     let name = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
         "description": "Name of a watch."});
+    let rollout = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
+        "description": "Name of a rollout."});
     let host = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
         "description": "Name of a host."});
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"},
@@ -83,9 +85,25 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         ], &[400, 404, 503])},
         "/v1/fleet/hosts/{name}/forget": {"post": s.json::<Forgotten>("forget_host", "Has the fleet forget a host that is not there any more.",
             std::slice::from_ref(&host), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts": {"get": s.json::<Rollouts>("rollouts", "What rolls out in the daemon's fleet.", &[], &[404, 503])},
+        "/v1/fleet/rollouts/{name}": {"get": s.json::<RolloutStatus>("rollout", "How a rollout stands.", std::slice::from_ref(&rollout),
+            &[400, 404, 503])},
+        "/v1/fleet/rollouts/{name}/pause": {"post": s.json::<RolloutStatus>("pause_rollout", "No host starts until it is resumed.",
+            std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/resume": {"post": s.json::<RolloutStatus>("resume_rollout", "Lets a rollout go on that is paused or halted; hosts \
+            that failed stay as they are.", std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/promote": {"post": s.json::<RolloutStatus>("promote_rollout", "Lets the next wave go, where one waits for that.",
+            std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/abort": {"post": s.json::<RolloutStatus>("abort_rollout", "Ends a rollout: its change goes no further.",
+            std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/retry": {"post": s.json::<RolloutStatus>("retry_rollout", "Lets a rollout go on, and hosts that failed try again.",
+            std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/release": {"post": s.json::<RolloutStatus>("release_slot", "Takes back the slot of a host, though its action may \
+            still run.", &[rollout.clone(), query("host", "The host.", text())], &[400, 404, 409, 413, 503])},
         "/v1/events": {"get": s.events(&[query("watch", "Only those about this watch, or about none.", text())])},
         "/v1/watches/{name}/run": {"post": s.json::<Started>("run_now", "Runs a watch's action for what its node is now, as its run mode \
-            permits.", std::slice::from_ref(&name), &[400, 404, 409, 413, 503])},
+            permits.", &[name.clone(), query("ungoverned", "Whether it passes the watch's rollout by, on this host alone.",
+                json!({"type": "boolean", "default": false}))], &[400, 404, 409, 413, 503])},
         "/v1/watches/{name}/pause": {"post": s.json::<WatchSummary>("pause", "Holds a watch: updates wait until it is resumed.",
             &[name.clone(), query("reason", "Why; remembered, with who it was, until the watch is resumed.",
                 json!({"type": "string", "maxLength": REASON_MAX}))], &[400, 404, 409, 413, 503])},

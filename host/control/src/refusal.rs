@@ -81,6 +81,8 @@ impl RequestRefusal {
             Refused::Disconnected => unavailable(format!(
                 "there is no connection to what is watched: the node of watch {name:?} cannot be read, and nothing is run"
             )),
+            Refused::Rollout => conflict(format!("watch {name:?} has a rollout, which says when it runs"))
+                .help("`twitcher fleet status` shows it; --ungoverned passes it by, on this host alone"),
             Refused::Unread => unavailable(format!(
                 "the node of watch {name:?} could not be read in time, and nothing is run"
             )),
@@ -116,6 +118,16 @@ impl From<FleetRefused> for RequestRefusal {
                 format!("the fleet has no host {}", quoted(&name)),
             )
             .help("`twitcher fleet hosts` lists them"),
+            FleetRefused::NoRollout(name) => Self::new(
+                StatusCode::NOT_FOUND,
+                format!("the fleet has no rollout {}", quoted(&name)),
+            )
+            .help("`twitcher fleet status` shows which there are"),
+            FleetRefused::NotNow(rollout, why) => Self::new(
+                StatusCode::CONFLICT,
+                format!("rollout {}: {why}", quoted(&rollout)),
+            )
+            .help(format!("`twitcher fleet status {}` shows how it stands", quoted(&rollout))),
             FleetRefused::NotForgotten(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why).help(
                 "what a host has made with credentials only it may delete, or who administers ZooKeeper; see `twitcher help fleet`",
             ),

@@ -14,10 +14,10 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Definition, Definitions, Fleet, Forgotten, Laggards, Reloaded, RunDetail, Runs, STATES, Started, States, Status,
-    WatchDetail, WatchState, WatchSummary, Watches,
+    Definition, Definitions, Fleet, Forgotten, Laggards, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs, STATES,
+    Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
-use super::daemon_requests::{DaemonRequest, Order};
+use super::daemon_requests::{DaemonRequest, FleetRefused, Order, RolloutOrder};
 use super::definition::definition;
 use super::disclosure::Shown;
 use super::events;
@@ -58,6 +58,22 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/v1/fleet", READ, get(fleet)),
         ("/v1/fleet/laggards", READ, get(laggards)),
         ("/v1/fleet/hosts/{name}/forget", DO, post(forget)),
+        ("/v1/fleet/rollouts", READ, get(rollouts)),
+        ("/v1/fleet/rollouts/{name}", READ, get(rollout)),
+        ("/v1/fleet/rollouts/{name}/pause", DO, order_of(|| RolloutOrder::Pause)),
+        (
+            "/v1/fleet/rollouts/{name}/resume",
+            DO,
+            order_of(|| RolloutOrder::Resume),
+        ),
+        (
+            "/v1/fleet/rollouts/{name}/promote",
+            DO,
+            order_of(|| RolloutOrder::Promote),
+        ),
+        ("/v1/fleet/rollouts/{name}/abort", DO, order_of(|| RolloutOrder::Abort)),
+        ("/v1/fleet/rollouts/{name}/retry", DO, order_of(|| RolloutOrder::Retry)),
+        ("/v1/fleet/rollouts/{name}/release", DO, post(release)),
         ("/v1/events", READ, get(events::serve)),
         ("/v1/watches/{name}/run", DO, post(run_now)),
         ("/v1/watches/{name}/pause", DO, post(pause)),
@@ -276,8 +292,21 @@ fn run_id(text: &str) -> Result<RunId, RequestRefusal> {
     })
 }
 
-async fn run_now(State(app): State<Arc<App>>, name: Parameter) -> Answer<Started> {
-    let done = order(&app, parameter(name)?, Order::Run).await?;
+/// How a watch is run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowRun {
+    #[serde(default)]
+    ungoverned: bool,
+}
+
+async fn run_now(
+    State(app): State<Arc<App>>,
+    name: Parameter,
+    query: Result<Query<HowRun>, QueryRejection>,
+) -> Answer<Started> {
+    let HowRun { ungoverned } = parameters(query)?;
+    let done = order(&app, parameter(name)?, Order::Run { ungoverned }).await?;
     Ok(Json(Started {
         run: done.run.map(|run| run.to_string()),
         watch: view::summary(&done.watch),
@@ -324,6 +353,63 @@ async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_re
         .ask(|reply| DaemonRequest::Order(name.clone(), order, reply))
         .await?;
     done.map_err(|refused| RequestRefusal::order(&name, refused))
+}
+
+async fn rollouts(State(app): State<Arc<App>>, shown: Shown) -> Answer<Rollouts> {
+    let found = app
+        .requests
+        .survey(|reply| DaemonRequest::Rollouts(None, reply))
+        .await??;
+    Ok(Json(shown.rollouts(found)))
+}
+
+async fn rollout(State(app): State<Arc<App>>, shown: Shown, name: Parameter) -> Answer<RolloutStatus> {
+    let name = parameter(name)?;
+    let found = app
+        .requests
+        .survey(|reply| DaemonRequest::Rollouts(Some(name.clone()), reply))
+        .await??;
+    one_rollout(shown.rollouts(found), name)
+}
+
+/// What is answered of a single one.
+fn one_rollout(mut found: Rollouts, name: String) -> Answer<RolloutStatus> {
+    let found = found.rollouts.pop();
+    Ok(Json(found.ok_or(FleetRefused::NoRollout(name))?))
+}
+
+fn order_of(order: fn() -> RolloutOrder) -> MethodRouter<Arc<App>> {
+    post(
+        async move |State(app): State<Arc<App>>, name: Parameter, extensions: Extensions| {
+            order_rollout(&app, parameter(name)?, order(), &extensions).await
+        },
+    )
+}
+
+/// Whose slot.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    host: String,
+}
+
+async fn release(
+    State(app): State<Arc<App>>,
+    name: Parameter,
+    query: Result<Query<Whose>, QueryRejection>,
+    extensions: Extensions,
+) -> Answer<RolloutStatus> {
+    let Whose { host } = parameters(query)?;
+    order_rollout(&app, parameter(name)?, RolloutOrder::Release(host), &extensions).await
+}
+
+async fn order_rollout(app: &App, name: String, order: RolloutOrder, extensions: &Extensions) -> Answer<RolloutStatus> {
+    let by = who(extensions).await;
+    let done = app
+        .requests
+        .survey(|reply| DaemonRequest::RolloutOrder(name.clone(), order, by, reply))
+        .await??;
+    one_rollout(done, name)
 }
 
 async fn reload(State(app): State<Arc<App>>) -> Answer<Reloaded> {

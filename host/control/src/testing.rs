@@ -24,6 +24,7 @@ pub fn watch(name: &str) -> Watch {
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),
         publish: true,
+        rollout: None,
         origin: Origin {
             file: Path::new("a.twc").into(),
             line: 1,

@@ -253,6 +253,7 @@ fn words(wait: Wait) -> &'static str {
         Wait::MinInterval(_) => "an update waits for min_interval to pass since the last start",
         Wait::Running => "an update waits for the running action to end",
         Wait::Terminating => "an update waits for the running action, which is being terminated",
+        Wait::Rollout => "an update waits for its turn in the rollout: see `twitcher fleet status`",
         Wait::Place => "an update waits for one of the max_parallel running actions to end",
         Wait::Turn(Full::All) => "an update waits for a place: --max-running actions are running",
         Wait::Turn(Full::Group) => "an update waits for a place: its group runs as many actions as it may",

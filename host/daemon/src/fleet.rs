@@ -63,7 +63,7 @@ pub(super) fn membership(fleet: &Fleet) -> api::FleetMembership {
     }
 }
 
-fn state_id(seen: &Seen) -> StateId {
+pub(super) fn state_id(seen: &Seen) -> StateId {
     match (seen.zxid, seen.tree) {
         (_, Some(digest)) => StateId::Tree(digest),
         (Some(zxid), None) => StateId::Zxid(zxid),
@@ -106,7 +106,8 @@ impl Daemon {
     /// Tells the fleet where this host stands with a watch.
     pub(super) fn report(&self, id: WatchId) {
         let Some(fleet) = &self.fleet else { return };
-        let Some(entry) = self.registry.get(id).filter(|entry| entry.watch.publish) else {
+        let is_published = |entry: &&ActiveWatch| entry.watch.publish && entry.watch.rollout.is_none();
+        let Some(entry) = self.registry.get(id).filter(is_published) else {
             return;
         };
         // That the daemon stops changes nothing of where the host stands, unless it ended a run.
@@ -120,7 +121,8 @@ impl Daemon {
     }
 
     /// Tells the fleet which watches there are, and where this host stands with each.
-    pub(super) fn report_all(&self) {
+    pub(super) fn report_all(&mut self) {
+        self.tell_rollouts();
         let Some(fleet) = &self.fleet else { return };
         let entries: Vec<_> = self
             .registry
@@ -129,7 +131,8 @@ impl Daemon {
             .collect();
         let published = entries
             .iter()
-            .filter(|(_, entry)| entry.watch.publish && self.registry.has(&entry.watch.name));
+            .filter(|(_, entry)| entry.watch.publish && entry.watch.rollout.is_none())
+            .filter(|(_, entry)| self.registry.has(&entry.watch.name));
         fleet.keep(published.map(|(_, entry)| &*entry.watch.name));
         for (id, _) in entries {
             self.report(id);
@@ -137,7 +140,7 @@ impl Daemon {
     }
 
     /// None if there is nothing to say yet.
-    fn result(&self, entry: &ActiveWatch, unreadable: bool) -> Option<WatchResult> {
+    pub(super) fn result(&self, entry: &ActiveWatch, unreadable: bool) -> Option<WatchResult> {
         let (watch, facts) = (&entry.watch, &entry.facts);
         let (seen, handled) = (facts.seen.as_ref().map(state_id), facts.handled.as_ref().map(state_id));
         if seen.is_none() && !unreadable {
@@ -171,6 +174,7 @@ impl Daemon {
             at: facts.result.as_ref().and_then(|result| result.at),
             good,
             last: facts.result.as_ref().map(|result| result.last.clone()),
+            part: None,
         })
     }
 
@@ -353,12 +357,16 @@ fn result_view(result: &WatchResult, newest: Option<StateId>, lags: bool) -> api
         at: result.at.map(text),
         good: result.good.map(text),
         newest: newest.map(text),
-        last_run: result.last.as_ref().map(|last| api::FleetRun {
-            run: last.run.clone(),
-            outcome: last.outcome.clone(),
-            attempt: last.attempt,
-            started: last.started,
-            duration: last.seconds,
-        }),
+        last_run: result.last.as_ref().map(run_view),
+    }
+}
+
+pub(super) fn run_view(last: &LastRun) -> api::FleetRun {
+    api::FleetRun {
+        run: last.run.clone(),
+        outcome: last.outcome.clone(),
+        attempt: last.attempt,
+        started: last.started,
+        duration: last.seconds,
     }
 }

@@ -22,6 +22,7 @@ mod loader;
 mod notify;
 mod once;
 mod operators;
+mod rollouts;
 mod runs;
 mod service_manager;
 mod stopping;
@@ -67,6 +68,7 @@ use apply_config::LastLoad;
 use decision_log::{FirstLooks, is_change, log_decision, log_end, log_would_run, paused_words};
 use loader::Loader;
 use operators::{Answer, WaitingOperators};
+use rollouts::Turns;
 use runs::{ActiveRun, definition, invocation};
 use service_manager::ServiceManager;
 use stopping::Draining;
@@ -207,6 +209,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         launches,
         source,
         fleet,
+        turns: Turns::default(),
         log,
         loader,
         survivors: Survivors::new(found),
@@ -242,6 +245,8 @@ struct Daemon {
     launches: Launches,
     source: Source,
     fleet: Option<Fleet>,
+    /// What watches with rollouts were told last.
+    turns: Turns,
     log: Log,
     loader: Loader,
     survivors: Survivors,
@@ -284,6 +289,7 @@ impl Daemon {
         self.loader.request();
         let once = self.options.once;
         while self.phase != Phase::Draining && !(once && self.is_through()) {
+            self.tell_rollouts();
             let timer = self.registry.next_timer();
             let expiry = self.waiting.next_expiry();
             tokio::select! {
@@ -294,6 +300,7 @@ impl Daemon {
                 Some(event) = runs.recv() => self.on_run(event),
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
+                event = rollouts::next(&mut self.fleet) => self.on_rollout(event),
                 run = self.survivors.ended() => self.on_survivor_ended(run),
                 () = watcher.changed(), if !once => drop(self.loader.request()),
                 Some(ask) = questions.recv() => self.on_ask(ask),

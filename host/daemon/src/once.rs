@@ -19,7 +19,8 @@ impl Daemon {
 
     /// Whether nothing runs any more, nor will by itself.
     pub(super) fn is_through(&self) -> bool {
-        let waits = |standing: Standing| !matches!(standing.wait, None | Some(Wait::Parked | Wait::Paused));
+        let waits =
+            |standing: Standing| !matches!(standing.wait, None | Some(Wait::Parked | Wait::Paused | Wait::Rollout));
         self.looked
             && self.runs.is_empty()
             && self.broker.is_idle()
@@ -58,6 +59,12 @@ impl Daemon {
                 unhandled += 1;
                 match standing.wait {
                     Some(Wait::Paused) => warn!(watch, znode, "its action has not run: the watch is paused"),
+                    Some(Wait::Rollout) => {
+                        warn!(
+                            watch,
+                            znode, "its action has not run: it waits for its turn in the rollout, and --once does not"
+                        );
+                    }
                     Some(Wait::Parked) => warn!(
                         watch,
                         znode,

@@ -105,6 +105,8 @@ impl Daemon {
             DaemonRequest::Order(name, order, reply) => self.order(&name, order, reply),
             DaemonRequest::Fleet(reply) => self.show_fleet(reply),
             DaemonRequest::Laggards(of, reply) => self.show_laggards(of, reply),
+            DaemonRequest::Rollouts(which, reply) => self.show_rollouts(which, reply),
+            DaemonRequest::RolloutOrder(name, order, by, reply) => self.order_rollout(name, order, by, reply),
             DaemonRequest::Forget(host, by, reply) => self.forget_host(host, by, reply),
             DaemonRequest::Reload(reply) => {
                 info!("an operator asks for the configuration to be loaded again");
@@ -239,8 +241,9 @@ impl Daemon {
             None => Refused::Unknown,
             Some(_) if self.phase == Phase::Draining => Refused::Draining,
             Some(id) => match (order, self.refuses_run(id)) {
-                (Order::Run, Some(refused)) => refused,
-                (Order::Run, None) => return self.run_now(id, reply),
+                (Order::Run { .. }, Some(refused)) => refused,
+                (Order::Run { ungoverned: false }, None) if self.registry.by_turns().contains(&id) => Refused::Rollout,
+                (Order::Run { ungoverned }, None) => return self.run_now(id, ungoverned, reply),
                 (Order::Pause { by, reason }, _) => {
                     info!(watch = name, by, reason, "an operator pauses the watch");
                     self.pause(id, by, reason);
@@ -290,11 +293,11 @@ impl Daemon {
     }
 
     /// The node is read afresh, by watching it anew: what comes back is what the run is for. It is answered then.
-    fn run_now(&mut self, id: WatchId, reply: oneshot::Sender<Result<Done, Refused>>) {
+    fn run_now(&mut self, id: WatchId, ungoverned: bool, reply: oneshot::Sender<Result<Done, Refused>>) {
         let Some(entry) = self.registry.get(id) else { return };
         info!(watch = &*entry.watch.name, "an operator asks for a run");
         let add = entry.subscription(id);
-        self.advance(id, Input::RunNow);
+        self.advance(id, Input::RunNow { ungoverned });
         let until = Instant::now() + READ_PATIENCE;
         self.waiting.runs.push(RunRequest { id, until, reply });
         self.tell_source(Change {

@@ -83,6 +83,7 @@ impl Daemon {
         let mut ended = DaemonEnd::Drained;
         tokio::pin!(again);
         while !self.runs.is_empty() || !self.broker.is_idle() {
+            self.tell_rollouts();
             let asked = tokio::select! {
                 Some(event) = runs.recv() => {
                     self.on_run(event);
@@ -124,6 +125,7 @@ impl Daemon {
                 }
             }
         }
+        self.tell_rollouts();
         if let Some(fleet) = self.fleet.take() {
             fleet.leave().await;
         }

@@ -57,6 +57,8 @@ pub struct ActiveWatches {
     /// Removed watches that still run: should one come back, its runs are its own to wait for.
     leaving: HashMap<Arc<str>, WatchId>,
     timers: BTreeSet<(Duration, WatchId)>,
+    /// Those that have a rollout.
+    by_turns: BTreeSet<WatchId>,
     /// What cannot be read: of few watches, if any.
     unreadable: HashMap<WatchId, Arc<Unreadable>>,
     last_id: u32,
@@ -142,6 +144,10 @@ impl ActiveWatches {
             let known = gone.remove(&watch.name).or_else(|| self.leaving.remove(&watch.name));
             let id = known.unwrap_or_else(|| self.allot());
             self.names.insert(watch.name.clone(), id);
+            match watch.rollout {
+                Some(_) => self.by_turns.insert(id),
+                None => self.by_turns.remove(&id),
+            };
             match self.entries.get_mut(&id) {
                 None => {
                     plan.summary.added += 1;
@@ -220,10 +226,16 @@ impl ActiveWatches {
             .is_some_and(|entry| entry.retired && entry.machine.is_finished())
         {
             self.set_timer(id, None);
+            self.by_turns.remove(&id);
             if let Some(entry) = self.entries.remove(&id) {
                 self.leaving.remove(&entry.watch.name);
             }
         }
+    }
+
+    /// The watches that have a rollout; one that was removed as long as it runs.
+    pub fn by_turns(&self) -> &BTreeSet<WatchId> {
+        &self.by_turns
     }
 
     /// What cannot be read of a watch's node.

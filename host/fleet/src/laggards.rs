@@ -105,6 +105,7 @@ mod tests {
             at: good,
             good,
             last: None,
+            part: None,
         }
     }
 

@@ -6,7 +6,7 @@
 //!     /live                       ephemeral, while its daemon is connected
 //!     /w.repo                     the newest result of the watch `repo`
 //!     /r.repo                     the same of a rollout
-//!   /rollouts                     what rolls out: written by its steward alone
+//!   /rollouts/repo                what rolls out: see `rollout`
 //! ```
 //!
 //! It must not know what the znodes hold.
@@ -16,13 +16,14 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use twitcher_model::{ZnodePath, ZnodePathError};
+use twitcher_model::{RolloutName, ZnodePath, ZnodePathError};
 
 /// Longest name of a host, in bytes.
 const HOST_MAX: usize = 64;
 /// Longest znode name that is made of the name of a watch, without its prefix; a longer one is cut, and told apart by a digest.
 const WATCH_MAX: usize = 100;
 const WATCH_PREFIX: &str = "w.";
+const ROLLOUT_PREFIX: &str = "r.";
 /// The presence of a host.
 pub(crate) const LIVE: &str = "live";
 
@@ -118,6 +119,28 @@ impl FleetRoot {
     pub(crate) fn host(&self, host: &str) -> String {
         format!("{}/hosts/{host}", self.0)
     }
+
+    pub(crate) fn rollouts(&self) -> String {
+        format!("{}/rollouts", self.0)
+    }
+
+    /// What goes out, and whether it may.
+    pub(crate) fn gate(&self, rollout: &RolloutName) -> String {
+        format!("{}/rollouts/{rollout}", self.0)
+    }
+
+    /// The counter of the slots of a rollout, which has their grants below it.
+    pub(crate) fn grants(&self, rollout: &RolloutName) -> String {
+        format!("{}/rollouts/{rollout}/grants", self.0)
+    }
+
+    pub(crate) fn grant(&self, rollout: &RolloutName, host: &str) -> String {
+        format!("{}/rollouts/{rollout}/grants/{host}", self.0)
+    }
+
+    pub(crate) fn steward(&self, rollout: &RolloutName) -> String {
+        format!("{}/rollouts/{rollout}/steward", self.0)
+    }
 }
 
 /// The name of the znode that has a watch's result. Of most names it can be read; of all it tells one from the others.
@@ -144,9 +167,19 @@ pub(crate) fn watch_znode(watch: &str) -> String {
     name
 }
 
-/// Whether a znode below a host's has the result of a watch.
+/// Whether a znode below a host's has the result of a watch without a rollout.
 pub(crate) fn is_watch_znode(name: &str) -> bool {
     name.starts_with(WATCH_PREFIX)
+}
+
+/// The name of the znode below a host's that has the result of a watch with this rollout.
+pub(crate) fn rollout_znode(rollout: &RolloutName) -> String {
+    format!("{ROLLOUT_PREFIX}{rollout}")
+}
+
+/// Whether a znode below a host's has the result of a watch with a rollout.
+pub(crate) fn is_rollout_znode(name: &str) -> bool {
+    name.starts_with(ROLLOUT_PREFIX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! ```text
 //!  daemon ── results ──▶ board ── what the fleet does not know yet ──▶ member   one task: joins, publishes, and again
 //!                        (pure)                     pacing (pure) ──▶    │      after whatever went wrong
+//!         ◀─ it is your turn ────── rollout: host, steward (tasks of it) ─┤
 //!                                                                        ▼
 //!  operators ◀── laggards (pure) ◀── survey ◀───── layout, record ──── ZooKeeper, on the session that is there for requests
 //!            ── forget ────────────────────────────────────────────▶
@@ -28,13 +29,15 @@ mod member;
 mod pacing;
 mod record;
 mod requests;
+pub mod rollout;
 pub mod survey;
 mod unpublished;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -43,7 +46,9 @@ use twitcher_source::zookeeper::KeptSession;
 use forget::{ForgetError, Forgotten};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
+use rollout::{LocalRollout, OrderError, Parts, RolloutEvent, RolloutPart, RolloutSurvey, Said, Verb};
 use survey::{Survey, SurveyError, Surveyor};
+use twitcher_model::RolloutName;
 use unpublished::Board;
 
 /// How long [`Fleet::leave`] takes at most.
@@ -86,6 +91,7 @@ pub struct Fleet {
     session: watch::Sender<KeptSession>,
     surveyor: Arc<Surveyor>,
     task: JoinHandle<()>,
+    events: mpsc::UnboundedReceiver<RolloutEvent>,
 }
 
 #[derive(Debug)]
@@ -104,6 +110,7 @@ struct State {
     since: Option<SystemTime>,
     problem: Option<String>,
     leaving: bool,
+    parts: Parts,
 }
 
 impl Shared {
@@ -128,13 +135,98 @@ impl Fleet {
             news: Notify::new(),
         });
         let (session, sessions) = watch::channel(session);
-        let task = tokio::spawn(member::run(Arc::clone(&shared), sessions));
+        let (wanted, events) = mpsc::unbounded_channel();
+        let task = tokio::spawn(member::run(Arc::clone(&shared), sessions, wanted));
         Self {
             shared,
             session,
             surveyor: Arc::new(surveyor),
             task,
+            events,
         }
+    }
+
+    /// What the daemon is to do next for a rollout. Nothing is lost if it is not polled to its end.
+    pub async fn next_event(&mut self) -> RolloutEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task that sends them has ended: it has left the fleet.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The watches that have a rollout are these, and stand so.
+    pub fn roll_out(&self, watches: Vec<LocalRollout>) {
+        let mut state = self.shared.state();
+        let names: BTreeSet<RolloutName> = watches.iter().map(|watch| watch.policy.name.clone()).collect();
+        let known = state.parts.all.len();
+        state.parts.all.retain(|name, _| names.contains(name));
+        let mut is_news = state.parts.all.len() != known;
+        for watch in watches {
+            match state.parts.all.get(&watch.policy.name) {
+                Some(part) => drop(part.local.send_if_modified(|local| {
+                    let differs = *local != watch;
+                    if differs {
+                        *local = watch;
+                    }
+                    differs
+                })),
+                None => {
+                    let name = watch.policy.name.clone();
+                    let (local, _) = watch::channel(watch);
+                    state.parts.all.insert(
+                        name,
+                        RolloutPart {
+                            local,
+                            said: Said::default(),
+                        },
+                    );
+                    is_news = true;
+                }
+            }
+        }
+        drop(state);
+        if is_news {
+            self.shared.news.notify_one();
+        }
+    }
+
+    /// What there is to be known of a rollout on this host.
+    pub fn said(&self, rollout: &RolloutName) -> Said {
+        let state = self.shared.state();
+        let part = state.parts.all.get(rollout);
+        part.map(|part| part.said.clone()).unwrap_or_default()
+    }
+
+    /// Looks at one rollout, or at all.
+    pub fn survey_rollouts(
+        &self,
+        rollout: Option<RolloutName>,
+    ) -> impl Future<Output = Result<Vec<RolloutSurvey>, SurveyError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move { rollout::survey(&session, &shared.options.root, rollout).await }
+    }
+
+    /// Does what an operator wants of a rollout.
+    pub fn order(
+        &self,
+        rollout: RolloutName,
+        verb: Verb,
+        by: String,
+    ) -> impl Future<Output = Result<(), OrderError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move { rollout::order(&session, &shared.options.root, &rollout, verb, &by).await }
+    }
+
+    /// Takes back the slot of a host.
+    pub fn release(
+        &self,
+        rollout: RolloutName,
+        host: String,
+        by: String,
+    ) -> impl Future<Output = Result<(), OrderError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move { rollout::release(&session, &shared.options.root, &rollout, &host, &by).await }
     }
 
     /// There is another session, because what the first one was of has ended.

@@ -4,31 +4,34 @@
 //! was when the host joined: should another host come to have its name, nothing of two hosts is mixed. A write whose answer is lost is
 //! harmless, because after it everything is read again and compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{info, warn};
 use zookeeper_client::{Client, CreateMode, SessionState};
 
 use super::Shared;
 use super::identity::HostId;
-use super::layout::{LIVE, is_watch_znode};
+use super::layout::{LIVE, is_rollout_znode, is_watch_znode, rollout_znode};
 use super::pacing::{Pacer, turn};
 use super::record::{self, FormatVersion, HostRecord, LiveRecord, RecordError, RootRecord};
-use super::requests::{self, Owner, Reply, RequestError};
+use super::requests::{self, ANY, Owner, Reply, RequestError, Step};
+use super::rollout::{self, Desk, RolloutEvent};
 use super::unpublished::Write;
+use twitcher_model::RolloutName;
 use twitcher_source::zookeeper::KeptSession;
 
 /// Most writes in one transaction.
 const BATCH: usize = 50;
-/// The version of a znode that need only exist.
-const ANY: i32 = -1;
 /// First and longest pause before it is tried again; half of it is random.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// How long slots may take to be given back when the host leaves.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether the place is still there, and how many hosts there are.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -55,12 +58,17 @@ enum Trouble {
 }
 
 /// Keeps the host in the fleet until it leaves.
-pub(crate) async fn run(shared: Arc<Shared>, mut sessions: watch::Receiver<KeptSession>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut sessions: watch::Receiver<KeptSession>,
+    events: mpsc::UnboundedSender<RolloutEvent>,
+) {
     loop {
         let session = sessions.borrow_and_update().clone();
         let member = Member {
             shared: &shared,
             session: &session,
+            events: &events,
         };
         tokio::select! {
             () = member.serve() => return,
@@ -70,8 +78,16 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sessions: watch::Receiver<KeptS
 }
 
 struct Member<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     session: &'a KeptSession,
+    events: &'a mpsc::UnboundedSender<RolloutEvent>,
+}
+
+/// The tasks of the rollouts that the host takes part in. They end when this is dropped.
+#[derive(Debug, Default)]
+struct Rollouts {
+    tasks: JoinSet<()>,
+    running: BTreeMap<RolloutName, AbortHandle>,
 }
 
 /// A place that is held.
@@ -141,13 +157,24 @@ impl Member<'_> {
         look.reset();
         let mut states = client.state_watcher();
         let mut due: Option<(Instant, usize)> = None;
+        let mut rollouts = Rollouts::default();
+        let mut left = true;
         loop {
+            left |= self.take_part(client, &place, &mut rollouts);
+            if left && self.leave_rollouts(client, &place).await? {
+                left = false;
+            }
             let now = self.shared.now();
             let (ripe, next, leaving) = {
                 let state = self.shared.state();
                 (state.board.ripe(now), state.board.next_ripe(now), state.leaving)
             };
             if leaving {
+                self.give_slots_back().await;
+                let parts: Vec<RolloutName> = std::mem::take(&mut rollouts).running.into_keys().collect();
+                for rollout in parts {
+                    rollout::resign(client, &self.shared.options.root.steward(&rollout)).await;
+                }
                 self.publish(client, &place, None, BATCH).await?;
                 return Ok(requests::delete(client, &self.live()).await?);
             }
@@ -168,6 +195,7 @@ impl Member<'_> {
                 state = states.changed() => match state {
                     SessionState::Disconnected => {
                         self.note(Some(&RequestError::Disconnected.into()));
+                        rollouts = Rollouts::default();
                         // What is sent now would be sent later, when it is not the newest any more.
                         self.connected_again(client).await;
                     }
@@ -178,6 +206,76 @@ impl Member<'_> {
                     }
                 },
                 _ = look.tick() => self.look(client, &mut place).await?,
+            }
+        }
+    }
+
+    /// Begins to take part in rollouts that are new, and ends it with those that there are no more. Whether there were such.
+    fn take_part(&self, client: &Client, place: &Place, rollouts: &mut Rollouts) -> bool {
+        while rollouts.tasks.try_join_next().is_some() {}
+        let state = self.shared.state();
+        let mut left = false;
+        rollouts.running.retain(|rollout, task| {
+            let stays = state.parts.all.contains_key(rollout);
+            if !stays {
+                task.abort();
+                left = true;
+            }
+            stays && !task.is_finished()
+        });
+        for (rollout, part) in &state.parts.all {
+            if rollouts.running.contains_key(rollout) {
+                continue;
+            }
+            let desk = Desk {
+                shared: Arc::clone(self.shared),
+                client: client.clone(),
+                rollout: rollout.clone(),
+                version: place.version,
+                turn: turn(place.hosts),
+                own: self.own(),
+                events: self.events.clone(),
+            };
+            let task = rollouts.tasks.spawn(rollout::take_part(desk, part.local.subscribe()));
+            rollouts.running.insert(rollout.clone(), task);
+        }
+        left
+    }
+
+    /// Deletes what this host has said of rollouts that it takes no part in any more, once it is known in which it does. Whether it
+    /// was.
+    async fn leave_rollouts(&self, client: &Client, place: &Place) -> Reply<bool> {
+        let path = self.path();
+        let stays: Option<BTreeSet<String>> = {
+            let state = self.shared.state();
+            let known = state.board.knows_watches();
+            known.then(|| state.parts.all.keys().map(rollout_znode).collect())
+        };
+        let Some(stays) = stays else { return Ok(false) };
+        for name in requests::children(client, &path).await? {
+            if !is_rollout_znode(&name) || stays.contains(&name) {
+                continue;
+            }
+            if let Some(rollout) = name.get(2..).and_then(|name| name.parse().ok()) {
+                rollout::resign(client, &self.shared.options.root.steward(&rollout)).await;
+            }
+            let steps = [
+                Step::Check(path.clone(), place.version),
+                Step::Delete(format!("{path}/{name}")),
+            ];
+            requests::transact(client, &path, &steps).await?;
+        }
+        Ok(true)
+    }
+
+    /// Lets the tasks of the rollouts say what is to be said before the host leaves.
+    async fn give_slots_back(&self) {
+        let until = Instant::now() + GOODBYE;
+        let has_slots = || self.shared.state().parts.all.values().any(|part| part.said.has_slot);
+        while has_slots() {
+            tokio::select! {
+                () = self.shared.news.notified() => {}
+                () = sleep_until(until) => return,
             }
         }
     }

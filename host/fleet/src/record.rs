@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::rollout::Part;
 use twitcher_model::{WatchType, sanitize};
 
 /// The version of the format that is written here. A higher one is not read.
@@ -21,7 +22,7 @@ pub(crate) const RECORD_MAX: usize = 16 << 10;
 const OUTCOME_MAX: usize = 80;
 
 /// The version of a record that is written; of one that is read it has been looked at before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u32", into = "u32")]
 pub struct FormatVersion;
 
@@ -113,6 +114,9 @@ pub struct WatchResult {
     /// The last run that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastRun>,
+    /// The host's part in the rollout, if the watch has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// The last run of a watch that ended on a host.
@@ -131,7 +135,7 @@ pub struct LastRun {
 }
 
 /// How a host stands with a watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultState {
     /// It has handled all that it has seen.
@@ -269,6 +273,7 @@ mod tests {
                 started: "2026-07-01T03:00:00Z".parse().unwrap(),
                 seconds: 2.1,
             }),
+            part: None,
         }
     }
 

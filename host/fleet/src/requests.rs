@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError, Permission, Stat};
+use zookeeper_client::{
+    Acl, Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, MultiWriteError, OneshotWatcher, Permission,
+    PersistentWatcher, Stat,
+};
 
 use super::record::RECORD_MAX;
 
@@ -85,6 +88,16 @@ pub(crate) async fn catch_up(client: &Client) -> Reply<()> {
 
 pub(crate) async fn stat(client: &Client, path: &str) -> Reply<Option<Stat>> {
     answered(path, client.check_stat(path)).await
+}
+
+/// The stat of a znode, and what tells of its next creation, change or deletion.
+pub(crate) async fn stat_and_watch(client: &Client, path: &str) -> Reply<(Option<Stat>, OneshotWatcher)> {
+    answered(path, client.check_and_watch_stat(path)).await
+}
+
+/// What tells of every change to a znode and to those below it.
+pub(crate) async fn watch_below(client: &Client, path: &str) -> Reply<PersistentWatcher> {
+    answered(path, client.watch(path, AddWatchMode::PersistentRecursive)).await
 }
 
 /// A znode's data, and its stat.
@@ -176,6 +189,38 @@ pub(crate) async fn set(client: &Client, path: &str, data: &[u8], version: i32) 
 
 pub(crate) async fn delete(client: &Client, path: &str) -> Reply<()> {
     answered(path, client.delete(path, None)).await
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// The znode has this version; or only exists, if it is [`ANY`].
+    Check(String, i32),
+    Create(String, Vec<u8>, Owner),
+    /// Set, if it has this version.
+    Set(String, Vec<u8>, Option<i32>),
+    Delete(String),
+}
+
+/// The version of a znode that need only exist.
+pub(crate) const ANY: i32 = -1;
+
+/// Carries out all steps, or none; `path` is what it is about.
+pub(crate) async fn transact(client: &Client, path: &str, steps: &[Step]) -> Reply<()> {
+    let mut transaction = client.new_multi_writer();
+    for step in steps {
+        let (added, of) = match step {
+            Step::Check(path, version) => (transaction.add_check_version(path, *version), path),
+            Step::Create(path, data, owner) => {
+                let options = owner.options(CreateMode::Persistent);
+                (transaction.add_create(path, data, &options), path)
+            }
+            Step::Set(path, data, version) => (transaction.add_set_data(path, data, *version), path),
+            Step::Delete(path) => (transaction.add_delete(path, None), path),
+        };
+        added.map_err(|error| RequestError::Failed(of.clone(), error))?;
+    }
+    commit(path, transaction).await
 }
 
 /// Carries out a transaction; `path` is what it is about.

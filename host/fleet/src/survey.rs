@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zookeeper_client::Client;
 
 use super::identity::Labels;
-use super::layout::{FleetRoot, HostName, LIVE, is_watch_znode, watch_znode};
+use super::layout::{FleetRoot, HostName, LIVE, is_rollout_znode, is_watch_znode, rollout_znode, watch_znode};
 use super::record::{self, HostRecord, LiveRecord, StateId, WatchResult};
 use super::requests::{self, Reply, RequestError, Znode};
 use twitcher_model::{WatchType, ZnodePath};
@@ -162,7 +162,10 @@ impl Surveyor {
         for (((name, path), read), live) in names.iter().zip(of_hosts).zip(read).zip(lives) {
             let mut host = FleetHost::of(name, connected(read)?, connected(live)?);
             if let Some(children) = host.note(connected(requests::children(client, &path).await)?) {
-                let watches: Vec<String> = children.into_iter().filter(|child| is_watch_znode(child)).collect();
+                let watches: Vec<String> = children
+                    .into_iter()
+                    .filter(|child| is_watch_znode(child) || is_rollout_znode(child))
+                    .collect();
                 let paths: Vec<String> = watches.iter().map(|watch| format!("{path}/{watch}")).collect();
                 for (watch, read) in watches.iter().zip(requests::read_all(client, &paths).await) {
                     host.add(watch, connected(read)?);
@@ -217,7 +220,11 @@ impl FleetHost {
         if let Some(Some(read)) = self.note(read)
             && let Some(result) = self.parse::<WatchResult>(znode, read)
         {
-            match watch_znode(&result.watch) == znode {
+            let of = match &result.part {
+                Some(part) => rollout_znode(&part.rollout),
+                None => watch_znode(&result.watch),
+            };
+            match of == znode {
                 true => self.results.push(result),
                 false => self.trouble(format!("{znode}: it is about another watch")),
             }

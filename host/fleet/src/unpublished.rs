@@ -61,6 +61,11 @@ impl Board {
         self.compare_all(now);
     }
 
+    /// Whether it is known which watches there are.
+    pub fn knows_watches(&self) -> bool {
+        self.in_force.is_some()
+    }
+
     /// This is what the host's znodes have.
     pub fn found(&mut self, now: Duration, published: BTreeMap<String, Vec<u8>>) {
         self.published = Some(published);
@@ -182,6 +187,7 @@ mod tests {
             at: None,
             good: Some(StateId::Zxid(good)),
             last: None,
+            part: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OnFailure, ProcessSettings, Retry, WasmAction, ZnodePath};
+use crate::{OnFailure, ProcessSettings, Retry, Rollout, WasmAction, ZnodePath};
 
 /// What of a znode is watched.
 #[derive(
@@ -103,6 +103,8 @@ pub struct Policy {
     pub delay: Duration,
     /// Least time between two starts. Default zero.
     pub min_interval: Duration,
+    /// Whether an update starts only once it is told that its turn has come: the watch has a rollout. Default false.
+    pub by_turns: bool,
 }
 
 impl Default for Policy {
@@ -121,6 +123,7 @@ impl Default for Policy {
             settle_max: Duration::ZERO,
             delay: Duration::ZERO,
             min_interval: Duration::ZERO,
+            by_turns: false,
         }
     }
 }
@@ -197,6 +200,8 @@ pub struct Watch {
     pub process: Arc<ProcessSettings>,
     /// Whether its results are published in the fleet, if the daemon is in one.
     pub publish: bool,
+    /// How its changes go out to the fleet; none where each host acts at once.
+    pub rollout: Option<Arc<Rollout>>,
     /// Where it was registered.
     pub origin: Origin,
 }
@@ -213,6 +218,7 @@ impl Watch {
             && self.policy == other.policy
             && self.process == other.process
             && self.publish == other.publish
+            && self.rollout == other.rollout
     }
 
     /// Whether it watches the same of the same node as `other`. For a payload in JSON more is read of it.

@@ -117,6 +117,11 @@ impl Admission {
         self.tidy(group);
     }
 
+    /// Whether there is a place now for somebody who asks, and nobody before.
+    pub fn has_room(&self, group: &Group) -> bool {
+        self.room(group).is_ok() && self.first().is_none()
+    }
+
     /// How many run.
     pub fn running(&self) -> usize {
         self.running

@@ -68,6 +68,8 @@ pub enum Wait {
     Terminating,
     /// One of the `max_parallel` places.
     Place,
+    /// Its turn in the watch's rollout.
+    Rollout,
     /// That it is admitted: the daemon or its group runs as many actions as it may.
     Turn(Full),
     /// A reload or an operator.
@@ -148,6 +150,7 @@ impl fmt::Display for Wait {
             Wait::MinInterval(left) => write!(f, "min_interval, {left:?} more"),
             Wait::Running => f.write_str("the action is running"),
             Wait::Terminating => f.write_str("the running action is being terminated"),
+            Wait::Rollout => f.write_str("its turn in the rollout"),
             Wait::Place => f.write_str("max_parallel actions are running"),
             Wait::Turn(Full::All) => f.write_str("--max-running actions are running"),
             Wait::Turn(Full::Group) => f.write_str("its group runs as many actions as it may"),

@@ -51,6 +51,12 @@
 //! and what finally starts is the newest. A watch that has nothing to start any more leaves the queue. RESTART gives its place up
 //! with the run that it terminates and asks for another. Runs that the last daemon left behind are not counted.
 //!
+//! # Rollouts
+//!
+//! Where a watch has a rollout ([`Policy::by_turns`]), an update that is through its gates waits until it is told that the turn of just that
+//! state has come ([`Input::Turn`]). Loads wait too: a fleet that is restarted must not start as one, nor pass a halt. Retries do not: they
+//! belong to the turn that the run had. A turn that cannot be used at once, because no place is free, is lost, and another is asked for.
+//!
 //! # Failure
 //!
 //! A run fails when it does not do its work; [`Ending`] tells the kinds apart. Runs that were terminated for a newer update do not
@@ -108,7 +114,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use twitcher_model::{Observation, Policy, RunId, Trigger};
+use twitcher_model::{Observation, Policy, RunId, Trigger, Version};
 
 pub use admission::{Admission, Full};
 pub use decision::{Decision, Dropped, Ignored, Wait};
@@ -131,6 +137,11 @@ pub enum Input {
     },
     /// [`Admission::admit`] gave the watch a place.
     Admitted,
+    /// The turn of this state has come in the watch's rollout: see [`Machine::wants_turn`]. It starts at once, or not at all.
+    Turn {
+        /// The state.
+        version: Version,
+    },
     /// The time of the last [`Effect::ArmTimer`] has come.
     Timer,
     /// The watch was changed, or came back after [`Input::Retire`]. The daemon has it observed afresh; that observation is its
@@ -149,8 +160,12 @@ pub enum Input {
     Resume,
     /// Ends parking.
     Unpark,
-    /// An operator wants a run for what the node is now: the next observation.
-    RunNow,
+    /// An operator wants a run for what the node is now: the next observation. Where there is a rollout it waits for its turn, unless
+    /// it is to pass it by.
+    RunNow {
+        /// Whether it does.
+        ungoverned: bool,
+    },
     /// The operator does not want it any more.
     ForgoRun,
 }

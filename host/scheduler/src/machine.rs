@@ -44,6 +44,10 @@ pub struct Machine {
     loading: bool,
     /// An operator wants a run for the next observation.
     asked: bool,
+    /// That run does not wait for its turn.
+    ungoverned: bool,
+    /// The state whose turn has come.
+    turn: Option<Version>,
     /// The last state was ignored for `refuse_empty`.
     empty: bool,
     parked: bool,
@@ -98,6 +102,8 @@ struct Update {
     /// When it was seen, or the first of those that it replaced.
     since: Duration,
     gate: Gate,
+    /// It does not wait for its turn.
+    ungoverned: bool,
     observation: Observation,
 }
 
@@ -132,6 +138,8 @@ impl Machine {
             behind: None,
             loading: true,
             asked: false,
+            ungoverned: false,
+            turn: None,
             empty: false,
             parked: false,
             paused: false,
@@ -220,14 +228,25 @@ impl Machine {
                     self.start_due(now, ids, admission, effects);
                 }
             }
-            Input::RunNow => self.asked = !self.retired,
+            Input::RunNow { ungoverned } => {
+                self.asked = !self.retired;
+                self.ungoverned = ungoverned;
+            }
             Input::ForgoRun => self.asked = false,
+            Input::Turn { version } => {
+                self.turn = Some(version);
+                self.start_due(now, ids, admission, effects);
+                // What is terminated for it is waited for; other reasons not to start may last.
+                if !self.running.iter().any(|run| run.terminated) {
+                    self.turn = None;
+                }
+            }
         }
         if self.asking.is_some() && !self.wants_to_start(now) {
             admission.withdraw(self.id);
             self.asking = None;
         }
-        self.set_timer(effects);
+        self.set_timer(now, effects);
     }
 
     /// The runs that have not ended, oldest first.
@@ -318,9 +337,39 @@ impl Machine {
         Some(due.max(interval))
     }
 
-    /// Whether something is through its gates and has a place of this watch.
+    /// Whether something is through its gates, and its turn has come.
+    fn is_due(&self, now: Duration) -> bool {
+        self.next_start().is_some_and(|at| at <= now) && !self.waits_for_turn()
+    }
+
+    /// Whether something is due and has a place of this watch.
     fn wants_to_start(&self, now: Duration) -> bool {
-        self.next_start().is_some_and(|at| at <= now) && self.running.len() < self.places()
+        self.is_due(now) && self.running.len() < self.places()
+    }
+
+    /// Whether the update that is next waits for its turn in a rollout.
+    fn waits_for_turn(&self) -> bool {
+        let next = self.next_waiting().and_then(|at| self.waiting.get(at));
+        let is_own =
+            |update: &Update| update.ungoverned || update.attempt > 1 || self.turn == Some(update.observation.version);
+        self.policy.by_turns && next.is_some_and(|next| !is_own(next))
+    }
+
+    /// The state whose turn in its rollout the watch waits for, if it would start now.
+    pub fn wants_turn(&self, now: Duration, admission: &Admission) -> Option<Version> {
+        let is_free = match self.policy.run_mode {
+            // It would be terminated.
+            RunMode::Restart => true,
+            _ => self.running.len() < self.places() && admission.has_room(&self.policy.group),
+        };
+        let waits = self.waits_for_turn() && self.next_start().is_some_and(|at| at <= now);
+        let next = self.next_waiting().and_then(|at| self.waiting.get(at));
+        next.filter(|_| waits && is_free).map(|next| next.observation.version)
+    }
+
+    /// Whether something runs, or a run that failed is to be tried again.
+    pub fn is_acting(&self) -> bool {
+        !self.running.is_empty() || self.waiting.iter().any(|update| update.attempt > 1)
     }
 
     /// Starts what is through its gates, has a place and is admitted; in RESTART, makes place.
@@ -334,7 +383,7 @@ impl Machine {
                 }
             }
         }
-        if self.policy.run_mode == RunMode::Restart && self.next_start().is_some_and(|at| at <= now) {
+        if self.policy.run_mode == RunMode::Restart && self.is_due(now) {
             self.terminate(effects);
         }
     }
@@ -364,6 +413,7 @@ impl Machine {
             return;
         };
         self.last_start = Some(now);
+        self.turn = None;
         if attempt == 1 {
             self.handled = Handled::of(&observation);
         }
@@ -415,6 +465,7 @@ impl Machine {
             self.drop_retries(effects);
         }
         self.loading = true;
+        self.turn = None;
         self.parked = false;
         self.retired = false;
         for run in &mut self.running {
@@ -438,14 +489,16 @@ impl Machine {
     }
 
     /// Sets the daemon's timer to when time alone will make a difference, and gives back memory that is not needed now.
-    fn set_timer(&mut self, effects: &mut Vec<Effect>) {
+    fn set_timer(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let blocked = self.running.len() >= self.places();
         let next = self.waiting.front().map(|update| update.observation.version);
         let mut running = self.running.iter();
         let restart = self.policy.run_mode == RunMode::Restart && running.any(|run| run.is_outdated_by(next));
         let at = self
             .next_start()
-            .filter(|_| self.asking.is_none() && (!blocked || restart));
+            .filter(|_| self.asking.is_none() && (!blocked || restart))
+            // Time alone brings no turn.
+            .filter(|at| *at > now || !self.waits_for_turn());
         if at != self.timer {
             self.timer = at;
             effects.push(match at {
@@ -479,6 +532,8 @@ impl Machine {
             Wait::MinInterval(left)
         } else if let Some(full) = self.asking {
             Wait::Turn(full)
+        } else if self.running.is_empty() && self.waits_for_turn() {
+            Wait::Rollout
         } else if self.policy.run_mode == RunMode::Parallel {
             Wait::Place
         } else {

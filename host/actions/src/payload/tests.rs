@@ -15,6 +15,7 @@ fn watch(watch_type: WatchType) -> Watch {
         watch_type,
         payload: Payload::Json,
         publish: true,
+        rollout: None,
         action: Action::Shell("true".into()),
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),

@@ -15,6 +15,7 @@ pub(crate) mod mismatch;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod retry;
+pub(crate) mod rollout;
 #[cfg(test)]
 mod tests;
 pub(crate) mod types;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use self::calls::{ActionSpec, FailureSpec};
 use self::declaration::fields;
 use self::process::{Account, Environment, Limits, Umask, WorkingDir};
+use self::rollout::RolloutSpec;
 use self::types::{MaxParallel, Seconds, SignalNumber, Timeout, Znode};
 use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType};
 
@@ -136,4 +138,8 @@ fields! {
 
     /// Whether results are published where the daemon is in a fleet (twitcher help fleet).
     publish: bool = true,
+
+    /// How changes go out to a fleet: Rollout(…) lets so many hosts act at once, wave by wave, and none more once too many have failed.
+    /// Default: each host acts at once.
+    rollout: Option<RolloutSpec> = None,
 }

@@ -13,8 +13,9 @@ use serde_json::Value as Json;
 use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole, Word, Words, called, unknown_word};
 use super::mismatch::Refusal;
+use super::rollout::Promote;
 use twitcher_model::grant_syntax::PATH_MAX;
-use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType, ZnodePath};
+use twitcher_model::{Lost, OnFailure, OnNewer, Payload, RunMode, RunOnLoad, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
 pub(crate) const ARG_MAX: usize = 131_071;
@@ -103,11 +104,24 @@ const RUNS_ON_LOAD: Words<RunOnLoad> = Words(&[
     (Word::Truth(false), RunOnLoad::Never),
     (Word::Name("IF_CHANGED"), RunOnLoad::IfChanged),
 ]);
+const LOST: Words<Lost> = Words(&[(Word::Name("HOLD"), Lost::Hold), (Word::Name("RELEASE"), Lost::Release)]);
+const ON_NEWER: Words<OnNewer> = Words(&[
+    (Word::Name("RESTART"), OnNewer::Restart),
+    (Word::Name("CARRY"), OnNewer::Carry),
+]);
+const PROMOTE: Words<Promote> = Words(&[
+    (Word::Name("AUTO"), Promote::Auto),
+    (Word::Name("MANUAL"), Promote::Manual),
+]);
 
 /// The names that are constants of a `.twc` file, beside the signals'. Each stands for itself as a string.
 pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
     let of_watches = WATCH_TYPES.names().chain(PAYLOADS.names()).chain(RUN_MODES.names());
-    of_watches.chain(ON_FAILURES.names()).chain(RUNS_ON_LOAD.names())
+    let of_rollouts = LOST.names().chain(["CARRY"]).chain(PROMOTE.names());
+    of_watches
+        .chain(ON_FAILURES.names())
+        .chain(RUNS_ON_LOAD.names())
+        .chain(of_rollouts)
 }
 
 /// Declares types of the model as the words that they are written in.
@@ -129,6 +143,7 @@ macro_rules! of_words {
 }
 
 of_words!(WatchType: WATCH_TYPES, Payload: PAYLOADS, RunMode: RUN_MODES, OnFailure: ON_FAILURES, RunOnLoad: RUNS_ON_LOAD);
+of_words!(Lost: LOST, OnNewer: ON_NEWER, Promote: PROMOTE);
 
 /// `max_parallel`, and the limit of a group.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,7 @@ use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkPagablePanic, St
 use super::arguments::Places;
 use super::{ScriptError, Session, convert, live, unknown};
 use crate::fields::types::constants;
-use crate::fields::{self, component, group, retry};
+use crate::fields::{self, component, group, retry, rollout};
 use crate::json::WATCHES_MAX;
 use crate::value::{Call, Field, Item, Registered, Registration};
 
@@ -115,6 +115,42 @@ impl fmt::Display for Retry {
 #[starlark_value(type = "Retry")]
 impl<'v> StarlarkValue<'v> for Retry {}
 
+/// What `Rollout(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Rollout {
+    #[allocative(skip)]
+    pub(super) call: Arc<Call>,
+}
+
+starlark_simple_value!(Rollout);
+
+impl fmt::Display for Rollout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rollout(…)")
+    }
+}
+
+#[starlark_value(type = "Rollout")]
+impl<'v> StarlarkValue<'v> for Rollout {}
+
+/// What `Wave(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Wave {
+    #[allocative(skip)]
+    pub(super) call: Arc<Call>,
+}
+
+starlark_simple_value!(Wave);
+
+impl fmt::Display for Wave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wave(…)")
+    }
+}
+
+#[starlark_value(type = "Wave")]
+impl<'v> StarlarkValue<'v> for Wave {}
+
 #[starlark_module]
 fn registering(builder: &mut GlobalsBuilder) {
     /// Registers a watch.
@@ -197,6 +233,26 @@ fn registering(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Retry> {
         let given = Given::of_call("Retry", &retry::NAMES[..1], &args.items, &kwargs, eval)?;
         Ok(Retry { call: given.into() })
+    }
+
+    /// How changes go out to a fleet. What its arguments may be is looked at where those of `RegisterWatch` are.
+    fn Rollout<'v>(
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Rollout> {
+        let given = Given::of_call("Rollout", &rollout::NAMES[..1], &args.items, &kwargs, eval)?;
+        Ok(Rollout { call: given.into() })
+    }
+
+    /// Some of the hosts of a fleet, for a rollout.
+    fn Wave<'v>(
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Wave> {
+        let given = Given::of_call("Wave", &[], &args.items, &kwargs, eval)?;
+        Ok(Wave { call: given.into() })
     }
 
     /// A component as an action. What its arguments may be is looked at where those of `RegisterWatch` are.

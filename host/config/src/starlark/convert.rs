@@ -2,14 +2,16 @@
 //!
 //! This module must not know fields.
 
+use std::sync::Arc;
+
 use starlark::values::dict::DictRef;
 use starlark::values::float::StarlarkFloat;
 use starlark::values::list::ListRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
-use super::builtins::{Exec, Retry, Wasm};
-use crate::value::{Item, Scalar, Value};
+use super::builtins::{Exec, Retry, Rollout, Wasm, Wave};
+use crate::value::{Call, Item, Scalar, Value};
 
 /// A value as it is given to `RegisterWatch`.
 pub(super) fn value(from: Starlark<'_>) -> Value {
@@ -33,6 +35,12 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
     }
     if let Some(retry) = from.downcast_ref::<Retry>() {
         return Value::Retry(retry.call.clone());
+    }
+    if let Some(rollout) = from.downcast_ref::<Rollout>() {
+        return Value::Rollout(rollout.call.clone());
+    }
+    if let Some(waves) = waves(from) {
+        return Value::Waves(waves);
     }
     if let Some(number) = from.downcast_ref::<StarlarkFloat>() {
         return match number.0 {
@@ -70,6 +78,20 @@ pub(super) fn item(from: Starlark<'_>) -> Item {
         Some(items) => Item::List(items),
         None => Item::Scalar(scalar(from)),
     }
+}
+
+/// A list of waves and nothing else.
+fn waves(from: Starlark<'_>) -> Option<Vec<Arc<Call>>> {
+    let content = match ListRef::from_value(from) {
+        Some(list) => list.content(),
+        None => TupleRef::from_value(from)?.content(),
+    };
+    let wave = |item: &Starlark<'_>| item.downcast_ref::<Wave>().map(|wave| wave.call.clone());
+    content
+        .iter()
+        .map(wave)
+        .collect::<Option<Vec<_>>>()
+        .filter(|waves| !waves.is_empty())
 }
 
 fn items(from: Starlark<'_>) -> Option<Vec<Scalar>> {

@@ -120,7 +120,14 @@ impl Builder<'_, '_> {
     }
 
     /// Notes an error in a call that made a value of a registration.
-    fn call_error(&mut self, registration: &Registration, call: &Call, at: u32, message: String, hint: Option<String>) {
+    pub(super) fn call_error(
+        &mut self,
+        registration: &Registration,
+        call: &Call,
+        at: u32,
+        message: String,
+        hint: Option<String>,
+    ) {
         let place = self.place(call.within.as_deref());
         let used = call.within.is_some().then_some(("used at", registration.origin));
         self.error_in(place, at, message, hint, used);

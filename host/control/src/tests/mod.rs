@@ -18,9 +18,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::api::{
-    ConfigStatus, Fleet, FleetHost, FleetMembership, Forgotten, Laggards, Phase, Reloaded, SourceStatus, UnknownHost,
+    ConfigStatus, Fleet, FleetHost, FleetMembership, Forgotten, Laggards, Phase, Reloaded, RolloutStatus, Rollouts,
+    SourceStatus, UnknownHost,
 };
-use super::daemon_requests::{self, DaemonRequest, Done, FleetRefused, Order, Refused, RequestQueue, Written};
+use super::daemon_requests::{
+    self, DaemonRequest, Done, FleetRefused, Order, Refused, RequestQueue, RolloutOrder, Written,
+};
 use super::facts::{Overview, WatchFacts};
 use super::listeners::Listeners;
 use super::testing::watched;
@@ -192,8 +195,8 @@ fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<
             DaemonRequest::Order(name, order, reply) => {
                 let answer = match (find(&name).is_some(), &order, &*name) {
                     (false, ..) => Err(Refused::Unknown),
-                    (_, Order::Run, "a") => Err(Refused::Running),
-                    (_, Order::Run, _) => Ok(Some(RUNNING)),
+                    (_, Order::Run { .. }, "a") => Err(Refused::Running),
+                    (_, Order::Run { .. }, _) => Ok(Some(RUNNING)),
                     _ => Ok(None),
                 };
                 let answer = answer.map(|run| Done {
@@ -211,6 +214,15 @@ fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<
                 }),
                 "web-1" => Err(FleetRefused::Live(host)),
                 _ => Err(FleetRefused::NoHost(host)),
+            })),
+            DaemonRequest::Rollouts(None, reply) => drop(reply.send(Ok(rollouts("halted by hunter2")))),
+            DaemonRequest::Rollouts(Some(name), reply) => drop(reply.send(match &*name {
+                "repo" => Ok(rollouts("halted by hunter2")),
+                _ => Err(FleetRefused::NoRollout(name)),
+            })),
+            DaemonRequest::RolloutOrder(name, order, by, reply) => drop(reply.send(match order {
+                RolloutOrder::Promote => Err(FleetRefused::NotNow(name, "it is done".to_owned())),
+                order => Ok(rollouts(&format!("{order:?} by {}", by.unwrap_or_default()))),
             })),
             DaemonRequest::Laggards(of, reply) => drop(reply.send(match of {
                 Some(unknown) => Err(FleetRefused::Unknown(unknown)),
@@ -290,6 +302,32 @@ fn fleet() -> Fleet {
             problem: Some("its record: unknown variant `hunter2`".to_owned()),
             lagging: 0,
             watches: Vec::new(),
+        }],
+    }
+}
+
+/// A rollout of which its steward says so.
+fn rollouts(why: &str) -> Rollouts {
+    Rollouts {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        rollouts: vec![RolloutStatus {
+            name: "repo".to_owned(),
+            znode: Some("/git/head".to_owned()),
+            watch_type: None,
+            serial: 41,
+            goal: Some("0x7".to_owned()),
+            newest: Some("0x7".to_owned()),
+            state: "halted".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            why: Some(why.to_owned()),
+            by: "hunter2".to_owned(),
+            wave: 1,
+            waves: 1,
+            at_once: 1,
+            slots: 0,
+            max_failures: 0,
+            steward: None,
+            hosts: Vec::new(),
         }],
     }
 }

@@ -104,6 +104,8 @@ fn the_port_shows_no_text_of_others() {
         "/v1/runs",
         "/v1/fleet",
         "/v1/fleet/laggards",
+        "/v1/fleet/rollouts",
+        "/v1/fleet/rollouts/repo",
         "/v1/openapi.json",
     ] {
         paths.push(path.to_owned());
@@ -188,6 +190,7 @@ fn with_details_the_port_shows_what_the_socket_does() {
         "/v1/watches/paused",
         "/v1/status",
         "/v1/fleet",
+        "/v1/fleet/rollouts",
         "/v1/watches",
         &format!("/v1/runs/{RUNNING}"),
     ] {

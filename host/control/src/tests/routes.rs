@@ -130,6 +130,12 @@ fn orders() {
     assert_eq!(forgotten["znodes"], 3);
     let by = forgotten["host"].as_str().unwrap().strip_prefix("web-2 by ");
     assert!(by.is_some_and(|by| !by.is_empty()), "{forgotten}");
+    for verb in ["pause", "resume", "abort", "retry", "release?host=web%2D2"] {
+        let done = stage.operate("POST", &format!("/v1/fleet/rollouts/repo/{verb}")).json();
+        let why = done["why"].as_str().unwrap().to_lowercase();
+        assert!(why.starts_with(&verb[..5]) && !why.ends_with("by "), "{done}");
+    }
+    assert_eq!(stage.operate("GET", "/v1/fleet/rollouts/repo").json()["serial"], 41);
     let reloaded = stage.operate("POST", "/v1/reload").json();
     assert_eq!(
         (&reloaded["watches"], &reloaded["errors"][0]),
@@ -150,8 +156,8 @@ fn orders() {
     assert_eq!(
         orders,
         [
-            order("b", Order::Run),
-            order("a", Order::Run),
+            order("b", Order::Run { ungoverned: false }),
+            order("a", Order::Run { ungoverned: false }),
             order(
                 "odd/näme",
                 Order::Pause {
@@ -173,6 +179,8 @@ fn nothing_can_be_changed_on_the_port() {
         "/v1/watches/b/pause",
         "/v1/watches/b/resume",
         "/v1/fleet/hosts/web-2/forget",
+        "/v1/fleet/rollouts/repo/pause",
+        "/v1/fleet/rollouts/repo/release?host=web-2",
         "/v1/reload",
         "/v1/drain",
         "/",
@@ -245,6 +253,11 @@ fn what_is_not_there_and_what_makes_no_sense() {
         ("POST", "/v1/fleet", 405),
         ("GET", "/v1/fleet/hosts/web-2/forget", 405),
         ("POST", "/v1/fleet/hosts/none/forget", 404),
+        ("GET", "/v1/fleet/rollouts/none", 404),
+        ("POST", "/v1/fleet/rollouts/repo", 405),
+        ("GET", "/v1/fleet/rollouts/repo/pause", 405),
+        ("POST", "/v1/fleet/rollouts/repo/promote", 409),
+        ("POST", "/v1/fleet/rollouts/repo/release", 400),
         ("POST", "/v1/fleet/hosts/web-1/forget", 409),
         ("GET", "/v1/watches/none", 404),
         ("GET", "/v1/watches/", 404),

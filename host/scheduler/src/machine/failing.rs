@@ -67,6 +67,7 @@ impl Machine {
             attempt: 1,
             since: run.since,
             gate: Gate::at(now, now),
+            ungoverned: false,
             observation,
         });
         self.supersede(effects);
@@ -106,6 +107,7 @@ impl Machine {
             attempt: run.attempt.saturating_add(1),
             since: run.since,
             gate: Gate::at(now, now.saturating_add(after)),
+            ungoverned: false,
             observation,
         });
         self.supersede(effects);

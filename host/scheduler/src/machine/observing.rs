@@ -133,6 +133,7 @@ impl Machine {
                 Trigger::Manual => Gate::at(now, now),
                 _ => Gate::new(now, &self.policy, load, gate),
             },
+            ungoverned: event == Trigger::Manual && self.ungoverned,
             observation,
         };
         if let Some(older) = &older {

@@ -102,7 +102,7 @@ impl Script {
             ["pause"] => Input::Pause,
             ["resume"] => Input::Resume,
             ["unpark"] => Input::Unpark,
-            ["run-now"] => Input::RunNow,
+            ["run-now"] => Input::RunNow { ungoverned: false },
             ["forgo-run"] => Input::ForgoRun,
             ["reload", ref other @ ..] => Input::Reload {
                 policy: self.policy.clone(),

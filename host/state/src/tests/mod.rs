@@ -22,6 +22,7 @@ fn watch(name: &str) -> Watch {
         policy: Arc::new(Policy::default()),
         process: Arc::new(ProcessSettings::default()),
         publish: true,
+        rollout: None,
         origin: Origin {
             file: Path::new("a.twc").into(),
             line: 1,

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use twitcher_observe::LogFormat;
 
 mod bundle;
+mod fleet;
 mod operate;
 mod source;
 mod znode;
@@ -17,9 +18,10 @@ pub use bundle::{
     BundleBuildArguments, BundleCommand, BundlePullArguments, BundleStoreArguments, KeyCommand, RequestArguments,
     TrustedKeysArguments,
 };
+pub use fleet::{FleetCommand, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments};
 pub use operate::{
-    DrainArguments, EventsArguments, FleetCommand, ForgetArguments, HistoryArguments, LaggardsArguments, LogsArguments,
-    OperateCommand, PauseArguments, ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
+    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments, ResumeArguments,
+    RunNowArguments, StatusArguments, TimeStyle,
 };
 
 pub use source::SourceArguments;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, ColorChoice, Subcommand, ValueEnum};
 
+use super::fleet::FleetCommand;
 use super::seconds;
 use twitcher_control::api::{STATES, WatchState};
 use twitcher_model::Outcome;
@@ -55,7 +56,9 @@ action runs once it can be (--wait waits for that); without a connection, or an 
 
 Examples:
   twitcher run-now 'pull the repo'
-  twitcher run-now 'pull the repo' --wait  # with its output; exit code 1 if it does not succeed";
+  twitcher run-now 'pull the repo' --wait  # with its output; exit code 1 if it does not succeed
+
+A watch with a rollout runs when its turn comes. With --ungoverned it does so at once, on this host alone.";
 
 const PAUSE_HELP: &str = "\
 Changes are still seen; when the watch is resumed, its action runs once, for the newest. What runs is not touched. The pause \
@@ -96,42 +99,6 @@ Examples:
   twitcher events -f
   twitcher events -f 'pull the repo'
   twitcher events -f --json | jq -r 'select(.kind == \"ended\") | .run.outcome'";
-
-const FLEET_STATUS_HELP: &str = "\
-Any daemon of the fleet can be asked: what it says it reads in ZooKeeper at that moment. With --json it is the same as \
-`twitcher fleet hosts`.
-
-Examples:
-  twitcher fleet status
-  watch -n 2 twitcher fleet status";
-
-const FLEET_HOSTS_HELP: &str = "\
-A host is absent when no daemon of it is connected; what it has handled is known all the same. `twitcher fleet forget HOST` ends that.
-
-Examples:
-  twitcher fleet hosts
-  twitcher fleet hosts --json | jq -r '.hosts[] | select(.live == null) | .name'
-  twitcher fleet hosts --json | jq -r '.hosts[] | select(.labels.rack == \"r7\") | .name'";
-
-const FORGET_HELP: &str = "\
-What the host has published is deleted, so that it does not lag for ever. A host that is in the fleet is not forgotten: it would come \
-back at once. Should one that is forgotten come back, it joins as a new one and publishes anew where it stands.
-
-Example:
-  twitcher fleet forget web-07";
-
-const LAGGARDS_HELP: &str = "\
-A host lags with a watch when the newest state of the znode is not one that its action has succeeded for, or needed not run for. What \
-the znode is now is asked of ZooKeeper, so that a host that has not even seen the change lags, too. Hosts whose records cannot be read \
-are shown and count as laggards.
-
-Exit codes: 0 nobody lags; 1 somebody does; 5 it cannot be told: no daemon, no connection, no such watch.
-
-Examples:
-  twitcher fleet laggards
-  twitcher fleet laggards 'pull the repo'
-  twitcher fleet laggards /git/head
-  until twitcher fleet laggards repo; do sleep 1; done    # with --fleet on every host: wait until all have it";
 
 /// What is asked of a running daemon, or told to it.
 #[derive(Debug, Subcommand)]
@@ -180,62 +147,10 @@ impl OperateCommand {
             | Self::Resume(ResumeArguments { common, .. })
             | Self::Reload(ReloadArguments { common, .. })
             | Self::Drain(DrainArguments { common, .. })
-            | Self::Fleet(
-                FleetCommand::Status(FleetArguments { common })
-                | FleetCommand::Hosts(FleetArguments { common })
-                | FleetCommand::Laggards(LaggardsArguments { common, .. })
-                | FleetCommand::Forget(ForgetArguments { common, .. }),
-            )
             | Self::Events(EventsArguments { common, .. }) => common,
+            Self::Fleet(command) => command.common(),
         }
     }
-}
-
-/// What is asked about a fleet, of any daemon that is in it.
-#[derive(Debug, Subcommand)]
-pub enum FleetCommand {
-    /// Show the watches of the fleet, and how many hosts have handled the last change
-    #[command(after_help = FLEET_STATUS_HELP)]
-    Status(FleetArguments),
-    /// Show the hosts of the fleet, and how many watches each lags with
-    #[command(after_help = FLEET_HOSTS_HELP)]
-    Hosts(FleetArguments),
-    /// Show the hosts that have not handled the last change; exit code 1 if there are any
-    #[command(after_help = LAGGARDS_HELP)]
-    Laggards(LaggardsArguments),
-    /// Have the fleet forget a host that is gone for good
-    #[command(after_help = FORGET_HELP)]
-    Forget(ForgetArguments),
-}
-
-/// Arguments of `fleet status` and `fleet hosts`.
-#[derive(Debug, Args)]
-pub struct FleetArguments {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub common: Common,
-}
-
-/// Arguments of `fleet laggards`.
-#[derive(Debug, Args)]
-pub struct LaggardsArguments {
-    /// Name of a watch, or path of a znode; all watches without it
-    #[arg(value_name = "WATCH|ZNODE")]
-    pub of: Option<String>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub common: Common,
-}
-
-/// Arguments of `fleet forget`.
-#[derive(Debug, Args)]
-pub struct ForgetArguments {
-    /// Name of the host, as `twitcher fleet hosts` shows it
-    #[arg(value_name = "HOST")]
-    pub host: String,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub common: Common,
 }
 
 /// Which daemon, and how its answers are shown.
@@ -335,6 +250,9 @@ pub struct RunNowArguments {
     /// Wait for the run's end and show its output
     #[arg(long)]
     pub wait: bool,
+    /// Pass the watch's rollout by, on this host alone
+    #[arg(long)]
+    pub ungoverned: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,

@@ -101,6 +101,18 @@ impl OperateError {
         }
     }
 
+    /// A host holds a slot of no rollout, or of several.
+    pub fn which_rollout(host: &str, rollouts: &[String]) -> Self {
+        let host = sanitize::line(host);
+        Self::Run(match rollouts {
+            [] => format!("the host {host} holds no slot of any rollout"),
+            _ => format!(
+                "the host {host} holds slots of several rollouts, so name one of them: {}",
+                sanitize::line(&rollouts.join(", "))
+            ),
+        })
+    }
+
     /// Whether there is no daemon.
     pub fn is_gone(&self) -> bool {
         matches!(

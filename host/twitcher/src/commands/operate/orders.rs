@@ -36,7 +36,8 @@ impl Session {
             ),
             false => None,
         };
-        let answer = self.order(name, "/run")?;
+        let how = query("/run", &[("ungoverned", arguments.ungoverned.then_some("true"))]);
+        let answer = self.order(name, &how)?;
         let Some(events) = events else {
             match self.out.json {
                 true => self.out.json(&answer.bytes)?,

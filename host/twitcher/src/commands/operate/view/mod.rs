@@ -5,6 +5,7 @@
 mod events;
 mod fleet;
 mod orders;
+mod rollouts;
 mod runs;
 mod status;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod watch;
 pub(super) use events::event;
 pub(super) use fleet::{fleet, forgotten, hosts, laggards};
 pub(super) use orders::{drained, draining, held, reloaded, started};
+pub(super) use rollouts::{rollout, rollouts};
 pub(super) use runs::{output, runs};
 pub(super) use status::{Shown, of_znode, status};
 pub(super) use watch::watch;

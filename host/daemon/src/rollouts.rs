@@ -1,0 +1,290 @@
+//! Watches whose changes roll out: the fleet is told what they would do, and says when their turn has come.
+//!
+//! Where there is no fleet to wait for, as with a local directory, each has its turn at once. A daemon that could be in a fleet and is
+//! not has them wait, and says so: that one host was started without `--fleet` must not have it act before the others.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::fleet::{run_view, state_id};
+use super::watches::ActiveWatch;
+use super::{Daemon, SourceOptions};
+use twitcher_control::api::{self, Rollouts};
+use twitcher_control::daemon_requests::{FleetRefused, RolloutOrder};
+use twitcher_fleet::rollout::{Doing, HostState, LocalRollout, OrderError, RolloutEvent, RolloutSurvey, Verb, Wanted};
+use twitcher_fleet::survey::SurveyError;
+use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
+use twitcher_model::{Phase, RolloutName, Version, WatchId, timestamp};
+use twitcher_scheduler::Input;
+use twitcher_source::Change;
+
+/// What was last dealt with for each watch.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    answered: HashMap<WatchId, u64>,
+    /// That there is no fleet has been said.
+    told: bool,
+}
+
+/// What is to be done next for a rollout; never, where there is no fleet.
+pub(super) async fn next(fleet: &mut Option<Fleet>) -> RolloutEvent {
+    match fleet {
+        Some(fleet) => fleet.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn state_of(version: Version) -> StateId {
+    match version {
+        Version::Absent => StateId::Absent,
+        Version::Data { mzxid, .. } => StateId::Zxid(mzxid),
+        Version::Children { pzxid, .. } => StateId::Zxid(pzxid),
+        Version::Tree { digest, .. } => StateId::Tree(digest),
+    }
+}
+
+impl Daemon {
+    /// Tells the fleet what watches with rollouts would do. Cheap where there is none.
+    pub(super) fn tell_rollouts(&mut self) {
+        if self.registry.by_turns().is_empty() && self.turns.answered.is_empty() {
+            return;
+        }
+        let ids: Vec<WatchId> = self.registry.by_turns().iter().copied().collect();
+        if self.phase == Phase::Draining {
+            // What has started is told to its end; nothing else starts.
+        } else if self.fleet.is_none() || self.options.dry_run {
+            return self.take_turns(ids);
+        }
+        self.turns.answered.retain(|id, _| ids.contains(id));
+        let locals = ids.iter().filter_map(|id| self.local_rollout(*id)).collect();
+        if let Some(fleet) = &self.fleet {
+            fleet.roll_out(locals);
+        }
+    }
+
+    /// Without a fleet.
+    fn take_turns(&mut self, ids: Vec<WatchId>) {
+        if !matches!(self.options.source, SourceOptions::Tree(_)) && !self.options.dry_run {
+            if !std::mem::replace(&mut self.turns.told, true) {
+                warn!(
+                    watches = ids.len(),
+                    "watches have a rollout, and this daemon is in no fleet: they wait until it is started with --fleet"
+                );
+            }
+            return;
+        }
+        for id in ids {
+            let now = self.now();
+            let wants = self
+                .registry
+                .get(id)
+                .and_then(|entry| entry.machine.wants_turn(now, &self.admission));
+            if let Some(version) = wants {
+                self.advance(id, Input::Turn { version });
+            }
+        }
+    }
+
+    pub(super) fn show_rollouts(&self, which: Option<String>, reply: oneshot::Sender<Result<Rollouts, FleetRefused>>) {
+        let Some(fleet) = &self.fleet else {
+            return drop(reply.send(Err(FleetRefused::NoFleet)));
+        };
+        let wanted = which.as_ref().map(|name| name.parse::<RolloutName>()).transpose();
+        let Ok(wanted) = wanted else {
+            return drop(reply.send(Err(FleetRefused::NoRollout(which.unwrap_or_default()))));
+        };
+        let survey = fleet.survey_rollouts(wanted);
+        tokio::spawn(async move {
+            let found = survey.await.map(view_of);
+            let _ = reply.send(found.map_err(|error| FleetRefused::Unreadable(error.to_string())));
+        });
+    }
+
+    pub(super) fn order_rollout(
+        &self,
+        name: String,
+        order: RolloutOrder,
+        by: Option<String>,
+        reply: oneshot::Sender<Result<Rollouts, FleetRefused>>,
+    ) {
+        let Some(fleet) = &self.fleet else {
+            return drop(reply.send(Err(FleetRefused::NoFleet)));
+        };
+        let Ok(rollout) = name.parse::<RolloutName>() else {
+            return drop(reply.send(Err(FleetRefused::NoRollout(name))));
+        };
+        // Who it was is told to the whole fleet, with the host that it was asked of.
+        let who = format!("{} on {}", by.as_deref().unwrap_or("somebody"), fleet.options().name);
+        let verb = match &order {
+            RolloutOrder::Pause => Verb::Pause,
+            RolloutOrder::Resume => Verb::Resume,
+            RolloutOrder::Promote => Verb::Promote,
+            RolloutOrder::Abort => Verb::Abort,
+            RolloutOrder::Retry => Verb::Retry,
+            RolloutOrder::Release(host) => {
+                let done = fleet.release(rollout.clone(), host.clone(), who.clone());
+                let survey = fleet.survey_rollouts(Some(rollout));
+                return drop(tokio::spawn(answer(
+                    name,
+                    format!("release of {host}"),
+                    who,
+                    done,
+                    survey,
+                    reply,
+                )));
+            }
+        };
+        let done = fleet.order(rollout.clone(), verb, who.clone());
+        let survey = fleet.survey_rollouts(Some(rollout));
+        tokio::spawn(answer(name, verb.as_str().to_owned(), who, done, survey, reply));
+    }
+
+    fn local_rollout(&self, id: WatchId) -> Option<LocalRollout> {
+        let entry = self.registry.get(id)?;
+        let policy = entry.watch.rollout.clone()?;
+        let standing = entry.machine.standing(self.now());
+        let seen = entry.facts.seen.as_ref().map(state_id);
+        let unreadable = self.registry.unreadable(id).is_some();
+        let doing = match entry.machine.wants_turn(self.now(), &self.admission) {
+            _ if standing.loading || (seen.is_none() && !unreadable) => Doing::Unsure,
+            Some(version) => Doing::Wants(state_of(version)),
+            None if standing.wait.is_some() => Doing::Waiting,
+            None => Doing::Nothing,
+        };
+        let mut result = self.result(entry, unreadable).unwrap_or_else(|| nothing_seen(entry));
+        let acting = entry.machine.is_acting();
+        if self.phase == Phase::Draining && !acting && result.state == ResultState::Behind {
+            // Whoever stops needs no slot that it has not begun to use.
+            result.state = ResultState::Held;
+        }
+        Some(LocalRollout {
+            policy,
+            result,
+            seen,
+            doing,
+            acting,
+            answered: self.turns.answered.get(&id).copied().unwrap_or(0),
+        })
+    }
+
+    pub(super) fn on_rollout(&mut self, event: RolloutEvent) {
+        let Some(id) = self.registry.id(&event.watch) else {
+            return;
+        };
+        self.turns.answered.insert(id, event.number);
+        let Some(entry) = self.registry.get(id) else { return };
+        match event.wanted {
+            Wanted::Start(state) => {
+                let wants = entry.machine.wants_turn(self.now(), &self.admission);
+                if let Some(version) = wants.filter(|version| state_of(*version) == state) {
+                    info!(watch = &*entry.watch.name, %state, "its turn in the rollout has come");
+                    self.advance(id, Input::Turn { version });
+                }
+            }
+            Wanted::Again => {
+                info!(
+                    watch = &*entry.watch.name,
+                    "the rollout tries again what has failed here"
+                );
+                let add = entry.subscription(id);
+                self.advance(id, Input::Unpark);
+                let waits = self
+                    .registry
+                    .get(id)
+                    .is_some_and(|entry| entry.machine.standing(self.now()).wait.is_some());
+                if !waits {
+                    self.advance(id, Input::RunNow { ungoverned: false });
+                    self.tell_source(Change {
+                        remove: vec![id],
+                        add: vec![add],
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Has something done, and answers with how the rollout stands then.
+async fn answer(
+    rollout: String,
+    what: String,
+    by: String,
+    done: impl Future<Output = Result<(), OrderError>>,
+    survey: impl Future<Output = Result<Vec<RolloutSurvey>, SurveyError>>,
+    reply: oneshot::Sender<Result<Rollouts, FleetRefused>>,
+) {
+    let done = match done.await {
+        Ok(()) => {
+            info!(rollout, what, by, "done to a rollout, because an operator wants so");
+            let found = survey.await.map(view_of);
+            found.map_err(|error| FleetRefused::Unreadable(error.to_string()))
+        }
+        Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
+        Err(OrderError::Refused(why)) => Err(FleetRefused::Unreadable(why)),
+        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot)) => {
+            Err(FleetRefused::NotNow(rollout, error.to_string()))
+        }
+    };
+    let _ = reply.send(done);
+}
+
+/// A rollout as it is told.
+fn rollout_view(survey: &RolloutSurvey) -> api::RolloutStatus {
+    let gate = &survey.world.gate;
+    let host = |(host, state): &(String, HostState)| {
+        let view = survey.world.hosts.get(host);
+        let part = view.and_then(|view| view.part.as_ref());
+        api::RolloutHost {
+            host: host.clone(),
+            state: state.as_str().to_owned(),
+            live: view.is_some_and(|view| view.live),
+            slot: survey.world.holds_slot(host),
+            serial: part.map_or(0, |(part, _)| part.serial),
+            policy_differs: part.is_some_and(|(part, _)| part.policy != gate.policy),
+            last_run: part.and_then(|(_, standing)| standing.last.as_ref()).map(run_view),
+        }
+    };
+    api::RolloutStatus {
+        name: survey.name.to_string(),
+        znode: gate.goal.as_ref().map(|goal| goal.znode.clone()),
+        watch_type: gate.goal.as_ref().map(|goal| goal.kind),
+        serial: gate.serial,
+        goal: gate.goal.as_ref().map(|goal| goal.state.to_string()),
+        newest: survey.newest.map(|state| state.to_string()),
+        state: gate.state.as_str().to_owned(),
+        since: gate.since,
+        why: gate.why.clone(),
+        by: gate.by.clone(),
+        wave: gate.wave as u64 + 1,
+        waves: gate.plan.waves.len() as u64,
+        at_once: gate.at_once.into(),
+        slots: survey.world.occupied() as u64,
+        max_failures: gate.max_failures.into(),
+        steward: survey.steward.clone(),
+        hosts: survey.hosts.iter().map(host).collect(),
+    }
+}
+
+fn view_of(surveys: Vec<RolloutSurvey>) -> Rollouts {
+    Rollouts {
+        at: timestamp(SystemTime::now()),
+        rollouts: surveys.iter().map(rollout_view).collect(),
+    }
+}
+
+fn nothing_seen(entry: &ActiveWatch) -> WatchResult {
+    WatchResult {
+        v: FormatVersion,
+        watch: entry.watch.name.to_string(),
+        znode: entry.watch.znode.to_string(),
+        kind: entry.watch.watch_type,
+        state: ResultState::Behind,
+        at: None,
+        good: None,
+        last: None,
+        part: None,
+    }
+}

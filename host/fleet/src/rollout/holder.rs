@@ -1,0 +1,114 @@
+//! What a host does about its slot. Pure: no clock of its own, no ZooKeeper.
+
+use std::time::Duration;
+
+use super::host::{Doing, Local};
+use super::records::{Gate, Grant, Part, PartState, SlotId};
+use crate::record::{ResultState, StateId};
+
+/// How long a host may have a slot and not start. Somebody else can have it then.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a host does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Write down that it starts, if the gate is still open for this slot, and start.
+    Start(SlotId),
+    /// The change that it has failed for is to be run for once more: have it wait for its turn.
+    Again(SlotId),
+    /// Give the slot back.
+    GiveBack(SlotId, PartState),
+    /// Say where the watch stands.
+    Tell,
+    /// Nothing, until something happens or the gate has been looked at again.
+    LookAgain,
+    /// Nothing, until something happens.
+    Wait,
+}
+
+/// What it does. `grant` is its own; `part` is what it has last written, with where its watch stood then; `held_for` is how long it has had
+/// the grant; `again` is the slot that it was last told to try again with.
+pub(crate) fn next(
+    gate: Option<&Gate>,
+    grant: Option<&Grant>,
+    part: Option<(&Part, ResultState, Option<StateId>)>,
+    local: &Local,
+    held_for: Duration,
+    again: Option<SlotId>,
+) -> Act {
+    let is_over = |grant: &Grant| part.is_some_and(|(part, ..)| part.slot == Some(grant.slot) && part.state.is_over());
+    let Some(grant) = grant.filter(|grant| grant.taken_back.is_none() && !is_over(grant)) else {
+        return tell(part, local);
+    };
+    let slot = grant.slot;
+    // It has left the rollout, or is not the machine that it was: whoever wants the slot may be about to take it.
+    if part.is_none() {
+        return Act::GiveBack(slot, PartState::Declined);
+    }
+    let has_started = part.is_some_and(|(part, ..)| part.slot == Some(slot) && part.state == PartState::Acting);
+    let is_outdated = gate.is_some_and(|gate| gate.serial > grant.serial || gate.epoch != slot.epoch);
+    match local.doing {
+        Doing::Unsure => Act::Wait,
+        Doing::Wants(state) if state == grant.state && !is_outdated => Act::Start(slot),
+        _ if local.acting => Act::Wait,
+        _ if local.good == Some(grant.state) => Act::GiveBack(slot, PartState::Succeeded),
+        _ if has_started && local.at == Some(grant.state) => Act::GiveBack(slot, PartState::Failed),
+        _ if is_outdated => Act::GiveBack(slot, PartState::Declined),
+        _ if matches!(local.state, ResultState::Held | ResultState::Unreadable) && !has_failed(local, grant) => {
+            Act::GiveBack(slot, PartState::Declined)
+        }
+        Doing::Nothing | Doing::Waiting if has_failed(local, grant) && again != Some(slot) => Act::Again(slot),
+        _ if held_for >= PATIENCE => Act::GiveBack(slot, PartState::Declined),
+        // It has not seen that state yet, or a newer one for which the gate will be opened.
+        _ => Act::LookAgain,
+    }
+}
+
+/// Whether the watch has failed for what is granted, and is done with it.
+fn has_failed(local: &Local, grant: &Grant) -> bool {
+    local.at == Some(grant.state) && local.good != Some(grant.state) && local.seen == Some(grant.state)
+}
+
+/// Without a slot only that is told which a steward has to know.
+fn tell(part: Option<(&Part, ResultState, Option<StateId>)>, local: &Local) -> Act {
+    if matches!(local.doing, Doing::Unsure) {
+        return Act::Wait;
+    }
+    let Some((part, state, good)) = part else {
+        return Act::Tell;
+    };
+    let cannot = |state| matches!(state, ResultState::Held | ResultState::Unreadable);
+    let is_news = part.policy != local.policy
+        || cannot(state) != cannot(local.state)
+        || (local.good != good && local.state == ResultState::Current)
+        || (local.state == ResultState::Failed && state != ResultState::Failed);
+    match is_news {
+        true => Act::Tell,
+        false => Act::Wait,
+    }
+}
+
+/// Why a host may not start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The gate is not open.
+    Closed,
+    /// What was granted is not what goes out now.
+    Outdated,
+    /// It is not its slot any more.
+    Gone,
+}
+
+/// Whether it may start for a state, from what it has just read.
+pub(crate) fn may_start(gate: &Gate, grant: Option<&Grant>, slot: SlotId, state: StateId) -> Result<(), Refusal> {
+    let grant = grant.filter(|grant| grant.slot == slot && grant.taken_back.is_none());
+    let Some(grant) = grant else { return Err(Refusal::Gone) };
+    let is_goal = gate.goal.as_ref().is_some_and(|goal| goal.state == state);
+    if grant.state != state || grant.serial != gate.serial || gate.epoch != slot.epoch || !is_goal {
+        Err(Refusal::Outdated)
+    } else if !gate.state.is_open() {
+        Err(Refusal::Closed)
+    } else {
+        Ok(())
+    }
+}

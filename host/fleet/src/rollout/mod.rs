@@ -1,0 +1,120 @@
+//! Rollouts: a change goes to so many hosts at once, wave by wave, and no further when hosts fail.
+//!
+//! # Who decides what
+//!
+//! One znode, the *gate*, says what state of the watched znode goes out and whether it may go on. Beside it a *counter* numbers the
+//! slots. A host starts only when it holds a slot: a grant, which is a znode of its name below the counter. Any host with the rollout
+//! can be its *steward*, who opens the gate and grants slots, and one is elected; but nothing depends on there being only one:
+//!
+//! - Every grant is made in a transaction that also takes the next number from the counter, and fails if anybody else has taken one
+//!   meanwhile, or has changed the gate. Who grants has read all grants since: so two stewards, lost replies and old views cannot grant
+//!   more slots than there are.
+//! - Every start is written down in a transaction that fails if the gate or the host's grant is not what the host has just read. So in
+//!   the order that ZooKeeper gives to all writes no host starts after a halt, a pause or an abort.
+//! - A slot is given back by its host's own result, or taken back by an operator, never by time alone nor by a lost session. A host
+//!   that takes no part any more has deleted its result; whoever takes its slot back then deletes the grant in the same transaction,
+//!   so that it cannot come back to it.
+//!
+//! ```text
+//! /twitcher/rollouts/repo           the gate            steward, operators
+//!   /grants                         the counter         steward
+//!     /web-01                       a slot              steward
+//!   /steward                        ephemeral           steward
+//! /twitcher/hosts/web-01/r.repo     where it stands     the host
+//! ```
+//!
+//! It must not know what a watch runs.
+
+mod decide;
+mod enact;
+mod holder;
+mod host;
+#[cfg(test)]
+mod model;
+mod records;
+mod steward;
+mod verbs;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::FleetRoot;
+use crate::requests::RequestError;
+use crate::survey::SurveyError;
+use twitcher_model::RolloutName;
+use twitcher_source::zookeeper::KeptSession;
+
+pub use decide::{HostState, HostView, Standing, World};
+pub(crate) use host::{Desk, Parts, RolloutPart};
+pub use host::{Doing, LocalRollout, RolloutEvent, Said, Wanted};
+pub use records::{Gate, GateState, Goal, Part, PartState, Plan, SlotId};
+pub(crate) use steward::resign;
+pub use steward::{OrderError, RolloutSurvey};
+pub use verbs::{Verb, VerbError};
+
+/// How long an operator waits.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Takes part in a rollout, and is its steward when there is no other; until the session is over, or it is dropped.
+pub(crate) async fn take_part(desk: Desk, local: tokio::sync::watch::Receiver<LocalRollout>) {
+    tokio::join!(host::run(desk.clone(), local.clone()), steward::run(desk, local));
+}
+
+/// Looks at one rollout, or at all.
+pub(crate) async fn survey(
+    session: &KeptSession,
+    root: &FleetRoot,
+    rollout: Option<RolloutName>,
+) -> Result<Vec<RolloutSurvey>, SurveyError> {
+    let look = async {
+        let client = session.connected().await.client.clone();
+        let names = match rollout {
+            Some(name) => vec![name],
+            None => steward::names(&client, root).await?,
+        };
+        let mut found = Vec::new();
+        for name in names {
+            found.extend(steward::look(&client, root, &name).await?);
+        }
+        Ok(found)
+    };
+    match timeout(PATIENCE, look).await {
+        Ok(found) => found.map_err(|trouble: host::Trouble| SurveyError::Unreadable(trouble.to_string())),
+        Err(_) => Err(SurveyError::Late),
+    }
+}
+
+/// Does what an operator wants of a rollout.
+pub(crate) async fn order(
+    session: &KeptSession,
+    root: &FleetRoot,
+    rollout: &RolloutName,
+    verb: Verb,
+    by: &str,
+) -> Result<(), OrderError> {
+    let done = async {
+        let session = session.connected().await;
+        steward::order(&session.client, root, rollout, verb, by).await.map(drop)
+    };
+    timeout(PATIENCE, done)
+        .await
+        .unwrap_or_else(|_| Err(RequestError::Disconnected.into()))
+}
+
+/// Takes back the slot of a host.
+pub(crate) async fn release(
+    session: &KeptSession,
+    root: &FleetRoot,
+    rollout: &RolloutName,
+    host: &str,
+    by: &str,
+) -> Result<(), OrderError> {
+    let done = async {
+        let session = session.connected().await;
+        steward::release(&session.client, root, rollout, host, by).await
+    };
+    timeout(PATIENCE, done)
+        .await
+        .unwrap_or_else(|_| Err(RequestError::Disconnected.into()))
+}
