@@ -3,6 +3,7 @@
 mod forgetting;
 mod hostile;
 mod pace;
+mod rollouts;
 mod telling;
 
 use std::path::PathBuf;

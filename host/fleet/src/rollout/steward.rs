@@ -35,7 +35,6 @@ pub(crate) async fn run(desk: Desk, local: watch::Receiver<LocalRollout>) {
     };
     let candidate = async || {
         be_elected(&desk).await?;
-        info!(rollout = %desk.rollout, "this host is the steward of the rollout");
         part(true);
         let Err(trouble) = Steward::new(&desk, local.clone()).serve().await;
         part(false);
@@ -309,6 +308,7 @@ impl<'a> Steward<'a> {
             hosts: BTreeSet::new(),
             znode: false,
         };
+        info!(%rollout, hosts = known.world.hosts.len(), "this host is the steward of the rollout");
         loop {
             self.desk.say(None, "its part as the steward of the rollout");
             self.catch_up(&mut known).await?;
