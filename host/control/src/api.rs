@@ -35,8 +35,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::fleet::{
-    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, RolloutHost, RolloutStatus,
-    Rollouts, UnknownHost,
+    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, RolloutFigures,
+    RolloutHost, RolloutPart, RolloutStatus, Rollouts, UnknownHost,
 };
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};

@@ -53,8 +53,11 @@ impl Shown {
         for text in config.errors.iter_mut().chain(&mut config.notes) {
             NOT_HERE.clone_into(text);
         }
-        if let Some(problem) = status.fleet.as_mut().and_then(|fleet| fleet.problem.as_mut()) {
-            NOT_HERE.clone_into(problem);
+        if let Some(fleet) = &mut status.fleet {
+            let of_rollouts = fleet.rollouts.iter_mut().filter_map(|part| part.problem.as_mut());
+            of_rollouts
+                .chain(&mut fleet.problem)
+                .for_each(|problem| NOT_HERE.clone_into(problem));
         }
         status.withheld = true;
         status

@@ -23,6 +23,34 @@ pub struct FleetMembership {
     pub unpublished: u64,
     /// For how many seconds the one of them that has waited longest has waited.
     pub lag: f64,
+    /// The rollouts that this host takes part in.
+    pub rollouts: Vec<RolloutPart>,
+}
+
+/// A host's part in a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutPart {
+    /// The rollout.
+    pub name: String,
+    /// What is wrong with it on this host, if something is.
+    pub problem: Option<String>,
+    /// What the rollout's steward knows of it; none on other hosts.
+    pub figures: Option<RolloutFigures>,
+}
+
+/// How a rollout stands, in figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutFigures {
+    /// As [`RolloutStatus`] has it.
+    pub state: String,
+    /// How many hosts are in each state, as [`RolloutHost`] has it.
+    pub hosts: BTreeMap<String, u64>,
+    /// How many slots are held.
+    pub slots: u64,
+    /// How many there are.
+    pub at_once: u64,
+    /// For how many seconds nothing of this has changed.
+    pub unchanged: f64,
 }
 
 /// A fleet.

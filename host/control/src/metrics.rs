@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::api::STATES;
+use super::api::{FleetMembership, RolloutPart, STATES};
 use super::facts::Overview;
 use super::readiness::unready;
 use super::snapshot::Snapshot;
@@ -38,6 +38,7 @@ pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<
         let unpublished = metrics.fleet_unpublished.with_label_values(&of_all);
         unpublished.set(i64::try_from(fleet.unpublished).unwrap_or(i64::MAX));
         metrics.fleet_publish_lag.with_label_values(&of_all).set(fleet.lag);
+        rollouts(metrics, fleet);
     }
     metrics.watches_unreadable.set(number(overview.unreadable));
     let standing = || {
@@ -58,6 +59,46 @@ pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<
         .oldest_unhandled
         .set(behind.max().unwrap_or_default().as_secs_f64());
     metrics.text()
+}
+
+/// What is known of rollouts. A rollout, or a steward, that is not there any more leaves no series behind.
+fn rollouts(metrics: &Metrics, fleet: &FleetMembership) {
+    let of_states = [&metrics.rollout_state, &metrics.rollout_hosts];
+    let of_slots = [
+        &metrics.rollout_steward,
+        &metrics.rollout_slots,
+        &metrics.rollout_slots_max,
+    ];
+    of_states.into_iter().chain(of_slots).for_each(|vector| vector.reset());
+    metrics.rollout_unchanged.reset();
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    for RolloutPart { name, figures, .. } in &fleet.rollouts {
+        let steward = metrics.rollout_steward.with_label_values(&[name.as_str()]);
+        steward.set(i64::from(figures.is_some()));
+        let Some(figures) = figures else { continue };
+        let state = metrics
+            .rollout_state
+            .with_label_values(&[name.as_str(), figures.state.as_str()]);
+        state.set(1);
+        for (state, hosts) in &figures.hosts {
+            let gauge = metrics
+                .rollout_hosts
+                .with_label_values(&[name.as_str(), state.as_str()]);
+            gauge.set(count(*hosts));
+        }
+        metrics
+            .rollout_slots
+            .with_label_values(&[name.as_str()])
+            .set(count(figures.slots));
+        metrics
+            .rollout_slots_max
+            .with_label_values(&[name.as_str()])
+            .set(count(figures.at_once));
+        metrics
+            .rollout_unchanged
+            .with_label_values(&[name.as_str()])
+            .set(figures.unchanged);
+    }
 }
 
 fn number(count: usize) -> i64 {

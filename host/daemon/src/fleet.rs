@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::Daemon;
+use super::rollouts::part_view;
 use super::runs::ActiveRun;
 use super::watches::ActiveWatch;
 use twitcher_control::api;
@@ -60,6 +61,11 @@ pub(super) fn membership(fleet: &Fleet) -> api::FleetMembership {
         problem: membership.problem,
         unpublished: membership.unpublished as u64,
         lag: membership.lag.as_secs_f64(),
+        rollouts: fleet
+            .said()
+            .into_iter()
+            .map(|(name, said)| part_view(&name, said))
+            .collect(),
     }
 }
 

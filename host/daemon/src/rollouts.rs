@@ -14,7 +14,9 @@ use super::watches::ActiveWatch;
 use super::{Daemon, SourceOptions};
 use twitcher_control::api::{self, Rollouts};
 use twitcher_control::daemon_requests::{FleetRefused, RolloutOrder};
-use twitcher_fleet::rollout::{Doing, HostState, LocalRollout, OrderError, RolloutEvent, RolloutSurvey, Verb, Wanted};
+use twitcher_fleet::rollout::{
+    Doing, HostState, LocalRollout, OrderError, RolloutEvent, RolloutSurvey, Said, Verb, Wanted,
+};
 use twitcher_fleet::survey::SurveyError;
 use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
 use twitcher_model::{Phase, RolloutName, Version, WatchId, timestamp};
@@ -229,6 +231,26 @@ async fn answer(
         }
     };
     let _ = reply.send(done);
+}
+
+/// What is known of a rollout on this host.
+pub(super) fn part_view(name: &RolloutName, said: Said) -> api::RolloutPart {
+    let figures = said.figures.map(|figures| api::RolloutFigures {
+        state: figures.state.as_str().to_owned(),
+        hosts: figures
+            .hosts
+            .iter()
+            .map(|(state, count)| (state.as_str().to_owned(), *count as u64))
+            .collect(),
+        slots: figures.slots as u64,
+        at_once: figures.at_once.into(),
+        unchanged: figures.since.elapsed().as_secs_f64(),
+    });
+    api::RolloutPart {
+        name: name.to_string(),
+        problem: said.problem,
+        figures,
+    }
 }
 
 /// A rollout as it is told.

@@ -191,11 +191,11 @@ impl Fleet {
         }
     }
 
-    /// What there is to be known of a rollout on this host.
-    pub fn said(&self, rollout: &RolloutName) -> Said {
+    /// What there is to be known on this host of the rollouts that it takes part in.
+    pub fn said(&self) -> Vec<(RolloutName, Said)> {
         let state = self.shared.state();
-        let part = state.parts.all.get(rollout);
-        part.map(|part| part.said.clone()).unwrap_or_default()
+        let parts = state.parts.all.iter();
+        parts.map(|(name, part)| (name.clone(), part.said.clone())).collect()
     }
 
     /// Looks at one rollout, or at all.

@@ -34,6 +34,12 @@
 //! | `twitcher_fleet_connected` | gauge | 1 if the daemon is in its fleet; this and the next two only with `--fleet` |
 //! | `twitcher_fleet_unpublished` | gauge | results that the fleet does not know as they are |
 //! | `twitcher_fleet_publish_lag_seconds` | gauge | how long the one of them that has waited longest has waited |
+//! | `twitcher_rollout_steward` | gauge | 1 if the daemon is the steward of this `rollout`, 0 if it only takes part |
+//! | `twitcher_rollout_state` | gauge | of this `rollout`, by its steward: 1 for the `state` that it is in |
+//! | `twitcher_rollout_hosts` | gauge | of this `rollout`, by its steward: hosts in this `state` |
+//! | `twitcher_rollout_slots` | gauge | of this `rollout`, by its steward: slots that are held |
+//! | `twitcher_rollout_slots_max` | gauge | of this `rollout`, by its steward: slots that there are |
+//! | `twitcher_rollout_unchanged_seconds` | gauge | of this `rollout`, by its steward: since when none of this has changed |
 //! | `twitcher_config_loads_total` | counter | loads of the configuration; label `result`: success, or failure if a file was refused |
 //! | `twitcher_config_last_load_success` | gauge | 1 if the last one refused no file |
 //! | `twitcher_config_last_load_time_seconds` | gauge | when it was, in Unix time |
@@ -91,6 +97,12 @@ pub struct Metrics {
     pub fleet_connected: IntGaugeVec,
     pub fleet_unpublished: IntGaugeVec,
     pub fleet_publish_lag: GaugeVec,
+    pub rollout_steward: IntGaugeVec,
+    pub rollout_state: IntGaugeVec,
+    pub rollout_hosts: IntGaugeVec,
+    pub rollout_slots: IntGaugeVec,
+    pub rollout_slots_max: IntGaugeVec,
+    pub rollout_unchanged: GaugeVec,
     pub loads: IntCounterVec,
     pub last_load_success: IntGauge,
     pub last_load_time: Gauge,
@@ -239,6 +251,63 @@ impl Metrics {
                     &[],
                 )?,
             )?,
+            rollout_steward: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "twitcher_rollout_steward",
+                        "1 if the daemon is the steward of a rollout, 0 if it only takes part.",
+                    ),
+                    &["rollout"],
+                )?,
+            )?,
+            rollout_state: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "twitcher_rollout_state",
+                        "1 for the state that a rollout is in, by its steward.",
+                    ),
+                    &["rollout", "state"],
+                )?,
+            )?,
+            rollout_hosts: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "twitcher_rollout_hosts",
+                        "Hosts of a rollout by their state, by its steward.",
+                    ),
+                    &["rollout", "state"],
+                )?,
+            )?,
+            rollout_slots: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "twitcher_rollout_slots",
+                        "Slots of a rollout that are held, by its steward.",
+                    ),
+                    &["rollout"],
+                )?,
+            )?,
+            rollout_slots_max: add(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("twitcher_rollout_slots_max", "Slots of a rollout, by its steward."),
+                    &["rollout"],
+                )?,
+            )?,
+            rollout_unchanged: add(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "twitcher_rollout_unchanged_seconds",
+                        "Since when nothing of a rollout has changed, by its steward.",
+                    ),
+                    &["rollout"],
+                )?,
+            )?,
             loads: counters(
                 r,
                 "twitcher_config_loads_total",
@@ -351,6 +420,17 @@ mod tests {
             gauge.with_label_values(&of_all).set(1);
         }
         metrics.fleet_publish_lag.with_label_values(&of_all).set(1.0);
+        for gauge in [
+            &metrics.rollout_steward,
+            &metrics.rollout_slots,
+            &metrics.rollout_slots_max,
+        ] {
+            gauge.with_label_values(&["repo"]).set(1);
+        }
+        for gauge in [&metrics.rollout_state, &metrics.rollout_hosts] {
+            gauge.with_label_values(&["repo", "done"]).set(1);
+        }
+        metrics.rollout_unchanged.with_label_values(&["repo"]).set(1.0);
         let registered: BTreeMap<String, String> = metrics
             .registry
             .gather()

@@ -18,8 +18,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::api::{
-    ConfigStatus, Fleet, FleetHost, FleetMembership, Forgotten, Laggards, Phase, Reloaded, RolloutStatus, Rollouts,
-    SourceStatus, UnknownHost,
+    ConfigStatus, Fleet, FleetHost, FleetMembership, Forgotten, Laggards, Phase, Reloaded, RolloutPart, RolloutStatus,
+    Rollouts, SourceStatus, UnknownHost,
 };
 use super::daemon_requests::{
     self, DaemonRequest, Done, FleetRefused, Order, Refused, RequestQueue, RolloutOrder, Written,
@@ -283,6 +283,11 @@ fn overview() -> Overview {
             problem: Some("znode /twitcher: unknown variant `hunter2`".to_owned()),
             unpublished: 2,
             lag: 7.5,
+            rollouts: vec![RolloutPart {
+                name: "repo".to_owned(),
+                problem: Some("znode /twitcher/rollouts/repo: unknown variant `hunter2`".to_owned()),
+                figures: None,
+            }],
         }),
     }
 }

@@ -130,6 +130,14 @@ pub(crate) struct Timers {
     bake: Option<((u64, usize), Duration)>,
 }
 
+impl Timers {
+    /// Whether a holder of a slot counts as lost.
+    pub fn is_lost(&self, host: &str, now: Duration, world: &World) -> bool {
+        let since = self.away.get(host);
+        since.is_some_and(|since| now.saturating_sub(*since) >= world.gate.plan.lost_after)
+    }
+}
+
 /// What is to be done in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {

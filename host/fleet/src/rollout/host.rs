@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 use zookeeper_client::{Client, EventType, OneshotWatcher, WatchedEvent};
 
+use super::decide::HostState;
 use super::holder::{Act, Refusal, may_start, next};
-use super::records::{Gate, Grant, Part, PartState, SlotId};
+use super::records::{Gate, GateState, Grant, Part, PartState, SlotId};
 use crate::Shared;
 use crate::layout::{LIVE, rollout_znode};
 use crate::record::{self, FormatVersion, RecordError, ResultState, StateId, WatchResult};
@@ -118,6 +119,23 @@ pub struct Said {
     pub is_steward: bool,
     /// Whether this host has a slot.
     pub has_slot: bool,
+    /// What its steward knows of it; none on other hosts.
+    pub figures: Option<Figures>,
+}
+
+/// How a rollout stands, in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    /// How far it is.
+    pub state: GateState,
+    /// How many hosts stand so.
+    pub hosts: BTreeMap<HostState, usize>,
+    /// How many slots are held.
+    pub slots: usize,
+    /// How many there are.
+    pub at_once: u32,
+    /// When this was last otherwise.
+    pub since: Instant,
 }
 
 /// The rollouts of a host.
@@ -250,6 +268,21 @@ impl Desk {
         {
             self.shared.news.notify_one();
         }
+    }
+
+    /// Notes how the rollout stands, as its steward sees it.
+    pub fn note_figures(&self, mut figures: Figures) {
+        let mut state = self.shared.state();
+        let Some(part) = state.parts.all.get_mut(&self.rollout) else {
+            return;
+        };
+        if let Some(before) = &part.said.figures {
+            let now = std::mem::replace(&mut figures.since, before.since);
+            if figures != *before {
+                figures.since = now;
+            }
+        }
+        part.said.figures = Some(figures);
     }
 
     fn number(&self) -> u64 {

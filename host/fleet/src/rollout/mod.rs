@@ -47,7 +47,7 @@ use twitcher_source::zookeeper::KeptSession;
 
 pub use decide::{HostState, HostView, Standing, World};
 pub(crate) use host::{Desk, Parts, RolloutPart};
-pub use host::{Doing, LocalRollout, RolloutEvent, Said, Wanted};
+pub use host::{Doing, Figures, LocalRollout, RolloutEvent, Said, Wanted};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, SlotId};
 pub(crate) use steward::resign;
 pub use steward::{OrderError, RolloutSurvey};

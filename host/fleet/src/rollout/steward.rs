@@ -14,7 +14,7 @@ use zookeeper_client::{CreateMode, EventType, PersistentWatcher, WatchedEvent};
 
 use super::decide::{Decision, HostState, HostView, Moment, Timers, World, decide};
 use super::enact::{Versions, change_slots, set_gate};
-use super::host::{Desk, LocalRollout, Trouble, parse};
+use super::host::{Desk, Figures, LocalRollout, Trouble, parse};
 use super::records::{Counter, Gate, GateState, Goal, Grant, Plan, StewardRecord};
 use super::verbs::{self, Verb, VerbError};
 use crate::layout::{LIVE, rollout_znode};
@@ -31,6 +31,7 @@ pub(crate) async fn run(desk: Desk, local: watch::Receiver<LocalRollout>) {
     let part = |is_steward: bool| {
         if let Some(part) = desk.shared.state().parts.all.get_mut(&desk.rollout) {
             part.said.is_steward = is_steward;
+            part.said.figures = None;
         }
     };
     let candidate = async || {
@@ -326,6 +327,7 @@ impl<'a> Steward<'a> {
                     continue;
                 }
             };
+            self.desk.note_figures(self.figures(&known.world));
             let wake = wait.map(|wait| Instant::now() + wait);
             tokio::select! {
                 event = of_hosts.changed() => self.note(&mut known, event)?,
@@ -341,6 +343,23 @@ impl<'a> Steward<'a> {
                     self.note(&mut known, event)?;
                 }
             }
+        }
+    }
+
+    fn figures(&self, world: &World) -> Figures {
+        let mut hosts = BTreeMap::new();
+        for host in world.hosts.keys() {
+            let is_lost = |host: &str| self.timers.is_lost(host, self.clock.elapsed(), world);
+            if let Some(state) = world.host_state(host, is_lost) {
+                *hosts.entry(state).or_default() += 1;
+            }
+        }
+        Figures {
+            state: world.gate.state,
+            hosts,
+            slots: world.occupied(),
+            at_once: world.gate.at_once,
+            since: Instant::now(),
         }
     }
 

@@ -162,7 +162,14 @@ fn fleet(fleet: &FleetMembership, look: &Theme) -> (&'static str, String, Option
             number(fleet.unpublished, "result", "results")
         );
     }
-    ("fleet", said, fleet.problem.is_some().then_some(Tone::Bad))
+    let mut is_bad = fleet.problem.is_some();
+    for part in &fleet.rollouts {
+        if let Some(problem) = &part.problem {
+            let _ = write!(said, "; rollout {}: {}", sanitize::line(&part.name), sanitize::line(problem));
+            is_bad = true;
+        }
+    }
+    ("fleet", said, is_bad.then_some(Tone::Bad))
 }
 
 fn config(status: &Status, look: &Theme) -> (&'static str, String, Option<Tone>) {
