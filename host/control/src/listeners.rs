@@ -3,15 +3,18 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::socket::{Backlog, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Group, chown};
+use nix::unistd::{Gid, Group, fchownat, geteuid};
 
 use super::disclosure::Shown;
+use twitcher_files::links;
 use twitcher_files::pid_file::{Pidfile, PidfileError};
 
 /// Its members are operators.
@@ -25,6 +28,14 @@ pub enum ListenError {
     /// Another daemon is there.
     #[error("the control socket is another daemon's: {0}; choose another with --control")]
     Taken(PidfileError),
+    /// Whether another daemon is there cannot be told.
+    #[error("cannot lock the control socket by {}: {source}; choose another with --control", path.display())]
+    Lock {
+        /// The file that is locked.
+        path: PathBuf,
+        /// The error of opening, locking or writing it.
+        source: io::Error,
+    },
     /// Somebody listens there who is no daemon of this kind.
     #[error("the control socket {} is in use{}; choose another with --control", path.display(), pid.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
     InUse {
@@ -136,6 +147,15 @@ impl Listeners {
     }
 }
 
+impl From<PidfileError> for ListenError {
+    fn from(error: PidfileError) -> Self {
+        match error {
+            PidfileError::Io { path, source } => Self::Lock { path, source },
+            error @ PidfileError::Locked { .. } => Self::Taken(error),
+        }
+    }
+}
+
 impl Socket {
     fn bind(path: &Path) -> Result<Self, ListenError> {
         let at = |step, source| ListenError::Socket {
@@ -148,8 +168,8 @@ impl Socket {
         }
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
-        let mut lock = Pidfile::lock(Path::new(&lock_path)).map_err(ListenError::Taken)?;
-        lock.write().map_err(ListenError::Taken)?;
+        let mut lock = Pidfile::lock(Path::new(&lock_path))?;
+        lock.write()?;
         clear(path)?;
         // Between its creation and its owner's change nobody else may connect.
         let before = umask(Mode::from_bits_truncate(0o177));
@@ -157,12 +177,7 @@ impl Socket {
         umask(before);
         let listener = bound.map_err(|error| at("make the control socket", error))?;
         let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
-        if let Some(group) = group {
-            // A daemon that is not root may not be allowed to; then it is for its own user alone.
-            let _ = chown(path, None, Some(group));
-        }
-        let mode = fs::Permissions::from_mode(0o660);
-        fs::set_permissions(path, mode).map_err(|error| at("set the mode of the control socket", error))?;
+        open_to_group(path, group).map_err(|error| at("set the mode of the control socket", error))?;
         Ok(Self {
             listener,
             path: path.to_owned(),
@@ -177,6 +192,27 @@ impl Drop for Socket {
         // Still locked, so it is ours to remove.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Lets a group in, if there is one. Where others can write to the directory, something else may be at the path by now.
+fn open_to_group(path: &Path, group: Option<Gid>) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = links::open_dir(dir, geteuid())?;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let socket = openat(&dir, path.file_name().unwrap_or_default(), flags, Mode::empty())?;
+    let found = fs::File::from(socket.try_clone()?).metadata()?;
+    if !found.file_type().is_socket() || found.uid() != geteuid().as_raw() || found.nlink() != 1 {
+        return Err(io::Error::other(
+            "another file was put in its place; choose a directory that only root writes to",
+        ));
+    }
+    if let Some(group) = group {
+        // A daemon that is not root may not be allowed to; then it is for its own user alone.
+        let _ = fchownat(&socket, "", None, Some(group), AtFlags::AT_EMPTY_PATH);
+    }
+    // What is open in this way has its mode changed by this name only.
+    let opened = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    fs::set_permissions(opened, fs::Permissions::from_mode(0o660))
 }
 
 /// Removes a socket that nobody listens on.
@@ -246,6 +282,31 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert!(matches!(socket(&path), Err(ListenError::NoSocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_file_that_was_put_in_the_place_of_the_socket_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("control.sock"), dir.path().join("secret"));
+        fs::write(&secret, "").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        let error = open_to_group(&path, Some(Gid::from_raw(4711))).unwrap_err().to_string();
+        assert!(error.contains("another file"), "{error}");
+        let metadata = fs::metadata(&secret).unwrap();
+        assert_eq!((metadata.mode() & 0o777, metadata.gid() == 4711), (0o600, false));
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_had_is_not_said_to_be_another_daemon_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        fs::create_dir(dir.path().join("control.sock.lock")).unwrap();
+        let error = socket(&path).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot lock the control socket by ") && !error.contains("another daemon"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Uid;
 
@@ -35,6 +35,24 @@ pub enum PathError {
         /// Who put it there or can replace it; none if a group or all can.
         by: Option<u32>,
     },
+    /// What is at the end of it was put there by somebody else, or can have been.
+    #[error(
+        "{} is {what}, and {} can put what they like into {}: remove it, so that it is made anew, or name a path in a directory of root's",
+        file.display(), who(*by), dir.display()
+    )]
+    Planted {
+        /// What was found.
+        file: PathBuf,
+        /// What it is and whose.
+        what: String,
+        /// The first directory on the way that others hold.
+        dir: PathBuf,
+        /// Who holds it; none if a group or all do.
+        by: Option<u32>,
+    },
+    /// A FIFO or a device with nothing behind it.
+    #[error("it is {0}, and nothing reads from there: start what reads first")]
+    NoReader(&'static str),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -49,7 +67,10 @@ impl From<Errno> for PathError {
 impl From<PathError> for io::Error {
     fn from(error: PathError) -> Self {
         match error {
-            PathError::Link { .. } => Self::new(io::ErrorKind::PermissionDenied, error.to_string()),
+            PathError::Link { .. } | PathError::Planted { .. } => {
+                Self::new(io::ErrorKind::PermissionDenied, error.to_string())
+            }
+            PathError::NoReader(_) => Self::new(io::ErrorKind::NotConnected, error.to_string()),
             PathError::Io(error) => error,
         }
     }
@@ -70,12 +91,54 @@ pub fn open_dir(path: &Path, user: Uid) -> Result<OwnedFd, PathError> {
     )?)
 }
 
-/// Opens a file with these flags, and this mode if it is made. Of a link at the end of the path `last` says whether it may be followed,
-/// if it is one of `user` or of root.
+/// Opens a file to write to it or to lock it, with these flags, and this mode if it is made. Of a link at the end of the path `last` says
+/// whether it may be followed, if it is one of `user` or of root. Nothing is waited for, and where others can make names, only a file of
+/// `user` or of root that has no other name is opened: what else is there was put there for us to find.
 pub fn open_file(path: &Path, user: Uid, flags: OFlag, mode: Mode, last: Links) -> Result<File, PathError> {
     let found = walk(path, user, last)?;
-    let flags = flags | OFlag::O_CLOEXEC | found.no_link();
-    Ok(openat(&found.dir, found.last(), flags, mode)?.into())
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | found.no_link();
+    let opened = openat(&found.dir, found.last(), flags, mode);
+    let stat = match &opened {
+        Ok(opened) => fstat(opened),
+        // A FIFO that nobody reads, a socket, a directory.
+        Err(_) if found.magic => fstatat(&found.dir, found.last(), AtFlags::empty()),
+        Err(_) => fstatat(&found.dir, found.last(), AtFlags::AT_SYMLINK_NOFOLLOW),
+    };
+    // What a link of /proc leads to is open already, by whoever started this process.
+    if let Some((dir, by)) = found.exposed.filter(|_| !found.magic)
+        && let Some(what) = stat.ok().and_then(|stat| planted(&stat, user))
+    {
+        let file = path.to_owned();
+        return Err(PathError::Planted { file, what, dir, by });
+    }
+    match (opened, stat) {
+        (Err(Errno::ENXIO), Ok(stat)) => Err(PathError::NoReader(kind(&stat))),
+        (Ok(opened), Ok(_)) => Ok(opened.into()),
+        (Err(errno), _) | (_, Err(errno)) => Err(errno.into()),
+    }
+}
+
+/// What is not as root or `user` would have made it, and whose it is.
+fn planted(stat: &FileStat, user: Uid) -> Option<String> {
+    let kind = kind(stat);
+    match (kind, stat.st_nlink) {
+        (REGULAR, 0 | 1) if is_trusted(stat, user) => None,
+        (REGULAR, names) if is_trusted(stat, user) => Some(format!("{kind} that has {names} names")),
+        _ => Some(format!("{kind} of user {}", stat.st_uid)),
+    }
+}
+
+const REGULAR: &str = "a file";
+
+fn kind(stat: &FileStat) -> &'static str {
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => REGULAR,
+        SFlag::S_IFDIR => "a directory",
+        SFlag::S_IFIFO => "a FIFO",
+        SFlag::S_IFSOCK => "a socket",
+        SFlag::S_IFLNK => "a link",
+        _ => "a device",
+    }
 }
 
 /// The first directory on the way to the last name in which somebody else than root and `user` can put what they like; none if there is
@@ -95,6 +158,8 @@ struct Found {
     magic: bool,
     /// The first directory that is not root's or the user's alone.
     foreign: Option<(PathBuf, Option<u32>)>,
+    /// The first directory by which others can put something at the end of the path, if only a further name of a file of ours.
+    exposed: Option<(PathBuf, Option<u32>)>,
 }
 
 impl Found {
@@ -127,14 +192,17 @@ fn walk(path: &Path, user: Uid, last: Links) -> Result<Found, PathError> {
         };
         let stat = entry.as_ref().map(fstat).transpose()?;
         let ours = |stat| is_trusted(stat, user) && is_kept(&holder, user);
-        if foreign.is_none() && !is_held(&holder, user) && !stat.as_ref().is_some_and(ours) {
-            foreign = Some((here.clone(), (!is_trusted(&holder, user)).then_some(holder.st_uid)));
+        let held_by_others =
+            (!is_held(&holder, user)).then(|| (here.clone(), (!is_trusted(&holder, user)).then_some(holder.st_uid)));
+        if foreign.is_none() && !stat.as_ref().is_some_and(ours) {
+            foreign.clone_from(&held_by_others);
         }
         let found = |dir, name, magic| Found {
             dir,
             name: Some(name),
             magic,
             foreign: foreign.clone(),
+            exposed: foreign.clone().or(held_by_others.clone()),
         };
         let (Some(entry), Some(stat)) = (entry, stat) else {
             return Ok(found(at, name, false));
@@ -181,6 +249,7 @@ fn walk(path: &Path, user: Uid, last: Links) -> Result<Found, PathError> {
         dir: at,
         name: None,
         magic: false,
+        exposed: foreign.clone(),
         foreign,
     })
 }
@@ -338,6 +407,61 @@ mod tests {
         let (_read, write) = std::io::pipe().unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&write);
         open(Path::new(&format!("/proc/self/fd/{fd}")), Links::Follow).unwrap();
+    }
+
+    #[test]
+    fn what_others_put_there_is_neither_waited_for_nor_used() {
+        let Some(dir) = scene() else { return };
+        let path = |name: &str| dir.path().join(name);
+        let root = Uid::from_raw(0);
+        let open = |path: &Path| {
+            let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
+            open_file(path, root, flags, Mode::from_bits_truncate(0o640), Links::Follow)
+        };
+        let shared = path("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+        for (within, who) in [("theirs", "user 4711"), ("shared", "others")] {
+            let at = |name: &str| path(within).join(name);
+            for name in ["pipe", "ours-pipe"] {
+                nix::unistd::mkfifo(&at(name), Mode::S_IRWXU).unwrap();
+            }
+            fs::write(at("file"), "").unwrap();
+            for name in ["pipe", "file"] {
+                chown(at(name), Some(OTHER), None).unwrap();
+            }
+            fs::hard_link(path("secret/file"), at("name")).unwrap();
+            drop(std::os::unix::net::UnixListener::bind(at("socket")).unwrap());
+            for (name, what) in [
+                ("pipe", "a FIFO of user 4711"),
+                ("ours-pipe", "a FIFO of user 0"),
+                ("file", "a file of user 4711"),
+                ("name", "a file that has 2 names"),
+                ("socket", "a socket of user 0"),
+            ] {
+                let error = open(&at(name)).unwrap_err().to_string();
+                let told = format!("{name} is {what}, and {who} can put what they like into ");
+                assert!(error.contains(&told) && error.contains("remove it"), "{error}");
+            }
+            fs::remove_file(at("name")).unwrap();
+            // What is ours and nothing else, at the first look and at the next one.
+            open(&at("new")).unwrap();
+            open(&at("new")).unwrap();
+        }
+        // Where only root makes names, root knows what is there; but nothing waits.
+        nix::unistd::mkfifo(&path("ours/pipe"), Mode::S_IRWXU).unwrap();
+        let error = open(&path("ours/pipe")).unwrap_err().to_string();
+        assert!(error.contains("a FIFO, and nothing reads"), "{error}");
+        let _reader = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path("ours/pipe"))
+            .unwrap();
+        open(&path("ours/pipe")).unwrap();
+        fs::write(path("ours/log"), "").unwrap();
+        fs::hard_link(path("ours/log"), path("ours/backup")).unwrap();
+        chown(path("ours/log"), Some(OTHER), None).unwrap();
+        open(&path("ours/log")).unwrap();
     }
 
     #[test]

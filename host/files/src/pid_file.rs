@@ -49,7 +49,7 @@ impl Pidfile {
             source,
         };
         let path = &*std::path::absolute(path).map_err(at)?;
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT;
         let mode = Mode::from_bits_truncate(0o644);
         let opened = links::open_file(path, geteuid(), flags, mode, Links::Refuse);
         let file = opened.map_err(io::Error::from).and_then(regular::only).map_err(at)?;
@@ -127,6 +127,26 @@ mod tests {
             "{refused}"
         );
         assert!(!ours.join("pid").exists());
+    }
+
+    #[test]
+    fn a_file_that_another_user_made_beforehand_is_no_pid_file() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        let path = theirs.join("pid");
+        std::fs::write(&path, "1\n").unwrap();
+        for made in [&theirs, &path] {
+            std::os::unix::fs::chown(made, Some(4711), None).unwrap();
+        }
+        let refused = Pidfile::lock(&path).unwrap_err().to_string();
+        assert!(refused.contains("pid is a file of user 4711"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
+        std::fs::remove_file(&path).unwrap();
+        Pidfile::lock(&path).unwrap();
     }
 
     #[test]

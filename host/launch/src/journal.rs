@@ -165,6 +165,11 @@ pub struct JournalEntry {
 }
 
 impl Journal {
+    /// Refuses a state directory that others could write to, for who only reads it.
+    pub fn check_dir(dir: &Path) -> Result<(), JournalError> {
+        trusted(dir, private::check_dir(dir))
+    }
+
     /// Locks the journal of a state directory, making both if need be (mode 0700), and finds the runs in it that still go on. Waits up
     /// to ten seconds for the launcher of a daemon that was killed.
     pub fn claim(dir: &Path) -> Result<(Self, Vec<SurvivingRun>), JournalError> {
@@ -181,7 +186,7 @@ impl Journal {
                 path: dir.to_owned(),
                 source,
             })?;
-        trusted(dir, private::check_dir(dir))?;
+        Self::check_dir(dir)?;
         let open = |writable| {
             let mut options = OpenOptions::new();
             options.read(true).write(writable).create(writable).mode(0o600);

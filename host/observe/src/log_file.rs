@@ -44,7 +44,7 @@ impl LogFile {
 
 fn append(path: &Path) -> io::Result<File> {
     // Others may own the directory, and one that is told where to rotate to would have root write into any file.
-    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOCTTY;
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
     let mode = Mode::from_bits_truncate(0o640);
     Ok(links::open_file(path, geteuid(), flags, mode, Links::Follow)?)
 }
@@ -89,6 +89,31 @@ mod tests {
         assert_eq!(std::fs::read_to_string(theirs.join("log.1")).unwrap(), "one\ntwo\n");
         let error = LogFile::open(path).unwrap_err().to_string();
         assert!(error.contains("that user 4711 can replace"), "{error}");
+    }
+
+    #[test]
+    fn what_another_user_put_there_is_not_written_to_and_not_waited_for() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(4711), None).unwrap();
+        let path = theirs.join("log");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let error = LogFile::open(path.clone()).unwrap_err().to_string();
+        assert!(error.contains("log is a FIFO of user 0"), "{error}");
+        // After a rotation the old file stays in use.
+        std::fs::remove_file(&path).unwrap();
+        let mut log = LogFile::open(path.clone()).unwrap();
+        std::fs::rename(&path, theirs.join("log.1")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+        log.reopen_flag().store(true, Ordering::Relaxed);
+        log.write(b"line\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(theirs.join("log.1")).unwrap(), "line\n");
     }
 
     #[test]

@@ -115,8 +115,8 @@ fn granted_dir(dir: &DirGrant) -> Result<OwnedFd, CallEnd> {
     links::open_dir(&dir.host, geteuid()).map_err(|error| {
         let path = dir.host.display();
         match error {
-            PathError::Link { .. } => not_called(format!("open directory {path} ({error})"), &Errno::EPERM.into()),
             PathError::Io(error) => not_called(format!("open directory {path}"), &error),
+            error => not_called(format!("open directory {path} ({error})"), &Errno::EPERM.into()),
         }
     })
 }

@@ -76,7 +76,10 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
     let state_dir = std::path::absolute(&arguments.state_dir)?;
     let dry_run = arguments.dry_run;
     let claimed = match dry_run {
-        true => None,
+        true => {
+            Journal::check_dir(&state_dir)?;
+            None
+        }
         false => Some(Journal::claim(&state_dir)),
     };
     let (mut journal, found) = match claimed.transpose() {
