@@ -28,7 +28,7 @@ const INSTALL: &str = "--install --store store --keys keys --require-signed";
 #[test]
 fn a_tag_that_is_a_version_is_that_version() {
     let (fake, scene) = scene();
-    for tag in ["3.0.0", "v3.0.0", "1.1", "v2", "1.0.0-rc.1", "1.0.0_b2"] {
+    for tag in ["3.0.0", "v3.0.0", "V3.0.0", "1.1", "2", "v2", "1.0.0-rc.1", "1.0.0_b2"] {
         let remote = format!("oci://{}/tools/hello:{tag}", fake.address());
         let why = scene.fails(&format!("bundle pull {remote} {INSTALL}"));
         assert!(
@@ -45,7 +45,7 @@ fn a_tag_that_is_a_version_is_that_version() {
             "{why}"
         );
     }
-    for tag in ["1.0.0", "v1.0.0", "1.0", "v1", "latest", "57"] {
+    for tag in ["1.0.0", "V1.0.0", "1.0", "1", "v1", "latest", "build-57"] {
         let remote = format!("oci://{}/tools/hello:{tag}", fake.address());
         scene.ok(&format!("bundle pull {remote} {INSTALL}"));
     }

@@ -1,7 +1,7 @@
 //! Whether a bundle is the one that its place in a registry speaks of: its name by the repository, its version by the tag.
 //!
-//! A tag is a version if it reads as one, `1.2.3` or `v1.2.3`, or as the beginning of one, `1.2` or `v1`. One number alone may be that of
-//! a build, so that it is free like `latest`. Where a version has `+`, which no tag has, a tag has `_`.
+//! A tag is a version if it reads as one, `1.2.3` or `v1.2.3`, or as the beginning of one, `1.2` or `1`; the `v` may be a `V`. All others
+//! are free, like `latest`. Where a version has `+`, which no tag has, a tag has `_`.
 
 use semver::Version;
 
@@ -101,15 +101,8 @@ pub(super) fn check_pushed(remote: &Remote, manifest: &Manifest) -> Result<(), M
 
 /// The versions that a tag says, if it says any.
 fn versions(tag: &str) -> Option<Versions> {
-    let (text, marked) = match tag.strip_prefix('v') {
-        Some(text) => (text, true),
-        None => (tag, false),
-    };
-    match text.replacen('_', "+", 1).parse() {
-        Ok(Versions::Series(_, None)) if !marked => None,
-        Ok(versions) => Some(versions),
-        Err(_) => None,
-    }
+    let text = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
+    text.replacen('_', "+", 1).parse().ok()
 }
 
 #[cfg(test)]
@@ -123,6 +116,9 @@ mod tests {
             ("v1.2.3", "1.2.3", false),
             ("1.2", "1.2.9", false),
             ("v1", "1.2.9", false),
+            ("1", "1.2.9", false),
+            ("V1.2.3", "1.2.3", false),
+            ("V1", "1.2.9", false),
             ("1.2.3-rc.1", "1.2.3-rc.1", false),
             ("1.2.3_b10", "1.2.3+b10", false),
             ("1.2.3", "1.2.4", true),
@@ -130,10 +126,16 @@ mod tests {
             ("3.0.0", "1.0.0", true),
             ("1.2", "1.3.0", true),
             ("v1", "2.0.0", true),
+            ("2", "1.0.0", true),
+            ("2.1", "2.0.0", true),
+            ("V2.0.0", "1.0.0", true),
+            ("V2", "1.0.0", true),
+            ("57", "1.0.0", true),
             ("1.2.3", "1.2.3-rc.1", true),
             ("1.2.3_b10", "1.2.3+b2", true),
             ("latest", "1.0.0", false),
-            ("57", "1.0.0", false),
+            ("build-57", "1.0.0", false),
+            ("vv1", "2.0.0", false),
             ("main-1a2b3c", "1.0.0", false),
             ("1.2.3.4", "1.0.0", false),
             ("version", "1.0.0", false),

@@ -37,7 +37,8 @@ The password of a key is asked for, or taken from TWITCHER_KEY_PASSWORD.";
 
 const PUSH_HELP: &str = "\
 The tag leads to the component, laid out as other tools expect it; native code, manifest.json and the signature refer to it. What is
-printed last, with @sha256:..., names exactly this bundle for ever. A tag that is a version must be that of the bundle.
+printed last, with @sha256:..., names exactly this bundle for ever. A tag that is a version, or begins one (2, v2.1), must be that of the
+bundle.
 
 Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, else ~/.docker/config.json) and of `podman login`
 ($REGISTRY_AUTH_FILE, $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json), with the helpers that those name. They go
@@ -51,8 +52,8 @@ const PULL_HELP: &str = "\
 The signature is judged before anything else is fetched, and every byte is verified before there is a file.
 
 The bundle must be called as the repository is, or as --name says, and must be the version that the tag says: 1.2.3 is that version, 1.2
-any 1.2.x, a v in front changes nothing, _ is for +. Any other tag, such as latest, may be any version. --install does not go back to an
-older version than the current one without --allow-downgrade.
+any 1.2.x, 1 any 1.x.y, a v or V in front changes nothing, _ is for +. Any other tag, such as latest or build-57, may be any version.
+--install does not go back to an older version than the current one without --allow-downgrade.
 
 Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, else ~/.docker/config.json) and of `podman login`
 ($REGISTRY_AUTH_FILE, $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json), with the helpers that those name. They go
