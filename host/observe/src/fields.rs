@@ -1,8 +1,8 @@
 //! The fields of an event as text that people read: in the lines of stderr, stdout and files, of syslog, and in the journal's MESSAGE.
 //!
 //! What actions, servers and files bring into a line must not pass for what Twitcher says. So no character turns or hides others, a value
-//! that could be read as further fields is quoted, and the text of an action comes last, after the fields that say whose it is. It must
-//! not know what is logged.
+//! that could be read as further fields is quoted, and a message that is an action's or has what could be fields comes last, after the fields
+//! that say whose it is, or is quoted if there are none. It must not know what is logged.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -15,7 +15,7 @@ use twitcher_model::sanitize;
 /// Events that have this field are the text of an action, and it says how the text came: `stdout`, `stderr`, `log`, `trap` …
 const STREAM: &str = "stream";
 
-/// `message name=value …`, or `name=value …: message` where the message is an action's.
+/// `message name=value …`, or `name=value …: message` where the message is an action's or could be read as fields.
 #[derive(Debug)]
 pub struct LogFields;
 
@@ -33,8 +33,11 @@ impl<'writer> FormatFields<'writer> for LogFields {
             ..
         } = line;
         match (message, fields) {
-            (Some(message), fields) if fields.is_empty() => writer.write_str(&message),
-            (Some(message), fields) if is_of_action => write!(writer, "{fields}: {message}"),
+            (Some(message), fields) if fields.is_empty() => match has_fields(&message) {
+                true => writer.write_str(&quoted(&message)),
+                false => writer.write_str(&message),
+            },
+            (Some(message), fields) if is_of_action || has_fields(&message) => write!(writer, "{fields}: {message}"),
             (Some(message), fields) => write!(writer, "{message} {fields}"),
             (None, fields) => writer.write_str(&fields),
         }
@@ -74,12 +77,22 @@ impl Visit for LineVisitor {
         match field.name() {
             "message" => self.message = Some(sanitize::escaped(&value)),
             // It has a blank and then something that looks like a field.
-            name if value.split_once(' ').is_some_and(|(_, rest)| rest.contains('=')) => {
+            name if value
+                .split_once(char::is_whitespace)
+                .is_some_and(|(_, rest)| rest.contains('=')) =>
+            {
                 self.add(name, &quoted(&value))
             }
             name => self.add(name, &sanitize::escaped(&value)),
         }
     }
+}
+
+/// Whether a message has something in it that looks like a field. Texts of configurations, functions and components are in messages, too.
+fn has_fields(message: &str) -> bool {
+    let mut parts = message.split('=');
+    parts.next_back();
+    parts.any(|before| before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 fn quoted(text: &str) -> String {
@@ -142,6 +155,21 @@ mod tests {
             || tracing::info!(watch = "web", run_id = %7, stream = "stdout", "{forged}"),
         );
         assert_eq!(line, format!("watch=\"web\" run_id=7 stream=\"stdout\": {forged}\n"));
+    }
+
+    /// Of a function that failed, of a component's check, of what a configuration prints.
+    #[test]
+    fn a_message_that_has_fields_comes_after_ours() {
+        let forged = "no watch=\"db\" run_id=9";
+        let line = logged(false, || tracing::error!(file = %"/etc/a.twc", "check: {forged}"));
+        assert_eq!(line, format!("file=/etc/a.twc: check: {forged}\n"));
+        let line = logged(false, || tracing::error!("check: {forged}"));
+        assert_eq!(line, "\"check: no watch=\\\"db\\\" run_id=9\"\n");
+        let line = logged(false, || tracing::warn!(file = %"a", "1 = 2, a == b, TasksMax = of"));
+        assert_eq!(line, "1 = 2, a == b, TasksMax = of file=a\n");
+        let outcome = "failed:\tx\twatch=\"db\"";
+        let line = logged(false, || tracing::warn!(outcome = %outcome, "run ended"));
+        assert_eq!(line, "run ended outcome=\"failed:\\tx\\twatch=\\\"db\\\"\"\n");
     }
 
     #[test]
