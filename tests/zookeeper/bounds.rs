@@ -30,6 +30,8 @@ enum Deed {
     LongEvents,
     /// Answers that data was read, and sends less than a stat.
     ShortData,
+    /// Answers with nine million names.
+    Names,
 }
 
 /// What was counted.
@@ -97,7 +99,8 @@ fn session(mut stream: TcpStream, deed: Deed) -> usize {
             }
             0
         }
-        Deed::ShortData => {
+        Deed::ShortData | Deed::Names => {
+            let names = [&9_000_000_i32.to_be_bytes()[..], &[0, 0, 0, 1, b'x'].repeat(9_000_000)].concat();
             while let Some(body) = request(&mut stream) {
                 let (xid, code) = (&body[..4], i32::from_be_bytes(body[4..8].try_into().unwrap()));
                 let mut stat = [0; 68];
@@ -108,6 +111,7 @@ fn session(mut stream: TcpStream, deed: Deed) -> usize {
                     // As servers that cannot read several at once.
                     22 => (-6, &[]),
                     4 => (0, &[0, 0, 0, 9, b'x']),
+                    8 | 12 if matches!(deed, Deed::Names) => (0, &names),
                     9 => (0, &[0, 0, 0, 1, b'/']),
                     11 | 106 => (0, &[]),
                     _ => (-101, &[]),
@@ -183,8 +187,14 @@ fn peak(pid: Pid) -> u64 {
 fn endure(deed: Deed, connections: usize, more: impl Fn(&Site, &Daemon)) -> (Arc<Counted>, u64) {
     let (address, counted) = serve(deed);
     let site = Site::new();
-    let watches: String = (0..70)
-        .map(|number| format!("RegisterWatch('/x/{number}', Exec('true'), name='w{number}')\n"))
+    let (count, watch_type) = match deed {
+        Deed::Names => (1, "WATCH_CHILDREN"),
+        _ => (70, "WATCH_DATA"),
+    };
+    let watches: String = (0..count)
+        .map(|number| {
+            format!("RegisterWatch('/x/{number}', Exec('true'), watch_type={watch_type}, name='w{number}')\n")
+        })
         .collect();
     site.config("a.twc", &watches);
     let control = site.path("control.sock").to_string_lossy().into_owned();
@@ -227,6 +237,16 @@ fn an_answer_that_is_too_short_is_an_error_and_watching_goes_on() {
         daemon.wait("the operator is told", |line| line.to_string().contains("too short"));
         assert_eq!(daemon.count(|line| line.to_string().contains("panicked")), 0);
     });
+}
+
+#[test]
+fn an_answer_with_millions_of_names_is_an_error_and_little_memory() {
+    let (_, peak) = endure(Deed::Names, 1, |_, daemon| {
+        daemon.wait("the operator is told", |line| {
+            line.to_string().contains("more than a million names")
+        });
+    });
+    assert!(peak < MEMORY, "{peak} KiB");
 }
 
 #[test]

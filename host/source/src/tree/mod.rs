@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub(super) use self::requests::TreeRequests;
 use self::watched::View;
@@ -90,7 +90,13 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         (path.starts_with(&below) || on_the_way()).then_some(what)
     };
     let (watcher, events) = directory_watch::open("tree", times, wanted);
-    info!(directory = %root.display(), "watching directory");
+    match root.is_dir() {
+        true => info!(directory = %root.display(), "watching directory"),
+        false => warn!(
+            directory = %root.display(),
+            "there is no such directory: every znode is absent until it is made"
+        ),
+    }
     let (changes, changes_in) = mpsc::unbounded_channel();
     let (reports_out, reports) = mpsc::channel(REPORTS);
     let task = Task {

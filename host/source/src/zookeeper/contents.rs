@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zookeeper_client::{Client, Stat};
 
+use super::listing::Listing;
 use super::plan::ancestors;
-use super::reads::{self, Excess, Listing, ReadFailure, Reply};
+use super::reads::{self, Excess, ReadFailure, Reply};
 use super::subtree_state::{Mark, Subtree};
 use twitcher_model::{PAYLOAD_MAX, TreeNode, TreeNodes};
 

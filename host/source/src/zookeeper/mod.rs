@@ -25,6 +25,7 @@ mod context;
 mod coordinator;
 mod counters;
 mod ledger;
+mod listing;
 mod nodes;
 mod one_shot;
 mod options;

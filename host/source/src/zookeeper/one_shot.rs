@@ -18,7 +18,8 @@ use super::connect::{Backoff, SessionOpener, note_end, note_state};
 use super::contents::Contents;
 use super::context::{Closed, Context};
 use super::ledger::Handle;
-use super::reads::{self, LARGE, Listing, ReadFailure, Reply};
+use super::listing::{self, Listing};
+use super::reads::{self, LARGE, ReadFailure, Reply};
 use super::subtree_state::Subtree;
 use super::sweep::{CheckedWatch, Sweep, due};
 use super::unreadable::Words;
@@ -402,7 +403,7 @@ impl ZnodeWatcher {
     async fn list(&self, contents: &mut Contents) -> Reply<Listing> {
         let is_told = |handle: &Handle| self.context.ledger().wants_nodes(*handle);
         let told = self.subs.iter().any(is_told);
-        let mut listing = reads::subtree(&self.client, &self.path, told).await?;
+        let mut listing = listing::subtree(&self.client, &self.path, told).await?;
         if told {
             let max_data = self.context.options.max_data;
             contents

@@ -2,12 +2,12 @@
 //!
 //! It must not know who wants the answer, nor decide when to ask again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use zookeeper_client::{Client, Error, MultiReadResult};
 
+use super::listing::{MAX_PATHS, MAX_ZNODES};
 use super::subtree_state::{Mark, mix};
 use twitcher_model::{Observation, PAYLOAD_MAX, Stamp, Stat, Version};
 
@@ -32,12 +32,6 @@ pub(super) const LARGE: usize = 128 * 1024;
 
 /// Most children of a znode whose names are read: more is a reply of many megabytes.
 pub(super) const MAX_CHILDREN: usize = 200_000;
-
-/// Most znodes that a watched subtree may have; a larger one is left alone.
-pub(super) const MAX_TREE: usize = 500_000;
-
-/// Most bytes that the paths of a subtree may have together: a long chain of long names has more than its servers hold data.
-pub(super) const MAX_TREE_BYTES: usize = 128 << 20;
 
 /// Why a znode could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,9 +69,9 @@ pub(super) enum Excess {
     DataOf(Arc<str>, usize),
     #[error("the znodes of the subtree hold more than {} bytes together", PAYLOAD_MAX)]
     TreeData,
-    #[error("the subtree has more than {MAX_TREE} znodes")]
+    #[error("the subtree has more than {MAX_ZNODES} znodes")]
     Tree,
-    #[error("the paths of the subtree have more than {} MiB together", MAX_TREE_BYTES >> 20)]
+    #[error("the paths of the subtree have more than {} MiB together", MAX_PATHS >> 20)]
     TreePaths,
 }
 
@@ -102,7 +96,7 @@ impl From<Error> for ReadFailure {
 }
 
 pub(super) type Reply<T> = Result<T, ReadFailure>;
-type ZkStat = zookeeper_client::Stat;
+pub(super) type ZkStat = zookeeper_client::Stat;
 
 pub(super) fn stat_of(stat: &ZkStat) -> Stat {
     Stat {
@@ -301,66 +295,6 @@ async fn one_by_one(client: &Client, paths: &[Arc<str>]) -> Vec<Reply<Option<(Ve
         replies.push(reply.await);
     }
     replies
-}
-
-/// A whole subtree: every znode's mark, the root's stat, and the znodes whose children we may not see.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub marks: BTreeMap<Box<str>, Mark>,
-    pub root: Option<Stat>,
-    pub denied: Vec<Arc<str>>,
-    /// Every znode's stat, if they are wanted.
-    pub stats: Vec<(Arc<str>, ZkStat)>,
-}
-
-/// Reads a whole subtree, level by level.
-pub(super) async fn subtree(client: &Client, root: &str, with_stats: bool) -> Reply<Listing> {
-    let mut listing = Listing::default();
-    let mut level: Vec<Arc<str>> = vec![root.into()];
-    let mut bytes = 0;
-    while !level.is_empty() {
-        let mut next = Vec::new();
-        for chunk in level.chunks(PIPELINE) {
-            let sent: Vec<_> = chunk.iter().map(|path| children(client, path)).collect();
-            for (path, reply) in chunk.iter().zip(sent) {
-                let stat = match reply.await {
-                    Ok(Some((names, stat))) => {
-                        if names.len() > MAX_CHILDREN {
-                            let excess = Excess::ChildrenOf(path.clone(), names.len());
-                            return Err(ReadFailure::TooLarge(excess));
-                        }
-                        // Before they are made: each name is as long as all that is above it.
-                        bytes += names.iter().map(|name| path.len() + 1 + name.len()).sum::<usize>();
-                        if bytes > MAX_TREE_BYTES {
-                            return Err(ReadFailure::TooLarge(Excess::TreePaths));
-                        }
-                        next.extend(names.iter().map(|name| below(path, name)));
-                        Some(stat)
-                    }
-                    Ok(None) => None,
-                    // That it exists may be seen without permission.
-                    Err(ReadFailure::Denied) => {
-                        listing.denied.push(path.clone());
-                        client.check_stat(path).await?
-                    }
-                    Err(failure) => return Err(failure),
-                };
-                let Some(stat) = stat else { continue };
-                listing.marks.insert((&**path).into(), mark_of(&stat));
-                if with_stats {
-                    listing.stats.push((path.clone(), stat));
-                }
-                if &**path == root {
-                    listing.root = Some(stat_of(&stat));
-                }
-            }
-            if listing.marks.len() + next.len() > MAX_TREE {
-                return Err(ReadFailure::TooLarge(Excess::Tree));
-            }
-        }
-        level = next;
-    }
-    Ok(listing)
 }
 
 pub(super) fn below(parent: &str, name: &str) -> Arc<str> {

@@ -14,8 +14,9 @@ use zookeeper_client::{Client, Stat};
 use super::contents::Contents;
 use super::context::Context;
 use super::ledger::Handle;
+use super::listing::{self, Listing, MAX_ZNODES};
 use super::plan::ancestors;
-use super::reads::{self, Excess, Listing, MAX_TREE, PIPELINE, ReadFailure, Reply};
+use super::reads::{self, Excess, PIPELINE, ReadFailure, Reply};
 use super::subtree_state::Subtree;
 use super::sweep::CheckedWatch;
 use super::unreadable::Words;
@@ -244,7 +245,7 @@ impl WatchedSubtrees {
                 .then(|| tree.contents.clone().unwrap_or_default());
             let max_data = context.options.max_data;
             let task = tokio::spawn(async move {
-                let mut result = reads::subtree(&client, &root, known.is_some()).await;
+                let mut result = listing::subtree(&client, &root, known.is_some()).await;
                 let contents = match (&mut result, known) {
                     (Ok(listing), Some(mut contents)) => {
                         let completed = contents.complete(&client, max_data, listing, &root).await;
@@ -409,7 +410,7 @@ impl Tree {
 
     /// What happened while it was listed is still to be looked at, and will be told next.
     async fn tell(&mut self, context: &Context, root: &Arc<str>, next_retry: SystemTime) -> Result<(), Stop> {
-        if self.subtree.len() > MAX_TREE {
+        if self.subtree.len() > MAX_ZNODES {
             return self
                 .give_up(context, root, ReadFailure::TooLarge(Excess::Tree), next_retry)
                 .await;
@@ -418,6 +419,8 @@ impl Tree {
             contents.keep_only(&self.subtree);
         }
         let mut nodes = None;
+        // Those that are told more of it than that parts are hidden: nothing of it.
+        let mut told_nothing = Vec::new();
         for handle in &self.subs {
             let all = context.ledger().is_new(*handle);
             let mut observation = self.subtree.observation(all);
@@ -425,6 +428,7 @@ impl Tree {
                 if let Some(failure) = &self.too_much {
                     let of = (root, WatchType::Tree);
                     context.cannot_read(&[*handle], of, failure, None, next_retry).await?;
+                    told_nothing.push(*handle);
                     continue;
                 }
                 // It came while the znodes were listed for others: another listing, which reads them, is to follow.
@@ -443,7 +447,9 @@ impl Tree {
         if let Some(since) = self.denied_since {
             let words = Words::hidden(&context.options, &self.denied);
             let unreadable = words.unreadable(Some(self.denied.len()), since, next_retry);
-            context.tell_unreadable(&self.subs, unreadable).await?;
+            let told = self.subs.iter().filter(|handle| !told_nothing.contains(handle));
+            let told: Vec<Handle> = told.copied().collect();
+            context.tell_unreadable(&told, unreadable).await?;
         }
         Ok(())
     }

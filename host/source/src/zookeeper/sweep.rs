@@ -13,6 +13,7 @@ use zookeeper_client::Client;
 
 use super::context::Context;
 use super::ledger::{Handle, Ledger};
+use super::listing;
 use super::reads::{self, PIPELINE, ReadFailure, Reply, SMALL};
 use super::subtree_state::Subtree;
 use super::worker::Stop;
@@ -222,7 +223,7 @@ async fn differing(
         }
     }
     for watch in trees {
-        let listing = match reads::subtree(client, &watch.path, false).await {
+        let listing = match listing::subtree(client, &watch.path, false).await {
             Err(ReadFailure::TooLarge(_)) => continue,
             listing => listing?,
         };

@@ -8,8 +8,9 @@ use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
+use super::listing::{MAX_PATHS, MAX_ZNODES};
 use super::options::ZooKeeperOptions;
-use super::reads::{Excess, MAX_CHILDREN, MAX_TREE, MAX_TREE_BYTES, ReadFailure};
+use super::reads::{Excess, MAX_CHILDREN, ReadFailure};
 use twitcher_model::{PAYLOAD_MAX, Unreadable, WatchType};
 
 type Key = (Arc<str>, WatchType);
@@ -130,12 +131,12 @@ impl Words {
             ReadFailure::TooLarge(Excess::TreePaths) => (
                 format!(
                     "the paths of the subtree have more than {} MiB together, the most that are watched",
-                    MAX_TREE_BYTES >> 20
+                    MAX_PATHS >> 20
                 ),
                 "watch smaller subtrees of it, or give its znodes shorter names".to_owned(),
             ),
             ReadFailure::TooLarge(Excess::Tree) => (
-                format!("the subtree has more than {MAX_TREE} znodes, the most that are watched"),
+                format!("the subtree has more than {MAX_ZNODES} znodes, the most that are watched"),
                 "watch smaller subtrees of it, or remove what is not needed any more".to_owned(),
             ),
             ReadFailure::Connection(error) => (

@@ -17,7 +17,14 @@ pub enum DeserializeError {
 
     #[error("{0}")]
     UnmarshalError(String),
+
+    #[error("{TOO_MANY_NAMES}")]
+    TooManyNames,
 }
+
+/// Most names of one answer: each takes some 60 bytes of memory, and as few as 4 of the answer.
+const MAX_NAMES: i32 = 1_000_000;
+const TOO_MANY_NAMES: &str = "more than a million names";
 
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InsufficientBuf;
@@ -45,6 +52,7 @@ impl DeserializeError {
             DeserializeError::UnexpectedOpCode(code) => ZkError::UnexpectedError(format!("unexpected op code {code}")),
             DeserializeError::UnexpectedErrorCode(code) => ZkError::UnexpectedErrorCode(code),
             DeserializeError::UnmarshalError(err) => ZkError::UnexpectedError(err),
+            DeserializeError::TooManyNames => ZkError::UnmarshalError { entity, reason: &TOO_MANY_NAMES },
         }
     }
 }
@@ -114,6 +122,7 @@ impl HasInsufficientError for DeserializeError {
             DeserializeError::UnexpectedOpCode(op_code) => Some(InvalidData::UnexpectedOpCode(op_code)),
             DeserializeError::UnexpectedErrorCode(ec) => Some(InvalidData::UnexpectedErrorCode(ec)),
             DeserializeError::UnmarshalError(reason) => Some(InvalidData::UnmarshalError(reason)),
+            DeserializeError::TooManyNames => Some(InvalidData::UnmarshalError(TOO_MANY_NAMES.to_owned())),
         }
     }
 }
@@ -527,6 +536,21 @@ where
     }
 }
 
+/// Names of nodes, none of which is kept if there are too many.
+pub struct Names(pub Vec<String>);
+
+impl DeserializableRecord<'_> for Names {
+    type Error = DeserializeError;
+
+    fn deserialize(buf: &mut ReadingBuf<'_>) -> Result<Names, Self::Error> {
+        let mut ahead = *buf;
+        if i32::deserialize(&mut ahead)? > MAX_NAMES {
+            return Err(DeserializeError::TooManyNames);
+        }
+        Vec::<String>::deserialize(buf).map(Names)
+    }
+}
+
 impl DeserializableRecord<'_> for Vec<u8> {
     type Error = DeserializeError;
 
@@ -563,5 +587,27 @@ impl UnsafeBuf for &[u8] {
         let bytes = self.get_unchecked(..LEN) as *const _ as *const [_; LEN];
         *self = self.get_unchecked(LEN..);
         i64::from_be_bytes(*bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_before_they_are_made() {
+        let answer = |count: i32, names: usize| {
+            let mut bytes = count.to_be_bytes().to_vec();
+            bytes.extend([0, 0, 0, 1, b'x'].repeat(names));
+            bytes
+        };
+        let few = answer(2, 2);
+        assert_eq!(Names::deserialize(&mut few.as_slice()).unwrap().0, ["x", "x"]);
+        let most = answer(MAX_NAMES, MAX_NAMES as usize);
+        assert_eq!(Names::deserialize(&mut most.as_slice()).unwrap().0.len(), MAX_NAMES as usize);
+        // Those that follow are not looked at.
+        let too_many = answer(MAX_NAMES + 1, 0);
+        let error = unmarshal_entity::<Names>(&"children", &mut too_many.as_slice()).err().unwrap();
+        assert_eq!(error.to_string(), "unable to unmarshal children due to more than a million names");
     }
 }

@@ -683,7 +683,7 @@ impl Client {
         Ok(async move {
             let (body, watcher) = receiver.await?;
             let mut buf = body.as_slice();
-            let children = record::unmarshal_entity::<Vec<String>>(&"children paths", &mut buf)?;
+            let record::Names(children) = record::unmarshal_entity(&"children paths", &mut buf)?;
             Ok((children, watcher))
         })
     }
@@ -792,7 +792,7 @@ impl Client {
         Ok(async move {
             let (body, _) = receiver.await?;
             let mut buf = body.as_slice();
-            let mut ephemerals = record::unmarshal_entity::<Vec<String>>(&"ephemerals", &mut buf)?;
+            let record::Names(mut ephemerals) = record::unmarshal_entity(&"ephemerals", &mut buf)?;
             for ephemeral_path in ephemerals.iter_mut() {
                 util::drain_root_path(ephemeral_path, self.chroot.root())?;
             }

@@ -7,6 +7,7 @@ use crate::record::{
     DeserializableRecord,
     DeserializeError,
     DynamicRecord,
+    Names,
     ReadingBuf,
     SerializableRecord,
     StaticRecord,
@@ -126,7 +127,7 @@ impl DeserializableRecord<'_> for GetChildren2Response {
     type Error = DeserializeError;
 
     fn deserialize(buf: &mut ReadingBuf<'_>) -> Result<GetChildren2Response, Self::Error> {
-        let children = Vec::<String>::deserialize(buf)?;
+        let Names(children) = Names::deserialize(buf)?;
         let stat = Stat::deserialize(buf)?;
         let response = GetChildren2Response { children, stat };
         Ok(response)

@@ -8,6 +8,7 @@ use crate::record::{
     DeserializableRecord,
     DeserializeError,
     InvalidData,
+    Names,
     ReadingBuf,
     SerializableRecord,
     StaticRecord,
@@ -69,7 +70,7 @@ impl DeserializableRecord<'_> for Vec<MultiReadResponse> {
                     results.push(MultiReadResponse::Data { data, stat });
                 },
                 OpCode::GetChildren => {
-                    let children = Vec::<String>::deserialize(buf)?;
+                    let Names(children) = Names::deserialize(buf)?;
                     results.push(MultiReadResponse::Children { children });
                 },
                 OpCode::Error => {
