@@ -1,7 +1,8 @@
 //! What a process has in its memory: what is its own, and nothing of other watches.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -194,6 +195,80 @@ fn daemon_and_launcher_can_neither_be_followed_nor_leave_a_core_dump() {
     assert_eq!(of(&pid.to_string()).0, "0");
     // Actions have what the daemon was started with.
     assert_eq!(core(&site.read("out/log")), of("self"));
+}
+
+/// Whoever starts a daemon from a shell may leave it a descriptor of what only root can open. The file that is evaluated for as long as one
+/// may be, and the component that is compiled, are looked at while that is done.
+#[test]
+fn no_process_inherits_what_the_daemon_was_started_with_open() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    open_out(&site);
+    site.write("secret", "for root");
+    site.set("/n", "1");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('ls -l /proc/self/fd > OUT/exec'), name='exec')",
+    );
+    let sleeps = guest("sleeps");
+    let component = format!(
+        "RegisterWatch('/n', Wasm('{}'), name='component', uid='nobody')",
+        sleeps.display()
+    );
+    site.config("b.twc", &component);
+    site.config(
+        "c.twc",
+        "def long():\n    for i in range(1000000000):\n        pass\n\nlong()\n",
+    );
+    let (secret, opens) = (site.path("secret"), site.path("opens"));
+    let shown = secret.display();
+    fs::write(
+        &opens,
+        format!("#!/bin/sh\nexec 7<{shown} 9>>{shown}\nexec {PROGRAM} \"$@\"\n"),
+    )
+    .unwrap();
+    fs::set_permissions(&opens, Permissions::from_mode(0o755)).unwrap();
+    let daemon = site.spawn(&opens);
+    let leaks = |pid: Pid| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|fd| fs::read_link(fd.path()).ok())
+            .any(|at| at == secret)
+    };
+    // Until it is the program under test, it is the shell.
+    let program = fs::canonicalize(PROGRAM).unwrap();
+    until("the daemon has begun", || {
+        fs::read_link(format!("/proc/{}/exe", daemon.pid())).is_ok_and(|exe| exe == program)
+    });
+    assert!(leaks(daemon.pid()), "the daemon itself has it");
+    let is_done = |line: &Value| line["message"] == "run started" && line["watch"] == "component";
+    let mut seen = BTreeSet::new();
+    until("everything has begun", || {
+        for pid in descendants(daemon.pid()) {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            // Between fork and exec it is still the daemon.
+            let is_daemon = command.contains(" run ");
+            assert!(is_daemon || !leaks(pid), "{command}");
+            seen.extend(command.split_whitespace().nth(1).map(str::to_owned));
+        }
+        daemon.count(is_done) > 0
+            && ["evaluate", "compile", "launcher"]
+                .iter()
+                .all(|name| seen.contains(*name))
+    });
+    daemon.wait_runs("exec", 1);
+    assert!(!site.read("out/exec").contains("secret"), "{}", site.read("out/exec"));
+}
+
+fn descendants(of: Pid) -> Vec<Pid> {
+    let children = children(of);
+    let below = children
+        .iter()
+        .flat_map(|child| descendants(*child))
+        .collect::<Vec<_>>();
+    [children, below].concat()
 }
 
 /// A child that does not outlive its test.
