@@ -31,6 +31,7 @@ pub mod listeners;
 mod metrics;
 mod openapi;
 mod page;
+mod places;
 mod rate_limit;
 mod readiness;
 mod refusal;

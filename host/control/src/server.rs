@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::UCred;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
@@ -31,6 +31,7 @@ use twitcher_process::threads::{FOR_EVER, fill_pool};
 use super::access_control::{Access, GROUP_NEEDED, Peer, may_operate};
 use super::disclosure::Shown;
 use super::listeners::{Http, Listeners, Socket};
+use super::places::{Activity, BusyBody, Places};
 use super::rate_limit::RateLimit;
 use super::refusal::RequestRefusal;
 use super::routes;
@@ -40,7 +41,7 @@ use super::{App, host_name};
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Connections at once, each way in by itself. More are told so and closed.
+    /// Connections at once, each way in by itself. One more takes the place of one that asks nothing, or else is told so and closed.
     pub connections: usize,
     /// Time for a request's head, from when the connection is ready for it: also how long an idle one stays open.
     pub head: Duration,
@@ -217,7 +218,7 @@ struct Common {
 
 async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
     let mut closing = app.closing.subscribe();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut places = Places::new(limits.connections);
     let common = Arc::new(Common {
         access: way.access,
         group: way.group,
@@ -230,7 +231,10 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
     loop {
         let accepted = tokio::select! {
             accepted = way.listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next_with_id() => {
+                places.leave(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                continue;
+            }
             () = closed(&mut closing) => break,
         };
         let stream = match accepted {
@@ -242,26 +246,27 @@ async fn way_in(way: Way, router: Router, app: Arc<App>, limits: ServerLimits) {
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        if !places.make_room() {
             stream.turn_away();
             continue;
-        };
-        let common = Arc::clone(&common);
-        connections.spawn(async move {
+        }
+        let (common, activity) = (Arc::clone(&common), Activity::new());
+        let noted = Arc::clone(&activity);
+        let task = connections.spawn(async move {
             match stream {
                 Accepted::Socket(stream) => {
                     let peer = stream.peer_cred().ok();
                     let refused = common.refuses(peer).await;
-                    connection(stream, common, peer.map(Peer), refused).await;
+                    connection(stream, common, activity, peer.map(Peer), refused).await;
                 }
                 Accepted::Http(stream) => {
                     // Small answers are to go out at once.
                     let _ = stream.set_nodelay(true);
-                    connection(stream, common, None, false).await;
+                    connection(stream, common, activity, None, false).await;
                 }
             }
-            drop(place);
         });
+        places.take(task, noted);
     }
     drop(way.listener);
     let _ = timeout(limits.goodbye, async {
@@ -395,14 +400,18 @@ fn with_headers(mut response: Response<Body>) -> Response<Body> {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     common: Arc<Common>,
+    activity: Arc<Activity>,
     peer: Option<Peer>,
     refused: bool,
 ) {
     let limits = common.limits;
     let mut closing = common.app.closing.subscribe();
     let service = service_fn(move |request| {
-        let common = Arc::clone(&common);
-        async move { Ok::<_, Infallible>(common.answer(request, peer, refused).await) }
+        let (common, busy) = (Arc::clone(&common), activity.begin());
+        async move {
+            let answer = common.answer(request, peer, refused).await;
+            Ok::<_, Infallible>(answer.map(|body| BusyBody::new(body, busy)))
+        }
     });
     let io = TokioIo::new(WriteTimeout::new(stream, limits.stall));
     let mut builder = http1::Builder::new();

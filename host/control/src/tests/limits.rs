@@ -116,7 +116,18 @@ fn connections_are_bounded_and_places_come_back() {
         head: Duration::from_secs(60),
         ..short()
     });
-    let held: Vec<_> = (0..4).map(|_| stage.browser()).collect();
+    // Each follows what happens.
+    let follow = || {
+        let mut following = stage.browser();
+        following
+            .write_all(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        let mut first = [0; 15];
+        following.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        following
+    };
+    let held: Vec<_> = (0..4).map(|_| follow()).collect();
     let deadline = Instant::now() + DEADLINE;
     loop {
         let answer = stage.browse("GET", "/healthz", "host: localhost\r\n");
@@ -135,6 +146,34 @@ fn connections_are_bounded_and_places_come_back() {
     while stage.browse("GET", "/healthz", "host: localhost\r\n").status != 200 {
         assert!(Instant::now() < deadline);
     }
+}
+
+#[test]
+fn connections_that_ask_nothing_keep_nobody_out() {
+    let stage = Stage::with(ServerLimits {
+        head: Duration::from_secs(60),
+        ..short()
+    });
+    let ask = |mut stream: TcpStream| {
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        stream
+    };
+    // Half of them begin to ask, the others have asked once.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut stream = stage.browser();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").unwrap();
+        idle.push(stream);
+        idle.push(ask(stage.browser()));
+        assert_eq!(stage.browse("GET", "/healthz", "host: localhost\r\n").status, 200);
+    }
+    // Whose place it was is told by the end of the connection.
+    assert_eq!(idle[0].read(&mut [0; 1]).unwrap(), 0);
 }
 
 #[test]
