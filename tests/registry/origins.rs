@@ -110,6 +110,42 @@ fn an_upload_elsewhere_is_without_a_password() {
 }
 
 #[test]
+fn a_list_goes_on_where_it_began_and_nowhere_else() {
+    let (fake, scene, thief) = (Fake::start(), Scene::new(), thief());
+    let remote = format!("oci://{}/tools/hello:1.0.0", fake.address());
+    scene.push(&remote);
+    log_in(&scene, &fake.address(), &format!(r#"{{"auth": "{AUTH}"}}"#));
+    let pull = format!("bundle pull {remote} --out out --keys none");
+    // The first page is empty, and says that there is a second one here or there.
+    let second_page = |origin: String| {
+        fake.lie(move |request| {
+            if request.headers.get("authorization") != Some(&format!("Basic {AUTH}")) {
+                return Some(Answer::new(401, "").with("www-authenticate", "Basic realm=\"test\""));
+            }
+            let first = request.path.contains("/referrers/") && !request.path.contains("page=2");
+            first.then(|| {
+                Answer::new(200, r#"{"schemaVersion": 2, "manifests": []}"#)
+                    .with("content-type", "application/vnd.oci.image.index.v1+json")
+                    .with("link", format!("<{origin}{}&page=2>; rel=\"next\"", request.path))
+            })
+        });
+    };
+    for origin in [
+        format!("http://{}", thief.address()),
+        format!("//user:secret@{}", thief.address()),
+    ] {
+        second_page(origin.clone());
+        scene.fails(&pull);
+        assert!(thief.seen().is_empty(), "{origin}");
+    }
+    for origin in [String::new(), format!("http://{}", fake.address())] {
+        second_page(origin);
+        scene.ok(&pull);
+        fs::remove_dir_all(scene.path("out")).unwrap();
+    }
+}
+
+#[test]
 fn a_token_service_that_leads_elsewhere_takes_nothing_along() {
     for (entry, status) in [
         (format!(r#"{{"auth": "{AUTH}"}}"#), 302),
