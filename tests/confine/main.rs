@@ -35,6 +35,8 @@ enum Expected {
 const DENIED: Expected = Expected::Fails(Errno::EPERM);
 /// Landlock's answer, and that of the user's rights.
 const NO_ACCESS: Expected = Expected::Fails(Errno::EACCES);
+/// The answer of a root in which there is nothing.
+const NOT_THERE: Expected = Expected::Fails(Errno::ENOENT);
 
 /// Runs the attempts of one group as every user this test can become.
 fn check(group: &str) {
@@ -56,10 +58,12 @@ fn check_behind(wall: Wall, group: &str, user: User) {
     scene.assert_untouched();
 }
 
-/// What is different for helpers: no directory is granted to them, and each may what its work needs.
+/// What is different for helpers: no directory is granted to them, nor is there one if root starts them, and each may what its work needs.
 fn expected(attempt: &Attempt, wall: Wall) -> Expected {
     match (wall, attempt.name) {
-        (Wall::Component, _) => attempt.expected,
+        (Wall::Component | Wall::Namespaces, _) => attempt.expected,
+        (_, "listing /") => NO_ACCESS,
+        _ if geteuid().is_root() && (attempt.expected == NO_ACCESS || attempt.name == "linking in") => NOT_THERE,
         (_, "linking in") => NO_ACCESS,
         (Wall::Compiler, "a thread") => Expected::Works,
         (Wall::Compiler, "clone3") => Expected::Fails(Errno::ENOSYS),
@@ -165,6 +169,25 @@ fn a_helper_reaches_no_other_process() {
 fn a_helper_reaches_no_file() {
     check_helpers("files");
     check_helpers("no grants");
+}
+
+#[test]
+fn for_a_helper_no_file_exists() {
+    if !geteuid().is_root() {
+        eprintln!("only root makes namespaces: left out");
+        return;
+    }
+    let scene = Scene::new();
+    for wall in [Wall::Evaluator, Wall::Compiler, Wall::Judge] {
+        for name in [
+            "the facts of a file outside",
+            "the facts of the users",
+            "the facts of itself",
+        ] {
+            let end = scene.attempt(name, User::Root, wall);
+            assert!(is(&end, NOT_THERE), "{wall:?}, {name}: {end:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A helper: a process of the daemon's own that works on hostile input, and could do nothing if that took it over.
 //!
-//! It reaches no file, no network, no other process and no user's memory, and nobody reaches it. It must not know what the input is.
+//! It reaches no file, and finds none where root starts it, no network, no other process and no user's memory, and nobody reaches it. It
+//! must not know what the input is.
 
 use std::fs;
 use std::io;
@@ -14,7 +15,7 @@ use rustix::thread::CapabilitySet;
 
 use super::filter::Filter;
 use super::syscalls::{self, Purpose};
-use super::{ConfineError, Confinement, helper_user, landlock, privileges};
+use super::{ConfineError, Confinement, helper_user, landlock, namespaces, privileges};
 
 /// Why a process keeps rights that it should not have.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,10 @@ pub fn give_up_rights(resources: Resources) -> Result<(), RightsError> {
     }
     set_no_new_privs().map_err(call("no_new_privs"))?;
     if geteuid().is_root() {
-        become_user(own_user()?)?;
+        let user = own_user()?;
+        // Where that is not allowed, as in a container, Landlock still keeps what files hold.
+        let _ = namespaces::leave_all_files();
+        become_user(user)?;
         if let Some(most) = resources.tasks {
             // Of this user: root's own would count all that the machine runs.
             limit(Resource::RLIMIT_NPROC, most).map_err(call("setrlimit"))?;

@@ -48,25 +48,7 @@ impl Namespaces {
         };
         // Before there is no /proc any more.
         let open = [file("mnt")?, file("net")?, file("ipc")?];
-        // What is mounted or unmounted elsewhere must not be so here, nor the other way round.
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for (key, value) in [("size", "4096"), ("nr_inodes", "2"), ("mode", "0555")] {
-            fsconfig_set_string(tmpfs.as_fd(), key, value)?;
-        }
-        fsconfig_create(tmpfs.as_fd())?;
-        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let empty = fsmount(tmpfs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
-        let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(empty.as_fd(), "", CWD, "/", whole)?;
-        fchdir(&empty)?;
-        // The old root then lies on the new one, and goes: nothing that is mounted elsewhere is kept busy from here.
-        pivot_root(".", ".")?;
-        unmount(".", UnmountFlags::DETACH)?;
-        chdir("/")?;
+        let empty = empty_root()?;
         // That it can be done at all is found out here, and not when the first component is to run.
         own_mount(empty.as_fd())?;
         Ok(open)
@@ -103,6 +85,37 @@ impl Namespaces {
         // Last: the root and the directory that the process is in are the empty one from here on.
         enter(mount, LinkNameSpaceType::Mount)
     }
+}
+
+/// Moves the calling process to mounts of its own, of which there is one: an empty root. For who needs no file, nor anything else that
+/// [`Namespaces`] are for.
+pub(super) fn leave_all_files() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    empty_root().map(drop)
+}
+
+/// Mounts an empty directory as the root of the calling process's mounts, which are its own, and gives up all others.
+fn empty_root() -> io::Result<OwnedFd> {
+    // What is mounted or unmounted elsewhere must not be so here, nor the other way round.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("size", "4096"), ("nr_inodes", "2"), ("mode", "0555")] {
+        fsconfig_set_string(tmpfs.as_fd(), key, value)?;
+    }
+    fsconfig_create(tmpfs.as_fd())?;
+    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let empty = fsmount(tmpfs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(empty.as_fd(), "", CWD, "/", whole)?;
+    fchdir(&empty)?;
+    // The old root then lies on the new one, and goes: nothing that is mounted elsewhere is kept busy from here.
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    chdir("/")?;
+    Ok(empty)
 }
 
 /// Sees to it that a change of user leaves the capabilities that [`Confinement::apply`](super::Confinement::apply) takes to enter namespaces.

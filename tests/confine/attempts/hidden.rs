@@ -7,9 +7,8 @@ use nix::errno::Errno;
 
 use super::{Attempt, attempt, c_path, call, pointer};
 use crate::Expected::{Fails, Works};
+use crate::NOT_THERE;
 use crate::scene::Here;
-
-const NOT_THERE: crate::Expected = Fails(Errno::ENOENT);
 
 /// What statx(2) tells, following links.
 fn facts(dir: RawFd, path: &CStr) -> Result<(), Errno> {
