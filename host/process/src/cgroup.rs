@@ -13,13 +13,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, getxattr, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, getxattr, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
 /// The cgroup below a unit's own that the daemon moves into.
 const DAEMON: &str = "daemon";
 /// The cgroup of all runs, below a unit's own.
 const RUNS: &str = "runs";
+/// What the name of a cgroup of runs begins with where there is no unit; the number of its daemon follows.
+const TREE: &str = "twitcher-";
 /// What the name of a run's cgroup begins with.
 const RUN: &str = "run-";
 /// Tasks that the daemon, its launcher and its helpers may need: actions cannot have them.
@@ -106,7 +108,8 @@ impl CgroupTree {
             return Self::of_unit(unit, &base);
         }
         let former = former.filter(|former| is_in_use(former));
-        let path = former.map_or_else(|| base.join(format!("twitcher-{}", std::process::id())), Path::to_owned);
+        remove_abandoned(&base);
+        let path = former.map_or_else(|| base.join(format!("{TREE}{}", std::process::id())), Path::to_owned);
         make(&path)?;
         Self::open(path, true)
     }
@@ -143,6 +146,8 @@ impl CgroupTree {
             .filter(|name| handed_on.contains(name))
             .collect();
         let dir = open_dir(CWD, &path).map_err(at(&path))?;
+        // For as long as this daemon or its launcher lives, whatever others see of their numbers.
+        let _ = flock(&dir, FlockOperation::NonBlockingLockShared);
         // Those of the last daemon's runs, if there are any.
         let entries = fs::read_dir(&path).map_err(at(&path))?.flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -323,6 +328,27 @@ fn write(path: &Path, text: &str) -> Result<(), CgroupError> {
     fs::write(path, text).map_err(at(path))
 }
 
+/// Removes what daemons that were killed left behind, in which nobody is any more. What is not empty cannot be removed, and so stays.
+fn remove_abandoned(base: &Path) {
+    let entries = fs::read_dir(base).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| is_abandoned(path)) {
+        let runs = fs::read_dir(&path).into_iter().flatten().flatten();
+        for run in runs.filter(|run| run.file_name().as_encoded_bytes().starts_with(RUN.as_bytes())) {
+            let _ = fs::remove_dir(run.path());
+        }
+        let _ = fs::remove_dir(&path);
+    }
+}
+
+/// Whether it was made by a daemon that has gone, and its launcher too.
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let daemon = name.strip_prefix(TREE).and_then(|number| number.parse::<u32>().ok());
+    daemon.is_some_and(|daemon| !Path::new(&format!("/proc/{daemon}")).exists())
+        && !is_in_use(path)
+        && open_dir(CWD, path).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
 /// Whether there are processes in it or below.
 fn is_in_use(path: &Path) -> bool {
     fs::read_to_string(path.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
@@ -391,6 +417,39 @@ mod tests {
         assert_eq!(found(container, "0::/elsewhere\n"), None, "not visible here");
         assert_eq!(found("", "0::/\n"), None);
         assert_eq!(found(unified, "1:name=systemd:/\n"), None, "version 1 alone");
+    }
+
+    #[test]
+    fn what_daemons_that_are_gone_left_behind_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        let gone = {
+            gone.wait().unwrap();
+            gone.id()
+        };
+        // No process has a number as high as the others.
+        let names = [
+            (format!("twitcher-{gone}/run-7"), false),
+            (format!("twitcher-{}", u32::MAX), false),
+            (format!("twitcher-{}", u32::MAX - 1), true),
+            (format!("twitcher-{}/run-1/of-somebody", u32::MAX - 2), true),
+            (format!("twitcher-{}/other", u32::MAX - 3), true),
+            (format!("twitcher-{}", std::process::id()), true),
+            ("twitcher-x".to_owned(), true),
+            ("twitcher-".to_owned(), true),
+            (format!("other-{gone}"), true),
+        ];
+        for (name, _) in &names {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        // That of one whose number is not seen here.
+        let in_use = open_dir(CWD, &dir.path().join(&names[2].0)).unwrap();
+        flock(&in_use, FlockOperation::NonBlockingLockShared).unwrap();
+        remove_abandoned(dir.path());
+        for (name, stays) in &names {
+            assert_eq!(dir.path().join(name).exists(), *stays, "{name}");
+        }
+        assert!(!dir.path().join(format!("twitcher-{gone}")).exists());
     }
 
     #[test]
