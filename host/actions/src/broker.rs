@@ -199,13 +199,11 @@ fn znode(action: &WasmAction, request: &ZnodeRequest) -> Result<ZnodePath, Znode
     let mut grants = action.grants.znodes.iter();
     let (what, permits, missing): (_, fn(&ZnodeGrant, &ZnodePath) -> bool, _) = match request {
         ZnodeRequest::Get { .. } | ZnodeRequest::Children { .. } => {
-            ("reading", ZnodeGrant::covers, MissingGrant::znode(path.as_str(), "r"))
+            ("reading", ZnodeGrant::covers, MissingGrant::znode(&path, "r"))
         }
-        ZnodeRequest::Set { .. } | ZnodeRequest::Create { .. } | ZnodeRequest::CreateParent { .. } => (
-            "changing",
-            ZnodeGrant::permits_change,
-            MissingGrant::znode(path.as_str(), "rw"),
-        ),
+        ZnodeRequest::Set { .. } | ZnodeRequest::Create { .. } | ZnodeRequest::CreateParent { .. } => {
+            ("changing", ZnodeGrant::permits_change, MissingGrant::znode(&path, "rw"))
+        }
         ZnodeRequest::Delete { .. } => {
             let missing = path.parent().and_then(|parent| MissingGrant::below(&parent, "rw"));
             ("deleting", ZnodeGrant::permits_delete, missing)
@@ -323,7 +321,7 @@ mod tests {
         }));
         let why = command(&action, "sh", vec![]).unwrap_err();
         assert!(
-            why.contains("the bundle app 1.2.0 must request it") && why.contains("--command \"sh\""),
+            why.contains("the bundle app 1.2.0 must request it") && why.contains("--command sh for that"),
             "{why}"
         );
     }

@@ -2,6 +2,7 @@
 //! bundle, what the bundle must request besides.
 
 use super::grant_syntax::{self, MemorySize};
+use super::sanitize::is_harmful;
 use super::{Component, DirGrant, ZnodePath};
 
 /// A grant that is missing. Only one that a configuration accepts can be made.
@@ -19,7 +20,7 @@ impl MissingGrant {
         grant_syntax::host_port(address).ok()?;
         Some(Self::new(
             format!("net = [{}]", literal(address)),
-            format!("--net {address}"),
+            format!("--net {}", word(address)),
         ))
     }
 
@@ -43,7 +44,7 @@ impl MissingGrant {
         grant_syntax::http_origin(origin).ok()?;
         Some(Self::new(
             format!("http = [{}]", literal(origin)),
-            format!("--http {origin}"),
+            format!("--http {}", word(origin)),
         ))
     }
 
@@ -63,22 +64,35 @@ impl MissingGrant {
         grant_syntax::check_name(name).ok()?;
         Some(Self::new(
             format!("commands = {{{}: [\"/path/of/program\"]}}", literal(name)),
-            format!("--command {name:?}"),
+            format!("--command {}", word(name)),
         ))
     }
 
     /// To use a znode; `access` is `r` or `rw`.
-    pub fn znode(path: &str, access: &str) -> Option<Self> {
-        grant_syntax::znode_pattern(path).ok()?;
-        Some(Self::new(
-            format!("znodes = {{{}: \"{access}\"}}", literal(path)),
-            format!("--znode {path:?}={access}"),
-        ))
+    pub fn znode(path: &ZnodePath, access: &str) -> Option<Self> {
+        Self::pattern(path.clone(), false, access)
     }
 
     /// To use all that is below a znode; `access` is `r` or `rw`.
     pub fn below(path: &ZnodePath, access: &str) -> Option<Self> {
-        Self::znode(&format!("{}/**", path.as_str().trim_end_matches('/')), access)
+        Self::pattern(path.clone(), true, access)
+    }
+
+    /// A path with `*` cannot be written: then it is all that is below the last name without one. Should that be everything, it is not advised.
+    fn pattern(mut path: ZnodePath, mut below: bool, access: &str) -> Option<Self> {
+        while path.as_str().contains('*') {
+            path = path.parent().filter(|parent| *parent != ZnodePath::root())?;
+            below = true;
+        }
+        let pattern = match below {
+            true => format!("{}/**", path.as_str().trim_end_matches('/')),
+            false => path.as_str().to_owned(),
+        };
+        grant_syntax::znode_pattern(&pattern).ok()?;
+        Some(Self::new(
+            format!("znodes = {{{}: \"{access}\"}}", literal(&pattern)),
+            format!("--znode {}={access}", word(&pattern)),
+        ))
     }
 
     /// To open a bucket. It is the znode of this path; a bucket without one is that of a granted path which ends so.
@@ -105,7 +119,10 @@ impl MissingGrant {
             writable: true,
             ..dir.clone()
         };
-        Self::new(format!("dirs = {{{dir}}}"), format!("--dir {:?}=rw", dir.guest))
+        Self::new(
+            format!("dirs = {{{}: {}}}", literal(&dir.guest), literal(&dir.target())),
+            format!("--dir {}=rw", word(&dir.guest)),
+        )
     }
 
     fn new(argument: String, flag: String) -> Self {
@@ -131,18 +148,29 @@ impl MissingGrant {
     }
 }
 
-/// A string in the language of configurations.
+/// A string in the language of configurations, such that a log and a terminal show all of it as it is.
 fn literal(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
-            plain => quoted.push(plain),
-        }
+        let escape = match (character, u32::from(character)) {
+            ('"' | '\\', _) => format!("\\{character}"),
+            (harmful, code @ ..=0xffff) if is_harmful(harmful) => format!("\\u{code:04x}"),
+            (harmful, code) if is_harmful(harmful) => format!("\\U{code:08x}"),
+            _ => character.to_string(),
+        };
+        quoted.push_str(&escape);
     }
     quoted.push('"');
     quoted
+}
+
+/// A word of a command line that no shell takes for anything else: what a component asks for can be pasted there.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 #[cfg(test)]
@@ -151,11 +179,12 @@ mod tests {
 
     #[test]
     fn what_a_configuration_refuses_is_never_advised() {
+        let path = |path: &str| ZnodePath::new(path).unwrap();
         assert_eq!(MissingGrant::net("localhost.:80"), None);
         assert_eq!(MissingGrant::net("bücher.example:80"), None);
         assert_eq!(MissingGrant::name("a b"), None);
         assert_eq!(MissingGrant::http("http://127.1"), None);
-        assert_eq!(MissingGrant::znode("/a*", "r"), None);
+        assert_eq!(MissingGrant::znode(&path("/a*"), "r"), None, "everything");
         assert_eq!(MissingGrant::command(""), None);
         assert_eq!(MissingGrant::bucket(""), None);
         assert_eq!(MissingGrant::bucket("a//b"), None);
@@ -167,9 +196,30 @@ mod tests {
         );
         assert_eq!(argument(MissingGrant::bucket("/")), r#"znodes = {"/**": "r"}"#);
         assert_eq!(
-            argument(MissingGrant::znode("/a\"b", "rw")),
+            argument(MissingGrant::znode(&path("/a\"b"), "rw")),
             r#"znodes = {"/a\"b": "rw"}"#
         );
+        assert_eq!(
+            argument(MissingGrant::znode(&path("/a/b*/c"), "rw")),
+            r#"znodes = {"/a/**": "rw"}"#
+        );
+        assert_eq!(
+            argument(MissingGrant::command("a\u{202e}b\u{e0041}")),
+            r#"commands = {"a\u202eb\U000e0041": ["/path/of/program"]}"#
+        );
+    }
+
+    #[test]
+    fn what_is_advised_for_a_command_line_is_one_word_there() {
+        let flag = |missing: Option<MissingGrant>| missing.unwrap().flag;
+        assert_eq!(flag(MissingGrant::net("db:1")), "--net db:1");
+        assert_eq!(flag(MissingGrant::net("[::1]:1")), "--net '[::1]:1'");
+        assert_eq!(
+            flag(MissingGrant::command("$(reboot)'`id`")),
+            r"--command '$(reboot)'\''`id`'"
+        );
+        let path = ZnodePath::new("/a;b").unwrap();
+        assert_eq!(flag(MissingGrant::below(&path, "rw")), "--znode '/a;b/**'=rw");
     }
 
     #[test]

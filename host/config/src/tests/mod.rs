@@ -1,6 +1,7 @@
 //! The one validation and the set of files, through `.json` files: they need no helper process. What is particular to `.twc` files
 //! is tested end to end, in `tests/config`.
 
+mod advice;
 mod components;
 mod fields;
 mod files;
