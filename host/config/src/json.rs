@@ -83,7 +83,7 @@ fn registration(source: &SourceText, element: &RawValue) -> Result<Registration,
     let has = |name: &str| fields.iter().any(|field| field.name == name);
     Ok(Registration {
         // A watch that says its limits wrongly is still told as a watch what is wrong with it.
-        what: match has("limit") && !has("znode") && !has("action") {
+        what: match (has("limit") || (has("group") && fields.len() == 1)) && !has("znode") && !has("action") {
             true => Registered::Group,
             false => Registered::Watch,
         },

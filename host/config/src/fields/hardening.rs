@@ -52,7 +52,11 @@ fn capability(name: &str) -> Result<Capabilities, Refusal> {
     Capabilities::named(name).ok_or_else(|| {
         let names: Vec<String> = Capabilities::all_names().collect();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        let hint = did_you_mean(name, known)
+        let with_prefix = format!("CAP_{}", name.to_uppercase());
+        let hint = known
+            .contains(&&*with_prefix)
+            .then(|| format!("did you mean {with_prefix:?}?"))
+            .or_else(|| did_you_mean(name, known))
             .or_else(|| Some("capabilities(7) has all names, such as CAP_NET_BIND_SERVICE".to_owned()));
         let mismatch = Mismatch::new(format!(
             "must not name the capability {}: there is none of that name",

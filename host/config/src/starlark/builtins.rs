@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use allocative::Allocative;
 use nix::sys::signal::Signal;
 use starlark::codemap::FileSpan;
+use starlark::docs::{DocFunction, DocItem, DocMember};
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension};
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
@@ -180,6 +181,11 @@ fn registering(builder: &mut GlobalsBuilder) {
         if call as usize >= WATCHES_MAX {
             return Err(ScriptError::TooManyWatches(WATCHES_MAX).into());
         }
+        let action = kwargs.get_str("action").or_else(|| args.items.get(1).copied());
+        let needed = action.map(needed_arguments).unwrap_or_default();
+        if !needed.is_empty() {
+            return Err(ScriptError::NeedsArguments(needed.join(", ")).into());
+        }
         let given = Given::of_call("RegisterWatch", fields::positional(), &args.items, &kwargs, eval)?;
         session
             .host
@@ -213,7 +219,12 @@ fn registering(builder: &mut GlobalsBuilder) {
         #[starlark(require = named)] private_tmp: Option<Value<'v>>,
         #[starlark(require = named)] read_only: Option<Value<'v>>,
         #[starlark(require = named)] capabilities: Option<Value<'v>>,
+        #[starlark(kwargs)] others: DictRef<'v>,
     ) -> starlark::Result<Exec> {
+        if let Some((name, _)) = others.iter().next() {
+            let name = name.unpack_str().unwrap_or_default().to_owned();
+            return Err(ScriptError::UnknownArgument { function: "Exec", name }.into());
+        }
         let given = [no_new_privs, private_tmp, read_only, capabilities];
         let given = fields::hardening::NAMES.into_iter().zip(given);
         Ok(Exec {
@@ -271,6 +282,24 @@ pub(super) fn session<'a>(eval: &Evaluator<'_, 'a, '_>) -> Result<&'a Session<'a
     eval.extra
         .and_then(|extra| extra.downcast_ref::<Session<'_>>())
         .ok_or(ScriptError::NoSession)
+}
+
+/// What a function cannot be called without.
+fn needed_arguments(function: Value<'_>) -> Vec<String> {
+    if !function.get_type().eq("function") {
+        return Vec::new();
+    }
+    let DocItem::Member(DocMember::Function(DocFunction { params, .. })) = function.documentation() else {
+        return Vec::new();
+    };
+    let all = params
+        .pos_only
+        .into_iter()
+        .chain(params.pos_or_named)
+        .chain(params.named_only);
+    all.filter(|one| one.default_value.is_none())
+        .map(|one| one.name)
+        .collect()
 }
 
 /// What the present call was given, and where that stands.

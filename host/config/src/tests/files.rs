@@ -228,6 +228,11 @@ fn two_files_may_agree_on_the_limit_of_a_group_but_not_differ() {
 
 #[test]
 fn a_group_in_json_says_what_it_lacks() {
+    let alone = Dir::new(&[("a.json", r#"[{"group": "g"}]"#)]).errors();
+    assert!(
+        alone.contains("limit is missing") && !alone.contains("znode"),
+        "{alone}"
+    );
     let text = r#"[{"group": "db", "limit": "2"}, {"limit": 3}, {"group": "x", "limits": {}, "znode": "/a"}]"#;
     insta::assert_snapshot!(Dir::new(&[("a.json", text)]).errors(), @r#"
     DIR/a.json:1:27: limit must be a whole number from 1 to 10000, not the string "2"
