@@ -191,6 +191,10 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         &controllers,
         state.names(),
     );
+    let loader = match options.once {
+        true => loader.without_retries(),
+        false => loader,
+    };
     let source = options.source.spawn()?;
     let fleet = fleet::join(options.fleet.take(), &source);
     let metrics = Arc::new(Metrics::new()?);

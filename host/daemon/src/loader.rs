@@ -41,8 +41,8 @@ pub struct Loader {
     refused: Vec<String>,
     /// When that is tried again.
     retry: Option<Instant>,
-    /// The time from the next load to its retry.
-    pause: Duration,
+    /// The time from the next load to its retry; none if nothing is tried again.
+    pause: Option<Duration>,
 }
 
 struct Loading {
@@ -99,13 +99,18 @@ impl Loader {
             begun: 0,
             refused: Vec::new(),
             retry: None,
-            pause: RETRY_FIRST,
+            pause: Some(RETRY_FIRST),
         }
+    }
+
+    /// The same for who loads once: what is refused then is refused.
+    pub fn without_retries(self) -> Self {
+        Self { pause: None, ..self }
     }
 
     /// Asks for a load. Requests while one is under way become one load after it. Gives the number of that which will be it.
     pub fn request(&mut self) -> u64 {
-        self.pause = RETRY_FIRST;
+        self.pause = self.pause.map(|_| RETRY_FIRST);
         // What is found now is told, also if it is what was found before.
         self.refused.clear();
         self.begin()
@@ -181,9 +186,11 @@ impl Loader {
         let failed = |outcome: &FileOutcome| matches!(outcome, FileOutcome::Failed { .. });
         let failed_files = reload.files.iter().filter(|file| failed(&file.outcome)).count();
         let repeated = changed_files == 0 && failed_files > 0 && errors == self.refused;
-        if failed_files > 0 {
-            self.retry = Some(Instant::now() + self.pause);
-            self.pause = RETRY_MAX.min(self.pause * 2);
+        if failed_files > 0
+            && let Some(pause) = self.pause
+        {
+            self.retry = Some(Instant::now() + pause);
+            self.pause = Some(RETRY_MAX.min(pause * 2));
         }
         self.refused.clone_from(&errors);
         let notes = reload.notes.iter().map(one_line).collect();
@@ -271,7 +278,7 @@ mod tests {
             begun: 0,
             refused: Vec::new(),
             retry: None,
-            pause: RETRY_FIRST,
+            pause: Some(RETRY_FIRST),
         }
     }
 
@@ -306,15 +313,23 @@ mod tests {
             }),
         });
         loader.request();
-        assert_eq!(loader.pause, RETRY_FIRST);
-        loader.pause = Duration::from_millis(1);
+        assert_eq!(loader.pause, Some(RETRY_FIRST));
+        loader.pause = Some(Duration::from_millis(1));
         let mut seen = Vec::new();
         for _ in 0..4 {
             let loaded = loader.loaded().await.ok().unwrap();
-            seen.push((loaded.failed_files, loaded.repeated, loader.pause.as_millis()));
+            seen.push((loaded.failed_files, loaded.repeated, loader.pause.unwrap().as_millis()));
         }
         assert_eq!(seen, [(1, false, 2), (1, true, 4), (1, false, 8), (0, false, 8)]);
         assert_eq!(loader.retry, None, "all is well");
         assert_eq!(tries.load(Ordering::Relaxed), 4);
+    }
+    #[tokio::test]
+    async fn who_loads_once_tries_nothing_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut loader = loader(dir.path(), || Err(vec!["no such bundle".to_owned()])).without_retries();
+        loader.request();
+        let loaded = loader.loaded().await.ok().unwrap();
+        assert_eq!((loaded.failed_files, loader.retry), (1, None));
     }
 }
