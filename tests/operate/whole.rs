@@ -38,6 +38,35 @@ fn daemon(site: &Site) -> (Daemon, PathBuf) {
 }
 
 #[test]
+fn the_last_run_of_a_former_daemon_is_told_after_a_restart() {
+    let site = Site::new();
+    let (first, socket) = daemon(&site);
+    let last = || {
+        let watches: Value = serde_json::from_str(&printed(&socket, &["status", "--json"])).unwrap();
+        let watches = watches["watches"].as_array().cloned().unwrap_or_default();
+        let stops = watches.into_iter().find(|watch| watch["name"] == "stops");
+        stops.map(|stops| stops["last_run"].clone()).unwrap_or_default()
+    };
+    until("it is told", || last()["run"].is_string());
+    let before = last();
+    assert_eq!(
+        (&before["success"], &before["words"]),
+        (&false.into(), &"exit code 3".into())
+    );
+    assert!(first.stop().success());
+    let (tree, control) = (site.path("tree"), socket.clone());
+    let _second = site.start_with(&[
+        "--tree",
+        &tree.to_string_lossy(),
+        "--control",
+        &control.to_string_lossy(),
+    ]);
+    for field in ["run", "success", "words"] {
+        assert_eq!(last()[field], before[field]);
+    }
+}
+
+#[test]
 fn an_operator_finds_out_what_ran_and_acts() {
     let site = Site::new();
     let (_daemon, socket) = daemon(&site);

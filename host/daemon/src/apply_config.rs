@@ -10,6 +10,7 @@ use super::loader::LoadedConfig;
 use super::runs::{ActiveRun, definition};
 use super::service_manager::ServiceManager;
 use twitcher_control::api::Reloaded;
+use twitcher_control::facts::LastRunFacts;
 use twitcher_model::WatchId;
 use twitcher_model::{EventKind, Seen};
 use twitcher_scheduler::Input;
@@ -149,6 +150,12 @@ impl Daemon {
         entry.facts.result = known
             .as_ref()
             .and_then(|known| EndedFor::parse(known.result.as_deref()?));
+        entry.facts.former_run = self.state.take_former_run(&watch.name).map(|former| LastRunFacts {
+            run: former.run,
+            ended: former.ended,
+            outcome: former.outcome,
+            failure: (former.outcome != "success").then_some(former.words),
+        });
         if let Some(paused) = known.as_ref().and_then(|known| known.paused.clone()) {
             let (by, reason) = (&paused.by, &paused.reason);
             warn!(

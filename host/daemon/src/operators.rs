@@ -170,7 +170,7 @@ impl Daemon {
                 .running()
                 .find_map(|run| Some((run, self.runs.get(&run)?.overdue()?))),
             running: machine.running().collect(),
-            last_run: facts.last_run.clone(),
+            last_run: facts.last_run.clone().or_else(|| facts.former_run.clone()),
             parked,
             paused,
             unreadable: self.registry.unreadable(id).cloned(),

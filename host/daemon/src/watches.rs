@@ -37,6 +37,8 @@ pub struct SeenFacts {
     pub handled: Option<Seen>,
     /// The last run that ended.
     pub last_run: Option<LastRunFacts>,
+    /// The last one that a former daemon saw the end of.
+    pub former_run: Option<LastRunFacts>,
     /// What the fleet is told of the last run that ended.
     pub result: Option<Box<EndedFor>>,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::memory::Batch;
-use super::{HistoryLimits, StartedRun, WatchNames, WatchRecord, rows, tables};
+use super::{FormerRun, HistoryLimits, StartedRun, WatchNames, WatchRecord, rows, tables};
 use twitcher_model::RunId;
 
 /// Name of the database in the state directory.
@@ -51,6 +51,8 @@ pub(super) struct Stored {
     pub(super) names: BTreeMap<PathBuf, WatchNames>,
     pub(super) running: Vec<StartedRun>,
     pub(super) newest: Option<RunId>,
+    /// The last run of each watch that has one in the history.
+    pub(super) former: HashMap<Arc<str>, FormerRun>,
 }
 
 /// An open database.
@@ -242,11 +244,15 @@ fn read(connection: &Connection) -> rusqlite::Result<Stored> {
     let mut names = connection.prepare("SELECT * FROM file")?;
     let newest = "SELECT max(coalesce((SELECT max(run) FROM run), 0), coalesce((SELECT max(run) FROM running), 0))";
     let newest: i64 = connection.query_row(newest, [], |row| row.get(0))?;
+    let last = "SELECT watch, run, outcome, words, ended_at FROM run
+      WHERE run IN (SELECT max(run) FROM run GROUP BY watch)";
+    let mut former = connection.prepare(last)?;
     Ok(Stored {
         watches: watches.query_map([], rows::watch)?.collect::<Result<_, _>>()?,
         names: names.query_map([], rows::names)?.collect::<Result<_, _>>()?,
         running: running.query_map([], rows::running)?.collect::<Result<_, _>>()?,
         newest: (newest != 0).then_some(RunId(newest.cast_unsigned())),
+        former: former.query_map([], rows::former)?.collect::<Result<_, _>>()?,
     })
 }
 

@@ -41,7 +41,7 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,12 +192,26 @@ pub struct EndedRun {
     pub output_tail: Vec<u8>,
 }
 
+/// The last run of a watch that a former daemon saw the end of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerRun {
+    /// The run.
+    pub run: RunId,
+    /// How it ended, in one word: [`Outcome::code`].
+    pub outcome: &'static str,
+    /// The same in words.
+    pub words: Arc<str>,
+    /// When it had ended.
+    pub ended: SystemTime,
+}
+
 /// The state of this daemon. Never fails: see the module's documentation.
 #[derive(Debug)]
 pub struct StateStore {
     shared: Arc<SharedMemory>,
     ended: Option<mpsc::Receiver<()>>,
     dir: PathBuf,
+    former: Mutex<HashMap<Arc<str>, FormerRun>>,
 }
 
 impl StateStore {
@@ -225,6 +239,7 @@ impl StateStore {
             ended: thread.is_ok().then_some(ended),
             dir: dir.to_owned(),
             shared,
+            former: Mutex::new(stored.former),
         };
         (state, stored.newest)
     }
@@ -246,6 +261,7 @@ impl StateStore {
             ended: None,
             dir: dir.to_owned(),
             shared: Arc::new(SharedMemory::new(book)),
+            former: Mutex::new(stored.former),
         };
         (state, stored.newest)
     }
@@ -265,6 +281,12 @@ impl StateStore {
         let book = self.book();
         let known = book.watches.get(&watch.name)?;
         (known.znode == watch.znode && known.watch_type == watch.watch_type).then(|| known.clone())
+    }
+
+    /// Gives away what the history had of a watch's last run when this daemon started.
+    pub fn take_former_run(&self, watch: &str) -> Option<FormerRun> {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        former.remove(watch)
     }
 
     /// A run of the watch has succeeded.

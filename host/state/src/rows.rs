@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::Type;
 use rusqlite::{Row, named_params, params};
 
-use super::{EndedRun, Handled, Parked, Paused, StartedRun, WatchNames, WatchRecord};
+use super::{EndedRun, FormerRun, Handled, Parked, Paused, StartedRun, WatchNames, WatchRecord};
 use twitcher_model::{Outcome, Position, RunId, Stamp, Stat, Trigger, Version, WatchType, ZnodePath};
 
 /// What a run costs in the database besides its texts, about.
@@ -156,6 +156,21 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
         ended.log_ended,
     ])?;
     Ok(bytes)
+}
+
+pub(super) fn former(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, FormerRun)> {
+    let outcome: String = row.get("outcome")?;
+    let former = FormerRun {
+        run: RunId(row.get::<_, i64>("run")?.cast_unsigned()),
+        // Whatever a later version says, this one does not know what it means.
+        outcome: Outcome::CODES
+            .into_iter()
+            .find(|code| *code == outcome)
+            .unwrap_or("unknown"),
+        words: row.get::<_, String>("words")?.into(),
+        ended: time(row.get("ended_at")?),
+    };
+    Ok((row.get::<_, String>("watch")?.into(), former))
 }
 
 pub(super) fn names(row: &Row<'_>) -> rusqlite::Result<(PathBuf, WatchNames)> {

@@ -48,6 +48,15 @@ fn everything_is_there_for_the_next_daemon() {
 
     // The journal says that the first still goes on.
     let (state, newest) = StateStore::open(dir.path(), HistoryLimits::default(), vec![running(1, None)]);
+    let former = state.take_former_run("a").unwrap();
+    assert_eq!(former.run, RunId(3));
+    assert_eq!((former.outcome, &*former.words), ("exited", "exit code 3"));
+    assert_eq!(
+        state.take_former_run("a"),
+        None,
+        "that of the daemon that asks comes next"
+    );
+    assert_eq!(state.take_former_run("b"), None);
     let a = state.known(&watch("a")).unwrap();
     assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
     assert_eq!(a.paused, Some(paused));
