@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use crate::commands::operate::table::{Table, cut, number as figures, whole};
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{Fleet, FleetHost, FleetResult, Forgotten, Laggard, Laggards};
+use twitcher_control::api::{Fleet, FleetHost, FleetResult, FleetRun, Forgotten, Laggard, Laggards};
 use twitcher_model::sanitize;
 
-use super::{WIDE, is_at_least};
+use super::{WIDE, is_at_least, quoted};
 
 /// So many hosts are named that lag with a watch.
 const MOST_NAMED: usize = 5;
@@ -55,7 +55,7 @@ pub(crate) fn fleet(fleet: &Fleet, look: &Theme) -> String {
         for result in &host.watches {
             let tally = watches.entry((&result.watch, &result.znode)).or_default();
             tally.hosts += 1;
-            tally.failed += usize::from(result.lags && result.state == "failed");
+            tally.failed += usize::from(result.lags && (result.state == "failed" || held_failure(result).is_some()));
             match result.lags {
                 true => tally.lagging.push(&host.name),
                 false => tally.current += 1,
@@ -201,9 +201,25 @@ pub(crate) fn laggards(found: &Laggards, look: &Theme) -> String {
     text
 }
 
+/// The failed run that a watch stands still after: it is parked, or was paused in the face of it.
+fn held_failure(result: &FleetResult) -> Option<&FleetRun> {
+    let failed = result.last_run.as_ref().filter(|last| last.outcome != "success");
+    failed.filter(|_| result.state == "held")
+}
+
 /// What is known of why a host lags with a watch.
 fn why(result: &FleetResult) -> String {
     let last = result.last_run.as_ref();
+    let resume = || format!("on the host, twitcher resume {}", quoted(&result.watch));
+    if let Some(last) = held_failure(result) {
+        return format!(
+            "held after {}, attempt {}: see twitcher logs {}, then {}",
+            sanitize::line(&last.outcome),
+            last.attempt,
+            sanitize::line(&last.run),
+            resume()
+        );
+    }
     match (result.state.as_str(), last) {
         ("failed", Some(last)) => format!(
             "{}, attempt {}: on the host, twitcher logs {}",
@@ -219,7 +235,7 @@ fn why(result: &FleetResult) -> String {
             )
         }
         ("behind", _) => "under way".to_owned(),
-        ("held", _) => "held on the host: twitcher resume there".to_owned(),
+        ("held", _) => format!("held: {}", resume()),
         ("unreadable", _) => "the host cannot read the znode".to_owned(),
         ("current", _) => "has not handled the newest state".to_owned(),
         _ => String::new(),
@@ -230,7 +246,7 @@ fn why(result: &FleetResult) -> String {
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use twitcher_control::api::{FleetRun, UnknownHost};
+    use twitcher_control::api::UnknownHost;
     use twitcher_model::WatchType;
 
     fn look() -> Theme {
@@ -360,9 +376,24 @@ mod tests {
         };
         let text = laggards(&found, &look());
         assert!(text.starts_with("3 hosts: 2 lagging, 1 not to be read\n\n"), "{text}");
-        for part in ["absent", "exit code 1", "twitcher resume", "it makes no sense"] {
+        for part in ["absent", "exit code 1", "twitcher resume repo", "it makes no sense"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let held = text.lines().find(|line| line.contains(" held ")).unwrap_or_default();
+        assert!(
+            held.contains("held after exit code 1") && held.contains("attempt 3: see twitcher logs 1m83w1vm50002"),
+            "{text}"
+        );
+        let paused = FleetResult {
+            watch: "pull the repo".to_owned(),
+            last_run: None,
+            ..result("held", true)
+        };
+        assert_eq!(why(&paused), "held: on the host, twitcher resume 'pull the repo'");
+        let fleet = fleet(&of(vec![host("web-3", true, vec![result("held", true)])]), &look());
+        let row = fleet.lines().find(|line| line.starts_with("repo")).unwrap_or_default();
+        let figures: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(figures[2..], ["1", "0", "1", "1", "web-3"], "{fleet}");
         assert!(!text.contains('\u{1b}'), "{text:?}");
         (found.laggards, found.unknown) = (Vec::new(), Vec::new());
         assert_eq!(laggards(&found, &look()), "3 hosts: nobody lags\n");
