@@ -298,6 +298,23 @@ fn what_a_reload_would_do_is_told_and_not_done() {
         (output.status.code(), output.stdout.starts_with(b"a reload")),
         (Some(1), false)
     );
+    // Of two files that use one name the daemon knows whose it is, as a reload does.
+    site.write("conf/0.twc", "RegisterWatch('/b', Exec('true'), name='changed')\n");
+    let output = check("conf", &[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let at_fault: Vec<&str> = errors
+        .lines()
+        .filter(|line| line.contains("is already taken by"))
+        .collect();
+    assert!(
+        at_fault.len() == 1 && at_fault[0].contains("conf/0.twc:1:1: "),
+        "{errors}"
+    );
+    assert!(
+        String::from_utf8(output.stdout).unwrap().contains("kept"),
+        "the other file is in force"
+    );
     drop(daemon);
     assert_eq!(check("staged", &[]).status.code(), Some(5));
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::Uid;
 use serde::Serialize;
+use twitcher_config::WatchNames;
 use twitcher_control::api::{Definitions, Status, WatchState, WatchSummary, Watches};
 use twitcher_control::definition;
 use twitcher_model::{RunOnLoad, Watch, sanitize};
@@ -67,6 +68,18 @@ impl Runs {
             Self::Never => "runs no more".to_owned(),
         }
     }
+}
+
+/// The names that the daemon has, by the files that it has them from: of two files that use one name, it is that file's.
+pub fn names(socket: &Path) -> Result<BTreeMap<PathBuf, WatchNames>, OperateError> {
+    let known: Watches = Client::new(socket)?.get("/v1/watches")?.parse()?;
+    let mut files: BTreeMap<PathBuf, Vec<Arc<str>>> = BTreeMap::new();
+    for watch in known.watches {
+        if let Some((file, _)) = watch.origin.rsplit_once(':') {
+            files.entry(file.into()).or_default().push(watch.name.into());
+        }
+    }
+    Ok(files.into_iter().map(|(file, names)| (file, names.into())).collect())
 }
 
 /// Compares with the daemon that listens there.

@@ -24,7 +24,7 @@ mod view;
 
 use jiff::Timestamp;
 
-pub use self::against::{compare, text as plan_text};
+pub use self::against::{compare, names, text as plan_text};
 use self::client::Client;
 pub use self::error::OperateError;
 use self::stdout::Output;
