@@ -200,3 +200,42 @@ async fn a_hidden_part_of_a_subtree_is_said_and_what_is_below_it_is_not_taken_to
         .await;
     assert_eq!(observer.count(1), told, "{:?}", observer.latest());
 }
+
+/// Of a watch that is told what the znodes hold nothing runs as long as that is too much: a hidden part is not the reason.
+#[tokio::test]
+async fn that_nothing_is_told_is_not_put_down_to_a_hidden_part() {
+    let server = ZooKeeperServer::shared();
+    let client = writer(&server.address()).await;
+    let root = unique_path("two-reasons");
+    let below = |name: &str| format!("{root}{name}");
+    for name in ["", "/large", "/shut"] {
+        create(&client, &below(name), "").await;
+    }
+    set(&client, &below("/large"), &"x".repeat(3000)).await;
+    let_read(&client, &below("/shut"), false).await;
+    let mut often = options(&server.address());
+    often.sweep_interval = Duration::from_millis(500);
+    often.max_data = 2000;
+    let mut observer = Observer::new(often);
+    observer.add_with_nodes(1, &root);
+    observer
+        .until("what is too large is said", |observer| {
+            said(observer, 1).is_some_and(|said| said.parts.is_none() && said.why.contains("/large has 3000 bytes"))
+        })
+        .await;
+    // It does not become another reason, nor one of a part.
+    observer.settle(Duration::from_millis(700)).await;
+    let unreadable = said(&observer, 1).unwrap();
+    assert!(
+        unreadable.parts.is_none() && unreadable.why.contains("/large"),
+        "{unreadable:?}"
+    );
+    assert_eq!(observer.count(1), 0);
+    // With the one gone it is the other.
+    set(&client, &below("/large"), "x").await;
+    observer
+        .until("the rest is watched", |observer| {
+            observer.count(1) == 1 && said(observer, 1).is_some_and(|said| said.parts == Some(1))
+        })
+        .await;
+}
