@@ -285,6 +285,35 @@ fn calls_that_make_no_sense_are_located() {
 }
 
 #[test]
+fn arguments_that_an_exec_does_not_have_are_told_with_those_that_were_meant() {
+    insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x', capabilites=[]))\n"), @r#"
+    DIR/a.twc:1:21: Exec has no argument "capabilites"
+      | RegisterWatch('/a', Exec('x', capabilites=[]))
+      |                     ^
+      hint: did you mean "capabilities"?
+    "#);
+    let told = errors("RegisterWatch('/a', Exec('x', capabilities=['NET_ADMIN']))\n");
+    assert!(told.contains("hint: did you mean \"CAP_NET_ADMIN\"?"), "{told}");
+}
+
+#[test]
+fn a_function_that_needs_arguments_is_no_action() {
+    let text = "def f(a, b=1, *args, c, **more):\n    pass\nRegisterWatch('/a', f)\n";
+    insta::assert_snapshot!(errors(text), @r#"
+    DIR/a.twc:3:1: the action is a function that takes arguments (a, c), and it is called without any
+      | RegisterWatch('/a', f)
+      | ^
+      hint: give them defaults, or give `lambda: function(...)`; change() and stdin() tell what has changed
+    "#);
+    for without in ["f(a=1, *args, **more)", "f()"] {
+        let text =
+            format!("def {without}:\n    pass\nRegisterWatch('/a', f)\nRegisterWatch('/b', lambda: f(), name='b')\n");
+        assert_eq!(errors(&text), "", "{without}");
+    }
+    assert_eq!(errors("def f(a):\n    pass\nRegisterWatch('/a', partial(f, 1))\n"), "");
+}
+
+#[test]
 fn run_on_load_has_three_values_in_both_formats() {
     let twc = "for i, value in enumerate([True, False, IF_CHANGED]):\n    RegisterWatch('/a', Exec('x'), run_on_load=value)\n";
     let json = ["true", "false", "\"IF_CHANGED\""]

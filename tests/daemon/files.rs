@@ -72,6 +72,24 @@ fn a_tree_whose_grandparent_is_exchanged_is_followed() {
     assert_eq!(site.lines("out/log"), ["1", "2", "3"]);
 }
 
+#[test]
+fn a_tree_that_is_not_there_is_said_and_followed_once_it_is() {
+    let site = Site::new();
+    site.config("a.twc", "RegisterWatch('/n', Exec('cat >> OUT/log'), name='n')");
+    let tree = site.path("later");
+    let daemon = site.start_with(&["--tree", &tree.to_string_lossy()]);
+    daemon.wait("it is said", |line| {
+        line["level"] == "WARN"
+            && line["message"]
+                .as_str()
+                .is_some_and(|said| said.contains("no such directory"))
+    });
+    site.write("draft/n", "1");
+    fs::rename(site.path("draft"), tree).unwrap();
+    daemon.wait_runs("n", 1);
+    assert_eq!(site.lines("out/log"), ["1"]);
+}
+
 /// In a user namespace of its own, where the limit can be taken to nothing without anybody else noticing. The process that evaluates
 /// `.twc` files could not give up its rights there.
 #[test]

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, PROGRAM, Site};
+use crate::support::guests::guest;
 use crate::support::until;
 use crate::support::zookeeper::{ZooKeeperServer, unique_path};
 
@@ -317,4 +318,44 @@ fn what_a_reload_would_do_is_told_and_not_done() {
     );
     drop(daemon);
     assert_eq!(check("staged", &[]).status.code(), Some(5));
+}
+
+#[test]
+fn check_notes_what_is_not_there() {
+    let site = Site::new();
+    let check = || {
+        let output = Command::new(PROGRAM)
+            .arg("check")
+            .arg(site.path("conf"))
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = check();
+    assert!(
+        told.contains("conf: has no configuration file") && told.contains(".twc or .json"),
+        "{told}"
+    );
+    let component = guest("echo");
+    site.config(
+        "a.twc",
+        &format!(
+            "RegisterWatch('/a', Exec('x', read_only=['/none', '/tmp']), name='exec')\n\
+             RegisterWatch('/b', Wasm('{}', dirs={{'/out': 'OUT/none:rw', '/there': 'OUT'}}), name='component')\n",
+            component.display()
+        ),
+    );
+    let told = check();
+    assert!(!told.contains("no configuration file"), "{told}");
+    let notes: Vec<&str> = told.lines().filter(|line| line.contains("does not exist")).collect();
+    assert_eq!(notes.len(), 2, "{told}");
+    assert!(
+        notes[0].contains("a.twc:1:1: read_only: /none does not exist"),
+        "{told}"
+    );
+    assert!(
+        notes[1].contains("a.twc:2:1: dirs \"/out\": ") && notes[1].contains("out/none does not exist"),
+        "{told}"
+    );
 }
