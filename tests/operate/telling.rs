@@ -51,7 +51,11 @@ fn several_watches_are_held_and_let_go() {
     });
     // The second is held although the first does not exist.
     let (code, text, said) = told(&run(&fake.socket(), &["pause", "web-9", "web-1"]));
-    assert_eq!(text, "web-1: paused; `twitcher resume web-1` lets it go on\n");
+    let socket = fake.socket().display().to_string();
+    assert_eq!(
+        text,
+        format!("web-1: paused; `twitcher resume web-1 --control {socket}` lets it go on\n")
+    );
     assert_eq!(
         (code, &*said),
         (1, "twitcher: no such watch\n  hint: did you mean \"web-1\"?\n")

@@ -83,7 +83,7 @@ fn a_run_on_request_that_cannot_be_is_refused_and_does_not_happen_later_either()
     printed(&socket, &["pause", "a"]);
     let (code, said) = refused(&socket, &["run-now", "a"]);
     assert!(
-        code == 1 && said.contains("paused") && said.contains("`twitcher resume a`"),
+        code == 1 && said.contains("paused") && said.contains("`twitcher resume a --control /"),
         "{said}"
     );
 }

@@ -93,7 +93,7 @@ fn an_operator_finds_out_what_ran_and_acts() {
 
     let text = printed(&socket, &["status", "stops"]);
     assert!(
-        text.contains("`twitcher resume stops`") && text.contains("exit code 3"),
+        text.contains("`twitcher resume stops --control /") && text.contains("exit code 3"),
         "{text}"
     );
     let text = printed(&socket, &["status", "a b"]);
@@ -197,7 +197,7 @@ fn a_failed_subtree_is_failed_for_all_who_tell_of_it() {
         text.contains("exit code 1 (run ") && !text.contains(": the same"),
         "{text}"
     );
-    assert!(text.contains("`twitcher run-now tree`"), "{text}");
+    assert!(text.contains("`twitcher run-now tree --control /"), "{text}");
     let listed = printed(&socket, &["status", "--state", "failed"]);
     assert!(listed.contains("1 failed") && listed.contains("\ntree "), "{listed}");
     let listed = printed(&socket, &["status", "--state", "armed"]);

@@ -108,8 +108,8 @@ fn push_other(registry: &Registry, rest: &str, config: &str, layer: &str) {
 #[test]
 fn a_component_of_another_tool_is_no_bundle_but_can_be_pulled() {
     let (registry, scene) = (Registry::start(), Scene::new());
-    push_other(&registry, "tools/hello:2", CONFIG, "application/wasm");
-    let remote = format!("oci://{}/tools/hello:2", registry.address());
+    push_other(&registry, "tools/hello:1", CONFIG, "application/wasm");
+    let remote = format!("oci://{}/tools/hello:1", registry.address());
     let why = scene.fails(&format!("bundle pull {remote} --out out"));
     assert!(
         why.contains(&remote) && why.contains("a component, not a bundle: pull it with --component"),

@@ -20,8 +20,8 @@ pub use bundle::{
 };
 pub use fleet::{FleetCommand, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments};
 pub use operate::{
-    DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments, ResumeArguments,
-    RunNowArguments, StatusArguments, TimeStyle,
+    CONTROL_VARIABLE, DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments,
+    ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
 };
 
 pub use source::SourceArguments;

@@ -153,6 +153,9 @@ impl OperateCommand {
     }
 }
 
+/// The variable that names the socket of the daemon that is asked.
+pub const CONTROL_VARIABLE: &str = "TWITCHER_CONTROL";
+
 /// Which daemon, and how its answers are shown.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -160,7 +163,7 @@ pub struct Common {
     #[arg(
         long,
         value_name = "SOCKET",
-        env = "TWITCHER_CONTROL",
+        env = CONTROL_VARIABLE,
         default_value = "/run/twitcher/control.sock"
     )]
     pub control: PathBuf,

@@ -42,7 +42,7 @@ pub fn check(arguments: &args::CheckArguments) -> Result<u8> {
     let compared = match &arguments.against {
         Some(socket) if !failed => match operate::compare(socket, &reload.watches) {
             Ok(plan) => Some(plan),
-            Err(error) => return Ok(operate::complain(&error)),
+            Err(error) => return Ok(operate::complain(&error, socket)),
         },
         _ => None,
     };

@@ -15,6 +15,7 @@ mod error;
 mod fleet;
 mod orders;
 mod queries;
+mod reaching;
 mod server_sent_events;
 pub mod states;
 mod stdout;
@@ -22,11 +23,14 @@ mod table;
 mod theme;
 mod view;
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 pub use self::against::{compare, names, text as plan_text};
 use self::client::Client;
 pub use self::error::OperateError;
+use self::reaching::Reaching;
 use self::stdout::Output;
 use self::theme::Theme;
 use crate::args::{OperateCommand, exit};
@@ -39,7 +43,7 @@ pub fn run(command: &OperateCommand) -> u8 {
         let session = Session {
             client,
             look,
-            out: Output::new(common.json),
+            out: Output::new(common.json, Reaching::of(&common.control)),
         };
         session.run(command)
     });
@@ -47,15 +51,16 @@ pub fn run(command: &OperateCommand) -> u8 {
         Ok(code) => code,
         // Whoever read it, `head` for example, has seen enough.
         Err(OperateError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::SUCCESS,
-        Err(error) => complain(&error),
+        Err(error) => complain(&error, &common.control),
     }
 }
 
-/// Says what went wrong, and gives the exit code for it.
-pub fn complain(error: &OperateError) -> u8 {
+/// Says what went wrong with the daemon at this socket, and gives the exit code for it.
+pub fn complain(error: &OperateError, control: &Path) -> u8 {
+    let reaching = Reaching::of(control);
     eprintln!("twitcher: {error}");
     for hint in error.hints() {
-        eprintln!("  hint: {hint}");
+        eprintln!("  hint: {}", reaching.in_text(&hint));
     }
     error.exit_code()
 }

@@ -41,9 +41,7 @@ impl Session {
         let Some(events) = events else {
             match self.out.json {
                 true => self.out.json(&answer.bytes)?,
-                false => self
-                    .out
-                    .print(&view::started(&answer.parse::<Started>()?, &self.look))?,
+                false => self.out.say(&view::started(&answer.parse::<Started>()?, &self.look))?,
             }
             return Ok(exit::SUCCESS);
         };
@@ -88,7 +86,7 @@ impl Session {
         for name in watches {
             match self.order(name, order) {
                 Ok(answer) if self.out.json => self.out.json(&answer.bytes)?,
-                Ok(answer) => self.out.print(&view::held(&answer.parse()?, &self.look))?,
+                Ok(answer) => self.out.say(&view::held(&answer.parse()?, &self.look))?,
                 Err(error @ OperateError::Refused { .. }) => failed = Some(error),
                 Err(error) => return Err(error),
             }
@@ -110,7 +108,7 @@ impl Session {
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
             false => {
-                self.out.print(&view::reloaded(&reloaded, &self.look))?;
+                self.out.say(&view::reloaded(&reloaded, &self.look))?;
                 for error in &reloaded.errors {
                     eprintln!("{}", sanitize::lines(error));
                 }

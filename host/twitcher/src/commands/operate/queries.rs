@@ -94,14 +94,14 @@ impl Session {
         });
         let status = status.unwrap_or_else(|panic| resume_unwind(panic))?;
         self.out
-            .print(&view::status(&status, watches?.watches, shown, &self.look))?;
+            .say(&view::status(&status, watches?.watches, shown, &self.look))?;
         Ok(exit::SUCCESS)
     }
 
     fn show_watch(&self, answer: &Answer) -> Result<u8, OperateError> {
         match self.out.json {
             true => self.out.json(&answer.bytes)?,
-            false => self.out.print(&view::watch(&answer.watch()?, &self.look))?,
+            false => self.out.say(&view::watch(&answer.watch()?, &self.look))?,
         }
         Ok(exit::SUCCESS)
     }
@@ -135,7 +135,7 @@ impl Session {
             }
             _ => {
                 let watches = found.into_iter().map(|(_, watch)| watch).collect();
-                self.out.print(&view::of_znode(watches, &self.look))?;
+                self.out.say(&view::of_znode(watches, &self.look))?;
                 Ok(exit::SUCCESS)
             }
         }

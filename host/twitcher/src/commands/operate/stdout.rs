@@ -3,16 +3,23 @@
 use std::io::{self, Write};
 
 use super::error::OperateError;
+use super::reaching::Reaching;
 
 /// Where answers go.
 pub(super) struct Output {
     /// Whether JSON was asked for.
     pub json: bool,
+    reaching: Reaching,
 }
 
 impl Output {
-    pub fn new(json: bool) -> Self {
-        Self { json }
+    pub fn new(json: bool, reaching: Reaching) -> Self {
+        Self { json, reaching }
+    }
+
+    /// Prints what is ours, with commands that reach the same daemon.
+    pub fn say(&self, text: &str) -> Result<(), OperateError> {
+        self.print(&self.reaching.in_text(text))
     }
 
     /// Prints, and does not hold anything back: events are followed through pipes.
