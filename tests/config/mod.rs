@@ -287,13 +287,26 @@ fn calls_that_make_no_sense_are_located() {
 #[test]
 fn arguments_that_an_exec_does_not_have_are_told_with_those_that_were_meant() {
     insta::assert_snapshot!(errors("RegisterWatch('/a', Exec('x', capabilites=[]))\n"), @r#"
-    DIR/a.twc:1:21: Exec has no argument "capabilites"
+    DIR/a.twc:1:31: action has "capabilites", which is nothing of a command
       | RegisterWatch('/a', Exec('x', capabilites=[]))
-      |                     ^
+      |                               ^
       hint: did you mean "capabilities"?
     "#);
     let told = errors("RegisterWatch('/a', Exec('x', capabilities=['NET_ADMIN']))\n");
     assert!(told.contains("hint: did you mean \"CAP_NET_ADMIN\"?"), "{told}");
+    for (call, column) in [
+        ("Exec('x', private_tmp=True, read_only=['srv'])", 59),
+        ("Exec(private_tmp=True, command=['', 'a'])", 52),
+        ("Exec(['a', 1], no_new_privs=True)", 26),
+        ("Exec(exec='x')", 21),
+        ("Exec()", 21),
+    ] {
+        let told = errors(&format!("RegisterWatch('/a', {call})\n"));
+        assert!(
+            told.starts_with(&format!("DIR/a.twc:1:{column}: action ")),
+            "{call}: {told}"
+        );
+    }
 }
 
 #[test]

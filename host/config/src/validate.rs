@@ -14,7 +14,7 @@ use self::actions::WantedComponent;
 use super::accounts::{Accounts, Who};
 use super::component_resolver::Components;
 use super::error::{ConfigError, SourceText, TextPosition, did_you_mean};
-use super::fields::calls::ActionSpec;
+use super::fields::calls::{ActionSpec, refused_argument};
 use super::fields::group::{self, GroupLimit};
 use super::fields::mismatch::Mismatch;
 use super::fields::types::Seconds;
@@ -384,13 +384,15 @@ impl<'a> Builder<'a, '_> {
                 let hint = did_you_mean(name, NAMES);
                 self.error(registration, *name_at, format!("unknown field {}", quoted(name)), hint);
                 *refused = true;
-            } else if let Err(mismatch) = fields.set(name, value) {
-                self.error(
-                    registration,
-                    *value_at,
-                    format!("{name} {}", mismatch.message),
-                    mismatch.hint,
-                );
+            } else if let Err(Mismatch { message, hint }) = fields.set(name, value) {
+                let message = format!("{name} {message}");
+                match value {
+                    Value::Exec(call) => {
+                        let at = refused_argument(call).unwrap_or(call.at);
+                        self.call_error(registration, call, at, message, hint);
+                    }
+                    _ => self.error(registration, *value_at, message, hint),
+                }
                 *refused = true;
             } else if name == "umask" {
                 self.note_decimal(registration, *value_at, name, value);

@@ -23,6 +23,8 @@ pub(super) enum Value {
     Dict(Vec<(String, Item)>),
     /// A function of a `.twc` file.
     Function,
+    /// What `Exec(…)` makes.
+    Exec(Arc<Call>),
     /// What `Wasm(…)` makes, or the object of an action's `"wasm"`.
     Component(Arc<Call>),
     /// What `Retry(…)` makes, or the object of an `on_failure`'s `"retry"`.
@@ -65,12 +67,26 @@ impl fmt::Display for Value {
             Value::List(_) => f.write_str("a list"),
             Value::Dict(_) => f.write_str("a dict"),
             Value::Function => f.write_str("a function"),
+            Value::Exec(_) => f.write_str("a command"),
             Value::Component(_) => f.write_str("a component"),
             Value::Retry(_) => f.write_str("a Retry(…)"),
             Value::Rollout(_) => f.write_str("a Rollout(…)"),
             Value::Waves(_) => f.write_str("a list of Wave(…)"),
             Value::Other(what) => f.write_str(what),
         }
+    }
+}
+
+impl From<&Value> for Item {
+    /// The same inside a dict.
+    fn from(value: &Value) -> Self {
+        Item::Scalar(match value {
+            Value::Bool(b) => Scalar::Bool(*b),
+            Value::Int(n) => Scalar::Int(*n),
+            Value::Str(text) => Scalar::Str(text.clone()),
+            Value::List(items) => return Item::List(items.clone()),
+            other => Scalar::Other(other.to_string()),
+        })
     }
 }
 
@@ -118,7 +134,7 @@ pub(super) struct Registration {
     pub(super) fields: Vec<Field>,
 }
 
-/// A `Wasm(…)` or a `Retry(…)` as it was written. It has places of its own: it can be made long before the watch that it is for, in
+/// An `Exec(…)`, a `Wasm(…)` or a `Retry(…)` as it was written. It has places of its own: it can be made long before the watch that it is for, in
 /// another file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Call {

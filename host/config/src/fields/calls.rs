@@ -17,8 +17,11 @@ use super::mismatch::{Mismatch, Refusal};
 use super::retry::RetryFields;
 use super::types::{ARG_MAX, LIST_MAX};
 use crate::error::did_you_mean;
-use crate::value::{Call, Item, Value, quoted};
+use crate::value::{Call, Field, Item, Scalar, Value, quoted};
 use twitcher_model::{Hardening, OnFailure};
+
+/// What the argument of `Exec(…)` is called that says what is executed.
+pub(crate) const COMMAND: &str = "command";
 
 /// What a watch runs.
 #[derive(Debug, Clone)]
@@ -100,6 +103,7 @@ impl Form for ActionForm {
                      {\"wasm\": {\"component\": \"file.wasm\", …}}";
         match seen {
             Seen::Value(Value::Function) => Ok(ActionSpec::Function),
+            Seen::Value(Value::Exec(call)) => exec_of(call),
             Seen::Value(Value::Component(call)) => Ok(ActionSpec::Component(call.clone())),
             Seen::Value(Value::Dict(entries)) => match entries.as_slice() {
                 [(key, other)] if key == "wasm" => {
@@ -124,6 +128,42 @@ impl Form for ActionForm {
 
 fn has(entries: &[(String, Item)], name: &str) -> bool {
     entries.iter().any(|(key, _)| key == name)
+}
+
+/// What an `Exec(…)` was given, each with its place.
+fn given(call: &Call) -> impl Iterator<Item = (&Field, (String, Item))> {
+    let given = call.arguments.iter().filter(|field| field.value != Value::None);
+    given.map(|field| {
+        let name = match field.name.as_str() {
+            COMMAND => "exec",
+            // In a file of JSON it is the command's name.
+            "exec" => "\"exec\"",
+            name => name,
+        };
+        (field, (name.to_owned(), Item::from(&field.value)))
+    })
+}
+
+fn exec_of(call: &Call) -> Result<ActionSpec, Refusal> {
+    let entries: Vec<(String, Item)> = given(call).map(|(_, entry)| entry).collect();
+    match has(&entries, "exec") {
+        true => exec_from(&entries),
+        false => Err(Refusal::wrong("has no command: it is the first argument of Exec(…)")),
+    }
+}
+
+/// Where the argument stands by which an `Exec(…)` is refused, if it is one of them.
+pub(crate) fn refused_argument(call: &Call) -> Option<u32> {
+    let command = || ("exec".to_owned(), Item::Scalar(Scalar::Str("true".to_owned())));
+    given(call).find_map(|(field, entry)| {
+        let is_known = field.name == COMMAND || hardening::NAMES.contains(&&*field.name);
+        let alone = match field.name == COMMAND {
+            true => vec![entry],
+            false => vec![command(), entry],
+        };
+        let at = if is_known { field.value_at } else { field.name_at };
+        exec_from(&alone).is_err().then_some(at)
+    })
 }
 
 /// An `Exec` with all that it was given.

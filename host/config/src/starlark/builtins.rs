@@ -24,9 +24,9 @@ use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkPagablePanic, St
 use super::arguments::Places;
 use super::{ScriptError, Session, convert, live, unknown};
 use crate::fields::types::constants;
-use crate::fields::{self, component, group, retry, rollout};
+use crate::fields::{self, calls, component, group, retry, rollout};
 use crate::json::WATCHES_MAX;
-use crate::value::{Call, Field, Item, Registered, Registration};
+use crate::value::{Call, Field, Registered, Registration};
 
 /// Everything that a file can use without loading it; and names that it uses although there is nothing behind them.
 pub(super) fn globals(acting: Arc<AtomicBool>, unknown: &[String]) -> Globals {
@@ -59,17 +59,17 @@ pub(super) fn globals(acting: Arc<AtomicBool>, unknown: &[String]) -> Globals {
 #[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
 pub(super) struct Exec {
     #[allocative(skip)]
-    pub(super) command: Item,
-    /// What it is to be kept from, by name.
-    #[allocative(skip)]
-    pub(super) hardening: Vec<(&'static str, Item)>,
+    pub(super) call: Arc<Call>,
 }
 
 starlark_simple_value!(Exec);
 
 impl fmt::Display for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Exec({})", self.command)
+        match self.call.arguments.iter().find(|field| field.name == calls::COMMAND) {
+            Some(Field { value, .. }) => write!(f, "Exec({value})"),
+            None => f.write_str("Exec()"),
+        }
     }
 }
 
@@ -213,27 +213,14 @@ fn registering(builder: &mut GlobalsBuilder) {
     }
 
     /// A command as an action: a command line for the shell, or a list of a program and its arguments. The rest is what it is to be kept from.
+    /// What its arguments may be is looked at where those of `RegisterWatch` are.
     fn Exec<'v>(
-        command: Value<'v>,
-        #[starlark(require = named)] no_new_privs: Option<Value<'v>>,
-        #[starlark(require = named)] private_tmp: Option<Value<'v>>,
-        #[starlark(require = named)] read_only: Option<Value<'v>>,
-        #[starlark(require = named)] capabilities: Option<Value<'v>>,
-        #[starlark(kwargs)] others: DictRef<'v>,
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Exec> {
-        if let Some((name, _)) = others.iter().next() {
-            let name = name.unpack_str().unwrap_or_default().to_owned();
-            return Err(ScriptError::UnknownArgument { function: "Exec", name }.into());
-        }
-        let given = [no_new_privs, private_tmp, read_only, capabilities];
-        let given = fields::hardening::NAMES.into_iter().zip(given);
-        Ok(Exec {
-            command: convert::item(command),
-            // None means what it means for the fields of a watch.
-            hardening: given
-                .filter_map(|(name, value)| Some((name, convert::item(value.filter(|value| !value.is_none())?))))
-                .collect(),
-        })
+        let given = Given::of_call("Exec", &[calls::COMMAND], &args.items, &kwargs, eval)?;
+        Ok(Exec { call: given.into() })
     }
 
     /// Retries as what a failure leads to. What its arguments may be is looked at where those of `RegisterWatch` are.

@@ -19,16 +19,7 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
         return Value::None;
     }
     if let Some(exec) = from.downcast_ref::<Exec>() {
-        let hardening = exec
-            .hardening
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()));
-        return Value::Dict(
-            [("exec".to_owned(), exec.command.clone())]
-                .into_iter()
-                .chain(hardening)
-                .collect(),
-        );
+        return Value::Exec(exec.call.clone());
     }
     if let Some(wasm) = from.downcast_ref::<Wasm>() {
         return Value::Component(wasm.call.clone());

@@ -31,8 +31,7 @@ use starlark::syntax::{AstModule, Dialect, DialectTypes};
 use starlark::values::{FrozenHeapName, Heap, ProvidesStaticType, Value};
 
 use self::arguments::Places;
-use super::error::{ConfigError, SourceText, TextPosition, did_you_mean};
-use super::fields::hardening;
+use super::error::{ConfigError, SourceText, TextPosition};
 use super::files::{Kind, path_named_in};
 use super::value::Registration;
 
@@ -70,8 +69,6 @@ pub(super) enum ScriptError {
     GivenTwice { function: &'static str, name: &'static str },
     #[error("the action is a function that takes arguments ({0}), and it is called without any")]
     NeedsArguments(String),
-    #[error("{function} has no argument {name:?}")]
-    UnknownArgument { function: &'static str, name: String },
     #[error("a watch is too large")]
     TooLarge,
     #[error("more than {0} watches in one file")]
@@ -121,7 +118,6 @@ impl ScriptError {
             Self::NeedsArguments(_) => {
                 "give them defaults, or give `lambda: function(...)`; change() and stdin() tell what has changed"
             }
-            Self::UnknownArgument { name, .. } => return did_you_mean(name, hardening::NAMES),
             _ => return None,
         };
         Some(hint.to_owned())
