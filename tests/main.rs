@@ -11,6 +11,7 @@ mod control;
 mod daemon;
 mod ensemble;
 mod fleet;
+mod guards;
 mod help;
 mod log;
 mod operate;

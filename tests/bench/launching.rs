@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
-use twitcher_launch::{Invocation, Launcher, Launches, RunEvent, RunReport, protocol::Task};
+use twitcher_launch::{Invocation, Launcher, Launches, RunEvent, RunReport, SecretValues, protocol::Task};
 use twitcher_model::{Identity, ProcessSettings, RunId};
 
 use crate::{Table, median, ms, ratio};
@@ -95,6 +95,7 @@ impl Spawner {
             process,
             stdin: Bytes::copy_from_slice(stdin),
             version: None,
+            secrets: SecretValues::default(),
             capture: false,
         });
     }

@@ -267,6 +267,7 @@ fn handled() -> Handled {
             digest: 3,
         },
         stat: Some(Stat::default()),
+        size: Some(1),
         run: RunId(1),
         at: SystemTime::now(),
     }

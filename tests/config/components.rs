@@ -99,7 +99,7 @@ RegisterWatch("/g", Wasm("/x.wasm", **{"wram": 1, "config": {1: "x"}}))
       |                     ^
       hint: it is the first argument of Wasm(…): a path, or the name of a bundle
 
-    DIR/a.twc:6:35: config must have a string for "k", not the number 1
+    DIR/a.twc:6:35: config must have a string or Secret("/file") for "k", not the number 1
       | RegisterWatch("/b", Wasm(config = {"k": 1}), inherit_env = True, env = {"A": "1"})
       |                                   ^
       hint: put it in quotes: "1"

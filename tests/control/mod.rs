@@ -15,22 +15,22 @@ use crate::support::http::{self, Answer};
 use crate::support::until;
 
 /// A daemon that is listened to on a socket of its own and on a port.
-struct Controlled {
-    daemon: Daemon,
-    socket: PathBuf,
-    http: String,
+pub struct Controlled {
+    pub daemon: Daemon,
+    pub socket: PathBuf,
+    pub http: String,
 }
 
 impl Controlled {
-    fn start(site: &Site) -> Self {
+    pub fn start(site: &Site) -> Self {
         Self::start_in(site, &[])
     }
 
-    fn start_in(site: &Site, env: &[(&str, &std::path::Path)]) -> Self {
+    pub fn start_in(site: &Site, env: &[(&str, &std::path::Path)]) -> Self {
         Self::start_with(site, &[], env)
     }
 
-    fn start_with(site: &Site, more: &[&str], env: &[(&str, &std::path::Path)]) -> Self {
+    pub fn start_with(site: &Site, more: &[&str], env: &[(&str, &std::path::Path)]) -> Self {
         let socket = site.path("control.sock");
         let (tree, state) = (site.path("tree"), site.path("state"));
         let paths = [&tree, &state, &socket].map(|path| path.to_string_lossy());
@@ -52,20 +52,20 @@ impl Controlled {
         Self { daemon, socket, http }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         http::operate(&self.socket, "GET", path)
     }
 
-    fn post(&self, path: &str) -> Answer {
+    pub fn post(&self, path: &str) -> Answer {
         http::operate(&self.socket, "POST", path)
     }
 
-    fn watch(&self, name: &str) -> Value {
+    pub fn watch(&self, name: &str) -> Value {
         self.get(&format!("/v1/watches/{name}")).json()
     }
 
     /// Waits until a watch is in a state.
-    fn until_state(&self, name: &str, state: &str) -> Value {
+    pub fn until_state(&self, name: &str, state: &str) -> Value {
         let mut watch = Value::Null;
         until(&format!("{name} is {state}"), || {
             watch = self.watch(name);

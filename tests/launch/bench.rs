@@ -9,7 +9,7 @@ use bytes::Bytes;
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
-use twitcher_launch::{Invocation, Journal, Launcher, Launches, RunEvent, RunReport, protocol::Task};
+use twitcher_launch::{Invocation, Journal, Launcher, Launches, RunEvent, RunReport, SecretValues, protocol::Task};
 use twitcher_model::{Identity, Outcome, ProcessSettings, RunId};
 use twitcher_process::cgroup::CgroupTree;
 
@@ -69,6 +69,7 @@ impl Bench {
             process,
             stdin,
             version: None,
+            secrets: SecretValues::default(),
             capture: false,
         });
         run

@@ -39,7 +39,7 @@ fn kill_9(pid: Pid) {
 }
 
 /// Waits until the state that is known now is in the database: it is written within a moment, but nothing says when.
-fn until_stored(site: &Site, sql: &str) {
+pub fn until_stored(site: &Site, sql: &str) {
     let path = site.path("state/state.db");
     crate::support::until(sql, || {
         let connection = rusqlite::Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);

@@ -71,7 +71,7 @@ RegisterWatch("/a", wait, name="nobody's function", uid="nobody", env={{"MINE": 
 }
 
 /// Where this is in the writable memory of a process, with what follows.
-fn found(pid: Pid, needle: &str) -> Option<String> {
+pub fn found(pid: Pid, needle: &str) -> Option<String> {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     for line in maps.lines() {

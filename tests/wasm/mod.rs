@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Site, children};
+pub use inherited::found as found_in_memory;
 
 /// `Wasm(...)` of a component; `OUT` in the grants is the site's directory `out`.
 fn wasm(file: &Path, grants: &str) -> String {

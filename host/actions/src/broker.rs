@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tracing::info;
 
 use twitcher_launch::protocol::Task;
-use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport};
+use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport, SecretValues};
 use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodeGrant, ZnodePath};
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
@@ -99,6 +99,7 @@ impl Broker {
             process: process.into(),
             stdin: Bytes::from(stdin),
             version: None,
+            secrets: SecretValues::default(),
             capture: true,
         });
         let waiting = Waiting {

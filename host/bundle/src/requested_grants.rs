@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use twitcher_model::grant_syntax::{GrantSyntaxError, check_name, check_path, host_port, http_origin, znode_pattern};
-use twitcher_model::{DirGrant, Grants, ZnodeGrant, ZnodePath};
+use twitcher_model::{DirGrant, Grants, SecretPlace, ZnodeGrant, ZnodePath};
 
 /// Whatever the operator names.
 pub const ANY: &str = "*";
@@ -122,6 +122,7 @@ pub fn compare(requested: &Requests, granted: &Grants) -> Comparison {
     let mut comparison = Comparison {
         effective: Grants {
             config: granted.config.clone(),
+            secrets: granted.secrets_in(SecretPlace::Config).cloned().collect(),
             memory: granted.memory,
             ..Grants::default()
         },
@@ -131,7 +132,16 @@ pub fn compare(requested: &Requests, granted: &Grants) -> Comparison {
     comparison.args(requested.args, &granted.args);
     comparison.dirs(&requested.dirs, &granted.dirs);
     comparison.znodes(&requested.znodes, &granted.znodes);
-    comparison.effective.env = comparison.names("env", &requested.env, &granted.env, |(name, _)| name.clone());
+    let plain = granted.env.iter().map(|(name, text)| (name.clone(), Ok(text.clone())));
+    let secrets = granted.secrets_in(SecretPlace::Env);
+    let secrets = secrets.map(|secret| (secret.name.clone(), Err(secret.clone())));
+    let env: Vec<_> = plain.chain(secrets).collect();
+    for (name, value) in comparison.names("env", &requested.env, &env, |(name, _)| name.clone()) {
+        match value {
+            Ok(text) => comparison.effective.env.push((name, text)),
+            Err(secret) => comparison.effective.secrets.push(secret),
+        }
+    }
     comparison.effective.commands = comparison.names("commands", &requested.commands, &granted.commands, |command| {
         command.name.clone()
     });

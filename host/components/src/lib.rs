@@ -16,7 +16,7 @@ use tracing::info;
 use twitcher_bundle::{self as bundle, Code, Comparison, Downgrade, EngineFacts, Hold, Installed, Store, Trust};
 use twitcher_config::{Changes, Found, Resolver, Wanted, Watched};
 use twitcher_files::regular::{self, Links};
-use twitcher_model::{BundleIdentity, Component, EntryPoint, Grants, Keep, Target};
+use twitcher_model::{BundleIdentity, Component, EntryPoint, Grants, Keep, SecretPlace, Target};
 use twitcher_sandbox as sandbox;
 use twitcher_sandbox::code_cache::{CacheUse, CodeCache, Native};
 
@@ -227,7 +227,7 @@ pub fn engine_facts(target: Target) -> Result<EngineFacts, String> {
 
 /// Settings that the plugin says it does not know. One that names no keys at all may take any.
 fn unknown_keys(known: &[String], granted: &Grants) -> Vec<String> {
-    let given = granted.config.iter().map(|(key, _)| key);
+    let given = setting_keys(granted);
     let unknown = given.filter(|key| !known.is_empty() && !known.contains(key));
     unknown
         .map(|key| {
@@ -239,10 +239,15 @@ fn unknown_keys(known: &[String], granted: &Grants) -> Vec<String> {
         .collect()
 }
 
+fn setting_keys(granted: &Grants) -> impl Iterator<Item = &String> {
+    let secrets = granted.secrets_in(SecretPlace::Config).map(|secret| &secret.name);
+    granted.config.iter().map(|(key, _)| key).chain(secrets)
+}
+
 /// Settings for a program that has no way to ask for any. What keys a component reads it does not say, so of those nothing is known here.
 fn unread_config(entry: EntryPoint, granted: &Grants) -> Option<String> {
-    (entry == EntryPoint::Preview1 && !granted.config.is_empty()).then(|| {
-        let keys: Vec<&str> = granted.config.iter().map(|(key, _)| &**key).collect();
+    let keys: Vec<&str> = setting_keys(granted).map(String::as_str).collect();
+    (entry == EntryPoint::Preview1 && !keys.is_empty()).then(|| {
         format!(
             "config has {}, which a program for preview 1 cannot read: give it args, env or dirs",
             keys.join(", ")

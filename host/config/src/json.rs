@@ -277,6 +277,12 @@ pub(super) fn plain(value: serde_json::Value) -> Value {
 }
 
 fn scalar(value: serde_json::Value) -> Scalar {
+    if let serde_json::Value::Object(members) = &value
+        && members.len() == 1
+        && let Some(serde_json::Value::String(file)) = members.get("secret")
+    {
+        return Scalar::Secret(file.clone());
+    }
     match plain(value) {
         Value::Bool(b) => Scalar::Bool(b),
         Value::Int(n) => Scalar::Int(n),

@@ -9,7 +9,8 @@ use super::error::ConfigError;
 use super::reload::Reload;
 use twitcher_model::sanitize;
 use twitcher_model::{
-    Action, BundleIdentity, Component, EntryPoint as ComponentEntry, Hardening, WasmAction, Watch, WatchType,
+    Action, BundleIdentity, Component, EntryPoint as ComponentEntry, Hardening, SecretPlace, WasmAction, Watch,
+    WatchType,
 };
 
 /// Most characters of an action in a table.
@@ -110,7 +111,12 @@ fn joined<'a>(findings: impl IntoIterator<Item = &'a ConfigError>) -> String {
 /// A component and its grants, in the form that a `.json` configuration file has. What it is not granted is left out.
 fn wasm(action: &WasmAction) -> serde_json::Value {
     let WasmAction { component, grants } = action;
-    let pairs = |pairs: &[(String, String)]| object(pairs.iter().map(|(key, value)| (key.clone(), json!(value))));
+    let pairs = |pairs: &[(String, String)], place| {
+        let secrets = grants.secrets_in(place);
+        let secrets = secrets.map(|secret| (secret.name.clone(), json!({"secret": secret.file})));
+        let plain = pairs.iter().map(|(key, value)| (key.clone(), json!(value)));
+        object(plain.chain(secrets))
+    };
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts));
     let dirs = object(grants.dirs.iter().map(|dir| (dir.guest.clone(), json!(dir.target()))));
     let commands = grants.commands.iter();
@@ -125,9 +131,9 @@ fn wasm(action: &WasmAction) -> serde_json::Value {
                 None => json!(component.file),
             }),
         ),
-        ("config", pairs(&grants.config)),
+        ("config", pairs(&grants.config, SecretPlace::Config)),
         ("args", list(grants.args.clone())),
-        ("env", pairs(&grants.env)),
+        ("env", pairs(&grants.env, SecretPlace::Env)),
         ("dirs", dirs),
         ("net", list(grants.net.iter().map(ToString::to_string).collect())),
         ("http", list(grants.http.iter().map(ToString::to_string).collect())),

@@ -26,7 +26,7 @@ use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
 use twitcher_model::{
     Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, RunOnLoad,
-    Watch,
+    SecretPlace, Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -300,7 +300,8 @@ impl<'a> Builder<'a, '_> {
             identity,
             cwd: fields.cwd.0,
             umask: fields.umask.0,
-            env: fields.env.0,
+            secrets: fields.env.0.secrets(SecretPlace::Env).collect(),
+            env: fields.env.0.plain,
             inherit_env: fields.inherit_env,
             limits: fields.limits.each,
             run_limits: fields.limits.run,
@@ -515,6 +516,7 @@ fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>,
         on_failure,
         group: fields.group.clone(),
         refuse_empty: fields.refuse_empty,
+        refuse_shrink: fields.refuse_shrink.map(|share| share.0),
         notify_signal: fields.notify_signal.map(|signal| signal.0),
         settle: fields.settle.0,
         settle_max: fields.settle_max.0,

@@ -50,6 +50,8 @@ pub(super) enum Scalar {
     Bool(bool),
     Int(i64),
     Str(String),
+    /// What `Secret(…)` makes, or in JSON the object {"secret": …}: the file that has the value.
+    Secret(String),
     /// Anything else, in words.
     Other(String),
 }
@@ -105,6 +107,7 @@ impl fmt::Display for Scalar {
             Scalar::Bool(b) => write!(f, "{b}"),
             Scalar::Int(n) => write!(f, "the number {n}"),
             Scalar::Str(s) => write!(f, "the string {}", quoted(s)),
+            Scalar::Secret(file) => write!(f, "Secret({})", quoted(file)),
             Scalar::Other(what) => f.write_str(what),
         }
     }

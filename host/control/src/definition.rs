@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use twitcher_model::Watch;
+use twitcher_model::{Action, Watch};
 
 /// A digest of all that a watch is defined by, but for where it stands and where its native code is. As it covers values that may be
 /// secrets, it is for operators alone.
@@ -18,6 +18,13 @@ pub fn definition(watch: &Watch) -> String {
         for load in program["loads"].as_array_mut().into_iter().flatten() {
             load[0] = Value::Null;
         }
+    }
+    if let Action::Wasm(wasm) = &watch.action
+        && !wasm.grants.secrets.is_empty()
+        && let Some(grants) = action.pointer_mut("/wasm/grants")
+    {
+        // Which files they are in: their values nobody knows here.
+        grants["secrets"] = serde_json::to_value(&wasm.grants.secrets).unwrap_or_default();
     }
     let all = (
         &*watch.name,
@@ -37,7 +44,7 @@ pub fn definition(watch: &Watch) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use twitcher_model::{Action, FunctionAction, Program};
+    use twitcher_model::{FunctionAction, Program};
 
     use super::*;
     use crate::testing::watch;

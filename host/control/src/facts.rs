@@ -52,6 +52,8 @@ pub struct WatchFacts {
     pub seen: Option<Seen>,
     /// The state that was last succeeded for.
     pub handled: Option<Seen>,
+    /// Since when the node has lost more than `refuse_shrink` lets it, if it has.
+    pub refused: Option<SystemTime>,
     /// Its runs that go on, oldest first.
     pub running: Vec<RunId>,
     /// The last run that ended.

@@ -66,6 +66,9 @@ impl List {
             self.add("group", &**group);
         }
         self.differs("refuse_empty", &policy.refuse_empty, &default.refuse_empty, truth);
+        if let Some(share) = policy.refuse_shrink {
+            self.add("refuse_shrink", share.to_string());
+        }
         if let Some(signal) = policy.notify_signal {
             let name =
                 nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |name| name.to_string());
@@ -96,8 +99,11 @@ impl List {
         self.differs("cwd", &process.cwd, &default.cwd, |cwd| cwd.display().to_string());
         self.differs("umask", &process.umask, &default.umask, |umask| format!("{umask:04o}"));
         self.differs("inherit_env", &process.inherit_env, &default.inherit_env, truth);
-        if !process.env.is_empty() {
-            let names: Vec<&str> = process.env.iter().map(|(name, _)| name.as_str()).collect();
+        let plain = process.env.iter().map(|(name, _)| name.clone());
+        let secrets = process.secrets.iter();
+        let secrets = secrets.map(|secret| format!("{} from {}", secret.name, secret.file.display()));
+        let names: Vec<String> = plain.chain(secrets).collect();
+        if !names.is_empty() {
             self.add("env", names.join(", "));
         }
         let hardening = &process.hardening;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use StateTone::{Bad, Busy, Dull, Good, Held, Odd, Waits};
 use WatchState::{
-    Absent, Armed, BackingOff, Failed, Parked, Paused, Queued, RefusedEmpty, Retired, Running, Settling, Spaced,
-    Splaying, Unread, Unreadable, Waiting,
+    Absent, Armed, BackingOff, Failed, Parked, Paused, Queued, RefusedEmpty, RefusedShrink, Retired, Running, Settling,
+    Spaced, Splaying, Unread, Unreadable, Waiting,
 };
 
 /// What a watch is doing, and so why its action runs or does not.
@@ -28,6 +28,8 @@ pub enum WatchState {
     Absent,
     /// The node is empty, and `refuse_empty` says that this is not ready.
     RefusedEmpty,
+    /// The node has lost more than `refuse_shrink` lets it since the last success.
+    RefusedShrink,
     /// Its action runs for the newest state.
     Running,
     /// Its action runs, and an update waits for its end.
@@ -95,7 +97,7 @@ pub struct States {
 }
 
 /// Every state; those that somebody should look at come first.
-pub const STATES: [StateInfo; 16] = [
+pub const STATES: [StateInfo; 17] = [
     StateInfo {
         state: Parked,
         words: "parked",
@@ -128,6 +130,14 @@ pub const STATES: [StateInfo; 16] = [
         symbol: "again",
         means: "The last run failed; it is tried again after a while, or as soon as the node changes (on_failure).",
         next: "See why (`twitcher logs --last WATCH`); `twitcher run-now WATCH` does not wait.",
+    },
+    StateInfo {
+        state: RefusedShrink,
+        words: "refused shrink",
+        tone: Odd,
+        symbol: "empty",
+        means: "The node has lost more since the last success than refuse_shrink lets it: the action does not run for what it is now.",
+        next: "Look at what is left of it; `twitcher run-now WATCH` accepts it. Else set the node right.",
     },
     StateInfo {
         state: RefusedEmpty,
@@ -251,6 +261,7 @@ impl WatchState {
             Failed => "failed",
             Absent => "absent",
             RefusedEmpty => "refused_empty",
+            RefusedShrink => "refused_shrink",
             Running => "running",
             Queued => "queued",
             Settling => "settling",

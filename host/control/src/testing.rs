@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use super::facts::{LastRunFacts, WatchFacts};
 use super::states::WatchState;
 use twitcher_model::{
-    Action, Moment, Origin, Payload, Policy, ProcessSettings, RunId, Seen, Stamp, Unreadable, Version, Watch, WatchId,
-    WatchType, ZnodePath,
+    Action, Moment, Origin, Payload, Policy, ProcessSettings, RunId, Seen, Share, Shrinkage, Stamp, Unreadable,
+    Version, Watch, WatchId, WatchType, ZnodePath,
 };
 use twitcher_scheduler::{Full, Machine, MachineState, Standing, Wait};
 
@@ -46,6 +46,7 @@ pub fn watched(name: &str) -> WatchFacts {
         },
         seen: None,
         handled: None,
+        refused: None,
         running: Vec::new(),
         last_run: None,
         parked: None,
@@ -81,6 +82,7 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
         loading: false,
         asked: false,
         empty: false,
+        shrunk: None,
     };
     let held = |wait| Standing {
         state: MachineState::Held,
@@ -100,6 +102,15 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
         WatchState::Unreadable | WatchState::Armed | WatchState::Absent => idle,
         WatchState::Failed => busy(MachineState::Idle, None),
         WatchState::RefusedEmpty => Standing { empty: true, ..idle },
+        WatchState::RefusedShrink => Standing {
+            shrunk: Some(Shrinkage {
+                counted: WatchType::Data,
+                before: 1000,
+                now: 10,
+                most: Share(500),
+            }),
+            ..idle
+        },
         WatchState::Running => busy(MachineState::Running, None),
         WatchState::Queued => busy(MachineState::Queued, Some(Wait::Running)),
         WatchState::Settling => held(Wait::Settle(second)),
@@ -134,6 +145,7 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
             }));
         }
         WatchState::Absent => facts.seen = Some(Seen::new(Version::Absent, None, wall)),
+        WatchState::RefusedShrink => facts.refused = Some(wall - second),
         WatchState::Failed | WatchState::BackingOff => facts.last_run = Some(failed),
         WatchState::Parked => facts.parked = Some("exit code 3 (run 1); on_failure is STOP".to_owned()),
         _ => {}

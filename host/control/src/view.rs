@@ -7,7 +7,9 @@ use super::api::{
 };
 use super::facts::{LastRunFacts, Overview, WatchFacts};
 use super::readiness::unready;
-use twitcher_model::{Action, Outcome, Overdue, RunEnd, RunFacts, RunId, Seen, Unreadable, Watch, timestamp};
+use twitcher_model::{
+    Action, Outcome, Overdue, RunEnd, RunFacts, RunId, Seen, Shrinkage, Unreadable, Watch, timestamp,
+};
 use twitcher_scheduler::{Full, MachineState, Standing, Wait};
 use twitcher_state::RunRecord;
 
@@ -46,6 +48,7 @@ pub fn state(watched: &WatchFacts) -> WatchState {
         MachineState::Held if standing.loading && watched.unreadable.is_some() => WatchState::Unreadable,
         MachineState::Idle if standing.loading => WatchState::Unread,
         MachineState::Idle if standing.empty => WatchState::RefusedEmpty,
+        MachineState::Idle if standing.shrunk.is_some() => WatchState::RefusedShrink,
         // Behind, and nothing is under way that could make up for it.
         MachineState::Idle if standing.behind.is_some() => WatchState::Failed,
         MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
@@ -189,6 +192,7 @@ fn why(watched: &WatchFacts) -> Option<String> {
             Some("the node is being read for a run on request".to_owned())
         }
         MachineState::Idle if watched.standing.empty => Some("the node is empty and refuse_empty is True".to_owned()),
+        MachineState::Idle if let Some(shrunk) = watched.standing.shrunk => Some(refused_words(watched, &shrunk)),
         MachineState::Idle if behind.is_some() => Some(failure(watched)),
         MachineState::Idle | MachineState::Running => None,
         MachineState::Held => waits.map(|waits| format!("{waits}{}", left(watched))),
@@ -205,8 +209,18 @@ fn why(watched: &WatchFacts) -> Option<String> {
         Some(1) => format!("a part cannot be read, the rest is watched: {}", unreadable.why),
         Some(parts) => format!("{parts} parts cannot be read, the rest is watched: {}", unreadable.why),
     });
-    let all: Vec<String> = [overdue, unreadable, said].into_iter().flatten().collect();
+    let refused = watched.standing.shrunk.filter(|_| state != MachineState::Idle);
+    let refused = refused.map(|shrunk| refused_words(watched, &shrunk));
+    let all: Vec<String> = [overdue, unreadable, refused, said].into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What a node has lost, and since when.
+fn refused_words(watched: &WatchFacts, shrunk: &Shrinkage) -> String {
+    match watched.refused {
+        Some(since) => format!("{shrunk}, refused since {}", timestamp(since)),
+        None => shrunk.to_string(),
+    }
 }
 
 /// How the last run failed.

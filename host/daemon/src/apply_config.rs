@@ -147,6 +147,7 @@ impl Daemon {
         let watch = &entry.watch;
         let known = self.state.known(watch);
         let handled = known.as_ref().and_then(|known| known.handled);
+        entry.facts.refused = known.as_ref().and_then(|known| known.refused);
         entry.facts.result = known
             .as_ref()
             .and_then(|known| EndedFor::parse(known.result.as_deref()?));
@@ -183,6 +184,7 @@ impl Daemon {
         entry.facts.handled = handled.map(seen);
         let done = handled.map(|handled| handled.position.fingerprint());
         entry.machine.restore(done, still_parked.is_some());
+        entry.machine.restore_size(handled.and_then(|handled| handled.size));
         for found in self.survivors.claim(watch) {
             entry.machine.adopt(found.run, found.version, &mut self.admission);
             self.runs.insert(found.run, ActiveRun::found(id, watch, &found));

@@ -159,7 +159,7 @@ impl Daemon {
             MachineState::Parked => ResultState::Held,
             MachineState::Paused if is_behind => ResultState::Held,
             MachineState::Idle if is_behind => ResultState::Failed,
-            MachineState::Idle if standing.empty => ResultState::Behind,
+            MachineState::Idle if standing.empty || standing.shrunk.is_some() => ResultState::Behind,
             // The daemon stops: what it does not do any more the next one does.
             MachineState::Retired if is_behind || seen != handled => ResultState::Behind,
             _ if is_behind => ResultState::Behind,

@@ -388,6 +388,9 @@ impl Daemon {
         }
         if let Some(entry) = self.registry.get_mut(id) {
             entry.facts.seen = Some(Seen::new(version, stat, SystemTime::now()));
+            if entry.note_refusal() {
+                self.state.refused(&entry.watch, entry.facts.refused);
+            }
         }
         if let Some(entry) = self.registry.get(id).filter(|_| is_change) {
             self.metrics.changes.inc();
@@ -489,7 +492,7 @@ impl Daemon {
                 {
                     entry.told = Some(Box::new(told));
                 }
-                entry.machine.succeeded(handled.position.fingerprint());
+                entry.machine.succeeded(handled.position.fingerprint(), handled.size);
                 entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
             }
         }
@@ -552,7 +555,8 @@ impl Daemon {
             match effect {
                 Effect::Start(start) if self.options.dry_run => {
                     log_would_run(watch, &start);
-                    pretended.push((start.run, Position::of(&start.observation)));
+                    let (position, size) = (Position::of(&start.observation), start.observation.size());
+                    pretended.push((start.run, position, size));
                 }
                 Effect::Start(start) => {
                     let run = start.run;
@@ -624,9 +628,9 @@ impl Daemon {
             }
         }
         // What is not started counts as done at once: the next change is to be decided on as after a run.
-        for (run, position) in pretended {
+        for (run, position, size) in pretended {
             if let Some(entry) = self.registry.get_mut(id) {
-                entry.machine.succeeded(position.fingerprint());
+                entry.machine.succeeded(position.fingerprint(), size);
             }
             let ending = Ending::Succeeded;
             self.advance(id, Input::Exited { run, ending });

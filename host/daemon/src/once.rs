@@ -54,6 +54,11 @@ impl Daemon {
                 warn!(watch, znode, "the znode was not read, so its action has not run");
                 continue;
             }
+            if let Some(shrunk) = standing.shrunk {
+                unhandled += 1;
+                warn!(watch, znode, "its action has not run: {shrunk}");
+                continue;
+            }
             let failed = entry.facts.last_run.as_ref().is_some_and(|last| last.failure.is_some());
             if failed || standing.behind.is_some() {
                 unhandled += 1;

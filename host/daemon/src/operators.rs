@@ -165,6 +165,7 @@ impl Daemon {
             standing,
             clock: moment,
             seen: facts.seen,
+            refused: facts.refused,
             handled: facts.handled,
             overdue: machine
                 .running()
@@ -403,6 +404,8 @@ impl Answer {
                 Ignored::Retired => Refused::Retired,
                 // Only loads are ignored for these, and the run that was asked for takes the load's place.
                 Ignored::NotOnLoad | Ignored::Unchanged => return None,
+                // What was asked for accepts it.
+                Ignored::Shrunk(_) => return None,
             })),
             _ => None,
         });

@@ -7,9 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use twitcher_actions::environment;
 use twitcher_actions::payload::{self, Told, TooLarge};
-use twitcher_launch::{Invocation, RunReport, SurvivingRun};
+use twitcher_launch::{Invocation, RunReport, SecretValues, SurvivingRun};
 use twitcher_model::{
-    Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch, WatchId,
+    Action, Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch, WatchId,
 };
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
@@ -39,7 +39,7 @@ enum RunsFor {
     /// As it was observed: the data is only read once the run has started.
     Observed(Observation),
     /// In the form that is remembered.
-    Known(Position, Option<Stat>),
+    Known(Position, Option<Stat>, Option<u32>),
     /// A found run's. Nobody will learn whether it succeeded.
     SurvivingRun,
 }
@@ -149,7 +149,7 @@ impl ActiveRun {
 
     fn remember_position(&mut self) {
         if let RunsFor::Observed(observation) = &self.state {
-            self.state = RunsFor::Known(Position::of(observation), observation.stat);
+            self.state = RunsFor::Known(Position::of(observation), observation.stat, observation.size());
         }
     }
 
@@ -157,9 +157,10 @@ impl ActiveRun {
     pub fn handled(&mut self, run: RunId) -> Option<Handled> {
         self.remember_position();
         match self.state {
-            RunsFor::Known(position, stat) => Some(Handled {
+            RunsFor::Known(position, stat, size) => Some(Handled {
                 position,
                 stat,
+                size,
                 run,
                 at: SystemTime::now(),
             }),
@@ -181,7 +182,7 @@ impl ActiveRun {
     pub fn seen(&mut self) -> Option<Seen> {
         self.remember_position();
         match self.state {
-            RunsFor::Known(position, stat) => Some(Seen::new(position.version, stat, self.started)),
+            RunsFor::Known(position, stat, _) => Some(Seen::new(position.version, stat, self.started)),
             RunsFor::Observed(_) | RunsFor::SurvivingRun => None,
         }
     }
@@ -242,6 +243,7 @@ pub fn invocation(watch: &Watch, start: Start, before: Option<&Told>) -> Result<
         process: Arc::clone(&watch.process),
         version: Some(start.observation.version),
         stdin,
+        secrets: SecretValues::default(),
         capture: false,
     };
     Ok((invocation, told))
@@ -258,10 +260,15 @@ pub fn definition(watch: &Watch) -> u64 {
         &*watch.process,
     );
     // These types have no value that cannot be written as JSON.
-    let text = match watch.payload {
+    let secrets = match &watch.action {
+        Action::Wasm(wasm) => &*wasm.grants.secrets,
+        Action::Shell(_) | Action::Argv(_) | Action::Function(_) => &[],
+    };
+    let text = match (watch.payload, secrets) {
         // What earlier versions knew must mean the same.
-        Payload::Data => serde_json::to_vec(&all),
-        payload => serde_json::to_vec(&(all, payload)),
+        (Payload::Data, []) => serde_json::to_vec(&all),
+        (payload, []) => serde_json::to_vec(&(all, payload)),
+        (payload, secrets) => serde_json::to_vec(&(all, payload, secrets)),
     }
     .unwrap_or_default();
     let hash: [u8; 32] = Sha256::digest(text).into();

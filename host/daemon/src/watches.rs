@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::fleet::EndedFor;
 use twitcher_actions::payload::Told;
@@ -41,9 +41,18 @@ pub struct SeenFacts {
     pub former_run: Option<LastRunFacts>,
     /// What the fleet is told of the last run that ended.
     pub result: Option<Box<EndedFor>>,
+    /// Since when the node has lost more than `refuse_shrink` lets it, if it has.
+    pub refused: Option<SystemTime>,
 }
 
 impl ActiveWatch {
+    /// Notes since when the node has lost too much to be run for. Whether that has changed.
+    pub fn note_refusal(&mut self) -> bool {
+        let is_refused = self.machine.shrunk().is_some();
+        let since = is_refused.then(|| self.facts.refused.unwrap_or_else(SystemTime::now));
+        std::mem::replace(&mut self.facts.refused, since) != since
+    }
+
     /// What the source is told to watch.
     pub fn subscription(&self, id: WatchId) -> Subscription {
         subscription(id, &self.watch)

@@ -34,5 +34,6 @@ pub use daemon_side::invocation::{
 };
 pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
+pub use daemon_side::secrets::SecretValues;
 pub use journal::{Journal, JournalError, SurvivingRun};
 pub use launcher::{Bodies, keep_inherited_descriptors, main as launcher_main};

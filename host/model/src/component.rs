@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ZnodePath;
+use super::{Secret, SecretPlace, ZnodePath};
 
 /// What compiling a component yields.
 #[derive(Debug)]
@@ -169,6 +169,16 @@ pub struct Grants {
     pub znodes: Vec<ZnodeGrant>,
     /// Most memory of its own, in bytes. Default 64 MiB.
     pub memory: u64,
+    /// What `config` and `env` have besides, once it was read. It does not travel to other processes: their values do.
+    #[serde(skip)]
+    pub secrets: Vec<Secret>,
+}
+
+impl Grants {
+    /// The secrets among its settings, or in its environment.
+    pub fn secrets_in(&self, place: SecretPlace) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter().filter(move |secret| secret.place == place)
+    }
 }
 
 /// A directory that a component sees.

@@ -19,6 +19,8 @@ mod position;
 mod process;
 mod rollout;
 pub mod sanitize;
+mod secret;
+mod shrinking;
 mod target;
 mod watch;
 
@@ -37,5 +39,7 @@ pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};
 pub use process::{Identity, Limit, ProcessSettings, Resource, RunLimits};
 pub use rollout::{AtOnce, Lost, OnNewer, Rollout, RolloutName, RolloutNameError, Wave};
+pub use secret::{Secret, SecretPlace};
+pub use shrinking::{Share, Shrinkage};
 pub use target::{Target, UnknownTarget};
 pub use watch::{Action, FunctionAction, Origin, Payload, Policy, Program, RunMode, RunOnLoad, Watch, WatchType};

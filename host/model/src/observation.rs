@@ -79,6 +79,8 @@ pub struct Observation {
     pub stdin: Bytes,
     /// Every node of a subtree with what it holds; none unless a watch has [`Payload::Json`](crate::Payload::Json).
     pub nodes: Option<Arc<TreeNodes>>,
+    /// How many nodes a subtree has; 0 of anything else.
+    pub znodes: u32,
 }
 
 /// Most bytes of a payload in JSON, and of what the nodes of a subtree hold that one is made of, paths included.
@@ -104,7 +106,23 @@ impl Observation {
             stat: None,
             stdin: Bytes::new(),
             nodes: None,
+            znodes: 0,
         }
+    }
+
+    /// How much there is of it, as `refuse_shrink` counts: bytes of data, children, or nodes of a subtree. None while it is absent.
+    pub fn size(&self) -> Option<u32> {
+        let size = match self.version {
+            Version::Absent => return None,
+            Version::Data { .. } => self.stdin.len(),
+            Version::Children { .. } => self
+                .stdin
+                .split(|byte| *byte == b'\n')
+                .filter(|name| !name.is_empty())
+                .count(),
+            Version::Tree { .. } => return Some(self.znodes),
+        };
+        Some(u32::try_from(size).unwrap_or(u32::MAX))
     }
 
     /// Whether the node exists.

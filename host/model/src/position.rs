@@ -149,6 +149,7 @@ mod tests {
             stat: None,
             stdin: stdin.into(),
             nodes: None,
+            znodes: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Hardening;
+use crate::{Hardening, Secret};
 
 /// Who an action runs as. Resolved when the configuration is loaded: the user database may be slow or remote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct ProcessSettings {
     pub umask: u32,
     /// Extra environment, in the order given; wins over everything else but `TWITCHER_*`.
     pub env: Vec<(String, String)>,
+    /// More of it, whose values are read when a run starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
     /// Whether the daemon's environment is passed on. Default false.
     pub inherit_env: bool,
     /// Resource limits of each process.
@@ -99,6 +102,7 @@ impl Default for ProcessSettings {
             cwd: Path::new("/").into(),
             umask: 0o022,
             env: Vec::new(),
+            secrets: Vec::new(),
             inherit_env: false,
             limits: Vec::new(),
             run_limits: RunLimits::default(),

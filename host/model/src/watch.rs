@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OnFailure, ProcessSettings, Retry, Rollout, WasmAction, ZnodePath};
+use crate::{OnFailure, ProcessSettings, Retry, Rollout, Share, WasmAction, ZnodePath};
 
 /// What of a znode is watched.
 #[derive(
@@ -93,6 +93,9 @@ pub struct Policy {
     pub group: Option<Arc<str>>,
     /// An empty node is not ready: it is logged, not run for. Default false.
     pub refuse_empty: bool,
+    /// A state that lost more than this share since the last success is not run for until an operator accepts it. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuse_shrink: Option<Share>,
     /// Signal number for the running action's main process at every newer update, in QUEUE. Default none.
     pub notify_signal: Option<i32>,
     /// No newer change for so long before a run starts. Default zero.
@@ -118,6 +121,7 @@ impl Default for Policy {
             on_failure: OnFailure::Keep,
             group: None,
             refuse_empty: false,
+            refuse_shrink: None,
             notify_signal: None,
             settle: Duration::ZERO,
             settle_max: Duration::ZERO,

@@ -21,7 +21,7 @@ pub use entries::UNUSED_MAX;
 use entries::{Entries, Facts};
 use twitcher_confine::{LANDLOCK_WITH_PORTS, landlock_version};
 use twitcher_files::regular;
-use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, WASM_MAX};
+use twitcher_model::{Component, Digest, EntryPoint, Grants, Keep, SecretPlace, WASM_MAX};
 
 /// Why a component cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +239,9 @@ impl CodeCache {
         checked: bool,
         grants: &Grants,
     ) -> Result<Component, Vec<ComponentError>> {
-        if checked {
+        // What is read when a run starts is not there to be checked.
+        let is_whole = grants.secrets_in(SecretPlace::Config).next().is_none();
+        if checked && is_whole {
             let code = fs::read(&native).map_err(|error| vec![ComponentError::Read { error }])?;
             let verdict = compile_helper::check(&self.program, code, grants);
             let verdict = verdict.map_err(|error| vec![ComponentError::Compile { error }])?;

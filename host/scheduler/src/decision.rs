@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::admission::Full;
 use super::ending::Cause;
 use super::retrying::NotRetried;
-use twitcher_model::Trigger;
+use twitcher_model::{Shrinkage, Trigger};
 
 /// What became of an update. Its [`fmt::Display`] is the log message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub enum Ignored {
     Deleted,
     /// `refuse_empty`.
     Empty,
+    /// `refuse_shrink`.
+    Shrunk(Shrinkage),
     /// The action runs (DISCARD).
     Running,
     /// The watch was removed.
@@ -163,6 +165,7 @@ impl fmt::Display for Wait {
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Ignored::Shrunk(shrinkage) => return write!(f, "{shrinkage}"),
             Ignored::Absent => "the node does not exist",
             Ignored::NotOnLoad => "run_on_load is False",
             Ignored::Unchanged => "it has not changed since the last success and run_on_load is IF_CHANGED",

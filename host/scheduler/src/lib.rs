@@ -28,6 +28,9 @@
 //!   In PARALLEL only an update that settles is dropped, because all others are promised a run of their own.
 //! - **`refuse_empty`.** An empty node (in WATCH_CHILDREN: one without children) is *not ready*, unlike a deleted one, so it
 //!   counts as a glitch: it is seen but replaces nothing, and an update that waits still runs. WATCH_TREE has no "empty".
+//! - **`refuse_shrink`.** A state that lost more than that share of what there was at the last success is seen and replaces nothing, as an
+//!   empty one. A run on request accepts it, and its success is what later states are compared with. A deletion is none: `on_delete`
+//!   says what becomes of it; but a node that came again is compared with what there was before.
 //! - **Changed paths.** In WATCH_TREE an update carries the paths that changed since the previous one, so an update that
 //!   replaces another takes over its paths, as the run after a terminated one does in RESTART. Lost on purpose: the paths of
 //!   updates that DISCARD ignores, of a node that went away, and of a run that failed and is not retried.
@@ -94,8 +97,8 @@
 //!   operator holds it; removal ends it. [`Input::Unpark`] ends parking alone.
 //! - **[`Input::RunNow`]** makes the next observation an update with event `manual`, whatever its version: the daemon has the node read
 //!   afresh. It passes `settle` and `splay` by, not `min_interval`; then its run mode is asked as for any other, so DISCARD ignores it
-//!   while the action runs. An absent node is only run for with `on_delete`, an empty one not with `refuse_empty`. A load that is due
-//!   anyway, and is run for, is that run. [`Input::ForgoRun`] takes it back, as long as nothing was observed.
+//!   while the action runs. An absent node is only run for with `on_delete`, an empty one not with `refuse_empty`; one that
+//!   shrank is run for, and so accepted. A load that is due anyway, and is run for, is that run. [`Input::ForgoRun`] takes it back, as long as nothing was observed.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]

@@ -16,7 +16,9 @@ use super::gate::Gate;
 use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait, paths};
 pub use standing::Standing;
 
-use twitcher_model::{Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Trigger, Version, WatchId};
+use twitcher_model::{
+    Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Shrinkage, Trigger, Version, WatchId,
+};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Machine {
     handled: Handled,
     /// The state that the last run which succeeded was for, by this daemon or a former one.
     done: Option<Fingerprint>,
+    /// How much of the node there was then.
+    done_size: Option<u32>,
     /// Oldest first.
     running: Vec<Run>,
     /// Updates to run for, oldest first, and failed ones to be retried: at most one, in PARALLEL at most `max_parallel`.
@@ -50,6 +54,8 @@ pub struct Machine {
     turn: Option<Version>,
     /// The last state was ignored for `refuse_empty`.
     empty: bool,
+    /// What the last state lost, if it was ignored for `refuse_shrink`. Boxed, because that is rare.
+    shrunk: Option<Box<Shrinkage>>,
     parked: bool,
     paused: bool,
     retired: bool,
@@ -130,6 +136,7 @@ impl Machine {
             seen: None,
             handled: Handled::Nothing,
             done: None,
+            done_size: None,
             running: Vec::new(),
             waiting: VecDeque::new(),
             last_start: None,
@@ -141,6 +148,7 @@ impl Machine {
             ungoverned: false,
             turn: None,
             empty: false,
+            shrunk: None,
             parked: false,
             paused: false,
             retired: false,
@@ -152,6 +160,11 @@ impl Machine {
     pub fn restore(&mut self, done: Option<Fingerprint>, parked: bool) {
         self.done = done;
         self.parked = parked;
+    }
+
+    /// Takes over how much of the node there was in the state that the last daemon succeeded for. Before the first step.
+    pub fn restore_size(&mut self, size: Option<u32>) {
+        self.done_size = size;
     }
 
     /// Takes over a run of the last daemon that still goes on, and that is for this version of the node if it is known. Its end is told
@@ -171,9 +184,10 @@ impl Machine {
         });
     }
 
-    /// Says which state a run that succeeded was for. Said before [`Input::Exited`] of that run.
-    pub fn succeeded(&mut self, state: Fingerprint) {
+    /// Says which state a run that succeeded was for, and how much of the node there was. Said before [`Input::Exited`] of that run.
+    pub fn succeeded(&mut self, state: Fingerprint, size: Option<u32>) {
         self.done = Some(state);
+        self.done_size = size;
     }
 
     /// Says what happened at `now`, on any clock that does not go back. Appends what is to be done to `effects`.
@@ -481,6 +495,10 @@ impl Machine {
         self.behind = None;
         self.asked = false;
         self.empty = false;
+        self.shrunk = None;
+        if why == Dropped::OtherNode {
+            self.done_size = None;
+        }
         for run in &mut self.running {
             run.kept = None;
         }

@@ -98,6 +98,8 @@ pub struct WatchRecord {
     pub paused: Option<Paused>,
     /// What the fleet is told of the last run that ended, in words of its own.
     pub result: Option<Arc<str>>,
+    /// Since when its node has lost more than `refuse_shrink` lets it, if it has.
+    pub refused: Option<SystemTime>,
 }
 
 impl WatchRecord {
@@ -105,7 +107,8 @@ impl WatchRecord {
     fn last_change(&self) -> Option<SystemTime> {
         let handled = self.handled.map(|handled| handled.at);
         let parked = self.parked.as_ref().map(|parked| parked.at);
-        handled.max(parked).max(self.paused.as_ref().map(|paused| paused.at))
+        let paused = self.paused.as_ref().map(|paused| paused.at);
+        handled.max(parked).max(paused).max(self.refused)
     }
 }
 
@@ -116,6 +119,8 @@ pub struct Handled {
     pub position: Position,
     /// The node's stat in it; none where it was absent.
     pub stat: Option<Stat>,
+    /// How much of the node there was, as `refuse_shrink` counts; none where it was absent, or if a daemon noted it that did not count.
+    pub size: Option<u32>,
     /// The run that succeeded.
     pub run: RunId,
     /// When it ended.
@@ -311,6 +316,13 @@ impl StateStore {
     /// A run of the watch has ended, and the fleet is to be told so, now or by the next daemon.
     pub fn result(&self, watch: &Watch, result: Arc<str>) {
         self.change(watch, |known| known.result = Some(result));
+    }
+
+    /// The watch's node has lost more than `refuse_shrink` lets it, since then, or has not any more.
+    pub fn refused(&self, watch: &Watch, since: Option<SystemTime>) {
+        if since != self.known(watch).and_then(|known| known.refused) {
+            self.change(watch, |known| known.refused = since);
+        }
     }
 
     /// The names that each configuration file had when it was last in force.

@@ -122,6 +122,7 @@ impl Memory {
             parked: None,
             paused: None,
             result: None,
+            refused: None,
         };
         let known = self.watches.entry(Arc::clone(&watch.name)).or_insert_with(fresh);
         if known.znode != watch.znode || known.watch_type != watch.watch_type {

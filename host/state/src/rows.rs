@@ -33,6 +33,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
                 digest: row.get::<_, i64>("digest")?.cast_unsigned(),
             },
             stat,
+            size: row.get("size")?,
             run: RunId(row.get::<_, i64>("run")?.cast_unsigned()),
             at: time(row.get("handled_at")?),
         })
@@ -58,6 +59,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
         parked: parked.transpose()?,
         paused: paused.transpose()?,
         result: row.get::<_, Option<String>>("result")?.map(Arc::from),
+        refused: row.get::<_, Option<i64>>("refused_at")?.map(time),
     };
     Ok((name.into(), state))
 }
@@ -65,7 +67,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
   :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason,
-  :stamp, :result)";
+  :stamp, :result, :size, :refused_at)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -97,6 +99,8 @@ pub(super) fn put_watch(
         ":paused_by": paused.and_then(|paused| paused.by.as_deref()),
         ":paused_reason": paused.and_then(|paused| paused.reason.as_deref()),
         ":result": known.result.as_deref(),
+        ":size": handled.and_then(|handled| handled.size),
+        ":refused_at": known.refused.map(millis),
         ":parked_definition": parked.map(|parked| parked.definition.cast_signed()),
     })?;
     Ok(())

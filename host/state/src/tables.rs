@@ -3,7 +3,9 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 6] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(super) const STEPS: [&str; 7] = [
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7,
+];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
 /// mzxid and version repeat it for people. Times are milliseconds since 1970. What is 64 bits wide without a sign is stored with one.
@@ -64,6 +66,12 @@ const VERSION_5: &str = "ALTER TABLE watch ADD COLUMN stamp INTEGER";
 
 /// What the fleet is told of the last run that ended, as JSON.
 const VERSION_6: &str = "ALTER TABLE watch ADD COLUMN result TEXT";
+
+/// How much of the node there was in what was handled; and since when it has lost more than it may.
+const VERSION_7: &str = "
+ALTER TABLE watch ADD COLUMN size INTEGER;
+ALTER TABLE watch ADD COLUMN refused_at INTEGER;
+";
 
 /// The version of a database: how many steps it has been through.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

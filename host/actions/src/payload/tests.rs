@@ -52,6 +52,7 @@ fn seen(stdin: &[u8]) -> Observation {
         stat: Some(STAT),
         stdin: Bytes::copy_from_slice(stdin),
         nodes: None,
+        znodes: 0,
     }
 }
 

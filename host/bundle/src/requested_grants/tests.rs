@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use twitcher_model::{CommandGrant, HostPort, HttpOrigin};
+use twitcher_model::{CommandGrant, HostPort, HttpOrigin, Secret};
 
 fn requested(json: &str) -> Requests {
     let requested: Requests = serde_json::from_str(json).unwrap();
@@ -26,6 +26,14 @@ fn origin(text: &str) -> HttpOrigin {
     http_origin(text).unwrap()
 }
 
+fn secret(place: SecretPlace, name: &str) -> Secret {
+    Secret {
+        place,
+        name: name.to_owned(),
+        file: Path::new("/etc/secret").into(),
+    }
+}
+
 #[test]
 fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
     let granted = Grants {
@@ -45,9 +53,14 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
         }],
         znodes: vec![znode("/app/**", true), znode("/other", false)],
         memory: 64 << 20,
+        secrets: vec![
+            secret(SecretPlace::Config, "token"),
+            secret(SecretPlace::Env, "D"),
+            secret(SecretPlace::Env, "E"),
+        ],
     };
     let asked = requested(
-        r#"{"env": ["A", "C"], "dirs": {"/in": "ro", "/out": "rw", "/tmp": "rw"}, "http": ["https://a.example:443", "https://c.example"],
+        r#"{"env": ["A", "C", "D"], "dirs": {"/in": "ro", "/out": "rw", "/tmp": "rw"}, "http": ["https://a.example:443", "https://c.example"],
             "commands": ["stop"], "znodes": {"/app/state": "rw", "/all/**": "r"}, "memory": 134217728}"#,
     );
     let comparison = compare(&asked, &granted);
@@ -55,6 +68,7 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
         comparison.effective,
         Grants {
             config: granted.config.clone(),
+            secrets: granted.secrets[..2].to_vec(),
             env: vec![("A".to_owned(), "1".to_owned())],
             dirs: vec![dir("/in", false), dir("/out", false)],
             http: vec![origin("https://a.example")],
@@ -84,6 +98,7 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
             r#"znodes "/app/**": "rw""#,
             r#"znodes "/other": "r""#,
             r#"env "B""#,
+            r#"env "E""#,
             r#"commands "reload""#,
             r#"http "https://b.example:8443""#,
             r#"net "db:5432""#,

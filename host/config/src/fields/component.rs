@@ -11,7 +11,7 @@ use super::process::Environment;
 use crate::error::did_you_mean;
 use crate::reference::Reference;
 use crate::value::{Call, Field, Value, quoted};
-use twitcher_model::Grants;
+use twitcher_model::{Grants, SecretPlace};
 
 /// The argument that says which component, and the only one that can be given by position.
 pub(crate) const REF: &str = NAMES[0];
@@ -29,13 +29,14 @@ fields! {
     /// or an installed bundle by its name, such as "render" or "render@1.2".
     component: Option<Reference> = None,
 
-    /// The component's own settings.
+    /// The component's own settings; Secret("/file") is a value that is read from a file when a run starts. With one, the component does
+    /// not check its settings when the configuration is loaded.
     config: Settings = Settings::default(),
 
     /// Its arguments, after the name of the program.
     args: Arguments = Arguments::default(),
 
-    /// Its environment: all of it.
+    /// Its environment: all of it. Secret("/file") is a value that is read from a file when a run starts.
     env: Environment = Environment::default(),
 
     /// Directories that it sees: where it finds each, and the host's directory, read-only unless ":rw" follows.
@@ -65,7 +66,7 @@ fields! {
 impl ComponentFields {
     /// What the component may do.
     fn grants(self) -> Result<Grants, Mismatch> {
-        let pairs = self.config.0.iter().chain(&self.env.0);
+        let pairs = self.config.0.plain.iter().chain(&self.env.0.plain);
         let pairs = pairs.map(|(key, value)| key.len() + value.len()).sum::<usize>();
         let commands = self.commands.0.iter().flat_map(|command| &command.argv);
         let total = pairs + self.args.0.iter().chain(commands).map(String::len).sum::<usize>();
@@ -76,9 +77,15 @@ impl ComponentFields {
             .hint("put large texts into a file, in a directory that dirs grants".to_owned()));
         }
         Ok(Grants {
-            config: self.config.0,
+            secrets: self
+                .config
+                .0
+                .secrets(SecretPlace::Config)
+                .chain(self.env.0.secrets(SecretPlace::Env))
+                .collect(),
+            config: self.config.0.plain,
             args: self.args.0,
-            env: self.env.0,
+            env: self.env.0.plain,
             dirs: self.dirs.0,
             net: self.net.0,
             http: self.http.0,

@@ -54,6 +54,14 @@ impl<'v> Seen<'v> {
         }
     }
 
+    /// The file that has the value.
+    pub(crate) fn secret(self) -> Option<&'v str> {
+        match self {
+            Self::Scalar(Scalar::Secret(file)) => Some(file),
+            _ => None,
+        }
+    }
+
     pub(crate) fn list(self) -> Option<&'v [Scalar]> {
         match self {
             Self::Value(Value::List(items)) => Some(items),

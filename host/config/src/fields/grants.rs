@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
@@ -14,6 +15,7 @@ use super::collections::{Dict, Entries, List, unfit_item};
 use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Whole, called, called_with_hint};
 use super::mismatch::{Mismatch, Refusal};
+use super::secret::{Named, SecretForm};
 use super::types::{ARG_MAX, LIST_MAX};
 use crate::value::quoted;
 use twitcher_model::grant_syntax::{MemorySize, NAME_MAX, PATH_MAX, check_name, check_path, znode_pattern};
@@ -41,24 +43,33 @@ const ARGUMENT: Text<String> = Text::new(|text| {
 
 /// `config`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Settings(pub(crate) Vec<(String, String)>);
+pub(crate) struct Settings(pub(crate) Named);
 
 impl FieldType for Settings {
-    type Form = Dict<Text<String>, Called<Text<String>>>;
+    type Form = Dict<Text<String>, Called<Either<Text<String>, SecretForm>>>;
     const FORM: Self::Form = Dict {
         words: "a dict of strings",
         keys: NAME,
-        values: called_with_hint("a string", how_to_write_a_setting, ARGUMENT),
+        values: called_with_hint(
+            "a string or Secret(\"/file\")",
+            how_to_write_a_setting,
+            Either(ARGUMENT, SecretForm),
+        ),
         most: LIST_MAX,
         entries: "entries",
     };
 
-    fn of(entries: Entries<String, String>) -> Result<Self, Refusal> {
-        entries.into_iter().collect::<Result<_, _>>().map(Self)
+    fn of(entries: Entries<String, OneOf<String, Arc<Path>>>) -> Result<Self, Refusal> {
+        let mut named = Named::default();
+        for entry in entries {
+            let (name, value) = entry?;
+            named.add(name, value);
+        }
+        Ok(Self(named))
     }
 
     fn written(&self) -> Json {
-        self.0.iter().cloned().collect()
+        self.0.written()
     }
 }
 

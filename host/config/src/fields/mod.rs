@@ -16,6 +16,7 @@ pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod retry;
 pub(crate) mod rollout;
+pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 pub(crate) mod types;
@@ -27,7 +28,7 @@ use self::calls::{ActionSpec, FailureSpec};
 use self::declaration::fields;
 use self::process::{Account, Environment, Limits, Umask, WorkingDir};
 use self::rollout::RolloutSpec;
-use self::types::{MaxParallel, Seconds, SignalNumber, Timeout, Znode};
+use self::types::{MaxParallel, Seconds, ShrinkShare, SignalNumber, Timeout, Znode};
 use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType};
 
 /// How many fields can also be given by position, in the order that the first Twitcher had them in.
@@ -114,6 +115,10 @@ fields! {
     /// Treat an empty node as not ready: log it, don't run.
     refuse_empty: bool = false,
 
+    /// Share of what there was at the last success, such as 0.5: a state that has lost more than that, of data bytes, of children or of
+    /// the subtree's znodes, is not run for until `twitcher run-now` accepts it. Default: any state is.
+    refuse_shrink: Option<ShrinkShare> = None,
+
     /// Group of watches that together run no more actions at once than the group's limit: 1, unless RegisterGroup, or an object with
     /// "group" and "limit" among the watches, says otherwise.
     group: Option<Arc<str>> = None,
@@ -124,7 +129,7 @@ fields! {
     /// File mode creation mask, as octal digits in a string. A number counts as it is written, so 18 is "022".
     umask: Umask = Umask(0o022),
 
-    /// Extra environment variables.
+    /// Extra environment variables. Secret("/file"), in JSON {"secret": "/file"}, is a value that is read from a file when a run starts.
     env: Environment = Environment::default(),
 
     /// Whether the daemon's own environment is passed on.

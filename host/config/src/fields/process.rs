@@ -13,6 +13,7 @@ use super::collections::{Dict, Entries, Pair};
 use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Truth, Whole, called};
 use super::mismatch::{Mismatch, Refusal};
+use super::secret::{Named, SecretForm};
 use super::types::{ARG_MAX, LIST_MAX, TEXT_MAX};
 use crate::error::did_you_mean;
 use crate::value::{Value, quoted};
@@ -121,34 +122,39 @@ fn octal(digits: &str) -> Result<u32, Refusal> {
 
 /// Extra environment variables.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Environment(pub(crate) Vec<(String, String)>);
+pub(crate) struct Environment(pub(crate) Named);
 
 impl FieldType for Environment {
-    type Form = Dict<Text<String>, Text<String>>;
+    type Form = Dict<Text<String>, Either<Text<String>, SecretForm>>;
     const FORM: Self::Form = Dict {
         words: "a dict of strings",
         keys: Text::new(variable).pattern("^(?!TWITCHER_)[^=]+$"),
-        values: Text::new(|text| Ok(text.to_owned())),
+        values: Either(Text::new(|text| Ok(text.to_owned())), SecretForm),
         most: LIST_MAX,
         entries: "variables",
     };
 
-    fn of(entries: Entries<String, String>) -> Result<Self, Refusal> {
-        let fits = |entry: Result<(String, String), Refusal>| {
-            let (name, text) = entry?;
-            if text.contains('\0') || name.len() + text.len() + 1 > ARG_MAX {
+    fn of(entries: Entries<String, OneOf<String, Arc<Path>>>) -> Result<Self, Refusal> {
+        let mut named = Named::default();
+        for entry in entries {
+            let (name, value) = entry?;
+            let long = match &value {
+                OneOf::First(text) => text.contains('\0') || name.len() + text.len() + 1 > ARG_MAX,
+                OneOf::Second(_) => name.len() > ARG_MAX / 2,
+            };
+            if long {
                 return Err(Refusal::wrong(format!(
                     "has a NUL character or too many bytes in {}",
                     quoted(&name)
                 )));
             }
-            Ok((name, text))
-        };
-        entries.into_iter().map(fits).collect::<Result<_, _>>().map(Self)
+            named.add(name, value);
+        }
+        Ok(Self(named))
     }
 
     fn written(&self) -> Json {
-        self.0.iter().cloned().collect()
+        self.0.written()
     }
 }
 

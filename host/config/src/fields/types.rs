@@ -15,7 +15,7 @@ use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole
 use super::mismatch::Refusal;
 use super::rollout::Promote;
 use twitcher_model::grant_syntax::PATH_MAX;
-use twitcher_model::{Lost, OnFailure, OnNewer, Payload, RunMode, RunOnLoad, WatchType, ZnodePath};
+use twitcher_model::{Lost, OnFailure, OnNewer, Payload, RunMode, RunOnLoad, Share, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
 pub(crate) const ARG_MAX: usize = 131_071;
@@ -212,6 +212,27 @@ impl FieldType for Timeout {
             Duration::ZERO => Err(Refusal::UNFIT),
             timeout => Ok(Self(timeout)),
         }
+    }
+}
+
+/// `refuse_shrink`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShrinkShare(pub(crate) Share);
+
+impl FieldType for ShrinkShare {
+    type Form = Called<Number<f64>>;
+    // Nothing can lose more than all.
+    const FORM: Self::Form = called(
+        "a share from 0 to 0.999",
+        Number {
+            least: 0,
+            most: 0.999,
+            above: false,
+        },
+    );
+
+    fn of(share: f64) -> Result<Self, Refusal> {
+        Ok(Self(Share((share * 1000.0).round() as u16)))
     }
 }
 

@@ -152,6 +152,23 @@ impl fmt::Display for Wave {
 #[starlark_value(type = "Wave")]
 impl<'v> StarlarkValue<'v> for Wave {}
 
+/// What `Secret(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Secret {
+    pub(super) file: String,
+}
+
+starlark_simple_value!(Secret);
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({:?})", self.file)
+    }
+}
+
+#[starlark_value(type = "Secret")]
+impl<'v> StarlarkValue<'v> for Secret {}
+
 #[starlark_module]
 fn registering(builder: &mut GlobalsBuilder) {
     /// Registers a watch.
@@ -251,6 +268,11 @@ fn registering(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Wave> {
         let given = Given::of_call("Wave", &[], &args.items, &kwargs, eval)?;
         Ok(Wave { call: given.into() })
+    }
+
+    /// A value in `env` or `config` that is read from this file when a run starts.
+    fn Secret(#[starlark(require = pos)] file: &str) -> starlark::Result<Secret> {
+        Ok(Secret { file: file.to_owned() })
     }
 
     /// A component as an action. What its arguments may be is looked at where those of `RegisterWatch` are.

@@ -10,7 +10,7 @@ use starlark::values::list::ListRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
-use super::builtins::{Exec, Retry, Rollout, Wasm, Wave};
+use super::builtins::{Exec, Retry, Rollout, Secret, Wasm, Wave};
 use crate::value::{Call, Item, Scalar, Value};
 
 /// A value as it is given to `RegisterWatch`.
@@ -59,6 +59,7 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
         Scalar::Bool(b) => Value::Bool(b),
         Scalar::Int(n) => Value::Int(n),
         Scalar::Str(text) => Value::Str(text),
+        secret @ Scalar::Secret(_) => Value::Other(secret.to_string()),
         Scalar::Other(what) => Value::Other(what),
     }
 }
@@ -94,7 +95,9 @@ fn items(from: Starlark<'_>) -> Option<Vec<Scalar>> {
 }
 
 fn scalar(from: Starlark<'_>) -> Scalar {
-    if let Some(b) = from.unpack_bool() {
+    if let Some(secret) = from.downcast_ref::<Secret>() {
+        Scalar::Secret(secret.file.clone())
+    } else if let Some(b) = from.unpack_bool() {
         Scalar::Bool(b)
     } else if let Some(text) = from.unpack_str() {
         Scalar::Str(text.to_owned())

@@ -83,6 +83,9 @@ fn each_argument_says_what_it_takes() {
         r#""args": "a b""#,
         r#""args": ["a", 1]"#,
         r#""args": [["a"]]"#,
+        r#""config": {"a": {"secret": "b"}}"#,
+        r#""config": {"a": {"secrets": "/b"}}"#,
+        r#""args": [{"secret": "/b"}]"#,
         r#""env": {"A": 1}"#,
         r#""env": {"TWITCHER_X": "1"}"#,
         r#""memory": "64MB""#,
@@ -103,17 +106,20 @@ fn each_argument_says_what_it_takes() {
     "configs": {} -> unknown argument "configs" of a component; did you mean "config"?
     "component": "/y.wasm" -> "component" is given twice
     "config": ["a"] -> config must be a dict of strings, not a list
-    "config": {"a": 1} -> config must have a string for "a", not the number 1; put it in quotes: "1"
-    "config": {"a": true} -> config must have a string for "a", not true; put it in quotes: "true"
-    "config": {"a": 1.5} -> config must have a string for "a", not the number 1.5; only strings are passed on: encode other values as one, as JSON for example
-    "config": {"a": ["b"]} -> config must have a string for "a", not a list; only strings are passed on: encode other values as one, as JSON for example
-    "config": {"a": null} -> config must have a string for "a", not nothing; only strings are passed on: encode other values as one, as JSON for example
+    "config": {"a": 1} -> config must have a string or Secret("/file") for "a", not the number 1; put it in quotes: "1"
+    "config": {"a": true} -> config must have a string or Secret("/file") for "a", not true; put it in quotes: "true"
+    "config": {"a": 1.5} -> config must have a string or Secret("/file") for "a", not the number 1.5; only strings are passed on: encode other values as one, as JSON for example
+    "config": {"a": ["b"]} -> config must have a string or Secret("/file") for "a", not a list; only strings are passed on: encode other values as one, as JSON for example
+    "config": {"a": null} -> config must have a string or Secret("/file") for "a", not nothing; only strings are passed on: encode other values as one, as JSON for example
     "config": {"": "b"} -> config has "", which is not a name: 1 to 255 bytes without control characters
     "config": {"a": "\u0000"} -> config has a NUL character or more than 131071 bytes in "\0"
     "args": "a b" -> args must be a list of strings, not the string "a b"
     "args": ["a", 1] -> args must be a list of strings, not one with the number 1
     "args": [["a"]] -> args must be a list of strings, not one with a list
-    "env": {"A": 1} -> env must have a string for "A", not the number 1
+    "config": {"a": {"secret": "b"}} -> config has Secret("b"), which must be the absolute path of a file of at most 4095 bytes
+    "config": {"a": {"secrets": "/b"}} -> config must have a string or Secret("/file") for "a", not a dict; only strings are passed on: encode other values as one, as JSON for example
+    "args": [{"secret": "/b"}] -> args must be a list of strings, not one with Secret("/b")
+    "env": {"A": 1} -> env must have a string or Secret("/file") for "A", not the number 1
     "env": {"TWITCHER_X": "1"} -> env must not set "TWITCHER_X": Twitcher sets such names itself
     "memory": "64MB" -> memory must be a size from "1MiB" to "4GiB", not the string "64MB"; write a whole number with KiB, MiB or GiB right after it, or a number of bytes
     "memory": "64 MiB" -> memory must be a size from "1MiB" to "4GiB", not the string "64 MiB"; write a whole number with KiB, MiB or GiB right after it, or a number of bytes

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::daemon_side::secrets::SecretValues;
 use crate::protocol::Task;
 use twitcher_model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
 use twitcher_sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
@@ -28,6 +29,8 @@ pub struct Invocation {
     pub stdin: Bytes,
     /// The state of the node that it is for. The next daemon is told, should it find the run.
     pub version: Option<Version>,
+    /// What the secrets of its settings and grants are, read by [`super::queue::Launches`] and gone once the run has started.
+    pub secrets: SecretValues,
     /// Whether the report is to have its output, up to [`CAPTURED`] bytes a stream; it is not logged then.
     pub capture: bool,
 }

@@ -15,6 +15,7 @@ mod polled;
 pub mod queue;
 mod request;
 mod resolver;
+pub mod secrets;
 mod supervised_run;
 mod supervisor;
 mod survivor;

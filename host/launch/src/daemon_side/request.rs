@@ -21,10 +21,12 @@ pub(crate) fn request(
     let settings = &invocation.process;
     let identity = &settings.identity;
     let mut env = invocation.env.clone();
+    let mut task = invocation.task.clone();
+    invocation.secrets.give(&mut env, &mut task);
     env.push((RUN_ID_VARIABLE.to_owned(), invocation.run.to_string()));
     Request {
         seq,
-        task: invocation.task.clone(),
+        task,
         env,
         cwd: settings.cwd.to_string_lossy().into_owned(),
         setup: ProcessSetup {

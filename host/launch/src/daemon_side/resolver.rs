@@ -178,6 +178,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::daemon_side::secrets::SecretValues;
     use crate::protocol::WasmTask;
     use twitcher_model::{
         ChangeFacts, Component, Digest, EntryPoint, HostPort, Keep, Payload, ProcessSettings, Trigger, WasmAction,
@@ -227,6 +228,7 @@ mod tests {
             process: Arc::new(ProcessSettings::default()),
             stdin: Bytes::new(),
             version: None,
+            secrets: SecretValues::default(),
             capture: false,
         }
     }

@@ -28,6 +28,7 @@ use crate::daemon_side::polled::forget_readiness;
 use crate::daemon_side::queue::{Command, RunEvent};
 use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
+use crate::daemon_side::secrets::{SecretReader, SecretValues};
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
 use crate::launcher::LAUNCHER_NAME;
@@ -105,6 +106,7 @@ pub(crate) struct Supervisor {
     reaped: mpsc::UnboundedSender<Reaped>,
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
     lookups: NameResolver,
+    secrets: SecretReader,
     code: NativeCode,
     slots: JournalSlots,
     waiting: VecDeque<Pending>,
@@ -153,6 +155,7 @@ impl Supervisor {
             reaped,
             reaped_end,
             lookups: NameResolver::new(),
+            secrets: SecretReader::new(),
             code,
             waiting: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -190,6 +193,10 @@ impl Supervisor {
                     None => return,
                 },
                 ready = self.lookups.ready() => self.wait(ready),
+                read = self.secrets.read() => match read {
+                    Ok(invocation) => self.enqueue(invocation),
+                    Err((run, outcome)) => self.end(run, RunReport::of(outcome)),
+                },
                 (runs, restored) = self.code.restored() => self.on_restored(runs, restored),
                 Some(reaped) = self.reaped_end.recv() => self.on_reaped(reaped),
                 _ = self.link.socket.readable(), if !self.link.closed => self.read_replies(),
@@ -208,15 +215,22 @@ impl Supervisor {
         }
     }
 
-    /// Puts runs in the queue for the launcher.
+    /// Puts runs in the queue for the launcher, as soon as they have their secrets.
     fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
-        let pending = |invocation| Pending {
+        for invocation in ready {
+            if let Some(invocation) = self.secrets.keep(invocation) {
+                self.enqueue(invocation);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, invocation: Invocation) {
+        self.waiting.push_back(Pending {
             invocation,
             deaths: 0,
             short_since: None,
             restored: false,
-        };
-        self.waiting.extend(ready.into_iter().map(pending));
+        });
     }
 
     /// Sends what can be sent.
@@ -435,7 +449,7 @@ impl Supervisor {
             } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
                 self.waiting.remove(at);
                 self.end(run, RunReport::of(Outcome::Terminated));
-            } else if self.lookups.remove(run) || self.code.remove(run) {
+            } else if self.lookups.remove(run) || self.secrets.remove(run) || self.code.remove(run) {
                 self.end(run, RunReport::of(Outcome::Terminated));
             }
         }
@@ -501,7 +515,7 @@ impl Supervisor {
 
     fn on_started(&mut self, seq: u64, pid: Pid) {
         let Some(InFlight {
-            pending: Pending { invocation, .. },
+            pending: Pending { mut invocation, .. },
             ends,
             shares,
             terminate,
@@ -511,6 +525,8 @@ impl Supervisor {
             return;
         };
         let run = invocation.run;
+        // Its process has them.
+        invocation.secrets = SecretValues::default();
         if shares {
             let watch = Arc::clone(&invocation.watch);
             self.sharing = Some(Sharing { run, watch, pid });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Handled, Machine, Update};
 use crate::gate::Gate;
 use crate::{Decision, Dropped, Effect, Ignored};
-use twitcher_model::{Observation, Position, RunMode, RunOnLoad, Trigger, Version};
+use twitcher_model::{Observation, Position, RunMode, RunOnLoad, Shrinkage, Trigger, Version, WatchType};
 
 impl Machine {
     /// Looks at a state of the node. If it is to be run for, it waits now: returns its event and whether it replaced another.
@@ -21,13 +21,15 @@ impl Machine {
             return None;
         }
         let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
-        let manual = std::mem::take(&mut self.asked) && !load;
+        let asked = std::mem::take(&mut self.asked);
+        let manual = asked && !load;
         let before = self.seen.replace(observation.version);
         let known = before == Some(observation.version);
         if known && !load && !manual {
             return None;
         }
         self.empty = self.policy.refuse_empty && is_empty(&observation);
+        self.shrunk = None;
         if !observation.exists() {
             self.handled = Handled::Absent;
             if (before.is_none() && !load && !(manual && self.policy.on_delete)) || (known && !self.policy.on_delete) {
@@ -56,6 +58,10 @@ impl Machine {
             return None;
         } else if self.empty {
             ignore(effects, Ignored::Empty);
+            return None;
+        } else if let Some(shrinkage) = self.shrinkage(&observation).filter(|_| !asked) {
+            self.shrunk = Some(Box::new(shrinkage));
+            ignore(effects, Ignored::Shrunk(shrinkage));
             return None;
         }
         if self.policy.run_mode == RunMode::Discard && !load && !self.running.is_empty() && self.waiting.is_empty() {
@@ -89,6 +95,24 @@ impl Machine {
                 self.policy.on_delete && self.done.is_some() && is_new()
             }
         }
+    }
+
+    /// What a state has lost since the last success, if that is too much. Once the node was away there is nothing to compare with but what
+    /// was there before.
+    fn shrinkage(&self, observation: &Observation) -> Option<Shrinkage> {
+        let (most, before, now) = (self.policy.refuse_shrink?, self.done_size?, observation.size()?);
+        let counted = match observation.version {
+            Version::Absent => return None,
+            Version::Data { .. } => WatchType::Data,
+            Version::Children { .. } => WatchType::Children,
+            Version::Tree { .. } => WatchType::Tree,
+        };
+        most.is_exceeded(before, now).then_some(Shrinkage {
+            counted,
+            before,
+            now,
+            most,
+        })
     }
 
     /// What happened to the node since it was last handled.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::{MachineState, Wait};
+use twitcher_model::Shrinkage;
 
 /// What a watch is doing, and what its newest update waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Standing {
     pub asked: bool,
     /// The node is empty, and `refuse_empty` says that this is not ready.
     pub empty: bool,
+    /// What the node lost, if `refuse_shrink` says that this is too much to run for.
+    pub shrunk: Option<Shrinkage>,
 }
 
 impl Machine {
@@ -38,7 +41,13 @@ impl Machine {
             loading: self.loading,
             asked: self.asked,
             empty: self.empty,
+            shrunk: self.shrunk(),
         }
+    }
+
+    /// What the node lost, if `refuse_shrink` says that this is too much to run for.
+    pub fn shrunk(&self) -> Option<Shrinkage> {
+        self.shrunk.as_deref().copied()
     }
 
     /// Since when there is a state that no run has succeeded for, though one is to. On the clock of [`Machine::step`].

@@ -54,7 +54,7 @@ fn a_reload_under_if_changed_runs_what_has_not_succeeded() {
          2 reload
          3 data 1 => start #2 load 1",
     );
-    script.machine.succeeded(of(&data(1, 1, "1")));
+    script.machine.succeeded(of(&data(1, 1, "1")), Some(1));
     script.play(
         "4 exit #2
          5 reload

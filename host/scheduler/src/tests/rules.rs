@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::data;
 use super::script::Script;
-use twitcher_model::{Policy, RunMode, RunOnLoad};
+use twitcher_model::{Policy, Position, RunMode, RunOnLoad, Share};
 
 pub const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -160,6 +161,77 @@ fn an_empty_node_is_not_ready() {
     Script::new(policy.clone()).play("0 kids 1 => update ignored: the node is empty and refuse_empty is True");
     Script::new(policy).play("0 tree 1 => start #1 load");
     Script::new(Policy::default()).play("0 empty 1 => start #1 load");
+}
+
+/// A run succeeds for so much.
+fn success(script: &mut Script, size: u32) {
+    script
+        .machine
+        .succeeded(Position::of(&data(1, 1, "")).fingerprint(), Some(size));
+}
+
+#[test]
+fn a_node_that_shrank_too_much_is_refused_until_somebody_accepts_it() {
+    let policy = || Policy {
+        refuse_shrink: Some(Share(500)),
+        ..Policy::default()
+    };
+    let mut script = Script::new(policy()).play("0 kids 1 a b c d => start #1 load a b c d");
+    success(&mut script, 4);
+    let mut script = script.play(
+        "1 exit #1
+         2 kids 2 a b => start #2 children a b
+         3 kids 3 a => update ignored: the node shrank from 4 to 1 children since the last success and refuse_shrink is 0.5
+         4 exit #2",
+    );
+    let shrunk = |script: &Script| {
+        script
+            .machine
+            .standing(Duration::from_secs(9))
+            .shrunk
+            .map(|shrunk| shrunk.now)
+    };
+    assert_eq!(shrunk(&script), Some(1));
+    success(&mut script, 2);
+    let mut script = script.play(
+        "5 kids 4 => update ignored: the node shrank from 2 to 0 children since the last success and refuse_shrink is 0.5
+         6 run-now
+         7 kids 4 => start #3 manual
+         8 exit #3",
+    );
+    assert_eq!(shrunk(&script), None, "it was accepted");
+    success(&mut script, 0);
+    script.play(
+        "9 kids 5 a b c d => start #4 children a b c d
+         10 absent => update ignored: the node was deleted and on_delete is False",
+    );
+    // Of a subtree the nodes count; what the last daemon succeeded for is what is compared with, also at a load.
+    let mut script = Script::new(policy());
+    script.machine.restore_size(Some(5));
+    script.play(
+        "0 tree 1 /a /a/b => update ignored: the node shrank from 5 to 2 znodes since the last success and refuse_shrink is 0.5
+         1 tree 2 /a /a/b /a/c => start #1 load /a /a/b /a/c",
+    );
+}
+
+#[test]
+fn what_shrank_takes_nothing_from_an_update_that_waits() {
+    let policy = Policy {
+        refuse_shrink: Some(Share(0)),
+        ..Policy::default()
+    };
+    let mut script = Script::new(policy.clone())
+        .policy(policy)
+        .play("0 data 10 => start #1 load 10");
+    success(&mut script, 2);
+    script.play(
+        "1 data 11 => update queued (data): the action is running
+         2 data 1 => update ignored: the node shrank from 2 to 1 bytes since the last success and refuse_shrink is 0
+         3 exit #1 => start #2 data 11
+         4 exit #2
+         5 reload other
+         6 data 1 => start #3 load 1",
+    );
 }
 
 // ---- run modes ----

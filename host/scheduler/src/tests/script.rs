@@ -81,6 +81,7 @@ impl Script {
                 stat: stat(1, 1),
                 stdin: names.join("\n").into(),
                 nodes: None,
+                znodes: 0,
             }),
             ["tree", digest, ref paths @ ..] => Input::Observed(tree(digest.parse().unwrap(), paths)),
             [how, id, ref more @ ..] if id.starts_with('#') => {

@@ -52,6 +52,11 @@ impl Subtree {
             .then(|| Arc::new(self.nodes.iter().map(contents).collect()))
     }
 
+    /// How many nodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Something happened to a path: it is not trusted to be unchanged only because its times are.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some(known) = self.nodes.get_mut(path) {

@@ -319,6 +319,7 @@ impl View {
                     stat: Some(stat(mzxid)),
                     stdin: data,
                     nodes: None,
+                    znodes: 0,
                 }))
             }
             WatchType::Children => {
@@ -334,6 +335,7 @@ impl View {
                     stat: Some(stat(0)),
                     stdin: names,
                     nodes: None,
+                    znodes: 0,
                 }))
             }
             WatchType::Tree => {
@@ -352,6 +354,7 @@ impl View {
                     stat: Some(stat(0)),
                     stdin: lines(changed.iter().map(|path| format!("/{path}"))),
                     nodes: watched.subtree.contents(),
+                    znodes: watched.subtree.len() as u32,
                 }))
             }
         }

@@ -175,6 +175,7 @@ pub(super) fn data_observation(data: Vec<u8>, stat: &ZkStat) -> Observation {
         stat: Some(stat_of(stat)),
         stdin: data.into(),
         nodes: None,
+        znodes: 0,
     }
 }
 
@@ -190,6 +191,7 @@ pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Obs
         stat: Some(stat_of(stat)),
         stdin: Bytes::from(lines),
         nodes: None,
+        znodes: 0,
     }
 }
 

@@ -145,6 +145,8 @@ impl Subtree {
             stat: Some(root),
             stdin,
             nodes: None,
+            // There are never more than the most that are watched.
+            znodes: self.len() as u32,
         }
     }
 

@@ -32,6 +32,7 @@ fn everything_is_there_for_the_next_daemon() {
         reason: Some("until the release is out".into()),
     };
     state.paused(&watch("a"), Some(paused.clone()));
+    state.refused(&watch("a"), Some(paused.at));
     state.paused(&watch("b"), Some(paused.clone()));
     state.paused(&watch("b"), None);
     state.paused(&watch("never parked"), None);
@@ -59,7 +60,7 @@ fn everything_is_there_for_the_next_daemon() {
     assert_eq!(state.take_former_run("b"), None);
     let a = state.known(&watch("a")).unwrap();
     assert_eq!((a.handled, a.parked), (Some(handled(7)), Some(parked)));
-    assert_eq!(a.paused, Some(paused));
+    assert_eq!((a.refused, a.paused.clone()), (Some(paused.at), Some(paused)));
     let names: WatchNames = ["a".into(), "b".into()].into();
     assert_eq!(state.names(), [("/etc/twitcher/a.twc".into(), names)].into());
     assert_eq!(state.known(&watch("b")).unwrap().parked, None);

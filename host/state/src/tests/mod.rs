@@ -53,6 +53,7 @@ fn handled(mzxid: i64) -> Handled {
             mzxid,
             version: -3,
         }),
+        size: Some(12),
         run: RunId(5),
         at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
     }

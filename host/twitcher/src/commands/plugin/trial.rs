@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
-use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport};
+use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport, SecretValues};
 use twitcher_model::{Grants, Observation, Payload, Stamp, Stat, Trigger, Version, Watch, WatchType};
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CodeCache;
@@ -203,6 +203,7 @@ impl Trial {
             stat: change.stat,
             stdin: Bytes::from(change.data.clone()),
             nodes: None,
+            znodes: 0,
         }
     }
 }
@@ -268,6 +269,7 @@ impl Bench {
             process: Arc::clone(&watch.process),
             stdin: start.observation.stdin,
             version: None,
+            secrets: SecretValues::default(),
             capture: false,
         });
         let mut interrupted = false;

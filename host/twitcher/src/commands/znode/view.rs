@@ -231,6 +231,7 @@ mod tests {
             }),
             stdin: Bytes::copy_from_slice(data),
             nodes: None,
+            znodes: 0,
         }
     }
 
