@@ -112,7 +112,10 @@ impl Bench {
                     assert_eq!(report.outcome, outcome);
                     assert!(open.remove(&run), "{run} ended twice");
                 }
-                RunEvent::Started { .. } | RunEvent::Asked { .. } | RunEvent::Overdue { .. } => {}
+                RunEvent::Started { .. }
+                | RunEvent::Asked { .. }
+                | RunEvent::Told { .. }
+                | RunEvent::Overdue { .. } => {}
             }
         }
         replaced

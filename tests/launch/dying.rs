@@ -53,7 +53,10 @@ fn a_dying_launcher_neither_loses_nor_doubles_requests() {
                         deaths += 1;
                     }
                     RunEvent::Ended { run, .. } => assert!(open.remove(&run), "{run} ended twice"),
-                    RunEvent::Started { .. } | RunEvent::Asked { .. } | RunEvent::Overdue { .. } => {}
+                    RunEvent::Started { .. }
+                    | RunEvent::Asked { .. }
+                    | RunEvent::Told { .. }
+                    | RunEvent::Overdue { .. } => {}
                 }
             }
         }

@@ -4,6 +4,7 @@
 
 mod actions;
 mod rollouts;
+mod services;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -144,6 +145,16 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
     Err(errors)
 }
 
+/// How a service is started again of which nothing else is said.
+const START_AGAIN: Retry = Retry {
+    times: 1_000_000,
+    initial: Duration::from_secs(1),
+    factor: 2000,
+    max_delay: Duration::from_secs(60),
+    jitter: 200,
+    codes: Vec::new(),
+};
+
 const DUPLICATE_HINT: &str =
     "give one of them another name = \"…\"; a watch without one is named by its description or file";
 
@@ -253,7 +264,12 @@ impl<'a> Builder<'a, '_> {
         let fields = self.fields(registration, refused);
         self.check_combinations(registration, &fields, refused);
         let component = self.component(registration, fields.action.as_ref(), refused);
-        let failure = self.failure(registration, &fields.on_failure, refused);
+        let failure = match self.failure(registration, &fields.on_failure, refused) {
+            (None, OnFailure::Keep) if fields.service && !is_given(registration, "on_failure") => {
+                (Some(START_AGAIN), OnFailure::Keep)
+            }
+            given => given,
+        };
         let rollout = self.rollout(registration, &fields, refused);
 
         let who = Who {
@@ -307,6 +323,7 @@ impl<'a> Builder<'a, '_> {
             run_limits: fields.limits.run,
             hardening,
             pipe_stdin: fields.pipe_stdin,
+            data_file: fields.data_file.map(|file| file.0),
             timeout: fields.timeout.map(|timeout| timeout.0),
             kill_after: fields.kill_after.0,
         });
@@ -441,6 +458,7 @@ impl<'a> Builder<'a, '_> {
             self.error(registration, at, message, Some(hint.to_owned()));
             *refused = true;
         }
+        self.check_service(registration, fields, refused);
         if fields.settle_max != Seconds::new(0) && fields.settle_max.0 < fields.settle.0 {
             let at = value_offset(registration, "settle_max");
             self.error(
@@ -496,6 +514,12 @@ impl<'a> Builder<'a, '_> {
     }
 }
 
+/// Whether a field has a value of its own.
+fn is_given(registration: &Registration, name: &str) -> bool {
+    let mut fields = registration.fields.iter();
+    fields.any(|field| field.name == name && field.value != Value::None)
+}
+
 /// Where a field's value stands; the registration itself if the field was not given.
 fn value_offset(registration: &Registration, name: &str) -> u32 {
     let given = registration.fields.iter().find(|field| field.name == name);
@@ -515,6 +539,7 @@ fn policy(fields: &Fields, delay: Duration, (retry, on_failure): (Option<Retry>,
         retry,
         on_failure,
         group: fields.group.clone(),
+        service: fields.service.then_some(fields.ready_after.0),
         refuse_empty: fields.refuse_empty,
         refuse_shrink: fields.refuse_shrink.map(|share| share.0),
         notify_signal: fields.notify_signal.map(|signal| signal.0),

@@ -182,6 +182,8 @@ pub struct WatchSummary {
     pub handled: Option<NodeState>,
     /// Since when there is a state that no action has succeeded for, though one is to: how far it lags behind.
     pub behind_since: Option<Timestamp>,
+    /// Since when its program runs, if the watch is a service and the program has stayed for ready_after with the newest state.
+    pub up_since: Option<Timestamp>,
     /// When an update that waits may start at the earliest, if a time is what it waits for.
     pub next_attempt: Option<Timestamp>,
     /// Its runs that go on, oldest first.

@@ -54,6 +54,8 @@ pub struct WatchFacts {
     pub handled: Option<Seen>,
     /// Since when the node has lost more than `refuse_shrink` lets it, if it has.
     pub refused: Option<SystemTime>,
+    /// Since when its program runs, if it is one that stays and has handled the newest state.
+    pub up: Option<SystemTime>,
     /// Its runs that go on, oldest first.
     pub running: Vec<RunId>,
     /// The last run that ended.

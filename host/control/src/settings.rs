@@ -66,6 +66,10 @@ impl List {
             self.add("group", &**group);
         }
         self.differs("refuse_empty", &policy.refuse_empty, &default.refuse_empty, truth);
+        if let Some(ready_after) = &policy.service {
+            self.add("service", "True");
+            self.differs("ready_after", ready_after, &Duration::from_secs(1), seconds);
+        }
         if let Some(share) = policy.refuse_shrink {
             self.add("refuse_shrink", share.to_string());
         }
@@ -96,6 +100,9 @@ impl List {
         }
         self.differs("kill_after", &process.kill_after, &default.kill_after, seconds);
         self.differs("pipe_stdin", &process.pipe_stdin, &default.pipe_stdin, truth);
+        if let Some(file) = &process.data_file {
+            self.add("data_file", file.display().to_string());
+        }
         self.differs("cwd", &process.cwd, &default.cwd, |cwd| cwd.display().to_string());
         self.differs("umask", &process.umask, &default.umask, |umask| format!("{umask:04o}"));
         self.differs("inherit_env", &process.inherit_env, &default.inherit_env, truth);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use StateTone::{Bad, Busy, Dull, Good, Held, Odd, Waits};
 use WatchState::{
     Absent, Armed, BackingOff, Failed, Parked, Paused, Queued, RefusedEmpty, RefusedShrink, Retired, Running, Settling,
-    Spaced, Splaying, Unread, Unreadable, Waiting,
+    Spaced, Splaying, Unread, Unreadable, Up, Waiting,
 };
 
 /// What a watch is doing, and so why its action runs or does not.
@@ -32,6 +32,8 @@ pub enum WatchState {
     RefusedShrink,
     /// Its action runs for the newest state.
     Running,
+    /// It is a service, whose program has stayed for `ready_after` with the newest state.
+    Up,
     /// Its action runs, and an update waits for its end.
     Queued,
     /// An update waits for the node to be quiet for `settle`.
@@ -97,7 +99,7 @@ pub struct States {
 }
 
 /// Every state; those that somebody should look at come first.
-pub const STATES: [StateInfo; 17] = [
+pub const STATES: [StateInfo; 18] = [
     StateInfo {
         state: Parked,
         words: "parked",
@@ -228,6 +230,14 @@ pub const STATES: [StateInfo; 17] = [
         next: "If it should exist, look for it at the servers and below the chroot that `twitcher status` names.",
     },
     StateInfo {
+        state: Up,
+        words: "up",
+        tone: Good,
+        symbol: "run",
+        means: "Its program stays (service), and has stayed for ready_after with the newest state. A change replaces or tells it.",
+        next: "`twitcher logs --last WATCH` shows what it has written, `twitcher run-now WATCH` replaces or tells it all the same.",
+    },
+    StateInfo {
         state: Armed,
         words: "armed",
         tone: Good,
@@ -263,6 +273,7 @@ impl WatchState {
             RefusedEmpty => "refused_empty",
             RefusedShrink => "refused_shrink",
             Running => "running",
+            Up => "up",
             Queued => "queued",
             Settling => "settling",
             Splaying => "splaying",

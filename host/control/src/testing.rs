@@ -47,6 +47,7 @@ pub fn watched(name: &str) -> WatchFacts {
         seen: None,
         handled: None,
         refused: None,
+        up: None,
         running: Vec::new(),
         last_run: None,
         parked: None,
@@ -83,6 +84,7 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
         asked: false,
         empty: false,
         shrunk: None,
+        up: false,
     };
     let held = |wait| Standing {
         state: MachineState::Held,
@@ -112,6 +114,11 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
             ..idle
         },
         WatchState::Running => busy(MachineState::Running, None),
+        WatchState::Up => Standing {
+            state: MachineState::Running,
+            up: true,
+            ..idle
+        },
         WatchState::Queued => busy(MachineState::Queued, Some(Wait::Running)),
         WatchState::Settling => held(Wait::Settle(second)),
         WatchState::Splaying => held(Wait::Splay(second)),
@@ -145,6 +152,7 @@ pub fn watched_in(state: WatchState) -> WatchFacts {
             }));
         }
         WatchState::Absent => facts.seen = Some(Seen::new(Version::Absent, None, wall)),
+        WatchState::Up => facts.up = Some(wall - 200 * second),
         WatchState::RefusedShrink => facts.refused = Some(wall - second),
         WatchState::Failed | WatchState::BackingOff => facts.last_run = Some(failed),
         WatchState::Parked => facts.parked = Some("exit code 3 (run 1); on_failure is STOP".to_owned()),

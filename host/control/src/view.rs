@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 use super::api::{
     Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, UnreadableNode, WatchState, WatchSummary,
 };
@@ -53,6 +55,7 @@ pub fn state(watched: &WatchFacts) -> WatchState {
         MachineState::Idle if standing.behind.is_some() => WatchState::Failed,
         MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
         MachineState::Idle => WatchState::Armed,
+        MachineState::Running if standing.up => WatchState::Up,
         MachineState::Running => WatchState::Running,
         MachineState::Queued => WatchState::Queued,
         MachineState::Held if standing.loading => WatchState::Unread,
@@ -94,6 +97,7 @@ pub fn summary(watched: &WatchFacts) -> WatchSummary {
         seen: watched.seen.map(node),
         handled: watched.handled.map(node),
         behind_since: standing.behind.map(|since| watched.clock.wall(since)),
+        up_since: watched.up.map(timestamp),
         next_attempt: standing.next.map(|at| watched.clock.wall(at)),
         running: watched.running.iter().map(ToString::to_string).collect(),
         last_run: watched.last_run.as_ref().map(|last| LastRun {
@@ -194,6 +198,7 @@ fn why(watched: &WatchFacts) -> Option<String> {
         MachineState::Idle if watched.standing.empty => Some("the node is empty and refuse_empty is True".to_owned()),
         MachineState::Idle if let Some(shrunk) = watched.standing.shrunk => Some(refused_words(watched, &shrunk)),
         MachineState::Idle if behind.is_some() => Some(failure(watched)),
+        MachineState::Running if let Some(since) = watched.up => Some(up_words(since, watched.clock.wall)),
         MachineState::Idle | MachineState::Running => None,
         MachineState::Held => waits.map(|waits| format!("{waits}{}", left(watched))),
         MachineState::Queued | MachineState::Waiting => waits.map(str::to_owned),
@@ -215,10 +220,18 @@ fn why(watched: &WatchFacts) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
+/// For how long a service has been running.
+fn up_words(since: SystemTime, now: SystemTime) -> String {
+    format!("up {}", spoken(now.duration_since(since).unwrap_or_default()))
+}
+
 /// What a node has lost, and since when.
 fn refused_words(watched: &WatchFacts, shrunk: &Shrinkage) -> String {
     match watched.refused {
-        Some(since) => format!("{shrunk}, refused since {}", timestamp(since)),
+        Some(since) => {
+            let since = Timestamp::from_second(timestamp(since).as_second()).unwrap_or_default();
+            format!("{shrunk}, refused since {since}")
+        }
         None => shrunk.to_string(),
     }
 }

@@ -16,7 +16,7 @@ pub fn is_change(effects: &[Effect]) -> bool {
         }
         Effect::Record(Decision::Ignored(why)) => !matches!(
             why,
-            Ignored::Absent | Ignored::NotOnLoad | Ignored::Unchanged | Ignored::Retired
+            Ignored::Absent | Ignored::NotOnLoad | Ignored::Unchanged | Ignored::Retired | Ignored::Up
         ),
         _ => false,
     })
@@ -98,11 +98,12 @@ pub fn log_would_run(watch: &Watch, start: &Start) {
     info!(watch = name, %event, action, user, bytes, "would run");
 }
 
-pub fn log_end(watch: &Watch, run: RunId, report: &RunReport) {
+/// How a run ended. That one was terminated for a newer state is no failure if it would not have ended otherwise.
+pub fn log_end(watch: &Watch, run: RunId, report: &RunReport, is_replaced: bool) {
     let (watch, outcome) = (&*watch.name, &report.outcome);
     let seconds = (report.elapsed.as_secs_f64() * 1e6).round() / 1e6;
     let max_rss_kib = report.max_rss_kib;
-    match outcome.is_success() {
+    match outcome.is_success() || is_replaced {
         true => info!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
         false => warn!(watch, run_id = %run, %outcome, seconds, max_rss_kib, "run ended"),
     }

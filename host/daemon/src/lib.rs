@@ -25,6 +25,7 @@ mod operators;
 mod rollouts;
 mod runs;
 mod service_manager;
+mod services;
 mod stopping;
 mod survivors;
 mod trouble;
@@ -60,7 +61,7 @@ use twitcher_observe::metrics::Metrics;
 use twitcher_process::cgroup::CgroupError;
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CacheUse;
-use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, RunIds};
+use twitcher_scheduler::{Admission, Cause, Decision, Effect, Ending, Input, MachineState, RunIds};
 use twitcher_source::{Change, Source, SourceReport, tree, zookeeper};
 use twitcher_state::{self as state, Parked, StateStore};
 
@@ -71,6 +72,7 @@ use operators::{Answer, WaitingOperators};
 use rollouts::Turns;
 use runs::{ActiveRun, definition, invocation};
 use service_manager::ServiceManager;
+use services::ServicePart;
 use stopping::Draining;
 use survivors::Survivors;
 use watches::ActiveWatches;
@@ -445,6 +447,9 @@ impl Daemon {
                         Some(event) => format!("run started ({event})"),
                         None => "run started".to_owned(),
                     });
+                    if self.registry.get(id).is_some_and(|entry| entry.machine.is_service(run)) {
+                        self.advance(id, Input::Started { run });
+                    }
                 }
             }
             RunEvent::Asked {
@@ -471,6 +476,7 @@ impl Daemon {
             } => {
                 self.on_overdue(run, timeout, kill_after);
             }
+            RunEvent::Told { run, failed } => self.on_told(run, failed),
             RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
         }
     }
@@ -479,34 +485,27 @@ impl Daemon {
         let Some(mut running) = self.runs.remove(&run) else {
             return;
         };
-        log_end(&running.watch, run, &report);
         let ending = Ending::from(&report.outcome);
-        let (id, success) = (running.id, report.outcome.is_success());
-        if success && let Some(handled) = running.handled(run) {
-            self.state.handled(&running.watch, handled);
-            if let Some(entry) = self.registry.get_mut(id)
-                && entry.watch.looks_at_same(&running.watch)
-            {
-                if let Some(told) = running.take_told()
-                    && entry.told.as_ref().is_none_or(|before| told.is_newer_than(before))
-                {
-                    entry.told = Some(Box::new(told));
-                }
-                entry.machine.succeeded(handled.position.fingerprint(), handled.size);
-                entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
-            }
+        let id = running.id;
+        let part = ServicePart::of(self.registry.get(id), run);
+        log_end(&running.watch, run, &report, part == ServicePart::Replaced);
+        let success = report.outcome.is_success() && part == ServicePart::None;
+        if success {
+            self.note_success(run, &mut running);
         }
         let outcome = Outcome::code(Some(&report.outcome));
         self.metrics
             .ended(outcome, report.elapsed, report.cpu, report.max_rss_kib);
         let facts = running.end_facts(run, &report);
-        self.note_result(run, &mut running, &report);
+        if part != ServicePart::Replaced {
+            self.note_result(run, &mut running, &report);
+        }
         if let Some(entry) = self.registry.get_mut(id) {
             entry.facts.last_run = Some(LastRunFacts {
                 run,
                 ended: SystemTime::now(),
                 outcome,
-                failure: (!success).then(|| Outcome::words(Some(&report.outcome)).into()),
+                failure: part.failure(&report.outcome).map(Arc::from),
             });
         }
         let said = Outcome::words(Some(&report.outcome));
@@ -518,6 +517,23 @@ impl Daemon {
         }
         self.happened(EventKind::Ended, id, Some(facts), || format!("run ended: {said}"));
         self.registry.forget_if_finished(id);
+    }
+
+    /// A run has handled the state that it is for.
+    fn note_success(&mut self, run: RunId, running: &mut ActiveRun) {
+        let Some(handled) = running.handled(run) else { return };
+        self.state.handled(&running.watch, handled);
+        if let Some(entry) = self.registry.get_mut(running.id)
+            && entry.watch.looks_at_same(&running.watch)
+        {
+            if let Some(told) = running.take_told()
+                && entry.told.as_ref().is_none_or(|before| told.is_newer_than(before))
+            {
+                entry.told = Some(Box::new(told));
+            }
+            entry.machine.succeeded(handled.position.fingerprint(), handled.size);
+            entry.facts.handled = Some(Seen::new(handled.position.version, handled.stat, handled.at));
+        }
     }
 
     fn advance(&mut self, id: WatchId, input: Input) {
@@ -549,6 +565,7 @@ impl Daemon {
     fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
         let mut pretended = Vec::new();
         let mut refused = Vec::new();
+        let mut answers = Vec::new();
         for effect in effects {
             let Some(entry) = self.registry.get(id) else { break };
             let watch = &entry.watch;
@@ -570,16 +587,21 @@ impl Daemon {
                     }
                     self.runs.insert(run, running);
                 }
-                Effect::Notify { run, signal } => match Signal::try_from(signal) {
-                    Ok(signal) => {
-                        info!(watch = &*watch.name, run_id = %run, %signal, "telling the running action of a newer update");
-                        self.launches.control(run, Control::Notify(signal));
-                    }
+                Effect::Notify { start, signal } => match Signal::try_from(signal) {
+                    Ok(signal) => answers.extend(self.tell(id, start, signal)),
                     Err(_) => error!(watch = &*watch.name, signal, "no such signal"),
                 },
+                Effect::Up { run, state } => self.on_up(id, run, state),
                 Effect::Terminate { run } => {
-                    info!(watch = &*watch.name, run_id = %run, "terminating the run for a newer update");
-                    if !self.survivors.terminate(run) {
+                    let why = match entry.machine.state() {
+                        MachineState::Retired => "terminating the service: its watch was removed, or the daemon stops",
+                        _ => "terminating the run for a newer update",
+                    };
+                    info!(watch = &*watch.name, run_id = %run, "{why}");
+                    if self.options.dry_run {
+                        let ending = Ending::Failed(Cause::Terminated);
+                        answers.push(Input::Exited { run, ending });
+                    } else if !self.survivors.terminate(run) {
                         self.launches.control(run, Control::Terminate(Reason::Superseded));
                     }
                 }
@@ -632,11 +654,21 @@ impl Daemon {
             if let Some(entry) = self.registry.get_mut(id) {
                 entry.machine.succeeded(position.fingerprint(), size);
             }
+            let is_service = self.registry.get(id).is_some_and(|entry| entry.machine.is_service(run));
             let ending = Ending::Succeeded;
-            self.advance(id, Input::Exited { run, ending });
+            self.advance(
+                id,
+                match is_service {
+                    true => Input::Started { run },
+                    false => Input::Exited { run, ending },
+                },
+            );
         }
         for (run, outcome) in refused {
             self.on_ended(run, RunReport::of(outcome));
+        }
+        for answer in answers {
+            self.advance(id, answer);
         }
     }
 

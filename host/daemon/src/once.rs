@@ -22,7 +22,11 @@ impl Daemon {
         let waits =
             |standing: Standing| !matches!(standing.wait, None | Some(Wait::Parked | Wait::Paused | Wait::Rollout));
         self.looked
-            && self.runs.is_empty()
+            && self.runs.iter().all(|(run, running)| {
+                // What stays is through once it is up; the end of the daemon is its end.
+                let entry = self.registry.get(running.id);
+                entry.is_some_and(|entry| entry.machine.up() == Some(*run))
+            })
             && self.broker.is_idle()
             && self.registry.ids().all(|id| {
                 let entry = self.registry.get(id);

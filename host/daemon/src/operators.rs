@@ -166,6 +166,10 @@ impl Daemon {
             clock: moment,
             seen: facts.seen,
             refused: facts.refused,
+            up: machine
+                .up()
+                .filter(|_| standing.up)
+                .and_then(|run| Some(self.runs.get(&run)?.started())),
             handled: facts.handled,
             overdue: machine
                 .running()
@@ -403,7 +407,7 @@ impl Answer {
                 Ignored::Running => Refused::Running,
                 Ignored::Retired => Refused::Retired,
                 // Only loads are ignored for these, and the run that was asked for takes the load's place.
-                Ignored::NotOnLoad | Ignored::Unchanged => return None,
+                Ignored::NotOnLoad | Ignored::Unchanged | Ignored::Up => return None,
                 // What was asked for accepts it.
                 Ignored::Shrunk(_) => return None,
             })),

@@ -168,6 +168,22 @@ impl ActiveRun {
         }
     }
 
+    /// It is for another state from now on.
+    pub fn renewed(&mut self, observation: Observation, told: Option<Told>) {
+        self.state = RunsFor::Observed(observation);
+        self.told = told;
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// How long it has been running.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed().unwrap_or_default()
+    }
+
     /// Notes what it is told to be there.
     pub fn tells(&mut self, told: Option<Told>) {
         self.told = told;

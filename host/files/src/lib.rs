@@ -14,6 +14,7 @@
 pub mod directory_watch;
 pub mod links;
 pub mod pid_file;
+pub mod placed;
 pub mod private;
 pub mod regular;
 pub mod replace;

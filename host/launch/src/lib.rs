@@ -30,7 +30,7 @@ pub mod protocol;
 
 pub use allocator::release_free_memory;
 pub use daemon_side::invocation::{
-    AnswerTo, Asker, CAPTURED, Captured, ComponentQuestion, Control, Invocation, RunReport, Written,
+    AnswerTo, Asker, CAPTURED, Captured, ComponentQuestion, Control, Invocation, Renewal, RunReport, Written,
 };
 pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -28,6 +29,8 @@ pub enum Task {
     Function(FunctionAction),
     /// Runs a component in the process itself, in the sandbox.
     Wasm(Box<WasmTask>),
+    /// Puts what is on stdin into this file.
+    Write(Arc<Path>),
 }
 
 /// A component to run, with what it is told of the change. Its native code and its channel to the daemon come as descriptors.
@@ -114,7 +117,7 @@ pub struct Setup {
 }
 
 /// What its bytes begin with: the launcher is another process, and perhaps of another version should the program have been replaced.
-const SETUP: &[u8] = b"twitcher launcher 5";
+const SETUP: &[u8] = b"twitcher launcher 6";
 
 /// Tells the launcher what it needs to know, and hands the journal over. Must come before any request.
 pub fn send_setup(socket: BorrowedFd<'_>, setup: &Setup, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {

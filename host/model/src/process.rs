@@ -89,6 +89,9 @@ pub struct ProcessSettings {
     pub hardening: Hardening,
     /// Whether the update's data is on stdin; else `/dev/null`. Default true.
     pub pipe_stdin: bool,
+    /// A file that has the update's data before the run starts and before it gets a signal for a newer one. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_file: Option<Arc<Path>>,
     /// Time until SIGTERM, from the start of the run. Default none.
     pub timeout: Option<Duration>,
     /// Time from SIGTERM until SIGKILL. Default 5 s.
@@ -108,6 +111,7 @@ impl Default for ProcessSettings {
             run_limits: RunLimits::default(),
             hardening: Hardening::default(),
             pipe_stdin: true,
+            data_file: None,
             timeout: None,
             kill_after: Duration::from_secs(5),
         }

@@ -91,6 +91,9 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// The group that the watch's runs share a limit with. Default none.
     pub group: Option<Arc<str>>,
+    /// It is a program that stays: a run has handled its state once it has stayed for so long. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Duration>,
     /// An empty node is not ready: it is logged, not run for. Default false.
     pub refuse_empty: bool,
     /// A state that lost more than this share since the last success is not run for until an operator accepts it. Default none.
@@ -120,6 +123,7 @@ impl Default for Policy {
             retry: None,
             on_failure: OnFailure::Keep,
             group: None,
+            service: None,
             refuse_empty: false,
             refuse_shrink: None,
             notify_signal: None,

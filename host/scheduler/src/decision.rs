@@ -93,6 +93,8 @@ pub enum Ignored {
     Empty,
     /// `refuse_shrink`.
     Shrunk(Shrinkage),
+    /// The program that the last daemon left behind is for it.
+    Up,
     /// The action runs (DISCARD).
     Running,
     /// The watch was removed.
@@ -171,6 +173,7 @@ impl fmt::Display for Ignored {
             Ignored::Unchanged => "it has not changed since the last success and run_on_load is IF_CHANGED",
             Ignored::Deleted => "the node was deleted and on_delete is False",
             Ignored::Empty => "the node is empty and refuse_empty is True",
+            Ignored::Up => "the service runs for it already",
             Ignored::Running => "the action is running and run_mode is DISCARD",
             Ignored::Retired => "the watch was removed, or the daemon stops",
         })

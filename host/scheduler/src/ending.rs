@@ -43,6 +43,10 @@ pub enum Cause {
     Permanent,
     /// A component says that it gave up for newer state, and there is none.
     NothingNewer,
+    /// A program that is to stay has ended.
+    Left,
+    /// A program that stays could not be told of a newer update.
+    Untold,
 }
 
 impl Cause {
@@ -92,6 +96,8 @@ impl fmt::Display for Cause {
             Cause::Trapped => f.write_str("the component trapped"),
             Cause::AsksForRetry { .. } => f.write_str("the component asks for a retry"),
             Cause::Permanent => f.write_str("the component failed for good"),
+            Cause::Untold => f.write_str("the service could not be told"),
+            Cause::Left => f.write_str("the service has ended"),
             Cause::NothingNewer => f.write_str("the component gave up for newer state, but there is none"),
         }
     }

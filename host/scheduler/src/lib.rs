@@ -60,6 +60,22 @@
 //! state has come ([`Input::Turn`]). Loads wait too: a fleet that is restarted must not start as one, nor pass a halt. Retries do not: they
 //! belong to the turn that the run had. A turn that cannot be used at once, because no place is free, is lost, and another is asked for.
 //!
+//! # Programs that stay
+//!
+//! With [`Policy::service`] the action is a program that does not end by itself (`machine/service.rs`). Its run has handled its state once
+//! it has started ([`Input::Started`]) and stayed for that long: [`Effect::Up`]. From then on it has no place of those that are admitted to:
+//! a service that runs for ever would take it from the others for ever.
+//!
+//! - **Newer updates** replace it in RESTART, and in QUEUE are told to it by a signal ([`Effect::Notify`]), in both once they are through
+//!   their gates; in QUEUE also once it is up, for a program that has just started may not have a handler yet. Having been told, it must
+//!   stay for as long again. A telling that fails (the data file cannot be written) is retried as a run that failed, and the program goes
+//!   on meanwhile.
+//! - **Its end** is a failure, whatever its exit code, unless it was terminated; once it was up, attempts count anew, and the watch is behind
+//!   since its end.
+//! - **Load.** IF_CHANGED does not leave it out, because the program of the last daemon is gone; where it is not, and runs for the very
+//!   state, it is taken over as one that is up. One that was started before a reload, or for another state, is terminated for the load.
+//! - **Removal and drain** terminate it.
+//!
 //! # Failure
 //!
 //! A run fails when it does not do its work; [`Ending`] tells the kinds apart. Runs that were terminated for a newer update do not
@@ -138,6 +154,18 @@ pub enum Input {
         /// How it ended.
         ending: Ending,
     },
+    /// The process of a run exists. Only of programs that stay anything depends on it.
+    Started {
+        /// Which run.
+        run: RunId,
+    },
+    /// What [`Effect::Notify`] asks for was done for a program that stays, or could not be.
+    Told {
+        /// Which run.
+        run: RunId,
+        /// Why it could not.
+        failed: Option<Cause>,
+    },
     /// [`Admission::admit`] gave the watch a place.
     Admitted,
     /// The turn of this state has come in the watch's rollout: see [`Machine::wants_turn`]. It starts at once, or not at all.
@@ -155,7 +183,7 @@ pub enum Input {
         /// Whether znode and watch type are what they were. If not, all that was seen is forgotten.
         same_node: bool,
     },
-    /// The watch was removed, or the daemon drains: nothing starts any more, what runs goes on.
+    /// The watch was removed, or the daemon drains: nothing starts any more, what runs goes on, unless it would stay for ever.
     Retire,
     /// An operator holds the watch: nothing starts until [`Input::Resume`].
     Pause,
@@ -178,12 +206,20 @@ pub enum Input {
 pub enum Effect {
     /// Start the action. Answered by [`Input::Exited`], sooner or later.
     Start(Start),
-    /// Send a signal to the main process of a run.
+    /// Tell a run of a newer state: by a signal to its main process, and before that by its data file, if it has one. Of a program that
+    /// stays, answered by [`Input::Told`], unless it ends before.
     Notify {
-        /// Which run.
-        run: RunId,
+        /// The run, and the newer state as if it were started for it.
+        start: Start,
         /// Signal number.
         signal: i32,
+    },
+    /// The program that stays has handled its state.
+    Up {
+        /// Which run.
+        run: RunId,
+        /// The state, of a run that was taken over from the last daemon.
+        state: Option<Observation>,
     },
     /// Terminate a run: SIGTERM, `kill_after`, SIGKILL. Said once a run; answered by [`Input::Exited`].
     Terminate {

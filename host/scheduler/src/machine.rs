@@ -3,22 +3,21 @@
 mod failing;
 mod observing;
 mod operator;
+mod run;
+mod service;
 mod standing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::admission::{Admission, Full, Group};
-use super::gate::Gate;
-use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait, paths};
+use self::run::{Run, Update};
+use self::service::Stage;
+use super::admission::{Admission, Full};
+use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait};
 pub use standing::Standing;
 
-use twitcher_model::{
-    Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Shrinkage, Trigger, Version, WatchId,
-};
+use twitcher_model::{Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Shrinkage, Version, WatchId};
 
 /// Decides when the action of one watch runs. Small, because a daemon has tens of thousands; an idle one owns no heap memory.
 #[derive(Debug)]
@@ -66,65 +65,6 @@ enum Handled {
     Nothing,
     Absent,
     Present { czxid: i64 },
-}
-
-#[derive(Debug)]
-struct Run {
-    id: RunId,
-    /// Which run for its update this is, from 1.
-    attempt: u32,
-    /// Since when its update, or one that this replaced, is to be run for.
-    since: Duration,
-    /// What it was admitted in.
-    group: Group,
-    /// [`Effect::Terminate`] was said.
-    terminated: bool,
-    /// Started before the last reload: owned, but its failure says nothing about the watch as it is now.
-    former: bool,
-    /// The node went away since: the state it runs for is withdrawn.
-    outdated: bool,
-    /// What a run of the last daemon is for, as far as that is known.
-    found_for: Option<Version>,
-    /// What it runs for, kept only where somebody may need it: for a retry, for when the watch is parked and goes on, or because a
-    /// terminated run of a tree hands on its changed paths (RESTART).
-    kept: Option<Observation>,
-}
-
-impl Run {
-    /// Whether RESTART terminates it for an update with this version. A load is an update too, but a found run that is for that very
-    /// state need not be interrupted.
-    fn is_outdated_by(&self, next: Option<Version>) -> bool {
-        // What is found has written down its transactions alone.
-        let transactions = |version: Option<Version>| version.map(|version| version.parts());
-        !self.terminated && (self.found_for.is_none() || transactions(self.found_for) != transactions(next))
-    }
-}
-
-#[derive(Debug)]
-struct Update {
-    event: Trigger,
-    /// Which run for it will be the next, from 1.
-    attempt: u32,
-    /// When it was seen, or the first of those that it replaced.
-    since: Duration,
-    gate: Gate,
-    /// It does not wait for its turn.
-    ungoverned: bool,
-    observation: Observation,
-}
-
-impl Update {
-    /// Whether it has had a run, which failed.
-    fn is_retry(&self) -> bool {
-        self.event == Trigger::Retry
-    }
-
-    /// Takes over what an older update, or a terminated run, leaves behind.
-    fn take_over(&mut self, version: Version, older: &Bytes) {
-        if let (Version::Tree { .. }, Version::Tree { .. }) = (self.observation.version, version) {
-            self.observation.stdin = paths::merge(older, &self.observation.stdin);
-        }
-    }
 }
 
 impl Machine {
@@ -176,6 +116,8 @@ impl Machine {
             attempt: 1,
             since: Duration::ZERO,
             group: self.policy.group.clone(),
+            placed: true,
+            stage: self.first_stage(),
             terminated: false,
             former: true,
             outdated: false,
@@ -199,11 +141,12 @@ impl Machine {
         admission: &mut Admission,
         effects: &mut Vec<Effect>,
     ) {
+        self.look_at_services(now, admission, effects);
         match input {
             Input::Observed(observation) => {
                 // A timer that comes late changes nothing: what was due has started when a newer state is looked at.
                 self.start_due(now, ids, admission, effects);
-                if let Some((event, replaced)) = self.observe(now, observation, effects) {
+                if let Some((event, replaced)) = self.observe(now, observation, admission, effects) {
                     self.start_due(now, ids, admission, effects);
                     self.supersede(effects);
                     if self.waiting.back().is_some_and(|newest| !newest.is_retry()) {
@@ -216,12 +159,19 @@ impl Machine {
             }
             Input::Exited { run, ending } => {
                 if let Some(run) = self.take_run(run) {
-                    admission.leave(&run.group);
-                    if ending == Ending::Succeeded {
+                    if run.placed {
+                        admission.leave(&run.group);
+                    }
+                    if ending == Ending::Succeeded && run.stage == Stage::Job {
                         self.catch_up();
                     }
                     self.exited(now, run, ending, ids, effects);
                 }
+                self.start_due(now, ids, admission, effects);
+            }
+            Input::Started { run } => self.started(now, run),
+            Input::Told { run, failed } => {
+                self.told(now, run, failed, ids, effects);
                 self.start_due(now, ids, admission, effects);
             }
             Input::Timer => {
@@ -232,6 +182,7 @@ impl Machine {
             Input::Reload { policy, same_node } => self.reload(policy, same_node, effects),
             Input::Retire => {
                 self.forget(Dropped::Retired, effects);
+                self.stop_services(effects);
                 self.retired = true;
                 self.parked = false;
                 self.paused = false;
@@ -279,6 +230,9 @@ impl Machine {
             (true, false) if !self.loading && self.waiting.iter().all(Update::is_retry) => MachineState::BackingOff,
             (true, false) => MachineState::Held,
             (false, true) => MachineState::Running,
+            (false, false) if self.up().is_some() && self.waiting.iter().all(Update::is_retry) => {
+                MachineState::BackingOff
+            }
             (false, false) => MachineState::Queued,
         }
     }
@@ -286,6 +240,11 @@ impl Machine {
     /// Whether the watch was removed and nothing of it runs any more: the machine can be dropped.
     pub fn is_finished(&self) -> bool {
         self.retired && self.running.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn placed(&self) -> usize {
+        self.running.iter().filter(|run| run.placed).count()
     }
 
     #[cfg(test)]
@@ -374,6 +333,8 @@ impl Machine {
         let is_free = match self.policy.run_mode {
             // It would be terminated.
             RunMode::Restart => true,
+            // What stays is told, and needs no place.
+            _ if self.can_tell() => true,
             _ => self.running.len() < self.places() && admission.has_room(&self.policy.group),
         };
         let waits = self.waits_for_turn() && self.next_start().is_some_and(|at| at <= now);
@@ -383,7 +344,8 @@ impl Machine {
 
     /// Whether something runs, or a run that failed is to be tried again.
     pub fn is_acting(&self) -> bool {
-        !self.running.is_empty() || self.waiting.iter().any(|update| update.attempt > 1)
+        let acts = |run: &Run| run.stage != Stage::Up || run.terminated;
+        self.running.iter().any(acts) || self.waiting.iter().any(|update| update.attempt > 1)
     }
 
     /// Starts what is through its gates, has a place and is admitted; in RESTART, makes place.
@@ -397,8 +359,11 @@ impl Machine {
                 }
             }
         }
-        if self.policy.run_mode == RunMode::Restart && self.is_due(now) {
-            self.terminate(effects);
+        if self.is_due(now) {
+            if self.policy.run_mode == RunMode::Restart {
+                self.terminate(effects);
+            }
+            self.tell_services(now, effects);
         }
     }
 
@@ -431,18 +396,20 @@ impl Machine {
         if attempt == 1 {
             self.handled = Handled::of(&observation);
         }
-        let run = ids.allot();
+        let (run, stays) = (ids.allot(), self.policy.service.is_some());
         let hands_on = self.policy.run_mode == RunMode::Restart && matches!(observation.version, Version::Tree { .. });
         self.running.push(Run {
             id: run,
             attempt,
             since,
             group: self.policy.group.clone(),
+            placed: true,
+            stage: self.first_stage(),
             terminated: false,
             former: false,
             outdated: false,
             found_for: None,
-            kept: (hands_on || self.policy.retry.is_some() || self.policy.on_failure == OnFailure::Stop)
+            kept: (hands_on || self.policy.retry.is_some() || self.policy.on_failure == OnFailure::Stop || stays)
                 .then(|| observation.clone()),
         });
         effects.push(Effect::Start(Start {
@@ -473,6 +440,7 @@ impl Machine {
     fn reload(&mut self, policy: Arc<Policy>, same_node: bool, effects: &mut Vec<Effect>) {
         if !same_node {
             self.forget(Dropped::OtherNode, effects);
+            self.stop_services(effects);
         }
         self.policy = policy;
         if self.policy.retry.is_none() {
@@ -514,9 +482,10 @@ impl Machine {
         let restart = self.policy.run_mode == RunMode::Restart && running.any(|run| run.is_outdated_by(next));
         let at = self
             .next_start()
-            .filter(|_| self.asking.is_none() && (!blocked || restart))
+            .filter(|_| self.asking.is_none() && (!blocked || restart || self.can_tell()))
             // Time alone brings no turn.
             .filter(|at| *at > now || !self.waits_for_turn());
+        let at = at.into_iter().chain(self.next_up()).min();
         if at != self.timer {
             self.timer = at;
             effects.push(match at {

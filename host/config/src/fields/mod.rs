@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use self::calls::{ActionSpec, FailureSpec};
 use self::declaration::fields;
-use self::process::{Account, Environment, Limits, Umask, WorkingDir};
+use self::process::{Account, DataFile, Environment, Limits, Umask, WorkingDir};
 use self::rollout::RolloutSpec;
 use self::types::{MaxParallel, Seconds, ShrinkShare, SignalNumber, Timeout, Znode};
 use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType};
@@ -140,6 +140,18 @@ fields! {
     /// needs more is killed, the whole of it), "tasks" (processes and threads), and "cpu" as a percentage of one processor, such as "50%".
     /// A limit that cannot be had is an error, or left out with "optional": True.
     limits: Limits = Limits::default(),
+
+    /// The action is a program that stays: a run has handled its state once it has stayed for ready_after, being replaced by a newer change
+    /// is no failure, and when it ends by itself it is started again by on_failure, by default ever later and for ever. For RESTART, or QUEUE
+    /// with notify_signal.
+    service: bool = false,
+
+    /// Seconds that a service has to stay to have handled its state, after its start and after each notify_signal.
+    ready_after: Seconds = Seconds::new(1),
+
+    /// File that has what is on stdin before a run starts and before it gets notify_signal: replaced as a whole, by the watch's user and
+    /// umask. Default: none.
+    data_file: Option<DataFile> = None,
 
     /// Whether results are published where the daemon is in a fleet (twitcher help fleet).
     publish: bool = true,

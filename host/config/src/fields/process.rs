@@ -3,7 +3,8 @@
 //! This module must not know which fields there are, nor where a value stands in a file.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -71,6 +72,34 @@ impl FieldType for WorkingDir {
 
     fn written(&self) -> Json {
         self.0.to_string_lossy().into()
+    }
+}
+
+/// A file that is written for an action.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFile(pub(crate) Arc<Path>);
+
+impl FieldType for DataFile {
+    type Form = Called<Text<Arc<Path>>>;
+    const FORM: Self::Form = called(
+        "the absolute path of a file",
+        Text::new(|path| {
+            let path = absolute(path)?;
+            let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+            match path.file_name().is_some()
+                && path.components().all(is_plain)
+                && !path.as_os_str().as_bytes().ends_with(b"/")
+            {
+                true => Ok(path),
+                false => Err(Refusal::UNFIT),
+            }
+        })
+        .most(PATH_MAX)
+        .pattern("^/(.*/)?[^/]+$"),
+    );
+
+    fn of(path: Arc<Path>) -> Result<Self, Refusal> {
+        Ok(Self(path))
     }
 }
 

@@ -11,7 +11,8 @@ use crate::json::plain;
 use crate::schema;
 
 /// For each pattern of the schema, texts that it allows and the reader takes, and texts that neither does.
-const PATTERNS: [(&str, &[&str], &[&str]); 13] = [
+const PATTERNS: [(&str, &[&str], &[&str]); 14] = [
+    (r"^/(.*/)?[^/]+$", &["/run/app", "/a/b"], &["run", "/", "/run/"]),
     (
         "^CAP_[A-Z_]+$",
         &["CAP_CHOWN", "CAP_SYS_ADMIN"],

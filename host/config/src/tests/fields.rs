@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::splay::share;
 use twitcher_model::{
-    Action, Capabilities, Hardening, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, WatchType,
+    Action, Capabilities, Hardening, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, Share, WatchType,
 };
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
@@ -52,7 +52,7 @@ fn every_field_arrives() {
         "pipe_stdin": false, "run_on_load": false, "run_mode": "PARALLEL", "max_parallel": 3, "uid": "daemon", "gid": 7,
         "timeout": 1.5, "kill_after": 0, "on_failure": "STOP", "on_delete": true, "settle": 1, "settle_max": 2,
         "min_interval": 3, "refuse_empty": true, "cwd": "/srv", "umask": "077", "env": {"A": "1"}, "inherit_env": true,
-        "limits": {"nofile": 10, "core": [0, "unlimited"]}, "splay": 0, "notify_signal": null
+        "limits": {"nofile": 10, "core": [0, "unlimited"]}, "splay": 0, "notify_signal": null, "refuse_shrink": 0.25
     }]}"#;
     let reload = Dir::new(&[("a.json", text)]).reload();
     assert_eq!(report::render_errors(&reload), "");
@@ -74,6 +74,7 @@ fn every_field_arrives() {
         (policy.run_on_load, policy.on_delete, policy.refuse_empty),
         (RunOnLoad::Never, true, true)
     );
+    assert_eq!(policy.refuse_shrink, Some(Share(250)));
     let seconds = [policy.settle, policy.settle_max, policy.min_interval].map(|duration| duration.as_secs());
     assert_eq!(seconds, [1, 2, 3]);
     let process = &watch.process;
@@ -280,6 +281,16 @@ fn each_field_says_what_it_takes() {
         r#""umask": 512"#,
         r#""env": {"TWITCHER_X": "1"}"#,
         r#""env": {"A=B": "1"}"#,
+        r#""env": {"A": {"secret": "b"}}"#,
+        r#""refuse_shrink": 1"#,
+        r#""refuse_shrink": true"#,
+        r#""data_file": "app""#,
+        r#""data_file": "/run/app/""#,
+        r#""data_file": "/run/app/..""#,
+        r#""data_file": "/run/app", "run_mode": "PARALLEL""#,
+        r#""service": true"#,
+        r#""service": true, "run_mode": "RESTART", "timeout": 3"#,
+        r#""ready_after": 3"#,
         r#""env": {"A": 1}"#,
         r#""env": {"A": "\u0000"}"#,
         r#""env": {"A": "1", "B": "", "A": "2"}"#,
@@ -332,7 +343,17 @@ fn each_field_says_what_it_takes() {
     "umask": 512 -> umask must be a mask from "000" to "777", not the number 512
     "env": {"TWITCHER_X": "1"} -> env must not set "TWITCHER_X": Twitcher sets such names itself
     "env": {"A=B": "1"} -> env has "A=B", which is not the name of a variable
-    "env": {"A": 1} -> env must have a string for "A", not the number 1
+    "env": {"A": {"secret": "b"}} -> env has Secret("b"), which must be the absolute path of a file of at most 4095 bytes
+    "refuse_shrink": 1 -> refuse_shrink must be a share from 0 to 0.999, not the number 1
+    "refuse_shrink": true -> refuse_shrink must be a share from 0 to 0.999, not true
+    "data_file": "app" -> data_file must be the absolute path of a file, not the string "app"
+    "data_file": "/run/app/" -> data_file must be the absolute path of a file, not the string "/run/app/"
+    "data_file": "/run/app/.." -> data_file must be the absolute path of a file, not the string "/run/app/.."
+    "data_file": "/run/app", "run_mode": "PARALLEL" -> data_file is one file, and in PARALLEL several runs would have it at once; let the action read its stdin
+    "service": true -> a service is never told of a change in QUEUE; give it run_mode = RESTART, which replaces it, or in QUEUE a notify_signal such as SIGHUP
+    "service": true, "run_mode": "RESTART", "timeout": 3 -> timeout is for what ends by itself, and service = True says that this does not; leave one of them out
+    "ready_after": 3 -> ready_after is for services; add service = True, or leave it out
+    "env": {"A": 1} -> env must have a string or Secret("/file") for "A", not the number 1
     "env": {"A": "\u0000"} -> env has a NUL character or too many bytes in "A"
     "env": {"A": "1", "B": "", "A": "2"} -> env has "A" twice
     "limits": {"nofiles": 1} -> limits has "nofiles", which is none of as, core, cpu, data, fsize, memlock, nofile, nproc, stack, memory, tasks, optional; did you mean "nofile"?

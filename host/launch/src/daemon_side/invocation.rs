@@ -35,6 +35,21 @@ pub struct Invocation {
     pub capture: bool,
 }
 
+impl Invocation {
+    /// Whether it only writes the data file of the run.
+    pub(crate) fn is_writer(&self) -> bool {
+        matches!(self.task, Task::Write(_))
+    }
+
+    /// By what its processes are known. Who writes for a run is none of the run's: the two may be there at once, and are ended by themselves.
+    pub(crate) fn mark(&self) -> String {
+        match self.is_writer() {
+            true => format!("{}-data-file", self.run),
+            false => self.run.to_string(),
+        }
+    }
+}
+
 /// Most of a captured stream, in bytes.
 pub const CAPTURED: usize = 1 << 20;
 
@@ -67,6 +82,9 @@ impl Captured {
 pub enum Control {
     /// Sends a signal to the main process. A component is told that it is superseded instead.
     Notify(Signal),
+    /// Puts data into a file, if there is one, and then sends a signal, as [`Control::Notify`]; answered by
+    /// [`super::queue::RunEvent::Told`]. Where the file cannot be written there is no signal either.
+    Renew(Box<Renewal>),
     /// Tells a component something.
     Tell(ToAction),
     /// SIGTERM to the process group, SIGKILL after the settings' `kill_after`. A component is asked first: SIGTERM comes after half of
@@ -74,6 +92,19 @@ pub enum Control {
     Terminate(Reason),
     /// Asks for the last 64 KiB of what it has written, and how much that is in all, in bytes.
     Show(oneshot::Sender<Written>),
+}
+
+/// Newer data for a run that goes on.
+#[derive(Debug)]
+pub struct Renewal {
+    /// Name of the watch, for the log.
+    pub watch: Arc<str>,
+    /// How the run's process was set up.
+    pub process: Arc<ProcessSettings>,
+    /// What goes into its data file.
+    pub data: Bytes,
+    /// What it is told by.
+    pub signal: Signal,
 }
 
 /// What a run has written so far.

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod component_channel;
+mod data_files;
 pub mod invocation;
 pub mod launcher_process;
 mod liveness;

@@ -107,6 +107,6 @@ impl NativeCode {
 fn component(invocation: &Invocation) -> Option<&Component> {
     match &invocation.task {
         Task::Wasm(task) => Some(&task.action.component),
-        Task::Exec(_) | Task::Function(_) => None,
+        Task::Exec(_) | Task::Function(_) | Task::Write(_) => None,
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon_side::invocation::{AnswerTo, Asker, ComponentQuestion, Control
 use crate::daemon_side::launcher_process::{Launcher, LauncherLink};
 use crate::daemon_side::native_code::NativeCode;
 use crate::daemon_side::supervisor::Supervisor;
-use twitcher_model::RunId;
+use twitcher_model::{Outcome, RunId};
 use twitcher_sandbox::code_cache::CodeCache;
 
 /// Why the launcher cannot be started.
@@ -54,6 +54,13 @@ pub enum RunEvent {
         timeout: Duration,
         /// How long after this SIGKILL follows.
         kill_after: Duration,
+    },
+    /// A run was given newer data and a signal ([`Control::Renew`]), or could not be, and why.
+    Told {
+        /// The run.
+        run: RunId,
+        /// What became of writing its data file, if that failed.
+        failed: Option<Outcome>,
     },
     /// A run has ended: its process has been waited for, or could not be started.
     Ended {

@@ -23,7 +23,7 @@ pub(crate) fn request(
     let mut env = invocation.env.clone();
     let mut task = invocation.task.clone();
     invocation.secrets.give(&mut env, &mut task);
-    env.push((RUN_ID_VARIABLE.to_owned(), invocation.run.to_string()));
+    env.push((RUN_ID_VARIABLE.to_owned(), invocation.mark()));
     Request {
         seq,
         task,
@@ -35,7 +35,7 @@ pub(crate) fn request(
             groups: identity.groups.clone(),
             umask: settings.umask,
             limits: match &invocation.task {
-                Task::Exec(_) | Task::Function(_) => settings.limits.clone(),
+                Task::Exec(_) | Task::Function(_) | Task::Write(_) => settings.limits.clone(),
                 Task::Wasm(task) => process_limits(
                     &settings.limits,
                     settings.timeout,
@@ -46,7 +46,7 @@ pub(crate) fn request(
             hardening: match &invocation.task {
                 Task::Exec(_) => settings.hardening.clone(),
                 // A component has its sandbox.
-                Task::Function(_) | Task::Wasm(_) => Hardening::default(),
+                Task::Function(_) | Task::Wasm(_) | Task::Write(_) => Hardening::default(),
             },
             journal,
         },
@@ -103,11 +103,12 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
         Step::Descriptors => "close inherited descriptors".to_owned(),
         Step::Load => match &invocation.task {
             Task::Wasm(task) => format!("load the native code of {}", task.action.component),
-            Task::Exec(_) | Task::Function(_) => "load native code".to_owned(),
+            Task::Exec(_) | Task::Function(_) | Task::Write(_) => "load native code".to_owned(),
         },
         Step::Exec => match &invocation.task {
             Task::Exec(argv) => format!("execute {:?}", argv.first().map_or("", String::as_str)),
             Task::Function(_) => "run the function".to_owned(),
+            Task::Write(path) => format!("write {}", path.display()),
             Task::Wasm(task) => format!("run {}", task.action.component),
         },
     };

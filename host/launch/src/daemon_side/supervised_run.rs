@@ -119,7 +119,7 @@ impl SupervisedRun {
         mark: Option<EndingMark>,
     ) -> io::Result<Self> {
         let [stdout, stderr] = ends.output;
-        let family = RunProcesses::new(pid, &invocation.run.to_string(), ends.cgroup.clone());
+        let family = RunProcesses::new(pid, &invocation.mark(), ends.cgroup.clone());
         let mut output = Output::default();
         output.captured = invocation.capture.then(Captured::default);
         Ok(Self {
@@ -164,6 +164,8 @@ impl SupervisedRun {
                     Some(talk) => talk.tell(&ToAction::Cancel(Reason::Superseded)),
                     None => drop(pidfd_signal(self.pidfd.as_fd(), signal)),
                 },
+                // Its file is written by then: see the supervisor.
+                Wake::Control(Some(Control::Renew(_))) => {}
                 Wake::Control(Some(Control::Tell(answer))) => {
                     if let Some(why) = denial(&answer) {
                         self.log_denied(why);

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getsid, pipe2};
 use tokio::io::Interest;
@@ -20,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::daemon_side::component_channel;
+use crate::daemon_side::data_files::{self, DataFiles, FileWrite, Then};
 use crate::daemon_side::invocation::{Control, Invocation, RunReport};
 use crate::daemon_side::launcher_process::{LauncherLink, Sending};
 use crate::daemon_side::liveness::{Liveness, Look};
@@ -32,7 +35,7 @@ use crate::daemon_side::secrets::{SecretReader, SecretValues};
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
 use crate::journal::{JournalEntry, JournalSlots};
 use crate::launcher::LAUNCHER_NAME;
-use crate::protocol::{Reply, SETUP_FAILED, Step, send_request};
+use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
 use twitcher_ipc::helper::is_shortage;
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
@@ -107,6 +110,7 @@ pub(crate) struct Supervisor {
     reaped_end: mpsc::UnboundedReceiver<Reaped>,
     lookups: NameResolver,
     secrets: SecretReader,
+    files: DataFiles,
     code: NativeCode,
     slots: JournalSlots,
     waiting: VecDeque<Pending>,
@@ -156,6 +160,7 @@ impl Supervisor {
             reaped_end,
             lookups: NameResolver::new(),
             secrets: SecretReader::new(),
+            files: DataFiles::default(),
             code,
             waiting: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -215,13 +220,53 @@ impl Supervisor {
         }
     }
 
-    /// Puts runs in the queue for the launcher, as soon as they have their secrets.
+    /// Puts runs in the queue for the launcher, as soon as they have their data files and secrets.
     fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
         for invocation in ready {
-            if let Some(invocation) = self.secrets.keep(invocation) {
-                self.enqueue(invocation);
+            match DataFiles::for_start(invocation) {
+                Ok((path, write)) => self.write(path, write),
+                Err(invocation) => self.wait_for_secrets(invocation),
             }
         }
+    }
+
+    fn wait_for_secrets(&mut self, invocation: Invocation) {
+        if let Some(invocation) = self.secrets.keep(invocation) {
+            self.enqueue(invocation);
+        }
+    }
+
+    fn write(&mut self, path: Arc<Path>, write: FileWrite) {
+        if let Some(writer) = self.files.add(path, write) {
+            self.enqueue(writer);
+        }
+    }
+
+    /// Whoever wrote a data file has ended, or could not be started.
+    fn on_written(&mut self, path: &Arc<Path>, writer: Outcome) {
+        let failed = data_files::failure(path, writer);
+        let (then, next) = self.files.written(path);
+        match (then, failed) {
+            (Some(Then::Start(invocation)), None) => self.wait_for_secrets(*invocation),
+            (Some(Then::Start(invocation)), Some(failed)) => self.end(invocation.run, RunReport::of(failed)),
+            (Some(Then::Forgo(run)), _) => self.end(run, RunReport::of(Outcome::Terminated)),
+            (Some(Then::Signal(run, signal)), failed) => self.told(run, signal, failed),
+            (None, _) => {}
+        }
+        if let Some(writer) = next {
+            self.enqueue(writer);
+        }
+    }
+
+    /// Sends the signal that a run is told of newer data by, unless its data file has the older.
+    fn told(&mut self, run: RunId, signal: Signal, failed: Option<Outcome>) {
+        if failed.is_none()
+            && let Some(to) = self.running.get(&run)
+        {
+            // A run that has just ended hears no more.
+            let _ = to.send(Control::Notify(signal));
+        }
+        let _ = self.events.send(RunEvent::Told { run, failed });
     }
 
     fn enqueue(&mut self, invocation: Invocation) {
@@ -285,12 +330,12 @@ impl Supervisor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.link.sending = Sending::Full;
                 forget_readiness(&self.link.socket, Interest::WRITABLE);
-                self.slots.leave(pending.invocation.run);
+                self.leave_slot(&pending.invocation);
                 self.waiting.push_front(pending);
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
                 self.link.sending = Sending::Broken;
-                self.slots.leave(pending.invocation.run);
+                self.leave_slot(&pending.invocation);
                 self.waiting.push_front(pending);
             }
             Err(error) if is_shortage(&error) && self.may_wait(&pending) => self.wait_for_room(pending, &error),
@@ -300,7 +345,7 @@ impl Supervisor {
                     step: "prepare the launch".to_owned(),
                     errno,
                 };
-                self.end(pending.invocation.run, RunReport::of(outcome));
+                self.ended(&pending.invocation, RunReport::of(outcome));
             }
         }
     }
@@ -321,7 +366,7 @@ impl Supervisor {
                 "no process can be made just now: too many run, or too little memory or too few descriptors are left; the run waits");
             pending.short_since = Some(now);
         }
-        self.slots.leave(run);
+        self.leave_slot(&pending.invocation);
         self.waiting.push_front(pending);
         self.no_room_until = Some(now + SHORTAGE_PAUSE);
     }
@@ -377,8 +422,11 @@ impl Supervisor {
 
     /// Sends a request. Gives its number, the daemon's ends of what came with it, and whether its process shares the launcher's memory.
     fn try_send(&mut self, invocation: &Invocation, native: Option<File>) -> io::Result<(u64, Ends, bool)> {
-        let entry = self.entry(invocation);
-        let cgroup = self.cgroup(invocation)?;
+        // Who writes a data file is of the run, beside its process or before there is one.
+        let (entry, cgroup) = match &invocation.task {
+            Task::Write(_) => (None, None),
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => (self.entry(invocation), self.cgroup(invocation)?),
+        };
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
         let data;
@@ -435,18 +483,37 @@ impl Supervisor {
         }
     }
 
+    /// It is not sent for now. The slot of its run is not that of whoever writes a file for it.
+    fn leave_slot(&mut self, invocation: &Invocation) {
+        if !invocation.is_writer() {
+            self.slots.leave(invocation.run);
+        }
+    }
+
     fn control(&mut self, run: RunId, control: Control) {
+        let control = match control {
+            Control::Renew(renewal) => {
+                let signal = renewal.signal;
+                return match DataFiles::for_renewal(run, *renewal) {
+                    Some((path, write)) => self.write(path, write),
+                    None => self.told(run, signal, None),
+                };
+            }
+            other => other,
+        };
         if let Some(to) = self.running.get(&run) {
             // A run that has just ended hears no more.
             let _ = to.send(control);
         } else if let Control::Terminate(reason) = control {
-            if let Some(launch) = self
-                .in_flight
-                .values_mut()
-                .find(|launch| launch.pending.invocation.run == run)
-            {
+            let is_it = |pending: &Pending| {
+                let Pending { invocation, .. } = pending;
+                invocation.run == run && !invocation.is_writer()
+            };
+            if let Some(launch) = self.in_flight.values_mut().find(|launch| is_it(&launch.pending)) {
                 launch.terminate = Some(reason);
-            } else if let Some(at) = self.waiting.iter().position(|pending| pending.invocation.run == run) {
+            } else if self.files.forgo(run) {
+                // Its file is being written: it has ended once that is over, so that nothing is written after it.
+            } else if let Some(at) = self.waiting.iter().position(is_it) {
                 self.waiting.remove(at);
                 self.end(run, RunReport::of(Outcome::Terminated));
             } else if self.lookups.remove(run) || self.secrets.remove(run) || self.code.remove(run) {
@@ -535,10 +602,21 @@ impl Supervisor {
         if let Some(reason) = terminate {
             let _ = to.send(Control::Terminate(reason));
         }
+        let file = match &invocation.task {
+            Task::Write(path) => Some(Arc::clone(path)),
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => None,
+        };
         // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
         let journal = self.link.launcher.journal.as_deref();
-        let mark = journal.and_then(|journal| self.slots.mark(journal, run));
-        let (control, events) = ((to.clone(), control), self.events.clone());
+        let mark = journal
+            .and_then(|journal| self.slots.mark(journal, run))
+            .filter(|_| file.is_none());
+        let events = match &file {
+            None => self.events.clone(),
+            // Of this nobody is told.
+            Some(_) => mpsc::unbounded_channel().0,
+        };
+        let control = (to.clone(), control);
         let started = pidfd_open(pid)
             .map_err(io::Error::from)
             .and_then(|pidfd| SupervisedRun::new(invocation, pid, pidfd, ends, control, events, mark));
@@ -547,20 +625,22 @@ impl Supervisor {
             Err(error) => {
                 error!(run_id = %run, %pid, %error, "cannot follow the process of a run; killing it");
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                self.end(
-                    run,
-                    RunReport::of(Outcome::LaunchFailed {
-                        step: "follow the process".to_owned(),
-                        errno,
-                    }),
-                );
+                let outcome = Outcome::LaunchFailed {
+                    step: "follow the process".to_owned(),
+                    errno: error.raw_os_error().unwrap_or(libc::EIO),
+                };
+                match file {
+                    Some(path) => self.on_written(&path, outcome),
+                    None => self.end(run, RunReport::of(outcome)),
+                }
                 return;
             }
         };
-        self.running.insert(run, to);
         self.pids.insert(pid);
-        let _ = self.events.send(RunEvent::Started { run, pid: pid.as_raw() });
+        if file.is_none() {
+            self.running.insert(run, to);
+            let _ = self.events.send(RunEvent::Started { run, pid: pid.as_raw() });
+        }
         let (reaped, lingering) = (self.reaped.clone(), self.lingering.clone());
         tokio::spawn(async move {
             let (invocation, report) = process.supervise(&lingering).await;
@@ -587,7 +667,7 @@ impl Supervisor {
                 pending: Pending { invocation, .. },
                 ..
             }) => {
-                self.end(invocation.run, RunReport::of(launch_failed(&invocation, step, errno)));
+                self.ended(&invocation, RunReport::of(launch_failed(&invocation, step, errno)));
             }
             None => {
                 self.failed.insert(seq, (step, errno));
@@ -602,7 +682,9 @@ impl Supervisor {
             invocation,
             mut report,
         } = reaped;
-        self.running.remove(&invocation.run);
+        if !invocation.is_writer() {
+            self.running.remove(&invocation.run);
+        }
         self.pids.remove(&pid);
         if report.outcome == Outcome::Exited(SETUP_FAILED) {
             self.read_replies();
@@ -610,8 +692,16 @@ impl Supervisor {
         if let Some((step, errno)) = self.failed.remove(&seq) {
             report.outcome = launch_failed(&invocation, step, errno);
         }
-        self.end(invocation.run, report);
+        self.ended(&invocation, report);
         self.reap_orphans();
+    }
+
+    /// A process has ended, or there will be none.
+    fn ended(&mut self, invocation: &Invocation, report: RunReport) {
+        match &invocation.task {
+            Task::Write(path) => self.on_written(path, report.outcome),
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => self.end(invocation.run, report),
+        }
     }
 
     fn end(&mut self, run: RunId, report: RunReport) {
@@ -659,7 +749,9 @@ impl Supervisor {
         let mut unanswered: Vec<_> = self.in_flight.drain().collect();
         unanswered.sort_by_key(|(seq, _)| *seq);
         for (_, launch) in &unanswered {
-            self.slots.abandon(launch.pending.invocation.run);
+            if !launch.pending.invocation.is_writer() {
+                self.slots.abandon(launch.pending.invocation.run);
+            }
         }
         let mut delay = RESPAWN_DELAY * (1 << deaths.min(6));
         loop {
@@ -698,11 +790,11 @@ impl Supervisor {
         ) in unanswered.into_iter().rev()
         {
             if terminate.is_some() {
-                self.end(invocation.run, RunReport::of(Outcome::Terminated));
+                self.ended(&invocation, RunReport::of(Outcome::Terminated));
             } else if deaths + 1 >= MAX_DEATHS {
                 // Perhaps it is this very request that no launcher survives.
-                self.end(
-                    invocation.run,
+                self.ended(
+                    &invocation,
                     RunReport::of(launch_failed(&invocation, Step::Clone, Errno::EIO)),
                 );
             } else {

@@ -16,6 +16,7 @@ use nix::unistd::{dup2_stdin, setsid};
 use rustix::io::fcntl_dupfd_cloexec;
 
 mod clone;
+mod data_file;
 mod hardening;
 pub mod interrupt;
 mod namespaces;

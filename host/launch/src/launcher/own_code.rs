@@ -1,4 +1,4 @@
-//! What runs code of this program in a process of its own, and for long: a function of the configuration, or a component.
+//! What runs code of this program in a process of its own: a function of the configuration, a component, or who writes a data file.
 //!
 //! It gets a copy of the launcher's memory, in which there is nothing of any request ([`crate::protocol::Page`]), and reads its own there.
 
@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 
 use crate::launcher::clone::Born;
+use crate::launcher::data_file;
 use crate::launcher::interrupt;
 use crate::launcher::spawn::{Parent, fork};
 use crate::launcher::steps::{Frame, Settings, SpawnFailure, close_range};
@@ -72,6 +73,10 @@ fn run(
                 replace_environment(&env);
                 return (launcher.bodies.function)(&action);
             }
+        },
+        (OwnTask::Write(path), None) => match close_all_but_stdio() {
+            Err(failure) => failure,
+            Ok(()) => return data_file::write(&path),
         },
         (OwnTask::Component(task), Some((ready, channel))) => {
             match component_descriptors(channel, ready.descriptors(), namespaces) {

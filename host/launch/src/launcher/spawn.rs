@@ -47,7 +47,7 @@ pub fn spawn(received: Received<'_>, components: &mut LoadedCode, launcher: &Par
     let mut fd = || fds.next().ok_or(undecodable);
     let stdio = [fd()?, fd()?, fd()?];
     let component = match head.kind {
-        Kind::Program | Kind::Function => None,
+        Kind::Program | Kind::Function | Kind::Writer => None,
         Kind::Component { digest, entry } => {
             let ready = components.get(digest, entry, fd()?).map_err(|error| {
                 // The reply has room for a number alone.
@@ -68,7 +68,7 @@ pub fn spawn(received: Received<'_>, components: &mut LoadedCode, launcher: &Par
             let program = text.program().ok_or(undecodable)?;
             Program::new(frame, program, launcher)?.spawn(head.may_share_memory, launcher)
         }
-        Kind::Function | Kind::Component { .. } => OwnCode { frame, text, component }.spawn(launcher),
+        Kind::Function | Kind::Writer | Kind::Component { .. } => OwnCode { frame, text, component }.spawn(launcher),
     }
 }
 

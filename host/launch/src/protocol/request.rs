@@ -8,6 +8,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,8 @@ pub enum Kind {
     Program,
     /// It runs a function of the configuration.
     Function,
+    /// It writes a file.
+    Writer,
     /// It runs this component.
     Component {
         /// SHA-256 of the component.
@@ -99,7 +103,7 @@ impl Kind {
     /// channel.
     pub fn descriptors(self) -> usize {
         match self {
-            Kind::Program | Kind::Function => 3,
+            Kind::Program | Kind::Function | Kind::Writer => 3,
             Kind::Component { .. } => 5,
         }
     }
@@ -149,6 +153,8 @@ pub enum OwnTask {
     Function(FunctionAction),
     /// A component.
     Component(Box<WasmTask>),
+    /// Putting what is on stdin into this file.
+    Write(Arc<Path>),
 }
 
 /// A request that came, of which only the head was read.
@@ -300,6 +306,10 @@ fn encode(request: &Request) -> io::Result<(Kind, Vec<u8>)> {
         Task::Function(action) => {
             let text = own(OwnTask::Function(action.clone()));
             (Kind::Function, postcard::to_stdvec(&text))
+        }
+        Task::Write(path) => {
+            let text = own(OwnTask::Write(Arc::clone(path)));
+            (Kind::Writer, postcard::to_stdvec(&text))
         }
         Task::Wasm(task) => {
             let component = &task.action.component;

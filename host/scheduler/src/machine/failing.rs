@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::service::Stage;
 use super::{Machine, Run, Update};
 use crate::ending::{Cause, Ending};
 use crate::gate::Gate;
@@ -10,13 +11,21 @@ use crate::{Decision, Dropped, Effect, RunIds};
 use twitcher_model::{OnFailure, RunMode, Trigger};
 
 impl Machine {
-    pub(super) fn exited(&mut self, now: Duration, run: Run, ending: Ending, ids: &RunIds, effects: &mut Vec<Effect>) {
-        let cause = match ending {
+    pub(super) fn exited(
+        &mut self,
+        now: Duration,
+        mut run: Run,
+        ending: Ending,
+        ids: &RunIds,
+        effects: &mut Vec<Effect>,
+    ) {
+        let cause = match self.service_ended(now, &mut run, ending) {
             Ending::Failed(cause) => cause,
             Ending::Superseded if self.waiting.is_empty() && !run.outdated => Cause::NothingNewer,
             Ending::Superseded | Ending::Succeeded => return,
         };
-        if run.terminated || run.former || self.retired {
+        let is_old = run.former && (run.stage == Stage::Job || run.kept.is_none());
+        if run.terminated || is_old || self.retired {
             return;
         }
         let chance = ids.chance(run.id);

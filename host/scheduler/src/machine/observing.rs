@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Handled, Machine, Update};
+use crate::admission::Admission;
 use crate::gate::Gate;
-use crate::{Decision, Dropped, Effect, Ignored};
+use crate::{Decision, Dropped, Effect, Ignored, Start};
 use twitcher_model::{Observation, Position, RunMode, RunOnLoad, Shrinkage, Trigger, Version, WatchType};
 
 impl Machine {
@@ -13,11 +14,17 @@ impl Machine {
         &mut self,
         now: Duration,
         observation: Observation,
+        admission: &mut Admission,
         effects: &mut Vec<Effect>,
     ) -> Option<(Trigger, bool)> {
         let ignore = |effects: &mut Vec<Effect>, why| effects.push(Effect::Record(Decision::Ignored(why)));
         if self.retired {
             ignore(effects, Ignored::Retired);
+            return None;
+        }
+        if self.loading && !self.asked && self.takes_over(&observation, admission, effects) {
+            self.loading = false;
+            self.seen = Some(observation.version);
             return None;
         }
         let load = std::mem::take(&mut self.loading) && self.runs_at_load(&observation);
@@ -79,7 +86,7 @@ impl Machine {
         if load || !known {
             self.behind.get_or_insert(now);
         }
-        self.notify(effects);
+        self.notify(event, &observation, effects);
         Some((event, self.hold(now, load, event, observation, effects)))
     }
 
@@ -90,7 +97,8 @@ impl Machine {
             // A parked watch has a state before it that was not handled, whatever is said of new ones.
             (RunOnLoad::Never, exists) => self.parked && exists && is_new(),
             (RunOnLoad::Always, true) => true,
-            (RunOnLoad::IfChanged, true) => is_new(),
+            // What is to stay ended with the last daemon, whatever it was for.
+            (RunOnLoad::IfChanged, true) => self.policy.service.is_some() || is_new(),
             (RunOnLoad::Always | RunOnLoad::IfChanged, false) => {
                 self.policy.on_delete && self.done.is_some() && is_new()
             }
@@ -130,10 +138,22 @@ impl Machine {
         }
     }
 
-    fn notify(&self, effects: &mut Vec<Effect>) {
-        if let (RunMode::Queue, Some(signal)) = (self.policy.run_mode, self.policy.notify_signal) {
+    /// Tells what runs at once; a program that stays is told when the update is through its gates.
+    fn notify(&self, event: Trigger, observation: &Observation, effects: &mut Vec<Effect>) {
+        if let (RunMode::Queue, Some(signal), None) =
+            (self.policy.run_mode, self.policy.notify_signal, self.policy.service)
+        {
             let runs = self.running.iter().filter(|run| !run.former);
-            effects.extend(runs.map(|run| Effect::Notify { run: run.id, signal }));
+            let start = |run| Start {
+                run,
+                event,
+                attempt: 1,
+                observation: observation.clone(),
+            };
+            effects.extend(runs.map(|run| Effect::Notify {
+                start: start(run.id),
+                signal,
+            }));
         }
     }
 

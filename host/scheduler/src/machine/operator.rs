@@ -1,6 +1,7 @@
 //! What operators do to a machine: hold it, let go of it.
 
-use super::Machine;
+use super::service::Stage;
+use super::{Machine, Run};
 use crate::{Decision, Effect};
 
 impl Machine {
@@ -32,7 +33,8 @@ impl Machine {
 
     /// A run has succeeded, or the node went away: what is left to be run for is what waits, and what else runs.
     pub(super) fn catch_up(&mut self) {
-        let running = self.running.iter().filter(|run| !run.outdated && !run.former);
+        let is_to_succeed = |run: &&Run| !run.outdated && !run.former && run.stage != Stage::Up;
+        let running = self.running.iter().filter(is_to_succeed);
         let waiting = self.waiting.iter().map(|update| update.since);
         self.behind = running.map(|run| run.since).chain(waiting).min();
     }

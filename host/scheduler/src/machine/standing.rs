@@ -17,6 +17,8 @@ pub struct Standing {
     pub next: Option<Duration>,
     /// Since when there is a state that no run has succeeded for, though one is to.
     pub behind: Option<Duration>,
+    /// Whether it is a service whose program has stayed, for the newest state that was to be run for.
+    pub up: bool,
     /// The node is being read: for the first time, or after a reload.
     pub loading: bool,
     /// The node is being read because an operator wants a run.
@@ -38,6 +40,7 @@ impl Machine {
                 .next_start()
                 .filter(|at| *at > now && self.running.len() < self.places()),
             behind: self.behind,
+            up: self.up().is_some() && self.behind.is_none(),
             loading: self.loading,
             asked: self.asked,
             empty: self.empty,

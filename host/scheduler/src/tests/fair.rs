@@ -212,7 +212,7 @@ impl Floor {
                 Effect::Terminate { run } => drop(self.terminated.insert(run)),
                 Effect::ArmTimer { at: when } => drop(self.timers.insert(at, when)),
                 Effect::DisarmTimer => drop(self.timers.remove(&at)),
-                Effect::Notify { .. } | Effect::Park { .. } | Effect::Record(_) => {}
+                Effect::Up { .. } | Effect::Notify { .. } | Effect::Park { .. } | Effect::Record(_) => {}
             }
         }
         assert_eq!(

@@ -191,7 +191,10 @@ impl Life {
         for effect in effects {
             match effect {
                 Effect::Start(start) => self.start(start),
-                Effect::Notify { run, signal } => {
+                Effect::Notify {
+                    start: Start { run, .. },
+                    signal,
+                } => {
                     assert_eq!(
                         (self.policy.run_mode, self.policy.notify_signal),
                         (RunMode::Queue, Some(signal))
@@ -205,6 +208,7 @@ impl Life {
                 }
                 Effect::ArmTimer { at } => self.timer = Some(at),
                 Effect::DisarmTimer => assert!(self.timer.take().is_some(), "disarmed what is not armed"),
+                Effect::Up { .. } => panic!("nothing stays"),
                 Effect::Park { .. } => self.parked = true,
                 Effect::Record(Decision::Ignored(Ignored::NotOnLoad)) => self.not_on_load = self.changes,
                 Effect::Record(Decision::Dropped {

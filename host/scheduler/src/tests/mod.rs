@@ -8,6 +8,7 @@ mod restored;
 mod retries;
 mod rules;
 mod script;
+mod services;
 mod times;
 
 use bytes::Bytes;

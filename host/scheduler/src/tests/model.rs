@@ -366,7 +366,7 @@ impl Real {
                 Effect::Park { run } => does.push(Does::Park(run)),
                 Effect::ArmTimer { at } => self.timer = Some(at),
                 Effect::DisarmTimer => self.timer = None,
-                Effect::Record(_) | Effect::Notify { .. } => {}
+                Effect::Record(_) | Effect::Notify { .. } | Effect::Up { .. } => {}
             }
         }
         does

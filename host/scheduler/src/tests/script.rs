@@ -4,7 +4,7 @@
 //!
 //! Inputs: `data N` (or `data CZXID.N`, data being `N`), `empty N`, `kids N NAME…`, `tree N PATH…`, `absent`, `exit #R`,
 //! `fail #R` (or `fail #R CODE`), `asks #R` (for a retry; or `asks #R SECONDS`), `permanent #R`, `superseded #R`, `timer`,
-//! `retire`, `pause`, `resume`, `unpark`, `run-now`, `forgo-run`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
+//! `started #R`, `told #R`, `untold #R`, `retire`, `pause`, `resume`, `unpark`, `run-now`, `forgo-run`, `reload` (same node) and `reload other`, which take the policy last set. Runs are numbered from `#1`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Script {
             let input = self.input(input.trim());
             self.machine
                 .step(now, input, &mut self.ids, &mut self.admission, &mut answer);
-            assert_eq!(self.admission.running(), self.machine.running().count());
+            assert_eq!(self.admission.running(), self.machine.placed());
             let answer: Vec<_> = answer.iter().map(render).collect();
             expected += &format!("{} => {}\n", step.trim(), effects.trim());
             actual += &format!("{} => {}\n", step.trim(), answer.join("; "));
@@ -84,6 +84,15 @@ impl Script {
                 znodes: 0,
             }),
             ["tree", digest, ref paths @ ..] => Input::Observed(tree(digest.parse().unwrap(), paths)),
+            ["started", id] => Input::Started { run: run(id) },
+            ["told", id] => Input::Told {
+                run: run(id),
+                failed: None,
+            },
+            ["untold", id] => Input::Told {
+                run: run(id),
+                failed: Some(Cause::Untold),
+            },
             [how, id, ref more @ ..] if id.starts_with('#') => {
                 let number = more.first().map(|text| text.parse().expect("a number"));
                 let ending = match how {
@@ -131,7 +140,8 @@ fn render(effect: &Effect) -> String {
             };
             format!("start #{} {event} {words}", run.0).trim_end().to_owned() + &again
         }
-        Effect::Notify { run, signal } => format!("signal #{} {signal}", run.0),
+        Effect::Notify { start, signal } => format!("signal #{} {signal}", start.run.0),
+        Effect::Up { run, state } => format!("up #{}{}", run.0, if state.is_some() { " found" } else { "" }),
         Effect::Terminate { run } => format!("terminate #{}", run.0),
         Effect::ArmTimer { at } => format!("timer {}", at.as_secs_f64()),
         Effect::DisarmTimer => "no timer".to_owned(),

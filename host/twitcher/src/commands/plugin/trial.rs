@@ -299,7 +299,10 @@ impl Bench {
                         return Ok(report);
                     }
                 }
-                RunEvent::Started { .. } | RunEvent::Overdue { .. } | RunEvent::LauncherReplaced { .. } => {}
+                RunEvent::Started { .. }
+                | RunEvent::Told { .. }
+                | RunEvent::Overdue { .. }
+                | RunEvent::LauncherReplaced { .. } => {}
             }
         }
     }

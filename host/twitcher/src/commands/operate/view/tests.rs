@@ -47,6 +47,7 @@ fn armed(name: &str, znode: &str) -> WatchSummary {
         seen: node(3, 7300),
         handled: node(3, 7290),
         behind_since: None,
+        up_since: None,
         next_attempt: None,
         running: Vec::new(),
         last_run: Some(LastRun {

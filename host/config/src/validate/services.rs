@@ -1,0 +1,47 @@
+//! What is wrong with a watch whose program stays, or that has its data in a file.
+
+use std::path::Path;
+
+use super::{Builder, is_given, value_offset};
+use crate::fields::Fields;
+use crate::fields::calls::ActionSpec;
+use crate::value::Registration;
+use twitcher_model::RunMode;
+
+impl Builder<'_, '_> {
+    pub(super) fn check_service(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
+        let mut wrong = |name: &str, message: String, hint: &str| {
+            let at = value_offset(registration, name);
+            self.error(registration, at, message, Some(hint.to_owned()));
+            *refused = true;
+        };
+        let is_told = fields.run_mode == RunMode::Restart || fields.notify_signal.is_some();
+        if fields.service && !is_told {
+            let message = format!("a service is never told of a change in {}", fields.run_mode);
+            let hint = "give it run_mode = RESTART, which replaces it, or in QUEUE a notify_signal such as SIGHUP";
+            wrong("service", message, hint);
+        }
+        if fields.service && fields.timeout.is_some() {
+            let message = "timeout is for what ends by itself, and service = True says that this does not".to_owned();
+            wrong("timeout", message, "leave one of them out");
+        }
+        if !fields.service && is_given(registration, "ready_after") {
+            let message = "ready_after is for services".to_owned();
+            wrong("ready_after", message, "add service = True, or leave it out");
+        }
+        let Some(file) = &fields.data_file else { return };
+        if fields.run_mode == RunMode::Parallel {
+            let message = "data_file is one file, and in PARALLEL several runs would have it at once".to_owned();
+            wrong("data_file", message, "let the action read its stdin");
+        }
+        let is_private = match &fields.action {
+            Some(ActionSpec::Shell(_, hardening) | ActionSpec::Argv(_, hardening)) => hardening.private_tmp,
+            _ => false,
+        };
+        let in_tmp = |dir: &&&str| file.0.starts_with(Path::new(dir));
+        if is_private && let Some(dir) = ["/tmp", "/var/tmp"].iter().find(in_tmp) {
+            let message = format!("data_file is below {dir}, of which private_tmp gives the command an empty one");
+            wrong("data_file", message, "put it below /run");
+        }
+    }
+}
