@@ -6,6 +6,7 @@ mod life;
 mod payload;
 mod reload;
 mod run_modes;
+mod services;
 mod shortage;
 mod trying;
 
