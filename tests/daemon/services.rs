@@ -260,3 +260,55 @@ fn a_notify_signal_comes_after_the_newest_data() {
     site.write("out/go", "");
     daemon.wait_runs("n", 2);
 }
+
+#[test]
+fn of_many_changes_the_newest_is_what_is_left() {
+    let site = Site::new();
+    site.set("/n", "0");
+    fs::create_dir(site.path("out/dir")).unwrap();
+    // In one write: it may be terminated at any time.
+    let action = r#"Exec("echo $(cat OUT/dir/config) >> OUT/log; exec sleep 1000")"#;
+    site.config(
+        "a.twc",
+        &format!("RegisterWatch('/n', {action}, name='s', run_mode=RESTART, service=True, ready_after=0.1, data_file='OUT/dir/config')"),
+    );
+    let daemon = Controlled::start(&site);
+    for round in 1..=60 {
+        site.set("/n", &round.to_string());
+        if round % 7 == 0 {
+            let line = format!("{round}");
+            until("it runs for this one", || site.lines("out/log").last() == Some(&line));
+        }
+    }
+    until("it runs for the last", || {
+        site.lines("out/log").last().is_some_and(|last| last == "60")
+    });
+    daemon.until_state("s", "up");
+    assert_eq!(site.read("out/dir/config"), "60");
+    // No run has found what was written for an earlier one.
+    let log: Vec<u32> = site.lines("out/log").iter().map(|line| line.parse().unwrap()).collect();
+    assert!(log.is_sorted(), "{log:?}");
+}
+
+#[test]
+fn a_dry_run_starts_nothing_and_decides_as_if_it_had() {
+    let site = Site::new();
+    site.set("/n", "1");
+    site.config(
+        "a.twc",
+        &format!(
+            "RegisterWatch('/n', {STAYS}, name='r', run_mode=RESTART, service=True, ready_after=0.1)\n\
+             RegisterWatch('/n', {STAYS}, name='q', notify_signal=SIGHUP, service=True, ready_after=0, data_file='OUT/file')\n"
+        ),
+    );
+    let tree = site.path("tree");
+    let daemon = site.start_with(&["--tree", tree.to_str().unwrap(), "--dry-run"]);
+    for name in ["r", "q"] {
+        daemon.wait("would run", message(name, "would run"));
+    }
+    site.set("/n", "2");
+    daemon.wait_for(2, "would run again", message("r", "would run"));
+    daemon.wait("would tell", message("q", "telling the running action"));
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(fs::read_dir(site.path("out")).unwrap().count(), 0);
+}

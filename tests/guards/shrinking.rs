@@ -1,9 +1,11 @@
 //! `refuse_shrink`: a state that lost too much is not run for until somebody accepts it.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::control::Controlled;
-use crate::support::daemon::Site;
+use crate::support::daemon::{Daemon, PROGRAM, Site};
 
 fn refused(line: &Value) -> bool {
     line["watch"] == "w"
@@ -61,6 +63,37 @@ fn a_state_that_lost_too_much_waits_for_an_operator_also_across_restarts() {
     daemon.daemon.wait_runs("w", 2);
     site.set("/n", "");
     daemon.until_state("w", "refused_shrink");
+}
+
+#[test]
+fn once_says_that_a_refused_state_is_not_handled() {
+    let site = Site::new();
+    site.set("/n", "0123456789");
+    site.config(
+        "a.twc",
+        "RegisterWatch('/n', Exec('cat >> OUT/log'), name='w', refuse_shrink=0.5)",
+    );
+    let (tree, state) = (site.path("tree"), site.path("state"));
+    let once = || {
+        let arguments = [
+            "--tree",
+            tree.to_str().unwrap(),
+            "--state-dir",
+            state.to_str().unwrap(),
+            "--once",
+        ];
+        let mut daemon = Daemon::spawn(Path::new(PROGRAM), &site.path("conf"), &arguments, &[]);
+        (daemon.ended().code(), daemon.text())
+    };
+    assert_eq!(once().0, Some(0));
+    site.set("/n", "0");
+    let (code, log) = once();
+    assert_eq!(code, Some(1));
+    assert!(
+        log.contains("its action has not run: the node shrank from 10 to 1 bytes"),
+        "{log}"
+    );
+    assert_eq!(site.read("out/log"), "0123456789");
 }
 
 #[test]

@@ -21,6 +21,10 @@ impl Builder<'_, '_> {
             let hint = "give it run_mode = RESTART, which replaces it, or in QUEUE a notify_signal such as SIGHUP";
             wrong("service", message, hint);
         }
+        if fields.service && fields.notify_signal.is_some() && matches!(fields.action, Some(ActionSpec::Component(_))) {
+            let message = "a component gets no signals: notify_signal would end it".to_owned();
+            wrong("notify_signal", message, "give it run_mode = RESTART");
+        }
         if fields.service && fields.timeout.is_some() {
             let message = "timeout is for what ends by itself, and service = True says that this does not".to_owned();
             wrong("timeout", message, "leave one of them out");

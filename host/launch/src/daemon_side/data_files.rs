@@ -143,3 +143,69 @@ pub(crate) fn failure(path: &Path, writer: Outcome) -> Option<Outcome> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(files: &mut DataFiles, run: u64, path: &str) -> Option<RunId> {
+        let path: Arc<Path> = Path::new(path).into();
+        let process = ProcessSettings {
+            data_file: Some(Arc::clone(&path)),
+            ..ProcessSettings::default()
+        };
+        let invocation = Invocation {
+            process: Arc::new(process.clone()),
+            ..writer(&"w".into(), RunId(run), &process, &path, Bytes::new())
+        };
+        let (path, write) = DataFiles::for_start(invocation).unwrap();
+        files.add(path, write).map(|writer| writer.run)
+    }
+
+    fn written(files: &mut DataFiles, path: &str) -> (String, Option<RunId>) {
+        let (then, next) = files.written(&Path::new(path).into());
+        let then = match then {
+            Some(Then::Start(invocation)) => format!("start {}", invocation.run.0),
+            Some(Then::Forgo(run)) => format!("forgo {}", run.0),
+            Some(Then::Signal(run, _)) => format!("signal {}", run.0),
+            None => "nothing".to_owned(),
+        };
+        (then, next.map(|writer| writer.run))
+    }
+
+    #[test]
+    fn of_one_file_one_is_written_after_the_other() {
+        let mut files = DataFiles::default();
+        assert_eq!(write(&mut files, 1, "/a"), Some(RunId(1)));
+        assert_eq!(write(&mut files, 2, "/a"), None);
+        assert_eq!(write(&mut files, 3, "/b"), Some(RunId(3)));
+        assert_eq!(write(&mut files, 4, "/a"), None);
+        assert!(files.forgo(RunId(1)) && !files.forgo(RunId(1)) && !files.forgo(RunId(9)));
+        assert_eq!(written(&mut files, "/a"), ("forgo 1".to_owned(), Some(RunId(2))));
+        assert_eq!(written(&mut files, "/a"), ("start 2".to_owned(), Some(RunId(4))));
+        assert_eq!(written(&mut files, "/b"), ("start 3".to_owned(), None));
+        assert_eq!(written(&mut files, "/a"), ("start 4".to_owned(), None));
+        assert_eq!(written(&mut files, "/a"), ("nothing".to_owned(), None));
+        assert_eq!(write(&mut files, 5, "/a"), Some(RunId(5)));
+    }
+
+    #[test]
+    fn how_a_writer_ends_is_told_in_words() {
+        let said = |outcome| failure(Path::new("/run/x"), outcome).map(|failed| failed.to_string());
+        assert_eq!(said(Outcome::Exited(0)), None);
+        let words = |outcome| said(outcome).unwrap();
+        assert_eq!(
+            words(Outcome::Exited(28)),
+            "cannot write the data file /run/x: No space left on device (os error 28)"
+        );
+        let failed = Outcome::LaunchFailed {
+            step: "change to user x (uid 7)".to_owned(),
+            errno: 1,
+        };
+        assert_eq!(
+            words(failed),
+            "cannot write the data file /run/x: cannot change to user x (uid 7): Operation not permitted (os error 1)"
+        );
+        assert!(words(Outcome::TimedOut).starts_with("cannot write the data file /run/x (timed out)"));
+    }
+}
