@@ -21,10 +21,11 @@ pub(crate) fn write(path: &Path) -> c_int {
         Err(failed) => failed,
     };
     let errno = match &failed {
-        PathError::Link { .. } => Errno::EPERM as c_int,
+        PathError::Link { .. } | PathError::Planted { .. } => Errno::EPERM as c_int,
+        PathError::NoReader(_) => Errno::ENXIO as c_int,
         PathError::Io(error) => error.raw_os_error().unwrap_or(Errno::EIO as c_int),
     };
-    if matches!(failed, PathError::Link { .. }) {
+    if matches!(failed, PathError::Link { .. } | PathError::Planted { .. }) {
         // The number alone would not say which.
         let _ = writeln!(io::stderr(), "{failed}");
     }
