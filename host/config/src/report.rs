@@ -214,6 +214,7 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
             "run_mode": watch.policy.run_mode,
             "user": watch.process.identity.user,
             "timeout": watch.process.timeout.map(|timeout| timeout.as_secs_f64()),
+            "rollout": watch.rollout.as_ref().map(|rollout| rollout.name.as_str()),
             "service": watch.policy.service.is_some(),
             "data_file": watch.process.data_file,
             "secrets": watch.process.secrets.iter().map(|secret| &secret.name).collect::<Vec<_>>(),

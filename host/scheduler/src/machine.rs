@@ -49,8 +49,8 @@ pub struct Machine {
     asked: bool,
     /// That run does not wait for its turn.
     ungoverned: bool,
-    /// The state whose turn has come.
-    turn: Option<Version>,
+    /// The state whose turn has come. Boxed, because that is rare.
+    turn: Option<Box<Version>>,
     /// The last state was ignored for `refuse_empty`.
     empty: bool,
     /// What the last state lost, if it was ignored for `refuse_shrink`. Boxed, because that is rare.
@@ -199,7 +199,7 @@ impl Machine {
             }
             Input::ForgoRun => self.asked = false,
             Input::Turn { version } => {
-                self.turn = Some(version);
+                self.turn = Some(Box::new(version));
                 self.start_due(now, ids, admission, effects);
                 // What is terminated for it is waited for; other reasons not to start may last.
                 if !self.running.iter().any(|run| run.terminated) {
@@ -323,8 +323,9 @@ impl Machine {
     /// Whether the update that is next waits for its turn in a rollout.
     fn waits_for_turn(&self) -> bool {
         let next = self.next_waiting().and_then(|at| self.waiting.get(at));
-        let is_own =
-            |update: &Update| update.ungoverned || update.attempt > 1 || self.turn == Some(update.observation.version);
+        let is_own = |update: &Update| {
+            update.ungoverned || update.attempt > 1 || self.turn.as_deref() == Some(&update.observation.version)
+        };
         self.policy.by_turns && next.is_some_and(|next| !is_own(next))
     }
 

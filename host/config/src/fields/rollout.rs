@@ -305,7 +305,8 @@ impl Form for MostForm {
         match seen {
             Seen::Value(Value::Int(hosts @ 1..=1_000_000)) => Ok(AtOnce::Hosts(*hosts as u32)),
             Seen::Value(Value::Str(text)) => {
-                let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+                let digits = text.strip_suffix('%').filter(|digits| !digits.starts_with(['0', '+']));
+                let percent = digits.and_then(|digits| digits.parse().ok());
                 match percent.filter(|percent| (1..=100).contains(percent)) {
                     Some(percent) => Ok(AtOnce::Percent(percent)),
                     None => Err(Refusal::UNFIT),

@@ -7,11 +7,19 @@ use super::component::ComponentFields;
 use super::group::GroupFields;
 use super::mismatch::Mismatch;
 use super::retry::RetryFields;
+use super::rollout::RolloutFields;
+use super::rollout::wave::WaveFields;
 use crate::json::plain;
 use crate::schema;
 
 /// For each pattern of the schema, texts that it allows and the reader takes, and texts that neither does.
-const PATTERNS: [(&str, &[&str], &[&str]); 14] = [
+const PATTERNS: [(&str, &[&str], &[&str]); 16] = [
+    (
+        "^([1-9][0-9]?|100)%$",
+        &["1%", "99%", "100%"],
+        &["0%", "101%", "5", "-1%", "05%", "%", ""],
+    ),
+    ("^[0-9A-Za-z._-]{1,64}$", &["repo", "a.b_c-1"], &["", "a b", "a/b", "ü"]),
     (r"^/(.*/)?[^/]+$", &["/run/app", "/a/b"], &["run", "/", "/run/"]),
     (
         "^CAP_[A-Z_]+$",
@@ -232,13 +240,14 @@ impl Bounds {
 
 /// Holds the reader of a set of fields, which are published as `definition`, against their schema.
 fn check(definition: &str, names: &[&str], read: impl Fn(&str, &Json) -> Result<(), Mismatch>) {
-    for name in names {
+    // Calls, and lists of them: their arguments are fields, and looked at as such.
+    for name in names.iter().filter(|name| !["rollout", "waves"].contains(name)) {
         let property = &schema()["$defs"][definition]["properties"][name];
         let Bounds { within, beyond } = Bounds::of(property);
         assert!(!within.is_empty() && !beyond.is_empty(), "{definition}.{name}");
         for value in within.iter().chain(property.get("default")) {
             // Both are published with the bound of all durations, and hold a tighter one.
-            if *value == property["maximum"] && ["initial", "max_delay"].contains(name) {
+            if *value == property["maximum"] && ["initial", "max_delay", "lost_after", "bake"].contains(name) {
                 continue;
             }
             let read = read(name, value);
@@ -264,6 +273,12 @@ fn the_reader_and_the_schema_have_the_same_bounds() {
     });
     check("Retry", &super::retry::NAMES, |name, value| {
         RetryFields::default().set(name, &plain(value.clone()))
+    });
+    check("Rollout", &super::rollout::NAMES, |name, value| {
+        RolloutFields::default().set(name, &plain(value.clone()))
+    });
+    check("Wave", &super::rollout::wave::NAMES, |name, value| {
+        WaveFields::default().set(name, &plain(value.clone()))
     });
     check("Group", &super::group::NAMES, |name, value| {
         GroupFields::default().set(name, &plain(value.clone()))

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::splay::share;
 use twitcher_model::{
-    Action, Capabilities, Hardening, Limit, OnFailure, Resource, RunLimits, RunMode, RunOnLoad, Share, WatchType,
+    Action, AtOnce, Capabilities, Hardening, Limit, Lost, OnFailure, OnNewer, Resource, RunLimits, RunMode, RunOnLoad,
+    Share, WatchType,
 };
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
@@ -514,5 +515,69 @@ fn a_mask_that_is_decimal_and_looks_octal_is_noted() {
     // No octal number, the same either way, and what was meant.
     for clear in ["18", "0", "7", "\"022\"", "\"22\""] {
         assert_eq!(notes(clear), [""; 0], "{clear}");
+    }
+}
+
+/// The same with Starlark's calls is tried where programs can evaluate it: in tests/config.
+#[test]
+fn a_rollout_is_what_it_says() {
+    let text = r#"[{"znode": "/a", "action": {"exec": "true"}, "timeout": 9, "rollout": {"name": "repo", "at_once": "5%", "max_failures": 2,
+    "waves": [{"labels": {"canary": "yes"}, "bake": 5}, {"percent": 10, "promote": "MANUAL"}, {}],
+    "lost_after": 60, "lost": "RELEASE", "on_newer": "CARRY"}}]"#;
+    let mut dir = Dir::new(&[("a.json", text)]);
+    let reload = dir.reload();
+    assert!(reload.errors().next().is_none(), "{}", dir.errors());
+    let watch = reload.watches[0].clone();
+    assert!(watch.policy.by_turns);
+    assert_eq!(watch.policy.run_on_load, RunOnLoad::IfChanged);
+    let rollout = watch.rollout.clone().unwrap();
+    assert_eq!((rollout.at_once, rollout.max_failures), (AtOnce::Percent(5), 2));
+    assert_eq!((rollout.lost, rollout.on_newer), (Lost::Release, OnNewer::Carry));
+    let waves: Vec<_> = rollout
+        .waves
+        .iter()
+        .map(|wave| (wave.percent, wave.manual, wave.has_all()))
+        .collect();
+    assert_eq!(waves, [(100, false, false), (10, true, false), (100, false, true)]);
+}
+
+#[test]
+fn what_is_wrong_with_a_rollout_is_told() {
+    let repo = |more: &str| format!(r#""rollout": {{"name": "repo", "at_once": 1{more}}}"#);
+    for (text, part) in [
+        (r#""rollout": {}"#.to_owned(), "Rollout needs name"),
+        (r#""rollout": {"name": "repo"}"#.to_owned(), "Rollout needs at_once"),
+        (
+            r#""rollout": {"name": "a/b", "at_once": 1}"#.to_owned(),
+            "name must be 1 to 64",
+        ),
+        (
+            r#""rollout": {"name": "repo", "at_once": 0}"#.to_owned(),
+            "at_once must be a number of hosts",
+        ),
+        (
+            r#""rollout": {"name": "repo", "at_once": "200%"}"#.to_owned(),
+            "at_once must be a number of hosts",
+        ),
+        (repo(r#", "most": 2"#), "unknown argument \"most\""),
+        (repo(r#", "waves": []"#), "waves must be a list of Wave"),
+        (
+            repo(r#", "waves": [{"percent": 50}]"#),
+            "the last wave must have all hosts",
+        ),
+        (repo(r#", "waves": [{"percent": 0}, {}]"#), "percent must be"),
+        (r#""rollout": "repo""#.to_owned(), "rollout must be a Rollout"),
+        (repo("") + r#", "run_on_load": true"#, "run_on_load = True does not go"),
+        (
+            repo("") + r#", "run_mode": "PARALLEL""#,
+            "needs run_mode QUEUE or RESTART",
+        ),
+        (repo("") + r#", "watch_type": "WATCH_TREE""#, "WATCH_TREE does not go"),
+        (repo("") + r#", "splay": 5"#, "splay does not go"),
+        (repo("") + r#", "publish": false"#, "publish = False does not go"),
+    ] {
+        let file = format!("[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"true\"}}, {text}}}]");
+        let said = Dir::new(&[("a.json", &file)]).errors();
+        assert!(said.contains(part), "{text}: {said}");
     }
 }

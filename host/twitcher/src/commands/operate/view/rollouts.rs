@@ -237,7 +237,7 @@ mod tests {
         ]);
         let text = rollout(&halted(hosts), &look());
         for part in [
-            "repo /git/head  change 41: halted now, 3 hosts failed, 2 allowed  steward web-07\n",
+            "repo /git/head  change 41: halted just now, 3 hosts failed, 2 allowed  steward web-07\n",
             "  wave 2 of 3, 5 at once, 2 may fail; 43 hosts: 40 current, 1 failed, 1 lost, 1 waiting\n",
             "twitcher fleet retry repo tries them again",
             "exit code 1",

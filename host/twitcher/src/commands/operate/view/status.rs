@@ -165,7 +165,12 @@ fn fleet(fleet: &FleetMembership, look: &Theme) -> (&'static str, String, Option
     let mut is_bad = fleet.problem.is_some();
     for part in &fleet.rollouts {
         if let Some(problem) = &part.problem {
-            let _ = write!(said, "; rollout {}: {}", sanitize::line(&part.name), sanitize::line(problem));
+            let _ = write!(
+                said,
+                "; rollout {}: {}",
+                sanitize::line(&part.name),
+                sanitize::line(problem)
+            );
             is_bad = true;
         }
     }
