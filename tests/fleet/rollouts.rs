@@ -151,7 +151,10 @@ async fn a_change_goes_to_two_hosts_at_a_time_until_all_have_it() {
     fleet.hosts[4].until_laggards("repo", 0, &["5 hosts: nobody lags"]);
     // Each host has written only below its own znode, and its part is where the layout says.
     assert_eq!(fleet.stage.children("/hosts/web-3").await, ["live", "r.repo"]);
-    assert_eq!(fleet.stage.children("/rollouts/repo").await, ["grants", "steward"]);
+    assert_eq!(
+        fleet.stage.children("/rollouts/repo").await,
+        ["good", "good-before", "grants", "steward"]
+    );
     let part = fleet.stage.record("/hosts/web-3/r.repo").await;
     assert_eq!(
         (&part["part"]["state"], &part["state"]),
@@ -197,10 +200,16 @@ async fn a_bad_change_stops_after_so_many_hosts_and_the_next_goes_out() {
     fleet.operate(&["fleet", "resume", "repo"]);
     fleet.until_state("halted");
     assert_eq!(fleet.started("bad").len(), 4, "so many more may fail as before");
-    // A daemon that is started anew does not pass the halt.
+    // Back to what all had before; then the other way round.
+    fleet.operate(&["fleet", "rollback", "repo"]);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!(fleet.started("1").len(), 8);
     fleet.stage.change("2").await;
     fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
     assert_eq!(fleet.started("2").len(), 4);
+    fleet.operate(&["fleet", "rollback", "repo"]);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!(fleet.started("1").len(), 12);
     assert_eq!(fleet.most_at_once(), 1);
 }
 

@@ -16,7 +16,7 @@
 //! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
 //! POST /v1/watches/{name}/resume       WatchSummary
 //! POST /v1/fleet/hosts/{name}/forget   Forgotten     of a host that is not there any more
-//! POST /v1/fleet/rollouts/{name}/…     RolloutStatus pause, resume, promote, abort, retry; release?host=
+//! POST /v1/fleet/rollouts/{name}/…     RolloutStatus pause, resume, promote, abort, retry, rollback; release?host=
 //! POST /v1/reload                      Reloaded
 //! POST /v1/drain                       Status        answered at once; the daemon ends when what runs has
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /

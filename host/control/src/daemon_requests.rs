@@ -92,6 +92,8 @@ pub enum RolloutOrder {
     Abort,
     /// Go on, and let hosts that failed try again.
     Retry,
+    /// Set the znode to what all hosts had before.
+    Rollback,
     /// Take back the slot of this host.
     Release(String),
 }

@@ -98,6 +98,8 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
         "/v1/fleet/rollouts/{name}/retry": {"post": s.json::<RolloutStatus>("retry_rollout", "Lets a rollout go on, and hosts that failed try again.",
             std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
+        "/v1/fleet/rollouts/{name}/rollback": {"post": s.json::<RolloutStatus>("roll_back", "Sets the znode to what all hosts had before, and lets that go out \
+            without waves.", std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},
         "/v1/fleet/rollouts/{name}/release": {"post": s.json::<RolloutStatus>("release_slot", "Takes back the slot of a host, though its action may \
             still run.", &[rollout.clone(), query("host", "The host.", text())], &[400, 404, 409, 413, 503])},
         "/v1/events": {"get": s.events(&[query("watch", "Only those about this watch, or about none.", text())])},

@@ -73,6 +73,11 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ),
         ("/v1/fleet/rollouts/{name}/abort", DO, order_of(|| RolloutOrder::Abort)),
         ("/v1/fleet/rollouts/{name}/retry", DO, order_of(|| RolloutOrder::Retry)),
+        (
+            "/v1/fleet/rollouts/{name}/rollback",
+            DO,
+            order_of(|| RolloutOrder::Rollback),
+        ),
         ("/v1/fleet/rollouts/{name}/release", DO, post(release)),
         ("/v1/events", READ, get(events::serve)),
         ("/v1/watches/{name}/run", DO, post(run_now)),

@@ -126,6 +126,18 @@ impl Daemon {
             RolloutOrder::Promote => Verb::Promote,
             RolloutOrder::Abort => Verb::Abort,
             RolloutOrder::Retry => Verb::Retry,
+            RolloutOrder::Rollback => {
+                let done = fleet.roll_back(rollout.clone(), who.clone());
+                let survey = fleet.survey_rollouts(Some(rollout));
+                return drop(tokio::spawn(answer(
+                    name,
+                    "rollback".to_owned(),
+                    who,
+                    done,
+                    survey,
+                    reply,
+                )));
+            }
             RolloutOrder::Release(host) => {
                 let done = fleet.release(rollout.clone(), host.clone(), who.clone());
                 let survey = fleet.survey_rollouts(Some(rollout));
@@ -226,7 +238,7 @@ async fn answer(
         }
         Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
         Err(OrderError::Refused(why)) => Err(FleetRefused::Unreadable(why)),
-        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot)) => {
+        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot | OrderError::NothingKept)) => {
             Err(FleetRefused::NotNow(rollout, error.to_string()))
         }
     };

@@ -138,6 +138,16 @@ impl FleetRoot {
         format!("{}/rollouts/{rollout}/grants/{host}", self.0)
     }
 
+    /// The data of the last change that all hosts have got.
+    pub(crate) fn good(&self, rollout: &RolloutName) -> String {
+        format!("{}/rollouts/{rollout}/good", self.0)
+    }
+
+    /// The same of the one before.
+    pub(crate) fn good_before(&self, rollout: &RolloutName) -> String {
+        format!("{}/rollouts/{rollout}/good-before", self.0)
+    }
+
     pub(crate) fn steward(&self, rollout: &RolloutName) -> String {
         format!("{}/rollouts/{rollout}/steward", self.0)
     }

@@ -218,6 +218,16 @@ impl Fleet {
         async move { rollout::order(&session, &shared.options.root, &rollout, verb, &by).await }
     }
 
+    /// Sets the znode of a rollout to what all hosts had before.
+    pub fn roll_back(
+        &self,
+        rollout: RolloutName,
+        by: String,
+    ) -> impl Future<Output = Result<(), OrderError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move { rollout::roll_back(&session, &shared.options.root, &rollout, &by).await }
+    }
+
     /// Takes back the slot of a host.
     pub fn release(
         &self,

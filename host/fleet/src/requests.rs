@@ -140,6 +140,19 @@ pub(crate) async fn read_all(client: &Client, paths: &[String]) -> Vec<Reply<Opt
     all
 }
 
+/// The data of a znode of any size up to `most` bytes; none if it has more, or does not exist.
+pub(crate) async fn data(client: &Client, path: &str, most: usize) -> Reply<Option<(Vec<u8>, Stat)>> {
+    let is_small = |stat: Stat| usize::try_from(stat.data_length).is_ok_and(|length| length <= most);
+    if !stat(client, path).await?.is_some_and(is_small) {
+        return Ok(None);
+    }
+    match answered(path, client.get_data(path)).await {
+        Ok((data, stat)) if data.len() <= most => Ok(Some((data, stat))),
+        Ok(_) | Err(RequestError::NoNode(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) async fn read(client: &Client, path: &str) -> Reply<Option<Znode>> {
     let mut read = read_all(client, &[path.to_owned()]).await;
     read.pop().unwrap_or(Ok(None))

@@ -130,7 +130,7 @@ fn orders() {
     assert_eq!(forgotten["znodes"], 3);
     let by = forgotten["host"].as_str().unwrap().strip_prefix("web-2 by ");
     assert!(by.is_some_and(|by| !by.is_empty()), "{forgotten}");
-    for verb in ["pause", "resume", "abort", "retry", "release?host=web%2D2"] {
+    for verb in ["pause", "resume", "abort", "retry", "rollback", "release?host=web%2D2"] {
         let done = stage.operate("POST", &format!("/v1/fleet/rollouts/repo/{verb}")).json();
         let why = done["why"].as_str().unwrap().to_lowercase();
         assert!(why.starts_with(&verb[..5]) && !why.ends_with("by "), "{done}");

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::records::{Gate, GateState, Goal, Grant, Part, PartState, Plan, PlanWave, SlotId, policy_digest};
 use crate::identity::Labels;
 use crate::record::{FormatVersion, LastRun, ResultState, StateId, WatchResult};
-use twitcher_model::{Lost, OnNewer, Rollout, WatchType};
+use twitcher_model::{Lost, OnNewer, Rollout, WatchType, Wave};
 
 /// Most slots that are granted, or taken back, in one transaction.
 const BATCH: usize = 50;
@@ -238,7 +238,7 @@ impl World {
 
     /// Hosts that wait and whose turn may come in this wave or was to in one before, first come first.
     fn candidates<'a>(&self, states: &BTreeMap<&'a str, HostState>) -> Vec<&'a str> {
-        let all = PlanWave::from(&twitcher_model::Wave::default());
+        let all = PlanWave::from(&Wave::default());
         let reached = match self.gate.state {
             // Who comes later comes at once.
             GateState::Done => std::slice::from_ref(&all),
@@ -376,10 +376,15 @@ fn open(world: &World, goal: &Goal, policy: &Rollout, states: &BTreeMap<&str, Ho
     );
     let carries = is_under_way && policy.on_newer == OnNewer::Carry;
     let is_paused = before.state == GateState::Paused;
+    let serial = before.serial + 1;
+    let mut plan = Plan::of(policy);
+    if before.revert == Some(serial) {
+        plan.waves = vec![PlanWave::from(&Wave::default())];
+    }
     Gate {
         v: FormatVersion,
         epoch: before.epoch,
-        serial: before.serial + 1,
+        serial,
         goal: Some(goal.clone()),
         state: if is_paused {
             GateState::Paused
@@ -395,11 +400,12 @@ fn open(world: &World, goal: &Goal, policy: &Rollout, states: &BTreeMap<&str, Ho
         why: before.why.clone().filter(|_| is_paused),
         at_once: policy.at_once.of(there.count()),
         max_failures: policy.max_failures,
-        plan: Plan::of(policy),
+        plan,
         policy: policy_digest(policy),
         // Who was lost with an older change says nothing of this one.
         forgiven: world.granted,
         retried: world.granted,
+        revert: before.revert.filter(|revert| *revert == serial),
         since: moment.at,
         by: moment.by.to_owned(),
     }

@@ -20,6 +20,7 @@
 //!   /grants                         the counter         steward
 //!     /web-01                       a slot              steward
 //!   /steward                        ephemeral           steward
+//!   /good, /good-before             data to go back to  steward
 //! /twitcher/hosts/web-01/r.repo     where it stands     the host
 //! ```
 //!
@@ -32,6 +33,7 @@ mod host;
 #[cfg(test)]
 mod model;
 mod records;
+mod rollback;
 mod steward;
 mod verbs;
 
@@ -96,6 +98,22 @@ pub(crate) async fn order(
     let done = async {
         let session = session.connected().await;
         steward::order(&session.client, root, rollout, verb, by).await.map(drop)
+    };
+    timeout(PATIENCE, done)
+        .await
+        .unwrap_or_else(|_| Err(RequestError::Disconnected.into()))
+}
+
+/// Sets the znode to what all hosts had before.
+pub(crate) async fn roll_back(
+    session: &KeptSession,
+    root: &FleetRoot,
+    rollout: &RolloutName,
+    by: &str,
+) -> Result<(), OrderError> {
+    let done = async {
+        let session = session.connected().await;
+        rollback::roll_back(&session.client, root, rollout, by).await
     };
     timeout(PATIENCE, done)
         .await

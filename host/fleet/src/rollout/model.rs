@@ -32,6 +32,7 @@ pub(crate) fn gate() -> Gate {
         policy: String::new(),
         forgiven: 0,
         retried: 0,
+        revert: None,
         since: Timestamp::UNIX_EPOCH,
         by: String::new(),
     }

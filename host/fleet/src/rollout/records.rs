@@ -46,6 +46,9 @@ pub struct Gate {
     /// Hosts that failed under slots up to this number may try again.
     #[serde(default)]
     pub retried: u64,
+    /// The change with this number takes back one that went out before: it needs no waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<u64>,
     /// Since when it is in this state, by the clock of who changed it.
     pub since: Timestamp,
     /// Who changed it.

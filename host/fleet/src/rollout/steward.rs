@@ -16,6 +16,7 @@ use super::decide::{Decision, HostState, HostView, Moment, Timers, World, decide
 use super::enact::{Versions, change_slots, set_gate};
 use super::host::{Desk, Figures, LocalRollout, Trouble, parse};
 use super::records::{Counter, Gate, GateState, Goal, Grant, Plan, StewardRecord};
+use super::rollback;
 use super::verbs::{self, Verb, VerbError};
 use crate::layout::{LIVE, rollout_znode};
 use crate::record::{self, FormatVersion, HostRecord, LiveRecord, StateId, WatchResult};
@@ -129,6 +130,7 @@ async fn make_rollout(desk: &Desk) -> Result<(), Trouble> {
         policy: String::new(),
         forgiven: 0,
         retried: 0,
+        revert: None,
         since: Timestamp::now(),
         by: desk.host().to_owned(),
     };
@@ -147,7 +149,7 @@ async fn make_rollout(desk: &Desk) -> Result<(), Trouble> {
 }
 
 /// Gate, counter and grants of a rollout; the grants are read last, so that any that is missing has changed the counter.
-async fn read_slots(
+pub(super) async fn read_slots(
     client: &Client,
     root: &crate::FleetRoot,
     rollout: &RolloutName,
@@ -450,6 +452,14 @@ impl<'a> Steward<'a> {
                 say(rollout, &known.world.gate, &gate);
                 known.world.gate = *gate;
                 known.versions.gate += 1;
+                if known.world.gate.state == GateState::Done {
+                    let kept = rollback::keep(client, root, rollout, &known.world.gate, known.versions.gate).await;
+                    if let Err(Trouble::Request(RequestError::BadVersion(_))) = kept {
+                        known.slots = true;
+                    } else {
+                        kept?;
+                    }
+                }
             }
             Decision::Slots(slots) => {
                 known.world.granted = slots.granted;
@@ -574,6 +584,9 @@ pub enum OrderError {
     /// The host has no slot.
     #[error("that host holds no slot")]
     NoSlot,
+    /// There is nothing to go back to.
+    #[error("nothing else is known that all hosts have had, of at most 64 KiB: set the znode yourself")]
+    NothingKept,
     /// ZooKeeper does not answer, or says no.
     #[error("{0}")]
     Refused(String),

@@ -256,13 +256,13 @@ mod tests {
         let said = |path: &Path| read(&secret(path)).unwrap_err().to_string();
         assert!(said(&dir.path().join("none")).ends_with("No such file or directory (os error 2)"));
         assert!(
-            said(dir.path()).contains("it is not a regular file"),
+            said(dir.path()).contains("directory"),
             "{}",
             said(dir.path())
         );
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-        assert!(said(&pipe).contains("FIFO"), "{}", said(&pipe));
+        assert!(said(&pipe).contains("it is not a regular file"));
     }
 
     #[test]

@@ -67,6 +67,12 @@ Hosts that failed come first. What has failed before is forgiven: so many more m
 
 Example: twitcher fleet retry repo";
 
+const ROLLBACK_HELP: &str = "\
+The steward keeps the data of the last two changes that all hosts have got, up to 64 KiB each, in ZooKeeper. Going back is a change as any \
+other: at_once and max_failures hold, but no waves. It never happens by itself, and fails if somebody changes the znode at the same time.
+
+Example: twitcher fleet rollback repo && twitcher fleet wait repo --timeout 600";
+
 const RELEASE_HELP: &str = "\
 For a host that went away in the middle of its action and will not come back soon. If its action still runs, one more host than at_once \
 can act meanwhile. A host that comes back does not use the slot that was taken from it.
@@ -109,6 +115,9 @@ pub enum FleetCommand {
     /// Let a rollout go on, and hosts that failed try again
     #[command(after_help = RETRY_HELP)]
     Retry(RolloutArguments),
+    /// Set the znode to what all hosts had before, and let that go out without waves
+    #[command(after_help = ROLLBACK_HELP)]
+    Rollback(RolloutArguments),
     /// Take back the slot of a host that will not give it back
     #[command(after_help = RELEASE_HELP)]
     Release(ReleaseArguments),
@@ -130,6 +139,7 @@ impl FleetCommand {
             | Self::Promote(RolloutArguments { common, .. })
             | Self::Abort(RolloutArguments { common, .. })
             | Self::Retry(RolloutArguments { common, .. })
+            | Self::Rollback(RolloutArguments { common, .. })
             | Self::Release(ReleaseArguments { common, .. })
             | Self::Wait(WaitArguments { common, .. }) => common,
         }

@@ -41,6 +41,7 @@ impl Session {
             FleetCommand::Promote(arguments) => self.order_rollout(&arguments.rollout, "/promote"),
             FleetCommand::Abort(arguments) => self.order_rollout(&arguments.rollout, "/abort"),
             FleetCommand::Retry(arguments) => self.order_rollout(&arguments.rollout, "/retry"),
+            FleetCommand::Rollback(arguments) => self.order_rollout(&arguments.rollout, "/rollback"),
             FleetCommand::Release(arguments) => self.release(arguments),
             FleetCommand::Wait(arguments) => self.wait_for_rollout(arguments),
             FleetCommand::Hosts(_) => self.whole_fleet(view::hosts),
