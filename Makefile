@@ -2,7 +2,7 @@
 # make bench   the table of the README     make help    this
 # make package the Debian package, in target/debian     make deny    licenses and duplicates of the dependencies
 # make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
-# make systemd-test     the service on a systemd of its own
+# make systemd-test     the service on a systemd of its own      make demo-fleet   twenty daemons and a change in waves
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/target
@@ -16,7 +16,7 @@ CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -24,6 +24,11 @@ help:
 demo: wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
+
+# Twenty daemons on a ZooKeeper of their own: a change that goes out in waves, a bad one that halts, and the way back.
+demo-fleet: zookeeper
+	cargo build --quiet --locked --package twitcher-host
+	tests/demo-fleet.sh $(CARGO_TARGET_DIR)/debug/twitcher
 
 test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 	cargo fmt --all --check

@@ -11,7 +11,7 @@ use twitcher_model::sanitize;
 use super::quoted;
 
 /// Hosts that are as they should be are listed if there are no more than these.
-const FEW: usize = 20;
+const FEW: usize = 12;
 
 /// The words of all rollouts, above what else there is of the fleet.
 pub(crate) fn rollouts(found: &Rollouts, look: &Theme) -> String {
