@@ -1,6 +1,6 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
 //! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting many state
-//! operating`.
+//! operating rollout`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
@@ -11,6 +11,7 @@ mod many;
 mod operating;
 mod peer;
 mod reacting;
+mod rollout;
 mod state;
 
 #[path = "../support/mod.rs"]
@@ -55,6 +56,15 @@ fn main() {
     if wanted("operating") {
         runtime.block_on(operating::measure(&mut table));
     }
+    if wanted("rollout") {
+        // More only when that is said: a part named `rollout=10000` for example.
+        runtime.block_on(rollout::measure(&mut table, &[100, 1000]));
+    }
+    let many = parts
+        .iter()
+        .filter_map(|part| part.strip_prefix("rollout=")?.parse().ok());
+    let many: Vec<usize> = many.collect();
+    runtime.block_on(rollout::measure(&mut table, &many));
     println!("\n{}", table.0);
 }
 

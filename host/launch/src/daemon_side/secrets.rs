@@ -255,11 +255,7 @@ mod tests {
         }
         let said = |path: &Path| read(&secret(path)).unwrap_err().to_string();
         assert!(said(&dir.path().join("none")).ends_with("No such file or directory (os error 2)"));
-        assert!(
-            said(dir.path()).contains("directory"),
-            "{}",
-            said(dir.path())
-        );
+        assert!(said(dir.path()).contains("directory"), "{}", said(dir.path()));
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         assert!(said(&pipe).contains("it is not a regular file"));
