@@ -241,6 +241,7 @@ fn watch(number: usize) -> Watch {
         description: Arc::clone(&name),
         name,
         znode: ZnodePath::new(format!("/node-{number}")).unwrap(),
+        more: Arc::default(),
         watch_type: WatchType::Data,
         payload: Payload::Data,
         action: Action::Shell("true".into()),

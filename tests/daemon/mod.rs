@@ -7,6 +7,7 @@ mod payload;
 mod reload;
 mod run_modes;
 mod services;
+mod several;
 mod shortage;
 mod trying;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_launch::protocol::{Task, WasmTask};
-use twitcher_model::{Action, ChangeFacts, Watch};
+use twitcher_model::{Action, ChangeFacts, Observation, Stat, Watch, ZnodePath};
 use twitcher_sandbox::Reach;
 use twitcher_scheduler::Start;
 
@@ -31,16 +31,24 @@ pub fn task(watch: &Watch, start: &Start) -> Task {
             change: ChangeFacts {
                 run: start.run,
                 watch: Arc::clone(&watch.name),
-                path: watch.znode.clone(),
+                path: named(watch, &start.observation).0.clone(),
                 watch_type: watch.watch_type,
                 payload: watch.payload,
                 event: start.event,
-                stat: start.observation.stat,
+                stat: named(watch, &start.observation).1,
                 attempt: start.attempt,
                 timeout: watch.process.timeout,
             },
             reach: Reach::of(&action.grants),
         })),
+    }
+}
+
+/// The znode that is named to the action, with its stat: of several the first that changed.
+pub(crate) fn named<'a>(watch: &'a Watch, observation: &'a Observation) -> (&'a ZnodePath, Option<Stat>) {
+    match observation.named() {
+        Some(named) => (&named.znode, named.observation.stat),
+        None => (&watch.znode, observation.stat),
     }
 }
 
@@ -74,9 +82,10 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     for (name, value) in &settings.env {
         env.set(name, value.as_str());
     }
-    let stat = start.observation.stat.unwrap_or_default();
+    let (znode, stat) = named(watch, &start.observation);
+    let stat = stat.unwrap_or_default();
     env.set("TWITCHER_NAME", &*watch.name);
-    env.set("TWITCHER_ZNODE", watch.znode.as_str());
+    env.set("TWITCHER_ZNODE", znode.as_str());
     env.set("TWITCHER_EVENT", start.event.as_str());
     env.set("TWITCHER_VERSION", stat.version.to_string());
     env.set("TWITCHER_MZXID", stat.mzxid.to_string());

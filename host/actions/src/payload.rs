@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
+use crate::environment::named;
 use twitcher_model::{
-    Observation, Outcome, PAYLOAD_MAX, Payload, RunId, Stat, TreeNode, TreeNodes, Trigger, Watch, WatchType,
+    Observation, Outcome, PAYLOAD_MAX, Payload, RunId, Stat, TreeNode, TreeNodes, Trigger, Version, Watch, WatchType,
 };
 use twitcher_scheduler::Start;
 
@@ -46,6 +47,30 @@ struct Document<'a> {
     /// The run that `added`, `removed` and `changed` count from: the last that succeeded for this watch since the daemon started. Null if
     /// there is none, and then everything that is there was added.
     since: Option<String>,
+    #[serde(flatten)]
+    contents: Contents<'a>,
+    /// A watch of several znodes: each of them, in the order of the configuration. "znode" and "stat" above are then those of the first that
+    /// changed, and what it holds is said here alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    znodes: Option<Vec<Znode<'a>>>,
+}
+
+/// One of several znodes.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Znode<'a> {
+    /// Its path.
+    znode: &'a str,
+    /// Whether it, or what is below it with WATCH_TREE, is not what it was then.
+    has_changed: bool,
+    /// Its stat; null if it does not exist.
+    stat: Option<StatDocument>,
+    #[serde(flatten)]
+    contents: Contents<'a>,
+}
+
+/// What there is of a znode, by what of it is watched.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct Contents<'a> {
     /// WATCH_DATA: what the znode holds.
     #[serde(flatten)]
     data: Data<'a>,
@@ -141,6 +166,14 @@ pub fn schema() -> serde_json::Value {
 #[derive(Debug, Clone)]
 pub struct Told {
     run: RunId,
+    /// Of each znode.
+    znodes: Vec<Marks>,
+}
+
+/// What tells one state of a znode from another.
+#[derive(Debug, Clone)]
+struct Marks {
+    version: Version,
     /// By path, or by a child's name: creation and modification. Of children both are 0.
     marks: BTreeMap<Arc<str>, (i64, i64)>,
 }
@@ -179,35 +212,69 @@ pub fn stdin(watch: &Watch, start: &Start, before: Option<&Told>) -> Result<(Byt
     if watch.payload == Payload::Data {
         return Ok((observation.stdin.clone(), None));
     }
-    let nothing = (TreeNodes::new(), BTreeMap::new());
-    let (there, known) = (
-        observation.nodes.as_deref().unwrap_or(&nothing.0),
-        before.map_or(&nothing.1, |told| &told.marks),
-    );
+    let known = |at: usize| before.and_then(|told| told.znodes.get(at));
+    let (znode, stat) = named(watch, observation);
     let mut document = Document {
         version: VERSION,
         run: start.run.to_string(),
         watch: &watch.name,
-        znode: watch.znode.as_str(),
+        znode: znode.as_str(),
         watch_type: watch.watch_type,
         event: start.event,
         attempt: start.attempt,
-        stat: observation.stat.map(StatDocument::from),
+        stat: stat.map(StatDocument::from),
         since: before.map(|told| told.run.to_string()),
-        data: Data::default(),
-        children: None,
-        nodes: None,
-        changed: None,
+        contents: Contents::default(),
+        znodes: None,
     };
-    let marks = match watch.watch_type {
+    let znodes = match &observation.several {
+        None => {
+            let (contents, marks) = contents(watch.watch_type, observation, known(0));
+            document.contents = contents;
+            vec![marks]
+        }
+        Some(several) => {
+            let described = several.states.iter().enumerate().map(|(at, state)| {
+                let (contents, marks) = contents(watch.watch_type, &state.observation, known(at));
+                let znode = Znode {
+                    znode: state.znode.as_str(),
+                    has_changed: known(at).is_none_or(|known| known.version != marks.version),
+                    stat: state.observation.stat.map(StatDocument::from),
+                    contents,
+                };
+                (znode, marks)
+            });
+            let (znodes, marks) = described.unzip();
+            document.znodes = Some(znodes);
+            marks
+        }
+    };
+    let mut text = Bounded(Vec::new());
+    // Nothing in it can fail but the writer.
+    serde_json::to_writer(&mut text, &document).map_err(|_| TooLarge)?;
+    let run = start.run;
+    Ok((text.0.into(), Some(Told { run, znodes })))
+}
+
+/// What there is of a znode, and what tells this state from the next.
+fn contents<'a>(
+    watch_type: WatchType,
+    observation: &'a Observation,
+    known: Option<&'a Marks>,
+) -> (Contents<'a>, Marks) {
+    static NOTHING: (TreeNodes, BTreeMap<Arc<str>, (i64, i64)>) = (TreeNodes::new(), BTreeMap::new());
+    let there = observation.nodes.as_deref().unwrap_or(&NOTHING.0);
+    let known = known.map_or(&NOTHING.1, |known| &known.marks);
+    let mut contents = Contents::default();
+    let marks = match watch_type {
         WatchType::Data => {
-            document.data = Data::of(Some(&observation.stdin).filter(|_| observation.exists()));
+            contents.data = Data::of(Some(&observation.stdin).filter(|_| observation.exists()));
             BTreeMap::new()
         }
         WatchType::Children => {
             let names = names(observation);
             let marks: BTreeMap<Arc<str>, _> = names.iter().map(|name| ((*name).into(), (0, 0))).collect();
-            document.children = Some(Children {
+            contents.children = Some(Children {
                 added: names
                     .iter()
                     .copied()
@@ -224,16 +291,13 @@ pub fn stdin(watch: &Watch, start: &Start, before: Option<&Told>) -> Result<(Byt
         }
         WatchType::Tree => {
             let marks = there.iter().map(|(path, node)| (path.clone(), mark(node))).collect();
-            document.changed = Some(changes(known, there));
-            document.nodes = Some(there.iter().map(|(path, node)| (&**path, Node::from(node))).collect());
+            contents.changed = Some(changes(known, there));
+            contents.nodes = Some(there.iter().map(|(path, node)| (&**path, Node::from(node))).collect());
             marks
         }
     };
-    let mut text = Bounded(Vec::new());
-    // Nothing in it can fail but the writer.
-    serde_json::to_writer(&mut text, &document).map_err(|_| TooLarge)?;
-    let run = start.run;
-    Ok((text.0.into(), Some(Told { run, marks })))
+    let version = observation.version;
+    (contents, Marks { version, marks })
 }
 
 fn names(observation: &Observation) -> Vec<&str> {

@@ -45,7 +45,11 @@ fn row(watch: &Watch) -> [String; 8] {
     let process = &watch.process;
     [
         sanitize::escaped(&watch.name),
-        sanitize::escaped(watch.znode.as_str()),
+        watch
+            .znodes()
+            .map(|znode| sanitize::escaped(znode.as_str()))
+            .collect::<Vec<_>>()
+            .join(", "),
         type_name(watch.watch_type).to_owned(),
         shortened(&action(&watch.action)),
         watch.policy.run_mode.to_string(),
@@ -199,7 +203,10 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
         json!({
             "name": watch.name,
             "description": watch.description,
-            "znode": watch.znode,
+            "znode": match watch.is_of_several() {
+                false => json!(watch.znode),
+                true => json!(watch.znodes().collect::<Vec<_>>()),
+            },
             "watch_type": watch.watch_type,
             "action": match &watch.action {
                 Action::Shell(line) => exec(json!(line), &watch.process.hardening),

@@ -291,6 +291,7 @@ impl<'a> Builder<'a, '_> {
             return None;
         }
 
+        let is_of_several = !znode.more.is_empty();
         let hardening = match &action {
             ActionSpec::Shell(_, hardening) | ActionSpec::Argv(_, hardening) => hardening.clone(),
             ActionSpec::Function | ActionSpec::Component(_) => Hardening::default(),
@@ -330,13 +331,15 @@ impl<'a> Builder<'a, '_> {
         let watch = Watch {
             description: fields.description.unwrap_or_else(|| name.clone()),
             name,
-            znode: znode.0,
+            znode: znode.first,
+            more: znode.more.into(),
             watch_type: fields.watch_type,
             payload: fields.payload,
             action,
             policy,
             process,
-            publish: fields.publish,
+            // What a fleet compares is the state of one znode.
+            publish: fields.publish && !is_of_several,
             rollout: rollout.map(Arc::new),
             origin: self.origin(registration),
         };
@@ -459,6 +462,7 @@ impl<'a> Builder<'a, '_> {
             *refused = true;
         }
         self.check_service(registration, fields, refused);
+        self.check_znodes(registration, fields, refused);
         if fields.settle_max != Seconds::new(0) && fields.settle_max.0 < fields.settle.0 {
             let at = value_offset(registration, "settle_max");
             self.error(

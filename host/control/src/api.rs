@@ -161,8 +161,12 @@ pub struct Definition {
 pub struct WatchSummary {
     /// Its name.
     pub name: String,
-    /// The node.
+    /// The node; of several the first.
     pub znode: String,
+    /// Each node with the newest state that was read of it, if the watch looks at several. What is said of "the node" then is of all of
+    /// them together: `digest` tells its states apart.
+    #[serde(default)]
+    pub znodes: Vec<WatchedZnode>,
     /// What of the node is watched.
     pub watch_type: WatchType,
     /// What happens to an update while the action runs.
@@ -196,6 +200,15 @@ pub struct WatchSummary {
     pub unreadable: Option<UnreadableNode>,
     /// Since when the source is not connected, if it is not: all of this is as of then.
     pub as_of: Option<Timestamp>,
+}
+
+/// One of the nodes of a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WatchedZnode {
+    /// Its path.
+    pub znode: String,
+    /// The newest state of it that was read; none before the first.
+    pub seen: Option<NodeState>,
 }
 
 /// An operator holds a watch.

@@ -28,7 +28,7 @@ pub fn definition(watch: &Watch) -> String {
     }
     let all = (
         &*watch.name,
-        watch.znode.as_str(),
+        watch.znodes().collect::<Vec<_>>(),
         watch.watch_type,
         action,
         &*watch.description,

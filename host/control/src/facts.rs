@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::api::{ConfigStatus, FleetMembership, Phase, SourceStatus};
-use twitcher_model::{Moment, Overdue, RunId, Seen, Unreadable, Watch};
+use twitcher_model::{Moment, Overdue, RunId, Seen, Unreadable, Watch, ZnodePath};
 use twitcher_scheduler::Standing;
 use twitcher_state::Paused;
 
@@ -50,6 +50,8 @@ pub struct WatchFacts {
     pub clock: Moment,
     /// The newest state that was read.
     pub seen: Option<Seen>,
+    /// Each znode with the newest state that was read of it, if the watch looks at several.
+    pub znodes: Vec<(ZnodePath, Option<Seen>)>,
     /// The state that was last succeeded for.
     pub handled: Option<Seen>,
     /// Since when the node has lost more than `refuse_shrink` lets it, if it has.

@@ -149,14 +149,11 @@ async fn watches(
     let watches = snapshot.watches.iter().filter(|watched| {
         let watch = &watched.watch;
         which.state.is_none_or(|state| state == view::state(watched))
-            && [
-                Some(&*watch.name),
-                Some(watch.znode.as_str()),
-                described.then_some(&*watch.description),
-            ]
-            .into_iter()
-            .flatten()
-            .any(|text| text.to_lowercase().contains(&search))
+            && [Some(&*watch.name), described.then_some(&*watch.description)]
+                .into_iter()
+                .flatten()
+                .chain(watch.znodes().map(|znode| znode.as_str()))
+                .any(|text| text.to_lowercase().contains(&search))
     });
     let watches = watches.map(|watched| shown.summary(watched)).collect();
     Ok(Json(Watches { watches }).into_response())

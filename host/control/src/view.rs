@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::api::{
     Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, UnreadableNode, WatchState, WatchSummary,
+    WatchedZnode,
 };
 use super::facts::{LastRunFacts, Overview, WatchFacts};
 use super::readiness::unready;
@@ -88,6 +89,14 @@ pub fn summary(watched: &WatchFacts) -> WatchSummary {
     WatchSummary {
         name: watch.name.to_string(),
         znode: watch.znode.to_string(),
+        znodes: watched
+            .znodes
+            .iter()
+            .map(|(znode, seen)| WatchedZnode {
+                znode: znode.to_string(),
+                seen: seen.map(node),
+            })
+            .collect(),
         watch_type: watch.watch_type,
         run_mode: watch.policy.run_mode,
         action: kind(&watch.action).to_owned(),

@@ -26,6 +26,7 @@ mod rollouts;
 mod runs;
 mod service_manager;
 mod services;
+mod several;
 mod stopping;
 mod survivors;
 mod trouble;
@@ -73,6 +74,7 @@ use rollouts::Turns;
 use runs::{ActiveRun, definition, invocation};
 use service_manager::ServiceManager;
 use services::ServicePart;
+use several::Parts;
 use stopping::Draining;
 use survivors::Survivors;
 use watches::ActiveWatches;
@@ -348,9 +350,24 @@ impl Daemon {
         match report {
             // It was read for what the watch was before a reload; what was asked for follows.
             SourceReport::Observed(id, observation) if self.registry.lacks_nodes(id, &observation) => {}
-            SourceReport::Observed(id, observation) => self.on_observation(id, observation).await,
-            SourceReport::Unreadable(id, unreadable) => self.on_unreadable(id, Some(unreadable)),
-            SourceReport::Readable(id) => self.on_unreadable(id, None),
+            SourceReport::Observed(id, observation) => {
+                let (id, whole) = self.registry.take_in(id, observation);
+                let unreadable = self.registry.parts(id).map(Parts::unreadable);
+                if let Some(observation) = whole {
+                    self.on_observation(id, observation).await;
+                }
+                if let Some(unreadable) = unreadable {
+                    self.on_unreadable(id, unreadable);
+                }
+            }
+            SourceReport::Unreadable(id, unreadable) => {
+                let (id, unreadable) = self.registry.note_unreadable(id, Some(unreadable));
+                self.on_unreadable(id, unreadable);
+            }
+            SourceReport::Readable(id) => {
+                let (id, unreadable) = self.registry.note_unreadable(id, None);
+                self.on_unreadable(id, unreadable);
+            }
             // Also after a node was read again for a run on request.
             SourceReport::Armed if self.armed => {}
             SourceReport::Armed => {
@@ -375,7 +392,10 @@ impl Daemon {
     }
 
     async fn on_observation(&mut self, id: WatchId, observation: Observation) {
-        let (version, stat, bytes) = (observation.version, observation.stat, observation.stdin.len());
+        let (version, bytes) = (observation.version, observation.stdin.len());
+        let named = observation.named();
+        let named_stat = named.and_then(|named| named.observation.stat);
+        let (stat, znode) = (named_stat.or(observation.stat), named.map(|named| named.znode.clone()));
         let mut effects = self.step(id, Input::Observed(observation));
         let is_change = is_change(&effects);
         let answer = Answer::of(&effects);
@@ -398,9 +418,10 @@ impl Daemon {
             self.metrics.changes.inc();
             let (watch, exists) = (&entry.watch, version != Version::Absent);
             let stat = stat.unwrap_or_default();
+            let znode = znode.as_ref().unwrap_or(&watch.znode);
             info!(
                 watch = &*watch.name,
-                znode = watch.znode.as_str(),
+                znode = znode.as_str(),
                 exists,
                 version = stat.version,
                 mzxid = stat.mzxid,
@@ -409,7 +430,7 @@ impl Daemon {
             );
             self.happened(EventKind::Changed, id, None, || {
                 let what = if exists { "changed" } else { "was deleted" };
-                format!("{} {what}", watch.znode)
+                format!("{znode} {what}")
             });
         }
         self.carry_out(id, effects);
@@ -418,7 +439,7 @@ impl Daemon {
         if self
             .registry
             .unreadable(id)
-            .is_some_and(|unreadable| unreadable.parts.is_none())
+            .is_some_and(|unreadable| unreadable.parts.is_none() && self.registry.parts(id).is_none())
         {
             self.on_unreadable(id, None);
         }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Daemon;
 use super::fleet;
+use super::several::Parts;
 use super::watches::ActiveWatch;
 use twitcher_control::Occurrence;
 use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus};
@@ -20,7 +21,6 @@ use twitcher_control::facts::{Overview, WatchFacts};
 use twitcher_launch::Control;
 use twitcher_model::{EventKind, Moment, Phase, RunFacts, RunId, RunMode, WatchId, timestamp};
 use twitcher_scheduler::{Decision, Effect, Ignored, Input, MachineState};
-use twitcher_source::Change;
 use twitcher_state::Paused;
 
 /// Watches that are looked at in one go: some tens of microseconds.
@@ -166,6 +166,7 @@ impl Daemon {
             clock: moment,
             seen: facts.seen,
             refused: facts.refused,
+            znodes: self.registry.parts(id).map(Parts::seen).unwrap_or_default(),
             up: machine
                 .up()
                 .filter(|_| standing.up)
@@ -301,14 +302,11 @@ impl Daemon {
     fn run_now(&mut self, id: WatchId, ungoverned: bool, reply: oneshot::Sender<Result<Done, Refused>>) {
         let Some(entry) = self.registry.get(id) else { return };
         info!(watch = &*entry.watch.name, "an operator asks for a run");
-        let add = entry.subscription(id);
         self.advance(id, Input::RunNow { ungoverned });
         let until = Instant::now() + READ_PATIENCE;
         self.waiting.runs.push(RunRequest { id, until, reply });
-        self.tell_source(Change {
-            remove: vec![id],
-            add: vec![add],
-        });
+        let anew = self.registry.anew(id);
+        self.tell_source(anew);
     }
 
     /// The node of a watch was read: answers those who wait for that.

@@ -21,7 +21,6 @@ use twitcher_fleet::survey::SurveyError;
 use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
 use twitcher_model::{Phase, RolloutName, Version, WatchId, timestamp};
 use twitcher_scheduler::Input;
-use twitcher_source::Change;
 
 /// What was last dealt with for each watch.
 #[derive(Debug, Default)]
@@ -203,7 +202,6 @@ impl Daemon {
                     watch = &*entry.watch.name,
                     "the rollout tries again what has failed here"
                 );
-                let add = entry.subscription(id);
                 self.advance(id, Input::Unpark);
                 let waits = self
                     .registry
@@ -211,10 +209,8 @@ impl Daemon {
                     .is_some_and(|entry| entry.machine.standing(self.now()).wait.is_some());
                 if !waits {
                     self.advance(id, Input::RunNow { ungoverned: false });
-                    self.tell_source(Change {
-                        remove: vec![id],
-                        add: vec![add],
-                    });
+                    let anew = self.registry.anew(id);
+                    self.tell_source(anew);
                 }
             }
         }

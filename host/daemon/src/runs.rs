@@ -280,11 +280,12 @@ pub fn definition(watch: &Watch) -> u64 {
         Action::Wasm(wasm) => &*wasm.grants.secrets,
         Action::Shell(_) | Action::Argv(_) | Action::Function(_) => &[],
     };
-    let text = match (watch.payload, secrets) {
+    let text = match (watch.payload, secrets, &*watch.more) {
         // What earlier versions knew must mean the same.
-        (Payload::Data, []) => serde_json::to_vec(&all),
-        (payload, []) => serde_json::to_vec(&(all, payload)),
-        (payload, secrets) => serde_json::to_vec(&(all, payload, secrets)),
+        (Payload::Data, [], []) => serde_json::to_vec(&all),
+        (payload, [], []) => serde_json::to_vec(&(all, payload)),
+        (payload, secrets, []) => serde_json::to_vec(&(all, payload, secrets)),
+        (payload, secrets, more) => serde_json::to_vec(&(all, payload, secrets, more)),
     }
     .unwrap_or_default();
     let hash: [u8; 32] = Sha256::digest(text).into();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fleet::EndedFor;
+use super::several::Parts;
 use twitcher_actions::payload::Told;
 use twitcher_control::facts::LastRunFacts;
-use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType};
+use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType, ZnodePath};
 use twitcher_scheduler::{Input, Machine};
 use twitcher_source::{Change, Subscription};
 use twitcher_state::Paused;
@@ -52,11 +53,6 @@ impl ActiveWatch {
         let since = is_refused.then(|| self.facts.refused.unwrap_or_else(SystemTime::now));
         std::mem::replace(&mut self.facts.refused, since) != since
     }
-
-    /// What the source is told to watch.
-    pub fn subscription(&self, id: WatchId) -> Subscription {
-        subscription(id, &self.watch)
-    }
 }
 
 /// All watches, by id and by name.
@@ -70,6 +66,10 @@ pub struct ActiveWatches {
     timers: BTreeSet<(Duration, WatchId)>,
     /// Those that have a rollout.
     by_turns: BTreeSet<WatchId>,
+    /// The znodes of those that look at several. Boxed, because that is rare.
+    parts: HashMap<WatchId, Box<Parts>>,
+    /// Which watch the znodes belong to that have ids of their own.
+    owners: HashMap<WatchId, WatchId>,
     /// What cannot be read: of few watches, if any.
     unreadable: HashMap<WatchId, Arc<Unreadable>>,
     last_id: u32,
@@ -124,8 +124,96 @@ impl ActiveWatches {
 
     /// Whether what an observation says of a subtree is less than the watch needs.
     pub fn lacks_nodes(&self, id: WatchId, observation: &Observation) -> bool {
-        let needs = |entry: &ActiveWatch| entry.subscription(id).with_nodes;
-        observation.exists() && observation.nodes.is_none() && self.get(id).is_some_and(needs)
+        let needs = |entry: &ActiveWatch| needs_nodes(&entry.watch);
+        observation.exists() && observation.nodes.is_none() && self.get(self.owner(id)).is_some_and(needs)
+    }
+
+    /// The watch that the source means by this id.
+    fn owner(&self, id: WatchId) -> WatchId {
+        self.owners.get(&id).copied().unwrap_or(id)
+    }
+
+    /// What is told to the machine of a znode that was read, and of which watch: nothing yet, if that looks at several and others of them
+    /// have not been read.
+    pub fn take_in(&mut self, id: WatchId, observation: Observation) -> (WatchId, Option<Observation>) {
+        let owner = self.owner(id);
+        let watch_type = self.get(owner).map(|entry| entry.watch.watch_type);
+        match (self.parts.get_mut(&owner), watch_type) {
+            (Some(parts), Some(watch_type)) => (owner, parts.read(id, watch_type, observation)),
+            _ => (owner, Some(observation)),
+        }
+    }
+
+    /// Notes what cannot be read of a znode, for one of several. Gives its watch, and what cannot be read of that.
+    pub fn note_unreadable(
+        &mut self,
+        id: WatchId,
+        unreadable: Option<Arc<Unreadable>>,
+    ) -> (WatchId, Option<Arc<Unreadable>>) {
+        let owner = self.owner(id);
+        match self.parts.get_mut(&owner) {
+            Some(parts) => {
+                parts.set_unreadable(id, unreadable);
+                (owner, parts.unreadable())
+            }
+            None => (owner, unreadable),
+        }
+    }
+
+    /// The znodes of a watch of several; none of another.
+    pub fn parts(&self, id: WatchId) -> Option<&Parts> {
+        self.parts.get(&id).map(Box::as_ref)
+    }
+
+    /// What the source is told to watch for a watch.
+    pub fn subscriptions(&self, id: WatchId) -> Vec<Subscription> {
+        let Some(entry) = self.get(id) else { return Vec::new() };
+        match self.parts.get(&id) {
+            Some(parts) => parts
+                .znodes()
+                .map(|(id, znode)| subscription(id, &entry.watch, znode))
+                .collect(),
+            None => vec![subscription(id, &entry.watch, &entry.watch.znode)],
+        }
+    }
+
+    /// By which ids the source knows a watch.
+    fn source_ids(&self, id: WatchId) -> Vec<WatchId> {
+        match self.parts.get(&id) {
+            Some(parts) => parts.znodes().map(|(id, _)| id).collect(),
+            None => vec![id],
+        }
+    }
+
+    /// What the source is told to read a watch afresh.
+    pub fn anew(&self, id: WatchId) -> Change {
+        Change {
+            remove: self.source_ids(id),
+            add: self.subscriptions(id),
+        }
+    }
+
+    /// Gives a watch the ids that the source needs for its znodes.
+    fn set_parts(&mut self, id: WatchId, watch: &Watch) {
+        self.forget_parts_of(id);
+        if !watch.is_of_several() {
+            return;
+        }
+        let last_id = &mut self.last_id;
+        let parts = Parts::new(id, watch, || {
+            *last_id += 1;
+            WatchId(*last_id)
+        });
+        self.owners.extend(parts.znodes().map(|(part, _)| (part, id)));
+        self.parts.insert(id, Box::new(parts));
+    }
+
+    fn forget_parts_of(&mut self, id: WatchId) {
+        if let Some(parts) = self.parts.remove(&id) {
+            for (part, _) in parts.znodes() {
+                self.owners.remove(&part);
+            }
+        }
     }
 
     /// The watch of this name; one that was removed as long as it runs.
@@ -151,6 +239,7 @@ impl ActiveWatches {
     pub fn plan(&mut self, watches: Vec<Arc<Watch>>) -> WatchChanges {
         let mut plan = WatchChanges::default();
         let mut gone = std::mem::take(&mut self.names);
+        let mut to_read = Vec::new();
         for watch in watches {
             let known = gone.remove(&watch.name).or_else(|| self.leaving.remove(&watch.name));
             let id = known.unwrap_or_else(|| self.allot());
@@ -159,11 +248,16 @@ impl ActiveWatches {
                 Some(_) => self.by_turns.insert(id),
                 None => self.by_turns.remove(&id),
             };
+            let source_ids = self.source_ids(id);
+            let is_same = |entry: &ActiveWatch| !entry.retired && entry.watch.same_as(&watch);
+            if !self.get(id).is_some_and(is_same) {
+                self.set_parts(id, &watch);
+            }
             match self.entries.get_mut(&id) {
                 None => {
                     plan.summary.added += 1;
                     plan.added.push(id);
-                    plan.change.add.push(subscription(id, &watch));
+                    to_read.push(id);
                     let machine = Machine::new(id, Arc::clone(&watch.policy));
                     self.entries.insert(
                         id,
@@ -193,9 +287,9 @@ impl ActiveWatches {
                         plan.summary.added += 1;
                     } else {
                         plan.summary.changed += 1;
-                        plan.change.remove.push(id);
+                        plan.change.remove.extend(source_ids);
                     }
-                    plan.change.add.push(subscription(id, &watch));
+                    to_read.push(id);
                     plan.inputs.push((
                         id,
                         Input::Reload {
@@ -210,13 +304,14 @@ impl ActiveWatches {
         for (name, id) in gone {
             self.leaving.insert(name, id);
             plan.summary.removed += 1;
-            plan.change.remove.push(id);
+            plan.change.remove.extend(self.source_ids(id));
             plan.inputs.push((id, Input::Retire));
             self.unreadable.remove(&id);
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.retired = true;
             }
         }
+        plan.change.add = to_read.into_iter().flat_map(|id| self.subscriptions(id)).collect();
         plan
     }
 
@@ -225,7 +320,7 @@ impl ActiveWatches {
         let live = self.entries.iter().filter(|(_, entry)| !entry.retired);
         Change {
             remove: Vec::new(),
-            add: live.map(|(id, entry)| subscription(*id, &entry.watch)).collect(),
+            add: live.flat_map(|(id, _)| self.subscriptions(*id)).collect(),
         }
     }
 
@@ -238,6 +333,7 @@ impl ActiveWatches {
         {
             self.set_timer(id, None);
             self.by_turns.remove(&id);
+            self.forget_parts_of(id);
             if let Some(entry) = self.entries.remove(&id) {
                 self.leaving.remove(&entry.watch.name);
             }
@@ -276,6 +372,9 @@ impl ActiveWatches {
 
     /// The source reads the node as if for the first time: whether parts of its subtree cannot be read is open again.
     pub fn forget_parts(&mut self, id: WatchId) {
+        if let Some(parts) = self.parts.get_mut(&id) {
+            parts.forget();
+        }
         if self
             .unreadable
             .get(&id)
@@ -321,12 +420,16 @@ impl ActiveWatches {
     }
 }
 
-fn subscription(watch: WatchId, of: &Watch) -> Subscription {
+fn needs_nodes(watch: &Watch) -> bool {
+    watch.payload == Payload::Json && watch.watch_type == WatchType::Tree
+}
+
+fn subscription(watch: WatchId, of: &Watch, znode: &ZnodePath) -> Subscription {
     Subscription {
         watch,
         name: of.name.clone(),
-        znode: of.znode.clone(),
+        znode: znode.clone(),
         watch_type: of.watch_type,
-        with_nodes: of.payload == Payload::Json && of.watch_type == WatchType::Tree,
+        with_nodes: needs_nodes(of),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Payload, RunId, WatchType, ZnodePath};
+use crate::{Payload, RunId, SeveralZnodes, WatchType, ZnodePath, ZnodeState};
 
 /// What tells one state of a watched node from another. Compared for equality only: after a server lost its data, or a node was
 /// re-created, the newer state can have the smaller numbers.
@@ -34,7 +34,7 @@ pub enum Version {
         /// What else tells.
         stamp: Stamp,
     },
-    /// A subtree, by a digest over every node's path, creation and modification.
+    /// A subtree, by a digest over every node's path, creation and modification; or several znodes, by one over the version of each.
     Tree {
         /// The digest.
         digest: u64,
@@ -81,6 +81,8 @@ pub struct Observation {
     pub nodes: Option<Arc<TreeNodes>>,
     /// How many nodes a subtree has; 0 of anything else.
     pub znodes: u32,
+    /// The znodes that this is the state of, if they are several: `stdin` then are those that changed, or the paths in them.
+    pub several: Option<Arc<SeveralZnodes>>,
 }
 
 /// Most bytes of a payload in JSON, and of what the nodes of a subtree hold that one is made of, paths included.
@@ -107,6 +109,7 @@ impl Observation {
             stdin: Bytes::new(),
             nodes: None,
             znodes: 0,
+            several: None,
         }
     }
 
@@ -120,9 +123,20 @@ impl Observation {
                 .split(|byte| *byte == b'\n')
                 .filter(|name| !name.is_empty())
                 .count(),
-            Version::Tree { .. } => return Some(self.znodes),
+            Version::Tree { .. } => {
+                let Some(several) = &self.several else {
+                    return Some(self.znodes);
+                };
+                let sizes = several.states.iter().filter_map(|state| state.observation.size());
+                return Some(sizes.fold(0, u32::saturating_add));
+            }
         };
         Some(u32::try_from(size).unwrap_or(u32::MAX))
+    }
+
+    /// Of several znodes the one that is named to an action: the first that changed.
+    pub fn named(&self) -> Option<&ZnodeState> {
+        self.several.as_ref()?.changed(&self.stdin).next()
     }
 
     /// Whether the node exists.

@@ -13,8 +13,8 @@ use super::{Observation, Stamp, Version};
 pub struct Position {
     /// The transactions.
     pub version: Version,
-    /// The first eight bytes of the SHA-256 of the data, or of the children's names. Zero for a subtree, of which an observation has
-    /// only the paths that changed.
+    /// The first eight bytes of the SHA-256 of the data, or of the children's names. Of several znodes, of what each holds. Zero for a
+    /// subtree, of which an observation has only the paths that changed.
     pub digest: u64,
 }
 
@@ -26,7 +26,7 @@ impl Position {
     /// Of a state that was observed. Reads all of its data: about a millisecond for a full znode.
     pub fn of(observation: &Observation) -> Self {
         let digest = match observation.version {
-            Version::Tree { .. } => 0,
+            Version::Tree { .. } => observation.several.as_ref().map_or(0, |several| several.digest()),
             Version::Absent | Version::Data { .. } | Version::Children { .. } => short(&[&observation.stdin]),
         };
         Self {
@@ -125,7 +125,7 @@ impl Version {
     }
 }
 
-fn short(parts: &[&[u8]]) -> u64 {
+pub(crate) fn short(parts: &[&[u8]]) -> u64 {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
@@ -150,6 +150,7 @@ mod tests {
             stdin: stdin.into(),
             nodes: None,
             znodes: 0,
+            several: None,
         }
     }
 

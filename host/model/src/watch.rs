@@ -196,6 +196,8 @@ pub struct Watch {
     pub description: Arc<str>,
     /// The znode.
     pub znode: ZnodePath,
+    /// More znodes, if it looks at several.
+    pub more: Arc<[ZnodePath]>,
     /// What of it is watched.
     pub watch_type: WatchType,
     /// What the action finds on stdin.
@@ -215,11 +217,22 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// All znodes that it looks at.
+    pub fn znodes(&self) -> impl Iterator<Item = &ZnodePath> {
+        std::iter::once(&self.znode).chain(&*self.more)
+    }
+
+    /// Whether it looks at several.
+    pub fn is_of_several(&self) -> bool {
+        !self.more.is_empty()
+    }
+
     /// Whether the watch means the same as `other`, wherever in the file it stands.
     pub fn same_as(&self, other: &Watch) -> bool {
         self.name == other.name
             && self.description == other.description
             && self.znode == other.znode
+            && self.more == other.more
             && self.watch_type == other.watch_type
             && self.payload == other.payload
             && self.action == other.action
@@ -231,6 +244,9 @@ impl Watch {
 
     /// Whether it watches the same of the same node as `other`. For a payload in JSON more is read of it.
     pub fn looks_at_same(&self, other: &Watch) -> bool {
-        self.znode == other.znode && self.watch_type == other.watch_type && self.payload == other.payload
+        self.znode == other.znode
+            && self.more == other.more
+            && self.watch_type == other.watch_type
+            && self.payload == other.payload
     }
 }

@@ -31,6 +31,8 @@
 //! - **`refuse_shrink`.** A state that lost more than that share of what there was at the last success is seen and replaces nothing, as an
 //!   empty one. A run on request accepts it, and its success is what later states are compared with. A deletion is none: `on_delete`
 //!   says what becomes of it; but a node that came again is compared with what there was before.
+//! - **Several znodes** are one node here, whose state is that of all ([`twitcher_model::SeveralZnodes`]): as with a subtree, an update
+//!   carries the paths that changed. It exists as long as one of them does, and is empty if one that exists is.
 //! - **Changed paths.** In WATCH_TREE an update carries the paths that changed since the previous one, so an update that
 //!   replaces another takes over its paths, as the run after a terminated one does in RESTART. Lost on purpose: the paths of
 //!   updates that DISCARD ignores, of a node that went away, and of a run that failed and is not retried.
@@ -124,7 +126,7 @@ mod decision;
 mod ending;
 mod gate;
 mod machine;
-mod paths;
+pub mod paths;
 mod retrying;
 mod run_ids;
 #[cfg(test)]

@@ -9,7 +9,7 @@ const LIMIT: usize = 1024 * 1024;
 ///
 /// A run that never ends while new names come and go would make the list grow without bound, so one that would exceed the
 /// limit is replaced by the nearest common ancestor: still true ("something below it changed"), only less precise.
-pub(super) fn merge(older: &Bytes, newer: &Bytes) -> Bytes {
+pub fn merge(older: &Bytes, newer: &Bytes) -> Bytes {
     merge_up_to(LIMIT, older, newer)
 }
 

@@ -88,6 +88,8 @@ impl Default for HistoryLimits {
 pub struct WatchRecord {
     /// The node that it watched then.
     pub znode: ZnodePath,
+    /// More of them, if it watched several.
+    pub more: Arc<[ZnodePath]>,
     /// What of the node it watched.
     pub watch_type: WatchType,
     /// The state that was last succeeded for.
@@ -103,6 +105,11 @@ pub struct WatchRecord {
 }
 
 impl WatchRecord {
+    /// Whether it is of what the watch looks at.
+    fn is_of_same(&self, watch: &Watch) -> bool {
+        self.znode == watch.znode && self.more == watch.more && self.watch_type == watch.watch_type
+    }
+
     /// When something last happened to it that is worth remembering.
     fn last_change(&self) -> Option<SystemTime> {
         let handled = self.handled.map(|handled| handled.at);
@@ -285,7 +292,7 @@ impl StateStore {
     pub fn known(&self, watch: &Watch) -> Option<WatchRecord> {
         let book = self.book();
         let known = book.watches.get(&watch.name)?;
-        (known.znode == watch.znode && known.watch_type == watch.watch_type).then(|| known.clone())
+        known.is_of_same(watch).then(|| known.clone())
     }
 
     /// Gives away what the history had of a watch's last run when this daemon started.

@@ -117,6 +117,7 @@ impl Memory {
     pub(super) fn change(&mut self, watch: &Watch, change: impl FnOnce(&mut WatchRecord)) {
         let fresh = || WatchRecord {
             znode: watch.znode.clone(),
+            more: Arc::clone(&watch.more),
             watch_type: watch.watch_type,
             handled: None,
             parked: None,
@@ -125,7 +126,7 @@ impl Memory {
             refused: None,
         };
         let known = self.watches.entry(Arc::clone(&watch.name)).or_insert_with(fresh);
-        if known.znode != watch.znode || known.watch_type != watch.watch_type {
+        if !known.is_of_same(watch) {
             *known = fresh();
         }
         change(known);

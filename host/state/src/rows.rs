@@ -54,6 +54,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
     });
     let state = WatchRecord {
         znode: ZnodePath::new(znode).map_err(|_| odd("znode"))?,
+        more: more(row)?,
         watch_type: word(row, "watch_type")?.ok_or_else(|| odd("watch_type"))?,
         handled: handled.transpose()?,
         parked: parked.transpose()?,
@@ -67,7 +68,7 @@ pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, WatchRecord)> 
 pub(super) const PUT_WATCH: &str =
     "INSERT OR REPLACE INTO watch VALUES (:name, :znode, :watch_type, :kind, :a, :b, :digest,
   :czxid, :mzxid, :version, :run, :handled_at, :parked_at, :parked_why, :parked_definition, :paused_at, :paused_by, :paused_reason,
-  :stamp, :result, :size, :refused_at)";
+  :stamp, :result, :size, :refused_at, :more)";
 
 pub(super) fn put_watch(
     statement: &mut rusqlite::CachedStatement<'_>,
@@ -82,6 +83,7 @@ pub(super) fn put_watch(
     statement.execute(named_params! {
         ":name": name,
         ":znode": known.znode.as_str(),
+        ":more": (!known.more.is_empty()).then(|| serde_json::to_string(&known.more).unwrap_or_default()),
         ":watch_type": as_word(&known.watch_type),
         ":kind": parts.map(|(kind, _, _)| kind),
         ":a": parts.map(|(_, a, _)| a),
@@ -196,6 +198,15 @@ pub(super) fn put_names(
     let names = serde_json::to_string(&names).unwrap_or_default();
     statement.execute((file.as_os_str().as_bytes(), names))?;
     Ok(())
+}
+
+fn more(row: &Row<'_>) -> rusqlite::Result<Arc<[ZnodePath]>> {
+    let Some(text) = row.get::<_, Option<String>>("more")? else {
+        return Ok(Arc::default());
+    };
+    let more: Vec<String> = serde_json::from_str(&text).map_err(|_| odd("more"))?;
+    let more = more.into_iter().map(ZnodePath::new);
+    more.collect::<Result<_, _>>().map_err(|_| odd("more"))
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<Option<Version>> {

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes each version from the one before; the first from nothing. What has been released is never changed.
-pub(super) const STEPS: [&str; 7] = [
-    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7,
+pub(super) const STEPS: [&str; 8] = [
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8,
 ];
 
 /// Runs have their ids as keys, which sort by age. A position is `Version::parts` (kind, a, b) and the digest of the contents; czxid,
@@ -72,6 +72,9 @@ const VERSION_7: &str = "
 ALTER TABLE watch ADD COLUMN size INTEGER;
 ALTER TABLE watch ADD COLUMN refused_at INTEGER;
 ";
+
+/// The znodes of a watch of several but the first, as a JSON list; none of a watch of one.
+const VERSION_8: &str = "ALTER TABLE watch ADD COLUMN more TEXT";
 
 /// The version of a database: how many steps it has been through.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

@@ -12,6 +12,7 @@ fn watch(watch_type: WatchType) -> Watch {
         name: "w".into(),
         description: "w".into(),
         znode: ZnodePath::new("/a").unwrap(),
+        more: Arc::default(),
         watch_type,
         payload: Payload::Json,
         publish: true,
@@ -53,6 +54,7 @@ fn seen(stdin: &[u8]) -> Observation {
         stdin: Bytes::copy_from_slice(stdin),
         nodes: None,
         znodes: 0,
+        several: None,
     }
 }
 

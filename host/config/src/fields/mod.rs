@@ -28,7 +28,7 @@ use self::calls::{ActionSpec, FailureSpec};
 use self::declaration::fields;
 use self::process::{Account, DataFile, Environment, Limits, Umask, WorkingDir};
 use self::rollout::RolloutSpec;
-use self::types::{MaxParallel, Seconds, ShrinkShare, SignalNumber, Timeout, Znode};
+use self::types::{MaxParallel, Seconds, ShrinkShare, SignalNumber, Timeout, Znodes};
 use twitcher_model::{OnFailure, Payload, RunMode, RunOnLoad, WatchType};
 
 /// How many fields can also be given by position, in the order that the first Twitcher had them in.
@@ -43,8 +43,9 @@ fields! {
     /// A watch as it is written in a configuration file.
     struct Fields, published as "Watch", required ["znode", "action"];
 
-    /// Path of the znode to watch.
-    znode: Option<Znode> = None,
+    /// Path of the znode to watch, or a list of several: a change of any is a change of the watch, and one run is for all that change
+    /// together.
+    znode: Option<Znodes> = None,
 
     /// What to run.
     action: Option<ActionSpec> = None,

@@ -3,6 +3,7 @@
 //! This module must not know which fields there are, nor where a value stands in a file.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use nix::sys::signal::Signal;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
+use super::collections::List;
 use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole, Word, Words, called, unknown_word};
 use super::mismatch::Refusal;
 use super::rollout::Promote;
-use twitcher_model::grant_syntax::PATH_MAX;
+use twitcher_model::grant_syntax::{PATH_MAX, quoted};
 use twitcher_model::{Lost, OnFailure, OnNewer, Payload, RunMode, RunOnLoad, Share, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
@@ -62,16 +64,43 @@ fn text_for_people(text: &str) -> Result<Arc<str>, Refusal> {
     Ok(text.into())
 }
 
-/// The path of a znode.
+/// The path of a znode, or those of several.
 #[derive(Debug, Clone)]
-pub(crate) struct Znode(pub(crate) ZnodePath);
+pub(crate) struct Znodes {
+    pub(crate) first: ZnodePath,
+    pub(crate) more: Vec<ZnodePath>,
+}
 
-impl FieldType for Znode {
-    type Form = Text<ZnodePath>;
-    const FORM: Text<ZnodePath> = Text::new(znode_path).most(PATH_MAX).pattern("^/([^/]+(/[^/]+)*)?$");
+/// Most znodes of one watch.
+const ZNODES_MAX: usize = 100;
+const PATH: Text<ZnodePath> = Text::new(znode_path).most(PATH_MAX).pattern("^/([^/]+(/[^/]+)*)?$");
 
-    fn of(path: ZnodePath) -> Result<Self, Refusal> {
-        Ok(Self(path))
+impl FieldType for Znodes {
+    type Form = Either<Text<ZnodePath>, List<Text<ZnodePath>>>;
+    const FORM: Self::Form = Either(
+        PATH,
+        List {
+            items: PATH,
+            least: 1,
+            most: ZNODES_MAX,
+        },
+    );
+
+    fn of(paths: OneOf<ZnodePath, Vec<ZnodePath>>) -> Result<Self, Refusal> {
+        let mut paths = match paths {
+            OneOf::First(path) => vec![path],
+            OneOf::Second(paths) => paths,
+        };
+        let mut seen = HashSet::new();
+        if let Some(twice) = paths.iter().find(|path| !seen.insert(*path)) {
+            return Err(Refusal::wrong(format!("has {} twice", quoted(twice.as_str()))));
+        }
+        // A list has one item at least.
+        let more = paths.split_off(1);
+        match paths.pop() {
+            Some(first) => Ok(Self { first, more }),
+            None => Err(Refusal::UNFIT),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a watch whose program stays, or that has its data in a file.
+//! What is wrong with a watch whose program stays, that has its data in a file, or that looks at several znodes.
 
 use std::path::Path;
 
@@ -6,9 +6,39 @@ use super::{Builder, is_given, value_offset};
 use crate::fields::Fields;
 use crate::fields::calls::ActionSpec;
 use crate::value::Registration;
-use twitcher_model::RunMode;
+use twitcher_model::{RunMode, WatchType};
 
 impl Builder<'_, '_> {
+    pub(super) fn check_znodes(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
+        let Some(znodes) = fields.znode.as_ref().filter(|znodes| !znodes.more.is_empty()) else {
+            return;
+        };
+        let mut wrong = |name: &str, message: String, hint: &str| {
+            let at = value_offset(registration, name);
+            self.error(registration, at, message, Some(hint.to_owned()));
+            *refused = true;
+        };
+        let all: Vec<_> = std::iter::once(&znodes.first).chain(&znodes.more).collect();
+        let within = all
+            .iter()
+            .flat_map(|one| all.iter().map(move |other| (one, other)))
+            .find(|(one, other)| one != other && one.is_within(other));
+        if let Some((one, other)) = within.filter(|_| fields.watch_type == WatchType::Tree) {
+            let message = format!("znode has {one} and {other}, which is all of that already");
+            wrong("znode", message, "leave one of them out");
+        }
+        let in_fleet = [
+            ("rollout", fields.rollout.is_some()),
+            ("publish", fields.publish && is_given(registration, "publish")),
+        ];
+        for (name, given) in in_fleet {
+            if given {
+                let message = format!("{name} is for watches of one znode: a fleet compares the state of one");
+                wrong(name, message, "leave it out, or make it a watch for each znode");
+            }
+        }
+    }
+
     pub(super) fn check_service(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
         let mut wrong = |name: &str, message: String, hint: &str| {
             let at = value_offset(registration, name);

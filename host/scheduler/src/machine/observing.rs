@@ -113,7 +113,7 @@ impl Machine {
             Version::Absent => return None,
             Version::Data { .. } => WatchType::Data,
             Version::Children { .. } => WatchType::Children,
-            Version::Tree { .. } => WatchType::Tree,
+            Version::Tree { .. } => of_several(observation).unwrap_or(WatchType::Tree),
         };
         most.is_exceeded(before, now).then_some(Shrinkage {
             counted,
@@ -134,7 +134,11 @@ impl Machine {
             (_, handled) if handled != Handled::of(observation) => Trigger::Created,
             (Version::Data { .. }, _) => Trigger::Data,
             (Version::Children { .. }, _) => Trigger::Children,
-            (Version::Tree { .. }, _) => Trigger::Tree,
+            (Version::Tree { .. }, _) => match of_several(observation) {
+                Some(WatchType::Data) => Trigger::Data,
+                Some(WatchType::Children) => Trigger::Children,
+                Some(WatchType::Tree) | None => Trigger::Tree,
+            },
         }
     }
 
@@ -196,6 +200,16 @@ impl Machine {
 fn is_empty(observation: &Observation) -> bool {
     match observation.version {
         Version::Data { .. } | Version::Children { .. } => observation.stdin.is_empty(),
-        Version::Absent | Version::Tree { .. } => false,
+        // Of several it is enough that one is not ready.
+        Version::Tree { .. } => observation.several.as_ref().is_some_and(|several| {
+            let mut states = several.states.iter();
+            states.any(|state| is_empty(&state.observation))
+        }),
+        Version::Absent => false,
     }
+}
+
+/// What of each is watched, if it is the state of several znodes.
+fn of_several(observation: &Observation) -> Option<WatchType> {
+    observation.several.as_ref().map(|several| several.watch_type)
 }

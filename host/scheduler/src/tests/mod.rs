@@ -27,6 +27,7 @@ fn data(czxid: i64, mzxid: i64, stdin: impl Into<Bytes>) -> Observation {
         stdin: stdin.into(),
         nodes: None,
         znodes: 0,
+        several: None,
     }
 }
 
@@ -43,6 +44,7 @@ fn tree(digest: u64, paths: impl IntoIterator<Item = impl std::fmt::Display>) ->
         stdin: stdin.into(),
         nodes: None,
         znodes,
+        several: None,
     }
 }
 

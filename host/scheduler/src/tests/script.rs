@@ -82,6 +82,7 @@ impl Script {
                 stdin: names.join("\n").into(),
                 nodes: None,
                 znodes: 0,
+                several: None,
             }),
             ["tree", digest, ref paths @ ..] => Input::Observed(tree(digest.parse().unwrap(), paths)),
             ["started", id] => Input::Started { run: run(id) },

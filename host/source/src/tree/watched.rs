@@ -320,6 +320,7 @@ impl View {
                     stdin: data,
                     nodes: None,
                     znodes: 0,
+                    several: None,
                 }))
             }
             WatchType::Children => {
@@ -336,6 +337,7 @@ impl View {
                     stdin: names,
                     nodes: None,
                     znodes: 0,
+                    several: None,
                 }))
             }
             WatchType::Tree => {
@@ -355,6 +357,7 @@ impl View {
                     stdin: lines(changed.iter().map(|path| format!("/{path}"))),
                     nodes: watched.subtree.contents(),
                     znodes: watched.subtree.len() as u32,
+                    several: None,
                 }))
             }
         }

@@ -176,6 +176,7 @@ pub(super) fn data_observation(data: Vec<u8>, stat: &ZkStat) -> Observation {
         stdin: data.into(),
         nodes: None,
         znodes: 0,
+        several: None,
     }
 }
 
@@ -192,6 +193,7 @@ pub(super) fn children_observation(mut names: Vec<String>, stat: &ZkStat) -> Obs
         stdin: Bytes::from(lines),
         nodes: None,
         znodes: 0,
+        several: None,
     }
 }
 

@@ -147,6 +147,7 @@ impl Subtree {
             nodes: None,
             // There are never more than the most that are watched.
             znodes: self.len() as u32,
+            several: None,
         }
     }
 

@@ -16,6 +16,7 @@ fn watch(name: &str) -> Watch {
         name: name.into(),
         description: name.into(),
         znode: ZnodePath::new(format!("/{name}")).unwrap(),
+        more: Arc::default(),
         watch_type: WatchType::Data,
         payload: Payload::Data,
         action: Action::Shell("true".into()),

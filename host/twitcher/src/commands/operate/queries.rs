@@ -410,7 +410,8 @@ fn covers(watch: &WatchSummary, znode: &str) -> bool {
         path => path,
     };
     let below = |root: &str| root == "/" || znode.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    watch.znode == znode || (watch.watch_type == WatchType::Tree && below(&watch.znode))
+    let mut znodes = std::iter::once(&watch.znode).chain(watch.znodes.iter().map(|one| &one.znode));
+    znodes.any(|own| own == znode || (watch.watch_type == WatchType::Tree && below(own)))
 }
 
 fn join(values: &[&RawValue]) -> String {

@@ -204,6 +204,7 @@ impl Trial {
             stdin: Bytes::from(change.data.clone()),
             nodes: None,
             znodes: 0,
+            several: None,
         }
     }
 }

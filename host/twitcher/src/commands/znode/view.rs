@@ -232,6 +232,7 @@ mod tests {
             stdin: Bytes::copy_from_slice(data),
             nodes: None,
             znodes: 0,
+            several: None,
         }
     }
 

@@ -248,7 +248,10 @@ fn table(watches: &[WatchSummary], look: &Theme) -> String {
         };
         let behind_tone = states::is_trouble(watch).then_some(tone);
         let znode = match is_at_least(look, WIDE) {
-            true => sanitize::line(&watch.znode),
+            true => match watch.znodes.len() {
+                0 => sanitize::line(&watch.znode),
+                all => format!("{} and {} more", sanitize::line(&watch.znode), all - 1),
+            },
             false => String::new(),
         };
         let why = match is_at_least(look, MEDIUM) {

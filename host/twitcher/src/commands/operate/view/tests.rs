@@ -38,6 +38,7 @@ fn armed(name: &str, znode: &str) -> WatchSummary {
     WatchSummary {
         name: name.to_owned(),
         znode: znode.to_owned(),
+        znodes: Vec::new(),
         watch_type: WatchType::Data,
         run_mode: RunMode::Queue,
         action: "shell".to_owned(),

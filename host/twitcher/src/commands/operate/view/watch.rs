@@ -56,7 +56,13 @@ pub(crate) fn watch(detail: &WatchDetail, look: &Theme) -> String {
         WatchType::Children => " (its children)",
         WatchType::Tree => " (all below it)",
     };
-    rows.push(("znode", format!("{}{what}", sanitize::line(&watch.znode)), None));
+    match watch.znodes.as_slice() {
+        [] => rows.push(("znode", format!("{}{what}", sanitize::line(&watch.znode)), None)),
+        znodes => rows.extend(znodes.iter().map(|one| {
+            let seen = node(one.seen.as_ref(), watch.watch_type, "not read yet", look);
+            ("znode", format!("{}{what}: {seen}", sanitize::line(&one.znode)), None)
+        })),
+    }
     let action = sanitize::line(&watch.action);
     rows.push(("action", format!("{action}: {}", sanitize::line(&detail.command)), None));
     rows.push(("defined", sanitize::line(&watch.origin), None));
