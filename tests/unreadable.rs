@@ -257,3 +257,57 @@ fn a_daemon_whose_servers_are_gone_is_not_ready_for_anybody() {
     until("it is back", || stage.get("/readyz").status == 200);
     assert!(stage.get("/v1/watches/plain").json()["as_of"].is_null());
 }
+
+#[test]
+fn of_several_znodes_nothing_is_run_for_before_all_have_been_read() {
+    let server = ZooKeeperServer::start_with(Setup::default());
+    create(&server, "/a", true);
+    create(&server, "/b", false);
+    let site = Site::new();
+    site.config(
+        "a.twc",
+        r#"RegisterWatch(["/a", "/b", "/c"], Exec("echo $(cat) >> OUT/log"), name = "s")"#,
+    );
+    let stage = Stage::start(&site, &server, &[]);
+    let unreadable = stage.until_state("s", "unreadable");
+    assert!(
+        unreadable["unreadable"]["why"]
+            .as_str()
+            .unwrap()
+            .starts_with("/b: no permission"),
+        "{unreadable}"
+    );
+    assert_eq!(unreadable["znodes"][0]["seen"]["exists"], true);
+    assert_eq!(
+        (&unreadable["znodes"][1]["seen"], &unreadable["seen"]),
+        (&Value::Null, &Value::Null)
+    );
+    let text = stage.operate(&["run-now", "s"]);
+    assert!(
+        text.contains("nothing started yet, it is unreadable (/b: no permission"),
+        "{text}"
+    );
+    assert!(!site.path("out/log").exists());
+    let_read(&server, "/b", true);
+    set(&server, "/b", b"1");
+    until("it runs for all", || site.lines("out/log") == ["/a /b"]);
+    stage.until_state("s", "armed");
+
+    // What was read stands for what cannot be read any more; the others are run for.
+    let_read(&server, "/b", false);
+    set(&server, "/b", b"2");
+    stage.until_state("s", "unreadable");
+    set(&server, "/a", b"2");
+    until("for the other one", || site.lines("out/log").len() == 2);
+    assert_eq!(site.lines("out/log")[1], "/a");
+    create(&server, "/c", true);
+    until("for one that came", || {
+        site.lines("out/log").last().is_some_and(|last| last == "/c")
+    });
+    let_read(&server, "/b", true);
+    set(&server, "/b", b"3");
+    until("once it is readable", || {
+        site.lines("out/log").last().is_some_and(|last| last == "/b")
+    });
+    stage.until_state("s", "armed");
+}

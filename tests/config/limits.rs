@@ -130,7 +130,7 @@ fn a_flood_of_prints_and_watches_is_bounded() {
 
     DIR/e.twc: evaluation printed or registered more than 48 MiB
 
-    DIR/f.twc:1:1: a watch has no more than 33 fields
+    DIR/f.twc:1:1: a watch has no more than 34 fields
       | RegisterWatch('/f', Exec('x'), **{'zn%d' % n: 1 for n in range(50000)})
       | ^
     ");

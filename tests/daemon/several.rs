@@ -228,7 +228,7 @@ fn check_says_what_is_wrong_with_several() {
     let shown = check("RegisterWatch(['/a', '/b'], Exec('true'))");
     assert!(shown.contains("/a, /b"), "{shown}");
     for (config, said) in [
-        ("RegisterWatch(['/a', '/a'], Exec('true'))", "znode has \"/a\" twice"),
+        ("RegisterWatch(['/a', '/a'], Exec('true'))", "znode has /a twice"),
         (
             "RegisterWatch([], Exec('true'))",
             "znode must be a string or a list of strings",

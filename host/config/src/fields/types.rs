@@ -3,7 +3,6 @@
 //! This module must not know which fields there are, nor where a value stands in a file.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Truth, Whole, Word, Words, called, unknown_word};
 use super::mismatch::Refusal;
 use super::rollout::Promote;
-use twitcher_model::grant_syntax::{PATH_MAX, quoted};
+use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{Lost, OnFailure, OnNewer, Payload, RunMode, RunOnLoad, Share, WatchType, ZnodePath};
 
 /// Longest argument of a program: the kernel's MAX_ARG_STRLEN without the final NUL. One byte more fails at every run.
@@ -91,10 +90,6 @@ impl FieldType for Znodes {
             OneOf::First(path) => vec![path],
             OneOf::Second(paths) => paths,
         };
-        let mut seen = HashSet::new();
-        if let Some(twice) = paths.iter().find(|path| !seen.insert(*path)) {
-            return Err(Refusal::wrong(format!("has {} twice", quoted(twice.as_str()))));
-        }
         // A list has one item at least.
         let more = paths.split_off(1);
         match paths.pop() {

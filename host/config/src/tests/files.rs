@@ -295,7 +295,7 @@ fn check_gives_json() {
         {
           "file": "DIR/b.json",
           "hint": null,
-          "message": "znode must be a string, not the number 1",
+          "message": "znode must be a string or a list of strings, not the number 1",
           "position": {
             "column": 12,
             "line": 1

@@ -1,5 +1,6 @@
 //! What is wrong with a watch whose program stays, that has its data in a file, or that looks at several znodes.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Builder, is_given, value_offset};
@@ -19,6 +20,10 @@ impl Builder<'_, '_> {
             *refused = true;
         };
         let all: Vec<_> = std::iter::once(&znodes.first).chain(&znodes.more).collect();
+        let mut seen = HashSet::new();
+        if let Some(twice) = all.iter().find(|path| !seen.insert(**path)) {
+            wrong("znode", format!("znode has {twice} twice"), "leave one of them out");
+        }
         let within = all
             .iter()
             .flat_map(|one| all.iter().map(move |other| (one, other)))

@@ -93,7 +93,7 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
     }
     let page = topic("configuration");
     for exact in [
-        "znode (string; required)\n    Path of the znode to watch.\n",
+        "znode (string or list; required)\n    Path of the znode to watch, or a list of several:",
         "action (Exec(...), Wasm(...) or a function; required)\n",
         "run_mode (QUEUE | DISCARD | PARALLEL | RESTART; default QUEUE)\n",
         "run_on_load (True | False | IF_CHANGED; default True)\n",

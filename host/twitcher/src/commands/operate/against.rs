@@ -150,10 +150,19 @@ fn plan(definitions: &Definitions, known: Vec<WatchSummary>, watches: &[Arc<Watc
     plan
 }
 
+/// Whether what the daemon knows of a watch is of the same znodes.
+fn looks_at_same(now: &WatchSummary, watch: &Watch) -> bool {
+    let known = now.znodes.iter().map(|one| one.znode.as_str());
+    match watch.is_of_several() {
+        false => now.znodes.is_empty() && now.znode == watch.znode.as_str(),
+        true => known.eq(watch.znodes().map(|znode| znode.as_str())),
+    }
+}
+
 /// When a watch's action runs after it was loaded anew; `now` is what the daemon knows of it.
 fn load(watch: &Watch, now: Option<&WatchSummary>) -> Runs {
     let seen = now
-        .filter(|now| now.znode == watch.znode.as_str() && now.state != WatchState::Unreadable)
+        .filter(|now| looks_at_same(now, watch) && now.state != WatchState::Unreadable)
         .and_then(|now| now.seen.as_ref());
     match (watch.policy.run_on_load, seen.map(|seen| seen.exists)) {
         (RunOnLoad::Never, _) => Runs::AtNextChange,
