@@ -1,4 +1,5 @@
-//! What is done on behalf of a component outside the sandbox: runs commands as the watch's user, and uses znodes in its own session.
+//! What is done on behalf of a component outside the sandbox: runs commands as the user that the operator gave them, which is the watch's
+//! unless the configuration names another, and uses znodes in its own session.
 //!
 //! The component is hostile: what it asks for is held against the grants of its run, here, where it cannot reach. That it was denied
 //! is logged where the answer passes, with all else that its run adds to the log.
@@ -11,11 +12,13 @@ use tracing::info;
 
 use twitcher_launch::protocol::Task;
 use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport, SecretValues};
-use twitcher_model::{MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodeGrant, ZnodePath};
+use twitcher_model::{CommandGrant, MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodeGrant, ZnodePath};
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
 };
 use twitcher_source::{self as source, Readers, Znodes};
+
+use crate::environment;
 
 /// How long a command may take when its watch has no timeout.
 const COMMAND_TIME: Duration = Duration::from_secs(300);
@@ -79,23 +82,29 @@ impl Broker {
         run: RunId,
         launches: &Launches,
     ) {
-        let argv = match command(&asker.action, &name, args) {
-            Ok(argv) => argv,
+        let (granted, argv) = match command(&asker.action, &name, args) {
+            Ok(granted) => granted,
             Err(why) => return answer.give(ToAction::Command(Err(CommandFailure::Denied(why)))),
         };
         if asker.logged {
             info!(watch = &*asker.watch, run_id = %asker.run, command = name, "running a command for the component");
         }
-        let process = ProcessSettings {
+        let mut process = ProcessSettings {
             timeout: Some(asker.process.timeout.unwrap_or(COMMAND_TIME)),
             pipe_stdin: true,
+            hardening: granted.hardening.clone(),
             ..(*asker.process).clone()
         };
+        let mut env = asker.env;
+        if let Some(identity) = &granted.identity {
+            process.identity = identity.clone();
+            env = environment::of_user(env, identity);
+        }
         launches.launch(Invocation {
             run,
             watch: asker.watch.clone(),
             task: Task::Exec(argv),
-            env: asker.env,
+            env,
             process: process.into(),
             stdin: Bytes::from(stdin),
             version: None,
@@ -170,18 +179,61 @@ fn result(report: &mut RunReport) -> Result<CommandOutput, CommandFailure> {
     }
 }
 
-/// The command line of a granted command, or why it is denied.
-fn command(action: &WasmAction, name: &str, args: Vec<String>) -> Result<Vec<String>, String> {
+/// A granted command and its command line, or why it is denied.
+fn command<'a>(
+    action: &'a WasmAction,
+    name: &str,
+    mut args: Vec<String>,
+) -> Result<(&'a CommandGrant, Vec<String>), String> {
     let Some(granted) = action.grants.commands.iter().find(|granted| granted.name == name) else {
         let what = format!("the command {:?} is not granted", cut(name.to_owned(), NAME_MAX));
         return Err(not_granted(&what, MissingGrant::command(name), action));
     };
-    if !granted.arguments && !args.is_empty() {
+    let files = granted.files();
+    if args.len() < files {
         return Err(format!(
-            "the command {name:?} takes no arguments of the component; to allow them, end its list in commands with \"*\""
+            "the command {name:?} takes a file, and the component names none"
         ));
     }
-    Ok(granted.argv.iter().cloned().chain(args).collect())
+    let rest = args.split_off(files);
+    if !granted.arguments && !rest.is_empty() {
+        let advice = match files {
+            0 => {
+                "to give it a file of one of dirs, put \"{file}\" where that belongs; to allow any, end its list in commands with \"*\""
+            }
+            _ => "to allow any, end its list in commands with \"*\"",
+        };
+        return Err(format!(
+            "the command {name:?} takes no such arguments of the component; {advice}"
+        ));
+    }
+    let mut files = args.iter();
+    let mut argv = Vec::with_capacity(granted.argv.len() + rest.len());
+    for argument in &granted.argv {
+        argv.push(match argument == CommandGrant::FILE {
+            true => file(action, name, files.next().map_or("", String::as_str))?,
+            false => argument.clone(),
+        });
+    }
+    argv.extend(rest);
+    Ok((granted, argv))
+}
+
+/// What a file that the component names is on this host. It is one that the component may write, so that a command gets nothing by it that
+/// was not the component's before.
+fn file(action: &WasmAction, command: &str, path: &str) -> Result<String, String> {
+    let shown = || cut(path.to_owned(), NAME_MAX);
+    let is_long = path.len() > PATH_MAX;
+    let writable = action.grants.dirs.iter().filter(|dir| dir.writable && !is_long);
+    let found = writable.filter_map(|dir| dir.on_host(path)).next();
+    found
+        .and_then(|path| path.into_os_string().into_string().ok())
+        .ok_or_else(|| {
+            format!(
+                "the command {command:?} takes a file in a directory of dirs that ends in \":rw\", and {:?} is in none",
+                shown()
+            )
+        })
 }
 
 fn not_granted(what: &str, missing: Option<MissingGrant>, action: &WasmAction) -> String {
@@ -261,13 +313,20 @@ mod tests {
     use super::*;
     use std::path::Path;
     use std::sync::Arc;
-    use twitcher_model::{BundleIdentity, CommandGrant, Component, Digest, EntryPoint, Grants, Keep};
+    use twitcher_model::{BundleIdentity, Component, Digest, DirGrant, EntryPoint, Grants, Hardening, Keep};
 
     fn action() -> WasmAction {
         let command = |name: &str, argv: &[&str], arguments| CommandGrant {
             name: name.into(),
             argv: argv.iter().map(|arg| (*arg).into()).collect(),
             arguments,
+            identity: None,
+            hardening: Hardening::default(),
+        };
+        let dir = |guest: &str, host: &str, writable| DirGrant {
+            guest: guest.into(),
+            host: Path::new(host).into(),
+            writable,
         };
         let znode = |path: &str, below, writable| ZnodeGrant {
             path: ZnodePath::new(path).unwrap(),
@@ -288,6 +347,11 @@ mod tests {
                 commands: vec![
                     command("reload", &["systemctl", "reload", "app"], false),
                     command("git", &["git"], true),
+                    command("check", &["haproxy", "-c", "-f", "{file}"], false),
+                ],
+                dirs: vec![
+                    dir("/out", "/etc/haproxy", true),
+                    dir("/templates", "/srv/templates", false),
                 ],
                 znodes: vec![znode("/app", true, false), znode("/app/status", false, true)],
                 ..Grants::default()
@@ -295,9 +359,40 @@ mod tests {
         }
     }
 
+    fn line(action: &WasmAction, name: &str, args: &[&str]) -> Result<Vec<String>, String> {
+        let args = args.iter().map(|arg| (*arg).into()).collect();
+        command(action, name, args).map(|(_, argv)| argv)
+    }
+
+    #[test]
+    fn a_file_is_one_that_the_component_may_write() {
+        let run = |args: &[&str]| line(&action(), "check", args);
+        let argv = run(&["/out/.a.cfg.new"]).unwrap();
+        assert_eq!(argv, ["haproxy", "-c", "-f", "/etc/haproxy/.a.cfg.new"]);
+        for path in [
+            "/templates/a",
+            "/etc/shadow",
+            "/out/../shadow",
+            "/out",
+            "-V",
+            "",
+            "/outside/a",
+        ] {
+            let why = run(&[path]).unwrap_err();
+            assert!(why.contains("is in none"), "{path}: {why}");
+        }
+        assert!(run(&[]).unwrap_err().contains("takes a file"));
+        assert!(run(&["/out/a", "-V"]).unwrap_err().contains("no such arguments"));
+        assert!(run(&[&format!("/out/{}", "x".repeat(1 << 20))]).unwrap_err().len() < 1000);
+        let mut more = action();
+        more.grants.commands[2].arguments = true;
+        let argv = line(&more, "check", &["/out/a", "-V"]).unwrap();
+        assert_eq!(argv, ["haproxy", "-c", "-f", "/etc/haproxy/a", "-V"]);
+    }
+
     #[test]
     fn only_named_commands_run_and_arguments_only_where_the_operator_lets_them() {
-        let run = |name: &str, args: &[&str]| command(&action(), name, args.iter().map(|arg| (*arg).into()).collect());
+        let run = |name: &str, args: &[&str]| line(&action(), name, args);
         assert_eq!(run("reload", &[]).unwrap(), ["systemctl", "reload", "app"]);
         assert_eq!(
             run("git", &["; rm -rf /", "$(id)"]).unwrap(),
@@ -320,7 +415,7 @@ mod tests {
             digest: Digest([0; 32]),
             standing: String::new(),
         }));
-        let why = command(&action, "sh", vec![]).unwrap_err();
+        let why = line(&action, "sh", &[]).unwrap_err();
         assert!(
             why.contains("the bundle app 1.2.0 must request it") && why.contains("--command sh for that"),
             "{why}"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_launch::protocol::{Task, WasmTask};
-use twitcher_model::{Action, ChangeFacts, Observation, Stat, Watch, ZnodePath};
+use twitcher_model::{Action, ChangeFacts, Identity, Observation, Stat, Watch, ZnodePath};
 use twitcher_sandbox::Reach;
 use twitcher_scheduler::Start;
 
@@ -75,10 +75,7 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
             }
         }
     }
-    env.set("HOME", identity.home.as_str());
-    env.set("USER", identity.user.as_str());
-    env.set("LOGNAME", identity.user.as_str());
-    env.set("SHELL", identity.shell.as_str());
+    env.set_user(identity);
     for (name, value) in &settings.env {
         env.set(name, value.as_str());
     }
@@ -93,10 +90,24 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     env.0
 }
 
+/// The environment of a run for one of its commands that runs as another user.
+pub fn of_user(env: Vec<(String, String)>, identity: &Identity) -> Vec<(String, String)> {
+    let mut env = Env(env);
+    env.set_user(identity);
+    env.0
+}
+
 #[derive(Default)]
 struct Env(Vec<(String, String)>);
 
 impl Env {
+    fn set_user(&mut self, identity: &Identity) {
+        self.set("HOME", identity.home.as_str());
+        self.set("USER", identity.user.as_str());
+        self.set("LOGNAME", identity.user.as_str());
+        self.set("SHELL", identity.shell.as_str());
+    }
+
     fn set(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
         match self.0.iter_mut().find(|(known, _)| known == name) {

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{ConfigError, SourceText, TextPosition};
-use super::value::{Call, Field, Item, Registered, Registration, Scalar, Value};
+use super::value::{Call, Field, Inner, Item, Registered, Registration, Scalar, Value};
 
 /// Most watches in one file.
 pub(super) const WATCHES_MAX: usize = 100_000;
@@ -162,16 +162,23 @@ fn fields(source: &SourceText, object: &RawValue, of: Of) -> Result<Vec<Field>, 
     Ok(found)
 }
 
-/// A name that an object has twice. The parser would take the last of the two, and a reader perhaps the first.
+/// A name that an object, or one directly inside it, has twice. The parser would take the last of the two, and a reader perhaps the first.
 fn given_twice(value: &RawValue) -> Option<String> {
+    let (twice, objects) = name_given_twice(value);
+    let within = || objects.into_iter().find_map(|object| name_given_twice(object).0);
+    twice.or_else(within)
+}
+
+/// A name that the object itself has twice, and the objects directly inside it.
+fn name_given_twice(value: &RawValue) -> (Option<String>, Vec<&RawValue>) {
     if !value.get().starts_with('{') {
-        return None;
+        return (None, Vec::new());
     }
-    let Ok(Names(names)) = serde_json::from_str(value.get()) else {
-        return None;
+    let Ok(Names { names, objects }) = serde_json::from_str(value.get()) else {
+        return (None, Vec::new());
     };
     let mut seen = HashSet::with_capacity(names.len());
-    names.into_iter().find(|name| !seen.insert(name.clone()))
+    (names.into_iter().find(|name| !seen.insert(name.clone())), objects)
 }
 
 /// The component that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
@@ -266,8 +273,10 @@ pub(super) fn plain(value: serde_json::Value) -> Value {
                 .into_iter()
                 .map(|(name, value)| {
                     let item = match value {
-                        Json::Array(items) => Item::List(items.into_iter().map(scalar).collect()),
-                        other => Item::Scalar(scalar(other)),
+                        Json::Object(members) if secret(&members).is_none() => {
+                            Item::Dict(members.into_iter().map(|(name, value)| (name, inner(value))).collect())
+                        }
+                        other => inner(other).into(),
                     };
                     (name, item)
                 })
@@ -276,12 +285,23 @@ pub(super) fn plain(value: serde_json::Value) -> Value {
     }
 }
 
+fn inner(value: serde_json::Value) -> Inner {
+    match value {
+        serde_json::Value::Array(items) => Inner::List(items.into_iter().map(scalar).collect()),
+        other => Inner::Scalar(scalar(other)),
+    }
+}
+
+/// The file of what is `Secret(…)` in a `.twc` file.
+fn secret(members: &serde_json::Map<String, serde_json::Value>) -> Option<&str> {
+    members.get("secret").filter(|_| members.len() == 1)?.as_str()
+}
+
 fn scalar(value: serde_json::Value) -> Scalar {
     if let serde_json::Value::Object(members) = &value
-        && members.len() == 1
-        && let Some(serde_json::Value::String(file)) = members.get("secret")
+        && let Some(file) = secret(members)
     {
-        return Scalar::Secret(file.clone());
+        return Scalar::Secret(file.to_owned());
     }
     match plain(value) {
         Value::Bool(b) => Scalar::Bool(b),
@@ -318,23 +338,27 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
-/// The names in an object, in order.
-struct Names(Vec<String>);
+/// The names in an object, in order, and those of its values that are objects.
+struct Names<'a> {
+    names: Vec<String>,
+    objects: Vec<&'a RawValue>,
+}
 
-impl<'de> Deserialize<'de> for Names {
+impl<'de> Deserialize<'de> for Names<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Names;
+            type Value = Names<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut names = Vec::new();
-                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                let (mut names, mut objects) = (Vec::new(), Vec::new());
+                while let Some((name, value)) = map.next_entry::<_, &RawValue>()? {
                     names.push(name);
+                    objects.extend(value.get().starts_with('{').then_some(value));
                 }
-                Ok(Names(names))
+                Ok(Names { names, objects })
             }
         }
         deserializer.deserialize_map(Collect)

@@ -5,11 +5,12 @@
 
 mod taken_names;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::accounts::Accounts;
+use super::accounts::{AccountProblem, Accounts};
 use super::component_resolver::{self, Changes, Components, Resolver, Used, Watched};
 use super::error::{ConfigError, SourceText, TextPosition};
 use super::evaluator::{Evaluator, Print};
@@ -17,8 +18,9 @@ use super::fields::group::GroupLimit;
 use super::files::{FileReader, Kind};
 use super::interner::Interner;
 use super::json;
+use super::validate::actions::set_users;
 use super::validate::{Built, Entry, Parsed, Surroundings, watches};
-use twitcher_model::{Action, ProcessSettings, Watch};
+use twitcher_model::{Action, ProcessSettings, WasmAction, Watch};
 
 pub use taken_names::WatchNames;
 
@@ -398,19 +400,8 @@ fn with_present_users(
     let mut errors: Vec<ConfigError> = Vec::new();
     let mut present = Vec::with_capacity(entries.len());
     for entry in entries {
-        match accounts.resolve(&entry.who) {
-            Ok(identity) if identity == entry.watch.process.identity => present.push(entry.clone()),
-            Ok(identity) => {
-                let process = interner.process(ProcessSettings {
-                    identity,
-                    ..ProcessSettings::clone(&entry.watch.process)
-                });
-                let watch = Arc::new(Watch {
-                    process,
-                    ..Watch::clone(&entry.watch)
-                });
-                present.push(Entry { watch, ..entry.clone() });
-            }
+        match with_present_user(entry, accounts, interner) {
+            Ok(entry) => present.push(entry),
             Err(problem) => {
                 let error = ConfigError::at(&source.file, &source.text, position(&entry.watch), problem.message)
                     .with_hint(problem.hint);
@@ -421,6 +412,36 @@ fn with_present_users(
         }
     }
     if errors.is_empty() { Ok(present) } else { Err(errors) }
+}
+
+/// The same watch with its user, and those of its commands, as the user database has them now.
+fn with_present_user(entry: &Entry, accounts: &mut Accounts, interner: &mut Interner) -> Result<Entry, AccountProblem> {
+    let identity = accounts.resolve(&entry.who)?;
+    let mut watch = Cow::Borrowed(&*entry.watch);
+    if identity != watch.process.identity {
+        let process = interner.process(ProcessSettings {
+            identity,
+            ..ProcessSettings::clone(&watch.process)
+        });
+        watch.to_mut().process = process;
+    }
+    if let Action::Wasm(action) = &entry.watch.action
+        && !entry.command_users.is_empty()
+    {
+        let mut grants = action.grants.clone();
+        let is_new = set_users(&mut grants, &entry.command_users, accounts).map_err(|(_, problem)| problem)?;
+        if is_new {
+            let component = action.component.clone();
+            watch.to_mut().action = Action::Wasm(Arc::new(WasmAction { component, grants }));
+        }
+    }
+    Ok(match watch {
+        Cow::Borrowed(_) => entry.clone(),
+        Cow::Owned(watch) => Entry {
+            watch: Arc::new(watch),
+            ..entry.clone()
+        },
+    })
 }
 
 /// The same watches with the versions of their bundles that are installed now. All bundles are asked for, since what is used is what was

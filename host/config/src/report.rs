@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::error::ConfigError;
+use super::fields::{commands, hardening};
 use super::reload::Reload;
 use twitcher_model::sanitize;
 use twitcher_model::{
-    Action, BundleIdentity, Component, EntryPoint as ComponentEntry, Hardening, SecretPlace, WasmAction, Watch,
-    WatchType,
+    Action, BundleIdentity, Component, EntryPoint as ComponentEntry, SecretPlace, WasmAction, Watch, WatchType,
 };
 
 /// Most characters of an action in a table.
@@ -123,8 +123,8 @@ fn wasm(action: &WasmAction) -> serde_json::Value {
     };
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts));
     let dirs = object(grants.dirs.iter().map(|dir| (dir.guest.clone(), json!(dir.target()))));
-    let commands = grants.commands.iter();
-    let commands = object(commands.map(|command| (command.name.clone(), command.list().collect())));
+    let granted = grants.commands.iter();
+    let commands = object(granted.map(|command| (command.name.clone(), commands::written(command))));
     let znodes = grants.znodes.iter();
     let znodes = object(znodes.map(|znode| (znode.pattern(), json!(znode.access()))));
     let arguments = [
@@ -179,24 +179,6 @@ fn component(component: &Component) -> serde_json::Value {
     facts
 }
 
-/// A command with what it is kept from.
-fn exec(command: serde_json::Value, hardening: &Hardening) -> serde_json::Value {
-    let mut exec = json!({"exec": command});
-    if hardening.no_new_privs {
-        exec["no_new_privs"] = json!(true);
-    }
-    if hardening.private_tmp {
-        exec["private_tmp"] = json!(true);
-    }
-    if !hardening.read_only.is_empty() {
-        exec["read_only"] = json!(hardening.read_only);
-    }
-    if let Some(capabilities) = hardening.capabilities {
-        exec["capabilities"] = json!(capabilities.names().collect::<Vec<_>>());
-    }
-    exec
-}
-
 /// The watches and errors as one JSON object, for programs.
 pub fn to_json(reload: &Reload) -> serde_json::Value {
     let watch = |watch: &Arc<Watch>| {
@@ -209,8 +191,8 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
             },
             "watch_type": watch.watch_type,
             "action": match &watch.action {
-                Action::Shell(line) => exec(json!(line), &watch.process.hardening),
-                Action::Argv(argv) => exec(json!(argv), &watch.process.hardening),
+                Action::Shell(line) => hardening::written(json!(line), &watch.process.hardening),
+                Action::Argv(argv) => hardening::written(json!(argv), &watch.process.hardening),
                 Action::Function(_) => json!("function"),
                 Action::Wasm(action) => json!({"wasm": wasm(action)}),
             },

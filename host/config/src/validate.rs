@@ -2,7 +2,7 @@
 //!
 //! This module must not know how a file is parsed or when it is read.
 
-mod actions;
+pub(super) mod actions;
 mod rollouts;
 mod services;
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::actions::WantedComponent;
+use self::actions::{Users, WantedComponent};
 use super::accounts::{Accounts, Who};
 use super::component_resolver::Components;
 use super::error::{ConfigError, SourceText, TextPosition, did_you_mean};
@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) who: Arc<Who>,
     /// What to ask for again when another version of the action's bundle is installed.
     pub(super) bundle: Option<Arc<Ask>>,
+    /// Whom to look up again for the action's commands.
+    pub(super) command_users: Users,
 }
 
 /// A component that an action names, with what it is granted.
@@ -298,8 +300,10 @@ impl<'a> Builder<'a, '_> {
         };
         // The last that can fail, because it may take long.
         let mut bundle = None;
+        let mut command_users = Users::default();
         let action = match component {
-            Some(WantedComponent { call, ask }) => {
+            Some(WantedComponent { call, ask, users }) => {
+                command_users = users;
                 let action = self.resolved(registration, &call, &ask)?;
                 bundle = matches!(ask.wanted, Wanted::Bundle(_)).then(|| Arc::new(ask));
                 Action::Wasm(action)
@@ -347,6 +351,7 @@ impl<'a> Builder<'a, '_> {
             watch: Arc::new(watch),
             who: intern(&mut self.around.interner.whos, who),
             bundle,
+            command_users,
         })
     }
 

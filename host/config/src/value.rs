@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 pub(super) use twitcher_model::grant_syntax::quoted;
 
-/// A value as it was written in a configuration file. Two levels of nesting at most: no field needs more, and a value that comes
+/// A value as it was written in a configuration file. Three levels of nesting at most: no field needs more, and a value that comes
 /// from another process or a hostile file then needs no guard against deep recursion. The arguments of a call are values again, but
 /// nothing here or later looks for another call among them, but for the waves of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,34 @@ pub(super) enum Value {
 pub(super) enum Item {
     Scalar(Scalar),
     List(Vec<Scalar>),
+    /// What `Exec(…)` makes, or an object.
+    Dict(Vec<(String, Inner)>),
+}
+
+/// A value inside a dict that is itself inside one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Inner {
+    Scalar(Scalar),
+    List(Vec<Scalar>),
+}
+
+impl From<Inner> for Item {
+    fn from(inner: Inner) -> Self {
+        match inner {
+            Inner::Scalar(scalar) => Self::Scalar(scalar),
+            Inner::List(items) => Self::List(items),
+        }
+    }
+}
+
+impl From<Item> for Inner {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::Scalar(scalar) => Self::Scalar(scalar),
+            Item::List(items) => Self::List(items),
+            deeper @ Item::Dict(_) => Self::Scalar(Scalar::Other(deeper.to_string())),
+        }
+    }
 }
 
 /// A value that holds no others.
@@ -97,6 +125,16 @@ impl fmt::Display for Item {
         match self {
             Item::Scalar(scalar) => scalar.fmt(f),
             Item::List(_) => f.write_str("a list"),
+            Item::Dict(_) => f.write_str("a dict"),
+        }
+    }
+}
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Inner::Scalar(scalar) => scalar.fmt(f),
+            Inner::List(_) => f.write_str("a list"),
         }
     }
 }

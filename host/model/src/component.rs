@@ -6,12 +6,12 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, SecretPlace, ZnodePath};
+use super::{Hardening, Identity, Secret, SecretPlace, ZnodePath};
 
 /// What compiling a component yields.
 #[derive(Debug)]
@@ -201,6 +201,21 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl DirGrant {
+    /// The names that lead from this directory to what a component's path means, if that is something in it. Only a path that says so in
+    /// one way does: neither `..` nor what stands for nothing.
+    pub fn within<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(self.guest.trim_end_matches('/'))?.strip_prefix('/')?;
+        let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        rest.split('/').all(is_name).then_some(rest)
+    }
+
+    /// What a path that the component uses is on this host, if it is one in this directory.
+    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+        self.within(path).map(|rest| self.host.join(rest))
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -230,15 +245,29 @@ impl fmt::Display for HttpOrigin {
     }
 }
 
-/// A command that a component may have run, as the watch's user.
+/// A command that a component may have run: as the watch's user, or as one of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CommandGrant {
     /// What the component calls it.
     pub name: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Whether the component's own arguments are appended; else it may give none. Written as a last argument `*`.
+    /// Whether the component's own arguments are appended. Written as a last argument `*`.
     pub arguments: bool,
+    /// Who it runs as; none is who the watch's action runs as.
+    pub identity: Option<Identity>,
+    /// What it is kept from besides.
+    pub hardening: Hardening,
+}
+
+impl CommandGrant {
+    /// The argument in whose place a file is put that the component names.
+    pub const FILE: &str = "{file}";
+
+    /// How many files the component must name, before arguments of its own.
+    pub fn files(&self) -> usize {
+        self.argv.iter().filter(|argument| *argument == Self::FILE).count()
+    }
 }
 
 /// A part of the tree of znodes that a component may use.

@@ -1,7 +1,7 @@
 //! Grants as they are written in a configuration: what a denial tells the operator to add, and what `twitcher check` shows.
 //!
-//! What each type shows is an entry of its argument of `Wasm(…)`, and the same in `.twc` and `.json` files. This module must not
-//! know how a configuration is read.
+//! What each type shows is an entry of its argument of `Wasm(…)`, and the same in `.twc` and `.json` files but for a command with a
+//! user of its own. This module must not know how a configuration is read.
 
 use std::fmt;
 
@@ -52,14 +52,22 @@ impl CommandGrant {
 }
 
 impl fmt::Display for CommandGrant {
-    /// An entry of `commands`: `"reload": ["systemctl", "reload", "app"]`.
+    /// An entry of `commands`: `"reload": ["systemctl", "reload", "app"]`, or `"reload": Exec([…], uid = "root")`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: [", Quoted(&self.name))?;
+        write!(f, "{}: ", Quoted(&self.name))?;
+        if self.identity.is_some() {
+            f.write_str("Exec(")?;
+        }
+        f.write_str("[")?;
         for (index, argument) in self.list().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{}", Quoted(argument))?;
         }
-        f.write_str("]")
+        f.write_str("]")?;
+        match &self.identity {
+            Some(identity) => write!(f, ", uid = {})", Quoted(&identity.user)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -91,7 +99,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::ZnodePath;
+    use crate::{Hardening, Identity, ZnodePath};
 
     #[test]
     fn grants_show_as_they_are_written() {
@@ -108,10 +116,18 @@ mod tests {
             name: "reload".into(),
             argv: vec!["systemctl".into(), "reload".into()],
             arguments: false,
+            identity: None,
+            hardening: Hardening::default(),
         };
         assert_eq!(command.to_string(), r#""reload": ["systemctl", "reload"]"#);
         command.arguments = true;
         assert_eq!(command.to_string(), r#""reload": ["systemctl", "reload", "*"]"#);
+        command.identity = Some(Identity {
+            user: "root".into(),
+            ..Identity::default()
+        });
+        let shown = r#""reload": Exec(["systemctl", "reload", "*"], uid = "root")"#;
+        assert_eq!(command.to_string(), shown);
 
         let znode = |path: &str, below, writable| {
             let path = ZnodePath::new(path).unwrap();
@@ -123,11 +139,46 @@ mod tests {
     }
 
     #[test]
+    fn only_a_path_in_the_directory_is_one_of_this_host() {
+        let dir = |guest: &str| DirGrant {
+            guest: guest.into(),
+            host: Path::new("/etc/app").into(),
+            writable: true,
+        };
+        let out = dir("/out");
+        assert_eq!(
+            out.on_host("/out/a.conf").as_deref(),
+            Some(Path::new("/etc/app/a.conf"))
+        );
+        assert_eq!(out.on_host("/out/d/a").as_deref(), Some(Path::new("/etc/app/d/a")));
+        assert_eq!(dir("/").on_host("/a").as_deref(), Some(Path::new("/etc/app/a")));
+        for path in [
+            "/out",
+            "/out/",
+            "/outer/a",
+            "out/a",
+            "/out//a",
+            "/out//etc/passwd",
+            "/out/./a",
+            "/out/../shadow",
+            "/out/d/..",
+            "/out/a/",
+            "/out/a\0b",
+            "a",
+            "",
+        ] {
+            assert_eq!(out.on_host(path), None, "{path:?}");
+        }
+    }
+
+    #[test]
     fn a_text_cannot_leave_its_quotes() {
         let command = CommandGrant {
             name: "a\"]\n\u{9b}\\".into(),
             argv: vec![],
             arguments: false,
+            identity: None,
+            hardening: Hardening::default(),
         };
         let text = command.to_string();
         assert_eq!(text, r#""a\"]\u000a\u009b\\": []"#);

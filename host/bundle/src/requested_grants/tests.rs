@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use twitcher_model::{CommandGrant, HostPort, HttpOrigin, Secret};
+use twitcher_model::{CommandGrant, Hardening, HostPort, HttpOrigin, Secret};
 
 fn requested(json: &str) -> Requests {
     let requested: Requests = serde_json::from_str(json).unwrap();
@@ -50,6 +50,8 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
             name: "reload".to_owned(),
             argv: vec!["systemctl".to_owned()],
             arguments: false,
+            identity: None,
+            hardening: Hardening::default(),
         }],
         znodes: vec![znode("/app/**", true), znode("/other", false)],
         memory: 64 << 20,

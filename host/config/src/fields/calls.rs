@@ -144,8 +144,13 @@ fn given(call: &Call) -> impl Iterator<Item = (&Field, (String, Item))> {
     })
 }
 
+/// What an `Exec(…)` was given, as the object that it is in JSON.
+pub(crate) fn entries(call: &Call) -> impl Iterator<Item = (String, Item)> {
+    given(call).map(|(_, entry)| entry)
+}
+
 fn exec_of(call: &Call) -> Result<ActionSpec, Refusal> {
-    let entries: Vec<(String, Item)> = given(call).map(|(_, entry)| entry).collect();
+    let entries: Vec<(String, Item)> = entries(call).collect();
     match has(&entries, "exec") {
         true => exec_from(&entries),
         false => Err(Refusal::wrong("has no command: it is the first argument of Exec(…)")),
@@ -173,7 +178,15 @@ fn exec_from(entries: &[(String, Item)]) -> Result<ActionSpec, Refusal> {
     for (key, value) in entries {
         match key.as_str() {
             "exec" => command = Some(value),
-            name if hardening::NAMES.contains(&name) => hardening::set(&mut hardening, name, value)?,
+            name if hardening::NAMES.contains(&name) => hardening::set(&mut hardening, name, Seen::item(value))?,
+            name @ ("uid" | "gid") => {
+                let mismatch = Mismatch::new(format!("has {}, which is for commands of a component", quoted(name)));
+                return Err(mismatch
+                    .hint(format!(
+                        "the watch has a {name} of its own: RegisterWatch(…, {name} = …)"
+                    ))
+                    .into());
+            }
             other => {
                 let mismatch = Mismatch::new(format!("has {}, which is nothing of a command", quoted(other)));
                 return Err(mismatch.hint(did_you_mean(other, hardening::NAMES)).into());

@@ -3,11 +3,13 @@
 //! As in `fields`, both file formats come here and the published JSON Schema is made from the same declaration. This module must
 //! not look anything up: no files, no components.
 
+use super::commands::Commands;
 use super::declaration::fields;
-use super::grants::{Arguments, Commands, Dirs, Memory, Settings, Warm, Znodes};
+use super::grants::{Arguments, Dirs, Memory, Settings, Warm, Znodes};
 use super::mismatch::Mismatch;
 use super::network::{Hosts, Origins};
 use super::process::Environment;
+use crate::accounts::Who;
 use crate::error::did_you_mean;
 use crate::reference::Reference;
 use crate::value::{Call, Field, Value, quoted};
@@ -48,8 +50,9 @@ fields! {
     /// Origins that it may send HTTP requests to, such as "https://example.org".
     http: Origins = Origins::default(),
 
-    /// Commands that it may have run as the watch's user, by the name that it knows them by: a program and its arguments. After a
-    /// last argument "*", the component's own are appended; else it may give none.
+    /// Commands that it may have run, by the name that it knows them by: a program and its arguments. In place of an argument "{file}"
+    /// comes the path of a file that it names in one of dirs; after a last argument "*", its own are appended; else it may give none.
+    /// They run as the watch's user; Exec([…], uid = "root") as another one.
     commands: Commands = Commands::default(),
 
     /// Znodes that it may read, "r", or also set and create, "rw". "/path" is that node alone, "/path/**" the node and all below, which
@@ -68,7 +71,7 @@ impl ComponentFields {
     fn grants(self) -> Result<Grants, Mismatch> {
         let pairs = self.config.0.plain.iter().chain(&self.env.0.plain);
         let pairs = pairs.map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        let commands = self.commands.0.iter().flat_map(|command| &command.argv);
+        let commands = self.commands.0.iter().flat_map(|(command, _)| &command.argv);
         let total = pairs + self.args.0.iter().chain(commands).map(String::len).sum::<usize>();
         if total > TEXT_TOTAL_MAX {
             return Err(Mismatch::new(format!(
@@ -89,15 +92,27 @@ impl ComponentFields {
             dirs: self.dirs.0,
             net: self.net.0,
             http: self.http.0,
-            commands: self.commands.0,
+            commands: self.commands.0.into_iter().map(|(command, _)| command).collect(),
             znodes: self.znodes.0,
             memory: self.memory.0,
         })
     }
 }
 
-/// Which component is meant, and what it is granted; or all that is wrong, each with the offset of its place.
-pub(crate) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatch)>> {
+/// A component as it is written.
+pub(crate) struct Written {
+    /// Which one is meant.
+    pub(crate) reference: Reference,
+    /// What it is granted; the users of its commands are yet to be looked up.
+    pub(crate) grants: Grants,
+    /// Those users, each with the name of the command.
+    pub(crate) users: Vec<(String, Who)>,
+    /// Where the commands stand.
+    pub(crate) commands_at: u32,
+}
+
+/// The component that is meant, with what it is granted; or all that is wrong, each with the offset of its place.
+pub(crate) fn read(call: &Call) -> Result<Written, Vec<(u32, Mismatch)>> {
     if call.arguments.len() > ARGUMENTS_MAX {
         let message = format!("a component has no more than {} arguments", NAMES.len());
         return Err(vec![(call.at, Mismatch::new(message))]);
@@ -120,9 +135,19 @@ pub(crate) fn read(call: &Call) -> Result<(Reference, Grants), Vec<(u32, Mismatc
         faults.push((call.at, Mismatch::new("component is missing").hint(hint)));
     }
     let reference = fields.component.take();
+    let others = fields.commands.0.iter().filter(|(_, who)| *who != Who::default());
+    let users = others
+        .map(|(command, who)| (command.name.clone(), who.clone()))
+        .collect();
+    let commands = call.arguments.iter().find(|argument| argument.name == "commands");
     let grants = fields.grants();
     match (reference, grants) {
-        (Some(reference), Ok(grants)) if faults.is_empty() => Ok((reference, grants)),
+        (Some(reference), Ok(grants)) if faults.is_empty() => Ok(Written {
+            reference,
+            grants,
+            users,
+            commands_at: commands.map_or(call.at, |commands| commands.value_at),
+        }),
         (_, Err(mismatch)) => {
             let message = format!("the component {}", mismatch.message);
             faults.push((call.at, Mismatch { message, ..mismatch }));

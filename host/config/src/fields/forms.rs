@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::mismatch::Refusal;
 use crate::error::did_you_mean;
-use crate::value::{Item, Scalar, Value, quoted};
+use crate::value::{Inner, Item, Scalar, Value, quoted};
 
 /// A value at any depth.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub(crate) enum Seen<'v> {
     Scalar(&'v Scalar),
     /// A list within a dict.
     List(&'v [Scalar]),
+    /// A dict within a dict.
+    Dict(&'v [(String, Inner)]),
     /// A key of a dict.
     Key(&'v str),
 }
@@ -29,6 +31,14 @@ impl<'v> Seen<'v> {
         match item {
             Item::Scalar(scalar) => Self::Scalar(scalar),
             Item::List(items) => Self::List(items),
+            Item::Dict(entries) => Self::Dict(entries),
+        }
+    }
+
+    pub(crate) fn inner(inner: &'v Inner) -> Self {
+        match inner {
+            Inner::Scalar(scalar) => Self::Scalar(scalar),
+            Inner::List(items) => Self::List(items),
         }
     }
 
@@ -77,6 +87,7 @@ impl fmt::Display for Seen<'_> {
             Self::Value(value) => value.fmt(f),
             Self::Scalar(scalar) => scalar.fmt(f),
             Self::List(_) => f.write_str("a list"),
+            Self::Dict(_) => f.write_str("a dict"),
             Self::Key(key) => f.write_str(&quoted(key)),
         }
     }

@@ -1,4 +1,4 @@
-//! What each argument of `Wasm(…)` accepts, but those about the network: settings, directories, commands, znodes, memory.
+//! What each argument of `Wasm(…)` accepts, but those about the network and commands: settings, directories, znodes, memory.
 //!
 //! What is written here is what an operator trusts a component with. So whatever could be read in two ways is refused, and nothing
 //! is granted that is not spelled out. This module must not know whether any of it exists: a directory that is granted can be made
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
-use super::collections::{Dict, Entries, List, unfit_item};
+use super::collections::{Dict, Entries, List};
 use super::declaration::FieldType;
 use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Whole, called, called_with_hint};
 use super::mismatch::{Mismatch, Refusal};
@@ -19,10 +19,10 @@ use super::secret::{Named, SecretForm};
 use super::types::{ARG_MAX, LIST_MAX};
 use crate::value::quoted;
 use twitcher_model::grant_syntax::{MemorySize, NAME_MAX, PATH_MAX, check_name, check_path, znode_pattern};
-use twitcher_model::{CommandGrant, DirGrant, ZnodeGrant, ZnodePath};
+use twitcher_model::{DirGrant, ZnodeGrant, ZnodePath};
 
 /// A name by which a component asks for something.
-const NAME: Text<String> = Text::new(|name| {
+pub(super) const NAME: Text<String> = Text::new(|name| {
     check_name(name)?;
     Ok(name.to_owned())
 })
@@ -30,7 +30,7 @@ const NAME: Text<String> = Text::new(|name| {
 .most(NAME_MAX);
 
 /// An argument as the kernel takes it.
-const ARGUMENT: Text<String> = Text::new(|text| {
+pub(super) const ARGUMENT: Text<String> = Text::new(|text| {
     if text.contains('\0') || text.len() > ARG_MAX {
         return Err(Refusal::wrong(format!(
             "has a NUL character or more than {ARG_MAX} bytes in {}",
@@ -171,99 +171,6 @@ fn dir(guest: String, text: &str) -> Result<DirGrant, Refusal> {
         host: Path::new(host).into(),
         writable,
     })
-}
-
-/// `commands`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Commands(pub(crate) Vec<CommandGrant>);
-
-impl FieldType for Commands {
-    type Form = Dict<Text<String>, CommandForm>;
-    const FORM: Self::Form = Dict {
-        words: "a dict of commands",
-        keys: NAME,
-        values: CommandForm,
-        most: LIST_MAX,
-        entries: "entries",
-    };
-
-    fn of(entries: Entries<String, Command>) -> Result<Self, Refusal> {
-        let grant = |entry: Result<(String, Command), Refusal>| {
-            let (name, Command { argv, arguments }) = entry?;
-            Ok(CommandGrant { name, argv, arguments })
-        };
-        entries.into_iter().map(grant).collect::<Result<_, _>>().map(Self)
-    }
-
-    fn written(&self) -> Json {
-        let list = |command: &CommandGrant| command.list().map(str::to_owned).collect::<Vec<_>>();
-        self.0
-            .iter()
-            .map(|command| (command.name.clone(), list(command)))
-            .collect()
-    }
-}
-
-/// A program with its arguments, and whether the component may append its own.
-pub(crate) struct Command {
-    argv: Vec<String>,
-    arguments: bool,
-}
-
-/// A list that begins with the program, and may end with `"*"`.
-pub(crate) struct CommandForm;
-
-const COMMAND: List<Text<String>> = List {
-    items: ARGUMENT,
-    least: 1,
-    most: LIST_MAX,
-};
-
-impl Form for CommandForm {
-    type Read = Command;
-
-    fn words(&self) -> Cow<'static, str> {
-        COMMAND.words()
-    }
-
-    fn words_for(&self, key: &str) -> String {
-        format!("{} for {}, beginning with the program", self.words(), quoted(key))
-    }
-
-    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        COMMAND.schema(generator)
-    }
-
-    fn read(&self, seen: Seen<'_>) -> Result<Command, Refusal> {
-        let items = match seen.list() {
-            Some(items) if items.len() <= COMMAND.most => items,
-            Some(_) => return Err(Refusal::unfit("one that is so long")),
-            None => {
-                let hint = "write [\"program\", \"argument\"]: nothing goes through a shell";
-                return Err(Refusal::Unfit {
-                    got: None,
-                    hint: seen.text().map(|_| hint.to_owned()),
-                });
-            }
-        };
-        let mut argv = Vec::with_capacity(items.len());
-        for item in items {
-            argv.push(match COMMAND.items.read(Seen::Scalar(item)) {
-                Err(Refusal::Unfit { .. }) => return Err(unfit_item(item)),
-                read => read?,
-            });
-        }
-        let arguments = argv.pop_if(|last| last == "*").is_some();
-        match argv.first() {
-            Some(program) if !program.is_empty() => Ok(Command { argv, arguments }),
-            Some(_) => Err(Refusal::unfit("an empty string")),
-            None if arguments => Err(Refusal::Unfit {
-                got: Some("\"*\" alone".to_owned()),
-                hint: Some("a command of the component's own choice cannot be granted".to_owned()),
-            }),
-            None => Err(Refusal::unfit("an empty list")),
-        }
-    }
 }
 
 /// `znodes`.

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use schemars::SchemaGenerator;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::collections::List;
 use super::forms::{Called, Either, Form, OneOf, Seen, Text, Truth, called};
 use super::mismatch::{Mismatch, Refusal};
 use super::process::absolute;
 use crate::error::did_you_mean;
-use crate::value::{Item, quoted};
+use crate::value::quoted;
 use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{Capabilities, Hardening};
 
@@ -67,8 +67,7 @@ fn capability(name: &str) -> Result<Capabilities, Refusal> {
 }
 
 /// Reads one of [`NAMES`].
-pub(crate) fn set(hardening: &mut Hardening, name: &str, value: &Item) -> Result<(), Mismatch> {
-    let seen = Seen::item(value);
+pub(crate) fn set(hardening: &mut Hardening, name: &str, seen: Seen<'_>) -> Result<(), Mismatch> {
     let told = |refusal: Refusal, words: String| refusal.told(seen, |got| format!("must have {words}, not {got}"));
     let truth = || Truth.read(seen).map_err(|refusal| told(refusal, Truth.words_for(name)));
     match name {
@@ -92,6 +91,24 @@ pub(crate) fn set(hardening: &mut Hardening, name: &str, value: &Item) -> Result
         }
     }
     Ok(())
+}
+
+/// A command with what it is kept from, as it is written in JSON.
+pub(crate) fn written(command: Json, hardening: &Hardening) -> Json {
+    let mut exec = json!({"exec": command});
+    if hardening.no_new_privs {
+        exec["no_new_privs"] = json!(true);
+    }
+    if hardening.private_tmp {
+        exec["private_tmp"] = json!(true);
+    }
+    if !hardening.read_only.is_empty() {
+        exec["read_only"] = json!(hardening.read_only);
+    }
+    if let Some(capabilities) = hardening.capabilities {
+        exec["capabilities"] = json!(capabilities.names().collect::<Vec<_>>());
+    }
+    exec
 }
 
 /// The schema of each.

@@ -5,6 +5,7 @@
 
 pub(crate) mod calls;
 mod collections;
+pub(crate) mod commands;
 pub(crate) mod component;
 pub(crate) mod declaration;
 pub(crate) mod forms;

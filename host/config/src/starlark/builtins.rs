@@ -229,8 +229,8 @@ fn registering(builder: &mut GlobalsBuilder) {
         Ok(NoneType)
     }
 
-    /// A command as an action: a command line for the shell, or a list of a program and its arguments. The rest is what it is to be kept from.
-    /// What its arguments may be is looked at where those of `RegisterWatch` are.
+    /// A command as an action, or one of a component's: a command line for the shell, or a list of a program and its arguments. The rest is
+    /// what it is to be kept from, and who a component's runs as. What its arguments may be is looked at where those of `RegisterWatch` are.
     fn Exec<'v>(
         #[starlark(args)] args: UnpackTuple<Value<'v>>,
         #[starlark(kwargs)] kwargs: DictRef<'v>,

@@ -11,7 +11,8 @@ use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
 use super::builtins::{Exec, Retry, Rollout, Secret, Wasm, Wave};
-use crate::value::{Call, Item, Scalar, Value};
+use crate::fields::calls;
+use crate::value::{Call, Inner, Item, Scalar, Value};
 
 /// A value as it is given to `RegisterWatch`.
 pub(super) fn value(from: Starlark<'_>) -> Value {
@@ -64,11 +65,19 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
     }
 }
 
-/// A value inside a dict, or the command of an `Exec`.
-pub(super) fn item(from: Starlark<'_>) -> Item {
+/// A value inside a dict.
+fn item(from: Starlark<'_>) -> Item {
+    match from.downcast_ref::<Exec>() {
+        Some(exec) => Item::Dict(calls::entries(&exec.call).map(|(name, value)| (name, value.into())).collect()),
+        None => inner(from).into(),
+    }
+}
+
+/// A value inside a dict that is itself inside one.
+pub(super) fn inner(from: Starlark<'_>) -> Inner {
     match items(from) {
-        Some(items) => Item::List(items),
-        None => Item::Scalar(scalar(from)),
+        Some(items) => Inner::List(items),
+        None => Inner::Scalar(scalar(from)),
     }
 }
 

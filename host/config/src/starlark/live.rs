@@ -27,7 +27,7 @@ use starlark::values::{
 use super::builtins::session;
 use super::open_builtin::TextFile;
 use super::{ScriptError, convert};
-use crate::value::{Item, Scalar};
+use crate::value::{Inner, Scalar};
 
 /// Most that `stdin()`, `read()` and the output of `run()` give, in bytes.
 pub(super) const TEXT_MAX: usize = 16 << 20;
@@ -151,7 +151,7 @@ fn strings(argv: Value<'_>) -> Result<Vec<String>, ScriptError> {
         expected: "a list of strings",
         given,
     };
-    let Item::List(items) = convert::item(argv) else {
+    let Inner::List(items) = convert::inner(argv) else {
         return Err(refused(convert::value(argv).to_string()));
     };
     let text = |item| match item {

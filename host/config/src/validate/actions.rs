@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::{Ask, Builder};
+use crate::accounts::{AccountProblem, Accounts, Who};
 use crate::error::SourceText;
 use crate::fields::calls::{ActionSpec, FailureSpec};
-use crate::fields::component;
+use crate::fields::component::{self, Written};
 use crate::fields::mismatch::Mismatch;
 use crate::fields::retry;
 use crate::interner::intern;
-use crate::value::{Call, Registration};
-use twitcher_model::{Action, FunctionAction, OnFailure, Program, Retry, WasmAction};
+use crate::value::{Call, Registration, quoted};
+use twitcher_model::{Action, FunctionAction, Grants, OnFailure, Program, Retry, WasmAction};
 
 /// Most errors that are told of one component.
 const LINES_MAX: usize = 20;
@@ -19,6 +20,28 @@ const LINES_MAX: usize = 20;
 pub(super) struct WantedComponent {
     pub(super) call: Arc<Call>,
     pub(super) ask: Ask,
+    pub(super) users: Users,
+}
+
+/// Who commands of a component run as that are not run as the watch's user, each with the name of the command.
+pub(crate) type Users = Arc<[(String, Who)]>;
+
+/// Gives the commands the identities that the user database has for them, and says whether any is new; or whose there is not.
+pub(crate) fn set_users(
+    grants: &mut Grants,
+    users: &[(String, Who)],
+    accounts: &mut Accounts,
+) -> Result<bool, (String, AccountProblem)> {
+    let mut is_new = false;
+    for (name, who) in users {
+        let identity = accounts.resolve(who).map_err(|problem| (name.clone(), problem))?;
+        // What a bundle does not request is not among them.
+        for command in grants.commands.iter_mut().filter(|command| command.name == *name) {
+            is_new |= command.identity.as_ref() != Some(&identity);
+            command.identity = Some(identity.clone());
+        }
+    }
+    Ok(is_new)
 }
 
 impl Builder<'_, '_> {
@@ -57,13 +80,30 @@ impl Builder<'_, '_> {
             return None;
         };
         match component::read(call) {
-            Ok((reference, grants)) => Some(WantedComponent {
-                call: call.clone(),
-                ask: Ask {
-                    wanted: reference.meant_in(&self.place(call.within.as_deref()).file),
-                    grants,
-                },
-            }),
+            Ok(written) => {
+                let Written {
+                    reference,
+                    mut grants,
+                    users,
+                    commands_at,
+                } = written;
+                if let Err((name, AccountProblem { message, hint, .. })) =
+                    set_users(&mut grants, &users, self.around.accounts)
+                {
+                    let message = format!("commands for {}: {message}", quoted(&name));
+                    self.call_error(registration, call, commands_at, message, hint);
+                    *refused = true;
+                    return None;
+                }
+                Some(WantedComponent {
+                    call: call.clone(),
+                    ask: Ask {
+                        wanted: reference.meant_in(&self.place(call.within.as_deref()).file),
+                        grants,
+                    },
+                    users: users.into(),
+                })
+            }
             Err(faults) => {
                 for (at, Mismatch { message, hint }) in faults {
                     self.call_error(registration, call, at, message, hint);
