@@ -51,7 +51,9 @@ impl Command {
         }
     }
 
-    /// One argument more, after the operator's own. The daemon allows any only where the operator's list ends with `"*"`.
+    /// One argument more. The first are files, as many as the operator's list has `"{file}"`: each by its absolute path in a writable
+    /// directory of this action, which becomes what that is on the machine. Others come after the operator's own, and the daemon allows them
+    /// only where the operator's list ends with `"*"`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self

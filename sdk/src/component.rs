@@ -3,7 +3,7 @@
 use std::panic::{self, PanicHookInfo};
 
 use crate::bindings::action::exports::twitcher::action::handler;
-use crate::bindings::action::twitcher::action::{cancel, change, commands, config, context, log, types, znodes};
+use crate::bindings::action::twitcher::action::{cancel, change, commands, config, context, files, log, types, znodes};
 use crate::cancel::Reason;
 use crate::commands::{ErrorKind as CommandError, Output};
 use crate::log::Level;
@@ -51,6 +51,7 @@ fn report(panic: &PanicHookInfo) {
 pub(crate) use change::{data as content, since};
 pub(crate) use config::{all as config_all, get as config_get};
 pub(crate) use context::{attempt, changed_paths, children, deadline_ms, path, run_id, watch_name};
+pub(crate) use files::{mode as file_mode, set_mode as file_set_mode};
 
 pub(crate) fn event() -> Event {
     match context::event() {

@@ -58,7 +58,7 @@
 //! - [`Failure`]: `?` on any error fails for good, [`or_retry`](ResultExt::or_retry) asks for another attempt
 //! - [`config`], [`log`], [`cancel`], [`commands`],
 //!   [`znodes`]: what the daemon does for an action
-//! - files, the clock, arguments, the environment: the standard library, within what is granted
+//! - files, the clock, arguments, the environment: the standard library, within what is granted; permissions of [`files`]
 //! - `testing`: a host for tests, so that all of this runs under plain `cargo test`
 //!
 //! # What an action can rely on
@@ -77,6 +77,7 @@ pub mod commands;
 mod component;
 pub mod config;
 mod failure;
+pub mod files;
 pub mod log;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

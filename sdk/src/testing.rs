@@ -452,6 +452,30 @@ pub(crate) mod double {
         answer(&call)
     }
 
+    #[cfg(unix)]
+    pub fn file_mode(path: &str) -> Result<u32, String> {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+        Ok(metadata.permissions().mode() & 0o777)
+    }
+
+    #[cfg(unix)]
+    pub fn file_set_mode(path: &str, mode: u32) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt;
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, permissions).map_err(|error| error.to_string())
+    }
+
+    #[cfg(not(unix))]
+    pub fn file_mode(_: &str) -> Result<u32, String> {
+        Ok(0o644)
+    }
+
+    #[cfg(not(unix))]
+    pub fn file_set_mode(_: &str, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
     pub fn znode_get(path: &str) -> Result<Node, ZnodeError> {
         ask(|mut state| {
             state.fault(path)?;

@@ -4,6 +4,7 @@
 //! directory never arrives: the component's own C library looks through the granted ones, and finds none. So what can be said is that it
 //! looked for any, should none be granted and the call fail; but of a read-only one what would make it writable.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::stat::fstat;
@@ -33,7 +34,9 @@ const FIRST_PREOPEN: i32 = 3;
 /// What is known of the granted directories while a call lasts.
 #[derive(Debug)]
 pub struct Directories {
-    /// Device and inode of each, in the order of the grants.
+    /// Each, in the order of the grants.
+    pub(super) opened: Vec<OwnedFd>,
+    /// Device and inode of each.
     identities: Vec<Option<(u64, u64)>>,
     /// Whether it was said of each that it is read-only. Once is enough: many a program goes on to the next file.
     told: Vec<bool>,
@@ -43,12 +46,13 @@ pub struct Directories {
 
 impl Directories {
     /// Of these, which are open.
-    pub fn new(opened: &[OwnedFd]) -> Self {
-        Self {
+    pub fn new(opened: &[OwnedFd]) -> io::Result<Self> {
+        Ok(Self {
+            opened: opened.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?,
             identities: opened.iter().map(identity).collect(),
             told: vec![false; opened.len()],
             sought: false,
-        }
+        })
     }
 }
 

@@ -125,7 +125,8 @@ impl Host {
             data,
             description: OnceCell::new(),
             wasi,
-            directories: Directories::new(dirs),
+            directories: Directories::new(dirs)
+                .map_err(|error| not_called("keep the granted directories".to_owned(), &error))?,
             http: WasiHttpCtx::new(),
             wasi_config: None,
             net,

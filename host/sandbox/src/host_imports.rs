@@ -10,7 +10,7 @@ use super::channel::{
 };
 use super::description::{self, Fate};
 use super::host::Host;
-use twitcher_model::{self as model, WatchType};
+use twitcher_model::{self as model, CommandGrant, WatchType};
 
 bindgen!({
     path: "../../wit",
@@ -205,6 +205,12 @@ impl commands::Host for Host {
         args: Vec<String>,
         stdin: Vec<u8>,
     ) -> wasmtime::Result<Result<commands::Output, commands::Error>> {
+        if let Err((path, why)) = self.look_for_files(&name, &args) {
+            return Ok(Err(commands::Error::Failed(format!(
+                "it cannot be given {:?}: {why}",
+                cut(path.to_owned(), TEXT_MAX)
+            ))));
+        }
         let question = FromAction::Command { name, args, stdin };
         if channel::FORMAT.frame(&question).is_err() {
             return Ok(Err(commands::Error::Failed(
@@ -231,6 +237,14 @@ impl commands::Host for Host {
 }
 
 impl Host {
+    /// Looks whether each file that a command is to be given is one. Whether it may be given, the daemon decides.
+    fn look_for_files<'a>(&self, command: &str, args: &'a [String]) -> Result<(), (&'a str, String)> {
+        let granted = self.grants().commands.iter().find(|granted| granted.name == command);
+        let files = granted.map_or(0, CommandGrant::files);
+        let mut files = args.iter().take(files);
+        files.try_for_each(|path| self.look_for_file(path).map(drop).map_err(|why| (path.as_str(), why)))
+    }
+
     /// Has the daemon use a znode, if that is granted.
     pub(super) fn znode(&mut self, request: ZnodeRequest) -> wasmtime::Result<Result<ZnodeReply, ZnodeFailure>> {
         let question = FromAction::Znode(request);

@@ -18,6 +18,7 @@ mod description;
 mod directories;
 mod engine;
 mod file_streams;
+mod granted_files;
 mod host;
 mod host_imports;
 mod interruption;

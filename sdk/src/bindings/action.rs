@@ -891,7 +891,8 @@ pub mod twitcher {
         }
         /// Programs of the machine that the operator gave a name in `Wasm(..., commands = {"reload": ["systemctl", "reload", "app"]})`.
         ///
-        /// The host starts them outside the sandbox, as the watch's user, with the run's environment, and never through a shell.
+        /// The host starts them outside the sandbox, as the watch's user or the one that the operator gave the command, with the run's
+        /// environment, and never through a shell.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod commands {
             #[used]
@@ -969,7 +970,10 @@ pub mod twitcher {
             /// exits with another code than 0 is not an error here.
             ///
             /// `args` follow the operator's own arguments, each as one argument, and only where the operator's list ends with `"*"`
-            /// (`commands = {"git": ["/usr/bin/git", "*"]}`); otherwise it must be empty, or the call is `denied`.
+            /// (`commands = {"git": ["/usr/bin/git", "*"]}`); otherwise it must be empty, or the call is `denied`. Before them come as many
+            /// files as the operator's list has `"{file}"` (`commands = {"check": ["/usr/sbin/nginx", "-t", "-c", "{file}"]}`): each takes the
+            /// place of one, as the path on the machine of a regular file that the component names by its own absolute path, in one of its
+            /// writable directories.
             #[allow(async_fn_in_trait)]
             pub fn run(
                 name: &str,
@@ -2253,6 +2257,146 @@ pub mod twitcher {
                 }
             }
         }
+        /// Permissions of files in the directories that the operator granted in `Wasm(..., dirs = {...})`: WASI knows nothing of them.
+        ///
+        /// Paths are absolute and as the component sees them; none leads over a link. Where it does not succeed, the text says why.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod files {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            #[allow(unused_unsafe, clippy::all)]
+            /// The permissions of a regular file: the nine bits for its owner, its group and others.
+            #[allow(async_fn_in_trait)]
+            pub fn mode(path: &str) -> Result<u32, _rt::String> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = path;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/files@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "mode"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result8 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = *ptr1
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                l4 as u32
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = *ptr1
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l6 = *ptr1
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len7 = l6;
+                                let bytes7 = _rt::Vec::from_raw_parts(
+                                    l5.cast(),
+                                    len7,
+                                    len7,
+                                );
+                                _rt::string_lift(bytes7)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result8
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Set the permissions of a regular file in a writable directory. They are what `mode` says, whatever the watch's `umask`.
+            #[allow(async_fn_in_trait)]
+            pub fn set_mode(path: &str, mode: u32) -> Result<(), _rt::String> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = path;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "twitcher:action/files@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "set-mode"]
+                        fn wit_import2(_: *mut u8, _: usize, _: i32, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, _rt::as_i32(&mode), ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result7 = match l3 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l4 = *ptr1
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l5 = *ptr1
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len6 = l5;
+                                let bytes6 = _rt::Vec::from_raw_parts(
+                                    l4.cast(),
+                                    len6,
+                                    len6,
+                                );
+                                _rt::string_lift(bytes6)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result7
+                }
+            }
+        }
     }
 }
 #[rustfmt::skip]
@@ -2573,10 +2717,10 @@ macro_rules! __export_action_impl {
         (link_section =
         "component-type:wit-bindgen:0.60.0:twitcher:action@1.1.0:action:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1851] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1947] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbe\x0d\x01A\x02\x01\
-A\x15\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x9e\x0e\x01A\x02\x01\
+A\x17\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
 d\x06manual\x05retry\x04\0\x0aevent-kind\x03\0\0\x01r\x03\x05czxidx\x05mzxidx\x07\
 versionz\x04\0\x04stat\x03\0\x02\x01kw\x01r\x02\x07messages\x08after-ms\x04\x04\0\
 \x0aretry-hint\x03\0\x05\x01q\x03\x05retry\x01\x06\0\x09permanent\x01s\0\x0asupe\
@@ -2614,11 +2758,14 @@ removed\x08\x04\0\x0adifference\x03\0\x09\x01ks\x01@\0\0\x0b\x04\0\x05since\x01\
 \x01@\0\0\x03\x04\0\x04data\x01\x0d\x01k\x0a\x01@\0\0\x0e\x04\0\x08children\x01\x0f\
 \x01p\x05\x01k\x10\x01@\0\0\x11\x04\0\x04tree\x01\x12\x01o\x02s\x07\x01p\x13\x01\
 k\x14\x01@\0\0\x15\x04\0\x07changed\x01\x16\x03\0\x1ctwitcher:action/change@1.1.\
-0\x05\x09\x02\x03\0\0\x07failure\x01B\x06\x02\x03\x02\x01\x0a\x04\0\x07failure\x03\
-\0\0\x01p}\x01j\0\x01\x01\x01@\x01\x04data\x02\0\x03\x04\0\x09on-change\x01\x04\x04\
-\0\x1dtwitcher:action/handler@1.1.0\x05\x0b\x04\0\x1ctwitcher:action/action@1.1.\
-0\x04\0\x0b\x0c\x01\0\x06action\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
-wit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+0\x05\x09\x01B\x06\x01j\x01y\x01s\x01@\x01\x04paths\0\0\x04\0\x04mode\x01\x01\x01\
+j\0\x01s\x01@\x02\x04paths\x04modey\0\x02\x04\0\x08set-mode\x01\x03\x03\0\x1btwi\
+tcher:action/files@1.1.0\x05\x0a\x02\x03\0\0\x07failure\x01B\x06\x02\x03\x02\x01\
+\x0b\x04\0\x07failure\x03\0\0\x01p}\x01j\0\x01\x01\x01@\x01\x04data\x02\0\x03\x04\
+\0\x09on-change\x01\x04\x04\0\x1dtwitcher:action/handler@1.1.0\x05\x0c\x04\0\x1c\
+twitcher:action/action@1.1.0\x04\0\x0b\x0c\x01\0\x06action\x03\0\0\0G\x09produce\
+rs\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.\
+60.0";
         };
     };
 }
@@ -2631,9 +2778,9 @@ pub use __export_action_impl as export;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1815] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xfa\x0c\x01A\x02\x01\
-A\x12\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1911] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xda\x0d\x01A\x02\x01\
+A\x14\x01B\x09\x01m\x08\x04load\x07created\x04data\x08children\x04tree\x07delete\
 d\x06manual\x05retry\x04\0\x0aevent-kind\x03\0\0\x01r\x03\x05czxidx\x05mzxidx\x07\
 versionz\x04\0\x04stat\x03\0\x02\x01kw\x01r\x02\x07messages\x08after-ms\x04\x04\0\
 \x0aretry-hint\x03\0\x05\x01q\x03\x05retry\x01\x06\0\x09permanent\x01s\0\x0asupe\
@@ -2671,9 +2818,12 @@ removed\x08\x04\0\x0adifference\x03\0\x09\x01ks\x01@\0\0\x0b\x04\0\x05since\x01\
 \x01@\0\0\x03\x04\0\x04data\x01\x0d\x01k\x0a\x01@\0\0\x0e\x04\0\x08children\x01\x0f\
 \x01p\x05\x01k\x10\x01@\0\0\x11\x04\0\x04tree\x01\x12\x01o\x02s\x07\x01p\x13\x01\
 k\x14\x01@\0\0\x15\x04\0\x07changed\x01\x16\x03\0\x1ctwitcher:action/change@1.1.\
-0\x05\x09\x04\0<twitcher:action/action-with-all-of-its-exports-removed@1.1.0\x04\
-\0\x0b,\x01\0&action-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+0\x05\x09\x01B\x06\x01j\x01y\x01s\x01@\x01\x04paths\0\0\x04\0\x04mode\x01\x01\x01\
+j\0\x01s\x01@\x02\x04paths\x04modey\0\x02\x04\0\x08set-mode\x01\x03\x03\0\x1btwi\
+tcher:action/files@1.1.0\x05\x0a\x04\0<twitcher:action/action-with-all-of-its-ex\
+ports-removed@1.1.0\x04\0\x0b,\x01\0&action-with-all-of-its-exports-removed\x03\0\
+\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bi\
+ndgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
