@@ -43,6 +43,61 @@ fn arguments_are_passed_as_they_are_where_the_operator_lets_them() {
 }
 
 #[test]
+fn a_command_of_another_user_is_that_users_in_every_way() {
+    let command = "Exec(['sh', '-c', 'id -u; id -g; echo $USER $HOME; grep NoNewPrivs /proc/self/status'], uid='daemon', no_new_privs=True)";
+    let grants = format!("config={{'name': 'who'}}, commands={{'who': {command}}}");
+    let (_site, daemon) = started("commands", &grants, "uid='nobody'");
+    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success");
+    let line = said(&daemon, "stdout: 1");
+    let said: String = daemon.text();
+    assert!(
+        said.contains("daemon /usr/sbin") && said.contains("NoNewPrivs:\\t1"),
+        "{line}: {said}"
+    );
+}
+
+#[test]
+fn a_command_gets_a_file_that_the_component_may_write_and_nothing_else() {
+    let run = |args: &str, prepare: fn(&Site)| {
+        let grants = format!(
+            "config={{'name': 'e', 'args': '{args}'}}, dirs={{'/out': 'OUT:rw', '/in': 'OUT/in'}}, commands={{'e': ['sh', '-c', 'echo got $#: \"$@\"; cat \"$1\"', 'sh', '{{file}}']}}"
+        );
+        let site = Site::new();
+        open_out(&site);
+        site.write("out/in/f", "read-only");
+        site.write("out/f", "the file");
+        prepare(&site);
+        watch(&site, &guest("commands"), &grants, "uid='nobody'");
+        site.set("/x", "data");
+        let daemon = site.start();
+        let runs = daemon.wait_runs("w", 1);
+        (site, outcome(&runs[0]).to_owned(), daemon)
+    };
+    let (site, ended, daemon) = run("/out/f", |_| {});
+    assert_eq!(ended, "success");
+    said(&daemon, &format!("got 1: {}", site.path("out/f").display()));
+    said(&daemon, "the file");
+    for (args, prepare, words) in [
+        ("/in/f", (|_| {}) as fn(&Site), "dirs that ends in"),
+        ("/etc/passwd", |_| {}, "it is in no directory of dirs"),
+        ("/out/../../etc/passwd", |_| {}, "it is in no directory of dirs"),
+        ("/out/none", |_| {}, "no such file or directory"),
+        ("/out/in", |_| {}, "is a directory"),
+        (
+            "/out/l",
+            |site| std::os::unix::fs::symlink("/etc/shadow", site.path("out/l")).unwrap(),
+            "a link leads there",
+        ),
+        ("/out/f\\n-x", |_| {}, "takes no such arguments"),
+    ] {
+        let (_site, ended, daemon) = run(args, prepare);
+        assert!(ended.contains("failed") || ended == "success", "{ended}");
+        said(&daemon, words);
+        assert_eq!(daemon.count(|line| line["message"] == "command ended"), 0, "{args}");
+    }
+}
+
+#[test]
 fn what_is_not_granted_is_denied_and_the_log_says_what_to_add() {
     for (grants, says) in [
         (

@@ -13,6 +13,7 @@ mod net;
 mod plugins;
 mod preview1;
 mod proposals;
+mod rendering;
 mod retries;
 mod running;
 

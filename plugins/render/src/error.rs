@@ -1,6 +1,7 @@
 //! What is wrong with a template, in words: the template, the line, the expression.
 
 use std::error::Error as _;
+use std::ops::Range;
 use std::path::Path;
 
 use minijinja::Error;
@@ -52,13 +53,26 @@ pub fn words(error: &Error, dir: Option<&Path>) -> String {
     text
 }
 
-/// The piece of the template that failed, on one line.
+/// The expression or block that failed, on one line.
 fn expression(error: &Error) -> Option<String> {
     let source = error.template_source()?;
-    let piece = source.get(error.range()?)?;
+    let piece = around(source, error.range()?).or_else(|| source.get(error.range()?))?;
     let piece = piece.split_whitespace().collect::<Vec<_>>().join(" ");
     match piece.char_indices().find(|(at, _)| *at >= EXPRESSION) {
         Some((at, _)) => Some(format!("{}...", &piece[..at])),
         None => Some(piece).filter(|piece| !piece.is_empty()),
     }
+}
+
+/// What stands between the delimiters around a place, if they are Jinja's. What is known of a filter that failed is its name alone.
+fn around(source: &str, place: Range<usize>) -> Option<&str> {
+    let before = source.get(..place.start)?;
+    let (start, end) = ["{{", "{%"]
+        .into_iter()
+        .filter_map(|begin| Some((before.rfind(begin)?, if begin == "{{" { "}}" } else { "%}" })))
+        .max_by_key(|(at, _)| *at)?;
+    let inside = source.get(start + 2..)?;
+    let length = inside.find(end).filter(|length| start + 2 + length >= place.end)?;
+    let inside = inside.get(..length)?.trim_matches(['-', '+']).trim();
+    Some(inside).filter(|inside| !inside.contains("{{"))
 }

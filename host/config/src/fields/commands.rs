@@ -165,7 +165,11 @@ impl CommandForm {
             };
             match name.as_str() {
                 EXEC => {
-                    (command.argv, command.arguments) = Self::list(seen)?;
+                    let told = |refusal: Refusal| {
+                        let words = Self.words_for(EXEC);
+                        refusal.told(seen, |got| format!("must have {words}, not {got}"))
+                    };
+                    (command.argv, command.arguments) = Self::list(seen).map_err(told)?;
                     listed = true;
                 }
                 "uid" => command.who.uid = Some(account()?),
@@ -227,7 +231,13 @@ impl Form for CommandForm {
         }
         json_schema!({"oneOf": [
             COMMAND.schema(generator),
-            {"type": "object", "required": [EXEC], "additionalProperties": false, "properties": exec},
+            {
+                "type": "object",
+                "required": [EXEC],
+                "dependentRequired": {"gid": ["uid"]},
+                "additionalProperties": false,
+                "properties": exec,
+            },
         ]})
     }
 

@@ -164,11 +164,9 @@ impl Bounds {
         for (name, property) in schema["properties"].as_object().unwrap() {
             // A call: its arguments are fields, and looked at as such.
             if property["$ref"].is_null() {
-                let required = schema["required"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Json::as_str);
+                let required = [&schema["required"], &schema["dependentRequired"][name]];
+                let required = required.into_iter().filter_map(Json::as_array).flatten();
+                let required = required.filter_map(Json::as_str);
                 let others = required.filter(|required| required != name);
                 let others: Json = others
                     .map(|other| {

@@ -34,7 +34,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn action(watch: &Watch) -> &Arc<WasmAction> {
+pub(super) fn action(watch: &Watch) -> &Arc<WasmAction> {
     match &watch.action {
         Action::Wasm(action) => action,
         other => panic!("{other:?}"),

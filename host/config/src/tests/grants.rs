@@ -216,6 +216,81 @@ fn grants_of_files_commands_and_znodes_are_exact() {
 }
 
 #[test]
+fn a_command_can_run_as_another_user_and_be_given_a_file() {
+    let json = watch_with(
+        r#""component": "./x", "commands": {
+            "check": ["haproxy", "-c", "-f", "{file}"],
+            "reload": {"exec": ["systemctl", "reload", "app"], "uid": "daemon", "no_new_privs": true},
+            "plain": {"exec": ["true", "*"]}}"#,
+    );
+    let mut dir = Dir::new(&[("a.json", &json), ("x", "one")]).with_components();
+    let reload = dir.reload();
+    assert_eq!(dir.errors(), "");
+    let action = super::components::action(&reload.watches[0]);
+    let shown: Vec<_> = action.grants.commands.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    "check": ["haproxy", "-c", "-f", "{file}"]
+    "plain": ["true", "*"]
+    "reload": Exec(["systemctl", "reload", "app"], uid = "daemon")
+    "#);
+    let [check, plain, reload] = &action.grants.commands[..] else {
+        panic!("{shown:?}")
+    };
+    assert_eq!((check.files(), reload.files(), plain.arguments), (1, 0, true));
+    assert!(check.identity.is_none() && plain.identity.is_none());
+    let identity = reload.identity.as_ref().unwrap();
+    assert_eq!((identity.uid, identity.user.as_str()), (Some(1), "daemon"));
+    assert!(reload.hardening.no_new_privs && !check.hardening.no_new_privs);
+
+    // What `check --json` shows can be written in a file.
+    let shown = crate::report::to_json(&dir.reload());
+    let again = shown["watches"][0]["action"].to_string();
+    dir.write("conf/a.json", &format!("[{{\"znode\": \"/a\", \"action\": {again}}}]"));
+    let same = dir.reload();
+    assert_eq!(
+        super::components::action(&same.watches[0]).grants.commands,
+        action.grants.commands
+    );
+}
+
+#[test]
+fn a_command_says_what_it_takes() {
+    let commands = [
+        r#""x y""#,
+        r#"{"exec": "x y"}"#,
+        r#"{"exec": []}"#,
+        r#"{"uid": "daemon"}"#,
+        r#"{"exec": ["x"], "gid": "daemon"}"#,
+        r#"{"exec": ["x"], "uid": "nobdy"}"#,
+        r#"{"exec": ["x"], "uid": true}"#,
+        r#"{"exec": ["x"], "udi": "daemon"}"#,
+        r#"{"exec": ["x"], "uid": "daemon", "uid": "root"}"#,
+        r#"["{file}", "x"]"#,
+        r#"["sh", "-c", "nginx -t -c {file}"]"#,
+        r#"["x", "--config={file}"]"#,
+    ];
+    let all = table(&commands, |command| {
+        errors_of(&format!("\"commands\": {{\"c\": {command}}}"))
+    });
+    insta::assert_snapshot!(all, @r#"
+    "x y" -> commands must have a list of strings for "c", beginning with the program, not the string "x y"; write ["program", "argument"]: nothing goes through a shell
+    {"exec": "x y"} -> commands must have a list of strings for "exec", beginning with the program, not the string "x y"; write ["program", "argument"]: nothing goes through a shell
+    {"exec": []} -> commands must have a list of strings for "exec", beginning with the program, not an empty list
+    {"uid": "daemon"} -> commands must have a list of strings for "c", beginning with the program, not a dict without "exec"; write Exec(["program"], uid = "user"); in JSON {"exec": ["program"], "uid": "user"}
+    {"exec": ["x"], "gid": "daemon"} -> commands has a command with a gid and no uid; a command runs as the watch's user and group, or as another user: give a uid
+    {"exec": ["x"], "uid": "nobdy"} -> commands for "c": there is no user "nobdy"; did you mean "nobody"?
+    {"exec": ["x"], "uid": true} -> commands must have a name or a number for "uid", not true
+    {"exec": ["x"], "udi": "daemon"} -> commands has "udi", which is nothing of a command; did you mean "uid"?
+    {"exec": ["x"], "uid": "daemon", "uid": "root"} -> commands has "uid" twice
+    ["{file}", "x"] -> commands must not begin with "{file}"; what a component writes is not executed: name a program that is given the file
+    ["sh", "-c", "nginx -t -c {file}"] -> commands has "nginx -t -c {file}", in which "{file}" is only a part: the component would write the rest of it; give the file an argument of its own, as in ["sh", "-c", "nginx -t -c \"$1\"", "sh", "{file}"]
+    ["x", "--config={file}"] -> commands has "--config={file}", in which "{file}" is only a part: the component would write the rest of it; give the file an argument of its own, as in ["sh", "-c", "nginx -t -c \"$1\"", "sh", "{file}"]
+    "#);
+    let of_a_watch = told(r#"[{"znode": "/a", "action": {"exec": ["x"], "uid": "root"}}]"#);
+    insta::assert_snapshot!(of_a_watch, @r#"action has "uid", which is for commands of a component; the watch has a uid of its own: RegisterWatch(…, uid = …)"#);
+}
+
+#[test]
 fn grants_of_the_network_are_exact() {
     let arguments = [
         r#""net": "a:1""#,

@@ -272,7 +272,10 @@ fn filters_do_what_confd_and_consul_template_have_functions_for() {
         ("{{ '{' | json }}", "it is not JSON: "),
         ("{{ '*' | base64_decode }}", "it is not base64: "),
         ("{{ '/w==' | base64_decode }}", "what is in base64 is not UTF-8"),
-        ("{{ 'maybe' | parse_bool }}", "must be true or false, not \"maybe\""),
+        (
+            "{{ 'maybe' | parse_bool }}",
+            "must be true or false, not 'maybe' in 'maybe' | parse_bool",
+        ),
         ("{{ '80.5' | parse_int }}", "must be a whole number, not \"80.5\""),
         ("{{ 'x' is matching('(') }}", "is no regular expression"),
         ("{{ seq(1, 1000000) }}", "more than 100000 numbers"),

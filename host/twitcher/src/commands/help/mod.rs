@@ -38,13 +38,14 @@ macro_rules! topic {
 }
 
 /// Every page, in the order in which a newcomer reads them.
-pub const TOPICS: [Topic; 12] = [
+pub const TOPICS: [Topic; 13] = [
     topic!("configuration", "configuration files: every field, with its default"),
     topic!("actions", "writing actions: commands, functions, components"),
     topic!(
         "plugins",
         "plugins in Rust, Python, JavaScript, Go and C: build, run, bundle"
     ),
+    topic!("templates", "files from templates and znodes: the plugin render"),
     topic!("znodes", "reading, setting and watching znodes from the command line"),
     topic!("guarantees", "what is guaranteed, and what is not"),
     topic!("bundles", "deploying plugins: bundles, keys and trust"),
