@@ -418,7 +418,7 @@ fn a_run_gets_what_is_both_asked_for_and_granted_and_the_differences_are_named()
     deployed.install(&file, "keys");
     deployed.site.write("templates/t", "{{ data }}");
     let action = format!(
-        "Wasm('hello', config={{'template': '/templates/t', 'dest': '/out/f', 'colour': 'red'}}, \
+        "Wasm('hello', config={{'template': '/templates/t', 'dest': '/out/f', 'perms': '0640'}}, \
          dirs={{'/templates': '{0}:rw', '/secret': '{0}'}}, http=['https://example.org'])",
         deployed.path("templates")
     );
@@ -429,7 +429,7 @@ fn a_run_gets_what_is_both_asked_for_and_granted_and_the_differences_are_named()
         "dirs \"/secret\", which it does not ask for",
         "http \"https://example.org\"",
         "dirs \"/templates\" to write",
-        "config has \"colour\"",
+        "config has \"perms\"",
     ] {
         let line = daemon.wait(what, |line| line["level"] == "WARN" && message(line).contains(what));
         notes.push(message(&line).to_owned());

@@ -225,10 +225,17 @@ pub fn engine_facts(target: Target) -> Result<EngineFacts, String> {
     })
 }
 
-/// Settings that the plugin says it does not know. One that names no keys at all may take any.
+/// Settings that the plugin says it does not know. One that names no keys at all may take any, and `header.*` stands for all that begin so.
 fn unknown_keys(known: &[String], granted: &Grants) -> Vec<String> {
     let given = setting_keys(granted);
-    let unknown = given.filter(|key| !known.is_empty() && !known.contains(key));
+    let knows = |key: &str| {
+        let means = |known: &String| match known.strip_suffix('*') {
+            Some(beginning) => key.starts_with(beginning),
+            None => known == key,
+        };
+        known.is_empty() || known.iter().any(means)
+    };
+    let unknown = given.filter(|key| !knows(key));
     unknown
         .map(|key| {
             format!(
@@ -286,6 +293,8 @@ mod tests {
             ..Grants::default()
         };
         assert_eq!(unknown_keys(&[], &grants), Vec::<String>::new());
+        assert_eq!(unknown_keys(&["dest".into(), "temp*".into()], &grants).len(), 1);
+        assert_eq!(unknown_keys(&["d*".into(), "tem*".into()], &grants), Vec::<String>::new());
         let notes = unknown_keys(&["dest".into(), "template".into()], &grants);
         assert_eq!(
             notes,
