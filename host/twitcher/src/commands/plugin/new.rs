@@ -55,6 +55,7 @@ const SDK: &[(&str, &str)] = embed!("../../../../../sdk/":
     "src/component.rs",
     "src/config.rs",
     "src/failure.rs",
+    "src/files.rs",
     "src/lib.rs",
     "src/log.rs",
     "src/testing.rs",
