@@ -156,14 +156,17 @@ fn a_command_that_cannot_start_or_takes_too_long_is_an_error_of_the_command() {
 
 #[test]
 fn a_command_ends_with_the_run_it_belongs_to() {
-    let grants = "config={'name': 'long'}, commands={'long': ['sh', '-c', 'echo $$ > OUT/pid; exec sleep 1000']}";
-    let (site, daemon) = started("commands", grants, "");
-    until("the command runs", || !site.read("out/pid").is_empty());
-    let command = Pid::from_raw(site.read("out/pid").trim().parse().unwrap());
-    let run = daemon.wait("the run", |line| line["message"] == "run started");
-    kill(Pid::from_raw(run["pid"].as_i64().unwrap() as i32), Signal::SIGKILL).unwrap();
-    until("the command is gone", || !alive(command));
-    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "killed by SIGKILL");
+    let script = "['sh', '-c', 'echo $$ > OUT/pid; exec sleep 1000']";
+    for command in [script.to_owned(), format!("Exec({script}, uid='root')")] {
+        let grants = format!("config={{'name': 'long'}}, commands={{'long': {command}}}");
+        let (site, daemon) = started("commands", &grants, "uid='nobody'");
+        until("the command runs", || !site.read("out/pid").is_empty());
+        let command = Pid::from_raw(site.read("out/pid").trim().parse().unwrap());
+        let run = daemon.wait("the run", |line| line["message"] == "run started");
+        kill(Pid::from_raw(run["pid"].as_i64().unwrap() as i32), Signal::SIGKILL).unwrap();
+        until("the command is gone", || !alive(command));
+        assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "killed by SIGKILL");
+    }
 }
 
 #[test]

@@ -293,8 +293,11 @@ mod tests {
             ..Grants::default()
         };
         assert_eq!(unknown_keys(&[], &grants), Vec::<String>::new());
-        assert_eq!(unknown_keys(&["dest".into(), "temp*".into()], &grants).len(), 1);
-        assert_eq!(unknown_keys(&["d*".into(), "tem*".into()], &grants), Vec::<String>::new());
+        assert_eq!(unknown_keys(&["dest".into(), "templ*".into()], &grants).len(), 1);
+        assert_eq!(
+            unknown_keys(&["d*".into(), "tem*".into()], &grants),
+            Vec::<String>::new()
+        );
         let notes = unknown_keys(&["dest".into(), "template".into()], &grants);
         assert_eq!(
             notes,

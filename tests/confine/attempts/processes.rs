@@ -119,10 +119,15 @@ pub const ATTEMPTS: &[Attempt] = &[
             [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0o4755],
         )
     }),
-    attempt("processes", "changing the mode of an open file to that", DENIED, |here| {
-        let file = File::open(here.path("rw/file")).map_err(errno)?;
-        call(libc::SYS_fchmod, [file.as_raw_fd() as usize, 0o4755])
-    }),
+    attempt(
+        "processes",
+        "changing the mode of an open file to that",
+        DENIED,
+        |here| {
+            let file = File::open(here.path("rw/file")).map_err(errno)?;
+            call(libc::SYS_fchmod, [file.as_raw_fd() as usize, 0o4755])
+        },
+    ),
     attempt("processes", "a capability of root", DENIED, |_| {
         let name = c_path("host");
         call(libc::SYS_sethostname, [name.as_ptr() as usize, 4])

@@ -68,7 +68,11 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
 /// A value inside a dict.
 fn item(from: Starlark<'_>) -> Item {
     match from.downcast_ref::<Exec>() {
-        Some(exec) => Item::Dict(calls::entries(&exec.call).map(|(name, value)| (name, value.into())).collect()),
+        Some(exec) => Item::Dict(
+            calls::entries(&exec.call)
+                .map(|(name, value)| (name, value.into()))
+                .collect(),
+        ),
         None => inner(from).into(),
     }
 }
