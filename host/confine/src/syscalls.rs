@@ -189,7 +189,9 @@ pub(super) fn rules(purpose: Purpose) -> BTreeMap<u32, Verdict> {
     let special = (libc::S_ISUID | libc::S_ISGID | libc::S_ISVTX) as i32;
     add(&[libc::SYS_openat], allow_if([without(3, special)]));
     add(&[libc::SYS_mkdirat], allow_if([without(2, special)]));
-    add(&[libc::SYS_fchmod], allow_if([without(1, special)]));
+    if matches!(purpose, Purpose::Component | Purpose::ComponentWithTcp) {
+        add(&[libc::SYS_fchmod], allow_if([without(1, special)]));
+    }
     add(&[libc::SYS_openat2], Verdict::Missing);
     // Of a file that is open, which takes a grant, and not by a path: no file system rule looks at times.
     let (no_path, no_path_either) = (is(1, &[0]), Condition { half: 3, ..is(1, &[0]) });
