@@ -245,9 +245,9 @@ RegisterWatch("/e", print("now"))
       |     timeout = "60",
       |               ^
 
-    DIR/a.twc:8:21: action must be a command line or a list of strings, not the number 5
+    DIR/a.twc:8:26: action must be a command line or a list of strings, not the number 5
       | RegisterWatch("/a", Exec(5), env = {1: 2})
-      |                     ^
+      |                          ^
 
     DIR/a.twc:8:36: env must be a dict of strings, not a dict with a key that is not a string
       | RegisterWatch("/a", Exec(5), env = {1: 2})
@@ -298,7 +298,7 @@ fn arguments_that_an_exec_does_not_have_are_told_with_those_that_were_meant() {
         ("Exec('x', private_tmp=True, read_only=['srv'])", 59),
         ("Exec(private_tmp=True, command=['', 'a'])", 52),
         ("Exec(['a', 1], no_new_privs=True)", 26),
-        ("Exec(exec='x')", 21),
+        ("Exec(exec='x')", 26),
         ("Exec()", 21),
     ] {
         let told = errors(&format!("RegisterWatch('/a', {call})\n"));

@@ -106,10 +106,14 @@ fn json_is_the_daemons_own() {
 #[test]
 fn who_errs_in_a_name_is_told_which_there_are() {
     let fake = daemon();
+    let all = format!(
+        "`twitcher status --all --control {}` shows all watches",
+        fake.socket().display()
+    );
     for (name, hint) in [
         ("repo", "did you mean \"pull the repo\"?"),
         ("web-2", "did you mean \"web-1\"?"),
-        ("elephant", "`twitcher status --all` shows all watches"),
+        ("elephant", &all),
     ] {
         for arguments in [
             &["status", name][..],
@@ -226,7 +230,10 @@ fn a_run_is_found_by_a_part_of_its_id() {
         "{said}"
     );
     let (code, said) = refused(&fake.socket(), &["logs", "zz"]);
-    assert!(code == 1 && said.contains("`twitcher history` shows ids"), "{said}");
+    assert!(
+        code == 1 && said.contains("`twitcher history --control /") && said.contains("` shows ids"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -156,14 +156,17 @@ fn a_pause_says_why_and_stopping_a_watch_is_not_stopping_the_daemon() {
         _ => Answer::Missing("no such watch"),
     });
     printed(&fake.socket(), &["pause", "web-1", "--reason", "it's broken"]);
+    let socket = fake.socket().display().to_string();
     for command in ["drain", "stop"] {
         let (code, said) = refused(&fake.socket(), &[command, "web-1"]);
         assert_eq!(
-            (code, &*said),
+            (code, said),
             (
                 2,
-                "twitcher: this stops the whole daemon, not a single watch\n  hint: `twitcher pause web-1` holds that watch\n  \
-                 hint: `twitcher drain` stops the daemon\n"
+                format!(
+                    "twitcher: this stops the whole daemon, not a single watch\n  hint: `twitcher pause web-1 --control {socket}` \
+                     holds that watch\n  hint: `twitcher drain --control {socket}` stops the daemon\n"
+                )
             )
         );
     }

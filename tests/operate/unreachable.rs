@@ -61,7 +61,7 @@ fn a_run_on_request_that_cannot_be_is_refused_and_does_not_happen_later_either()
         code == 1 && said.contains("could not be read in time, and nothing is run"),
         "{said}"
     );
-    assert!(said.contains("hint: `twitcher status`"), "{said}");
+    assert!(said.contains("hint: `twitcher status --control /"), "{said}");
     assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     server.pause(false);
     write(&server, b"2");

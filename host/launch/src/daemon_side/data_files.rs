@@ -47,7 +47,10 @@ pub(crate) struct DataFiles {
 
 impl DataFiles {
     /// Takes a run that has a data file; gives back all others.
-    #[allow(clippy::result_large_err, reason = "most runs have no data file: what comes back is what was given")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "most runs have no data file: what comes back is what was given"
+    )]
     pub(crate) fn for_start(invocation: Invocation) -> Result<(Arc<Path>, FileWrite), Invocation> {
         let Some(path) = invocation.process.data_file.clone() else {
             return Err(invocation);
