@@ -46,24 +46,17 @@ pub(crate) struct DataFiles {
 }
 
 impl DataFiles {
-    /// Takes a run that has a data file; gives back all others.
-    #[allow(
-        clippy::result_large_err,
-        reason = "most runs have no data file: what comes back is what was given"
-    )]
-    pub(crate) fn for_start(invocation: Invocation) -> Result<(Arc<Path>, FileWrite), Invocation> {
-        let Some(path) = invocation.process.data_file.clone() else {
-            return Err(invocation);
-        };
+    /// What is to be written for a run before it starts.
+    pub(crate) fn for_start(path: &Arc<Path>, invocation: Invocation) -> FileWrite {
         let writer = writer(
             &invocation.watch,
             invocation.run,
             &invocation.process,
-            &path,
+            path,
             invocation.stdin.clone(),
         );
         let then = Then::Start(Box::new(invocation));
-        Ok((path, FileWrite { writer, then }))
+        FileWrite { writer, then }
     }
 
     /// What is to be written for a run that goes on; none if it has no data file.
@@ -154,15 +147,9 @@ mod tests {
 
     fn write(files: &mut DataFiles, run: u64, path: &str) -> Option<RunId> {
         let path: Arc<Path> = Path::new(path).into();
-        let process = ProcessSettings {
-            data_file: Some(Arc::clone(&path)),
-            ..ProcessSettings::default()
-        };
-        let invocation = Invocation {
-            process: Arc::new(process.clone()),
-            ..writer(&"w".into(), RunId(run), &process, &path, Bytes::new())
-        };
-        let (path, write) = DataFiles::for_start(invocation).unwrap();
+        let process = ProcessSettings::default();
+        let invocation = writer(&"w".into(), RunId(run), &process, &path, Bytes::new());
+        let write = DataFiles::for_start(&path, invocation);
         files.add(path, write).map(|writer| writer.run)
     }
 

@@ -223,9 +223,12 @@ impl Supervisor {
     /// Puts runs in the queue for the launcher, as soon as they have their data files and secrets.
     fn wait(&mut self, ready: impl IntoIterator<Item = Invocation>) {
         for invocation in ready {
-            match DataFiles::for_start(invocation) {
-                Ok((path, write)) => self.write(path, write),
-                Err(invocation) => self.wait_for_secrets(invocation),
+            match invocation.process.data_file.clone() {
+                Some(path) => {
+                    let write = DataFiles::for_start(&path, invocation);
+                    self.write(path, write);
+                }
+                None => self.wait_for_secrets(invocation),
             }
         }
     }
