@@ -1,13 +1,14 @@
 //! One watch of several znodes.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::message;
 use crate::control::Controlled;
-use crate::support::daemon::{PROGRAM, Site};
+use crate::support::daemon::{Daemon, PROGRAM, Site};
 use crate::support::schema::is_payload;
 use crate::support::until;
 
@@ -247,4 +248,58 @@ fn check_says_what_is_wrong_with_several() {
         assert!(shown.contains(said), "{config}: {shown}");
     }
     assert!(check("RegisterWatch(['/a', '/a/b'], Exec('true'))").contains("/a, /a/b"));
+}
+
+#[test]
+fn once_and_a_generated_configuration_know_several() {
+    let site = Site::new();
+    site.set("/a", "1");
+    site.set("/b", "1");
+    site.config(
+        "a.json",
+        r#"[{"znode": ["/a", "/b"], "name": "s", "action": {"exec": "cat >> OUT/log"}}]"#,
+    );
+    let (tree, state) = (site.path("tree"), site.path("state"));
+    let once = |more: &[&str]| {
+        let own = ["--tree", tree.to_str().unwrap(), "--state-dir", state.to_str().unwrap()];
+        let mut daemon = Daemon::spawn(Path::new(PROGRAM), &site.path("conf"), &[&own[..], more].concat(), &[]);
+        assert_eq!(daemon.ended().code(), Some(0), "{}", daemon.text());
+        daemon
+    };
+    let dry = once(&["--once", "--dry-run"]);
+    dry.wait("would run", message("s", "would run"));
+    assert!(!site.path("out/log").exists());
+    once(&["--once"]);
+    assert_eq!(site.read("out/log"), "/a\n/b\n");
+}
+
+#[test]
+fn a_reload_that_takes_one_away_looks_at_the_rest() {
+    let site = Site::new();
+    for znode in ["/a", "/b", "/c"] {
+        site.set(znode, "1");
+    }
+    let config =
+        |znodes: &str, mode: &str| format!("RegisterWatch({znodes}, Exec('echo $(cat) >> OUT/log'), name='s'{mode})");
+    site.config("a.twc", &config("['/a', '/b', '/c']", ""));
+    let daemon = Controlled::start(&site);
+    daemon.daemon.wait_runs("s", 1);
+    site.config("a.twc", &config("['/a', '/b']", ""));
+    daemon.daemon.wait_runs("s", 2);
+    site.set("/c", "2");
+    site.set("/b", "2");
+    daemon.daemon.wait_runs("s", 3);
+    // The same znodes under another policy: it is read afresh, and each change is still seen once.
+    site.config("a.twc", &config("['/a', '/b']", ", run_on_load=False"));
+    daemon
+        .daemon
+        .wait_for(3, "loaded", |line| line["message"] == "configuration loaded");
+    until("it is armed again", || {
+        daemon.watch("s")["state"] == "armed" && !daemon.watch("s")["seen"].is_null()
+    });
+    site.set("/a", "2");
+    daemon.daemon.wait_runs("s", 4);
+    assert_eq!(site.lines("out/log"), ["/a /b /c", "/a /b", "/b", "/a"]);
+    site.config("a.twc", "");
+    until("it is gone", || daemon.get("/v1/watches/s").status == 404);
 }

@@ -17,7 +17,7 @@ use crate::support::until;
 
 const NOBODY: u32 = 65534;
 /// What others' watches are told; a generation has its own.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 10] = [
     "argv",
     "env",
     "large",
@@ -26,6 +26,8 @@ const KINDS: [&str; 8] = [
     "guest-env",
     "guest-arg",
     "function",
+    "secret-env",
+    "secret-config",
 ];
 /// The watches that are told it, each of which has to have run.
 const VICTIMS: [&str; 4] = ["program", "large", "component", "function"];
@@ -38,9 +40,22 @@ fn secret(kind: &str, generation: usize) -> String {
     format!("{SECRET}-{kind}-{generation}")
 }
 
-fn victims(generation: usize) -> String {
-    let [argv, env, large, long_argv, config, guest_env, guest_arg, function] =
-        KINDS.map(|kind| secret(kind, generation));
+fn victims(site: &Site, generation: usize) -> String {
+    let [
+        argv,
+        env,
+        large,
+        long_argv,
+        config,
+        guest_env,
+        guest_arg,
+        function,
+        secret_env,
+        secret_config,
+    ] = KINDS.map(|kind| secret(kind, generation));
+    site.write("secret-env", &secret_env);
+    site.write("secret-config", &secret_config);
+    let [secret_env, secret_config] = ["secret-env", "secret-config"].map(|name| site.path(name).display().to_string());
     let echo = guest("echo");
     let echo = echo.display();
     format!(
@@ -48,9 +63,9 @@ fn victims(generation: usize) -> String {
 def function():
     print("{function}")
 
-RegisterWatch("/v", Exec(["/bin/sh", "-c", "cat > /dev/null", "{argv}"]), name="program", uid="daemon", env={{"TOKEN": "{env}"}})
+RegisterWatch("/v", Exec(["/bin/sh", "-c", "cat > /dev/null", "{argv}"]), name="program", uid="daemon", env={{"TOKEN": "{env}", "SECRET": Secret("{secret_env}")}})
 RegisterWatch("/v", Exec(["/bin/sh", "-c", "cat > /dev/null", "{long_argv}" * 500]), name="large", uid="daemon", env={{"TOKEN": "{large}" * 500}})
-RegisterWatch("/v", Wasm("{echo}", config={{"password": "{config}"}}, env={{"TOKEN": "{guest_env}"}}, args=["{guest_arg}"]), name="component", uid="daemon")
+RegisterWatch("/v", Wasm("{echo}", config={{"password": "{config}", "token": Secret("{secret_config}")}}, env={{"TOKEN": "{guest_env}"}}, args=["{guest_arg}"]), name="component", uid="daemon")
 RegisterWatch("/v", function, name="function", uid="daemon")
 "#
     )
@@ -116,12 +131,12 @@ fn no_process_has_what_other_watches_were_told() {
     }
     let site = Site::new();
     open_out(&site);
-    site.config("victims.twc", &victims(0));
+    site.config("victims.twc", &victims(&site, 0));
     site.config("attackers.twc", &attackers());
     let daemon = site.start();
     for generation in 1..=3 {
         // What is told changes, and is told many times.
-        site.config("victims.twc", &victims(generation));
+        site.config("victims.twc", &victims(&site, generation));
         daemon.signal(Signal::SIGHUP);
         let loads = generation + 1;
         daemon.wait_for(loads, "configuration loaded", |line| {
