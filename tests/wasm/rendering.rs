@@ -220,3 +220,27 @@ fn what_is_wrong_is_said_with_template_line_and_expression() {
         "{ended}"
     );
 }
+
+#[test]
+fn a_watch_of_several_znodes_makes_one_file() {
+    let site = Site::new();
+    open_out(&site);
+    site.set("/nginx/domain", "example.com");
+    site.set("/app/upstream/a", "10.0.0.1");
+    let template = "{{ getv('/nginx/domain') }} {{ getvs('/app/upstream/*') | join(',') }}";
+    let component = plugin("render");
+    site.config(
+        "w.twc",
+        &format!(
+            "RegisterWatch(znode=['/nginx', '/app/upstream'], watch_type=WATCH_TREE, payload=JSON, name='w', uid='nobody', timeout=60, \
+             action=Wasm({:?}, config={{'template_text': {template:?}, 'dest': '/out/f', 'command': ''}}, dirs={{'/out': 'OUT:rw'}}))\n",
+            component.display().to_string()
+        ),
+    );
+    let daemon = site.start();
+    assert_eq!(outcome(&daemon.wait_runs("w", 1)[0]), "success", "{}", daemon.text());
+    assert_eq!(site.read("out/f"), "example.com 10.0.0.1");
+    site.set("/app/upstream/b", "10.0.0.2");
+    assert_eq!(outcome(&daemon.wait_runs("w", 2)[1]), "success");
+    assert_eq!(site.read("out/f"), "example.com 10.0.0.1,10.0.0.2");
+}

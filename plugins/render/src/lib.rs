@@ -41,6 +41,7 @@ mod error;
 mod functions;
 mod output;
 mod settings;
+mod several;
 mod template;
 mod tree;
 
@@ -95,11 +96,11 @@ impl Rendered {
 fn on_change(change: Change) -> Result<(), Failure> {
     let Settings { templates, only_diff } =
         settings::read().map_err(|problems| Failure::permanent(problems.join("; ")))?;
-    if !change.exists() {
+    let world = Arc::new(World::new(&change));
+    if !world.exists() {
         log::warn!("the znode is gone, the files stay");
         return Ok(());
     }
-    let world = Arc::new(World::new(&change));
     let rendered: Vec<_> = templates
         .into_iter()
         .map(|template| rendered(template, &world))

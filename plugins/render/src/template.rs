@@ -14,25 +14,33 @@ use twitcher_sdk::{Change, Failure};
 
 use crate::settings::{Source, Template};
 use crate::tree::{Nodes, Tree, wrong};
-use crate::{error, functions, tree};
+use crate::{error, functions, several, tree};
 
 /// What a template can ask about.
 #[derive(Debug)]
 pub struct World {
     known: BTreeMap<&'static str, Value>,
-    /// Looked at when it is asked for: a template that does not ask does not mind that it is no JSON.
-    data: Vec<u8>,
+    /// Looked at when it is asked for: a template that does not ask does not mind that it is no JSON. None of several znodes.
+    data: Option<Vec<u8>>,
     nodes: Result<Arc<Nodes>, String>,
+    exists: bool,
 }
 
 impl World {
     pub fn new(change: &Change) -> Self {
-        let nodes = change
-            .tree()
-            .map(|tree| Arc::new(Nodes::new(change.path(), tree.nodes())));
-        let nodes = nodes.map_err(|why| why.to_string());
-        let top = nodes.as_ref().ok().map(|nodes| nodes.top().unwrap_or_default());
-        let data = change.content().or(top).unwrap_or_else(|| change.data());
+        let several = several::nodes(change);
+        let exists = several
+            .as_ref()
+            .map_or_else(|| change.exists(), |nodes| !nodes.is_empty());
+        let (nodes, data) = match several {
+            Some(nodes) => (Ok(Nodes::of_several(nodes)), None),
+            None => {
+                let nodes = change.tree().map(|tree| Nodes::new(change.path(), tree.nodes()));
+                let top = nodes.as_ref().ok().map(|nodes| nodes.top().unwrap_or_default());
+                let data = change.content().or(top).unwrap_or_else(|| change.data()).to_vec();
+                (nodes.map_err(|why| why.to_string()), Some(data))
+            }
+        };
         let mut known = BTreeMap::from([
             ("path", Value::from(change.path())),
             ("version", Value::from(change.version())),
@@ -43,9 +51,33 @@ impl World {
         }
         Self {
             known,
-            data: data.to_vec(),
-            nodes,
+            data,
+            nodes: nodes.map(Arc::new),
+            exists,
         }
+    }
+
+    /// Whether there is anything to make files of.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+
+    fn data(&self) -> Result<&[u8], Error> {
+        let none = || wrong("the watch has several znodes: what they hold is in tree, by their paths".to_owned());
+        self.data.as_deref().ok_or_else(none)
+    }
+
+    /// The data as text.
+    fn text(&self) -> Result<Value, Error> {
+        let text = std::str::from_utf8(self.data()?);
+        text.map(Value::from)
+            .map_err(|_| wrong("the znode's data is not UTF-8".to_owned()))
+    }
+
+    /// The data as JSON.
+    fn json(&self) -> Result<Value, Error> {
+        let words = |error| format!("the znode's data is not JSON: {error}; as it is, it is the variable text");
+        serde_json::from_slice(self.data()?).map_err(|error| wrong(words(error)))
     }
 }
 
@@ -53,14 +85,8 @@ impl Object for World {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
         match key {
-            "data" => Some(serde_json::from_slice(&self.data).unwrap_or_else(|error| {
-                let words = format!("the znode's data is not JSON: {error}; as it is, it is the variable text");
-                wrong(words).into()
-            })),
-            "text" => Some(match std::str::from_utf8(&self.data) {
-                Ok(text) => text.into(),
-                Err(_) => wrong("the znode's data is not UTF-8".to_owned()).into(),
-            }),
+            "data" => Some(self.json().unwrap_or_else(Value::from)),
+            "text" => Some(self.text().unwrap_or_else(Value::from)),
             "tree" => Some(match &self.nodes {
                 Ok(nodes) => Value::from_object(Tree::new(nodes.clone())),
                 Err(why) => wrong(why.clone()).into(),

@@ -26,6 +26,12 @@ impl Nodes {
         }
     }
 
+    /// Those of several subtrees, each by its whole path.
+    pub fn of_several(data: BTreeMap<String, Option<Vec<u8>>>) -> Self {
+        let root = "/".to_owned();
+        Self { root, data }
+    }
+
     /// The watched znode's data.
     pub fn top(&self) -> Option<&[u8]> {
         self.data.get(&self.root)?.as_deref()

@@ -154,6 +154,57 @@ fn what_cannot_be_read_is_said_where_it_is_used() {
 }
 
 #[test]
+fn of_several_znodes_each_is_at_its_path() {
+    let document = |znodes: &str| {
+        format!(
+            r#"{{"version": 1, "run": "1m82xp1tf0000", "watch": "test", "znode": "/nginx", "stat": null, "znodes": [{znodes}]}}"#
+        )
+    };
+    let stat = r#""stat": {"czxid": 1, "mzxid": 1, "version": 0}"#;
+    let trees = document(&format!(
+        r#"{{"znode": "/nginx", {stat}, "nodes": {{"/nginx": {{{stat}, "data": ""}}, "/nginx/domain": {{{stat}, "data": "example.com"}}}}}},
+           {{"znode": "/app/upstream", {stat}, "nodes": {{"/app/upstream/a": {{{stat}, "data_base64": "MTA="}},
+                "/app/upstream/b": {{{stat}, "unreadable": true}}}}}},
+           {{"znode": "/gone", "stat": null, "nodes": {{}}}}"#
+    ));
+    let run = |data: &str, template: &str| {
+        let scene = Scene::new(template);
+        // The one that changed first is gone, and the others are not.
+        let ended = scene.host.clone().stat(None).run(on_change, data);
+        ended.map(|()| scene.text()).map_err(|failure| failure.to_string())
+    };
+    let template = "{{ getv('/nginx/domain') }} {{ tree['app/upstream/a'] }} {{ ls('/app/upstream') | join(',') }} {{ exists('/gone') }}";
+    assert_eq!(run(&trees, template).as_deref(), Ok("example.com 10 a,b false"));
+    assert!(
+        run(&trees, "{{ tree['app/upstream/b'] }}")
+            .unwrap_err()
+            .contains("cannot be read")
+    );
+    assert!(
+        run(&trees, "{{ data }}")
+            .unwrap_err()
+            .contains("the watch has several znodes: what they hold is in tree")
+    );
+
+    let plain = document(&format!(
+        r#"{{"znode": "/a", {stat}, "data": "1"}}, {{"znode": "/b/c", {stat}, "data": "2"}}"#
+    ));
+    assert_eq!(run(&plain, "{{ tree.a }} {{ getv('/b/c') }}").as_deref(), Ok("1 2"));
+    let children = document(&format!(
+        r#"{{"znode": "/a", {stat}, "children": {{"names": ["x", "y"]}}}}"#
+    ));
+    assert_eq!(run(&children, "{{ ls('/a') | join(',') }}").as_deref(), Ok("x,y"));
+
+    // All of them gone, and data that only looks like such a document.
+    let scene = Scene::new("x");
+    assert_eq!(scene.run(&document(r#"{"znode": "/a", "stat": null}"#)), Ok(()));
+    assert!(!scene.path("app.conf").exists() && scene.said("the znode is gone"));
+    let scene = Scene::new("{{ data.znodes | length }}");
+    assert_eq!(scene.run(r#"{"run": "0", "watch": "test", "znodes": []}"#), Ok(()));
+    assert_eq!(scene.text(), "0");
+}
+
+#[test]
 fn data_is_json_and_text_is_what_is_there() {
     let run = |data: &str, template: &str| {
         let scene = Scene::new(template);
