@@ -76,7 +76,8 @@ fn the_alerts_are_rules_about_metrics_that_there_are() {
                 metrics.contains(&format!("# TYPE {family} "))
                     || family == "twitcher_watches"
                     // Of a daemon that is in a fleet; a test of its own has one.
-                    || family.starts_with("twitcher_fleet_"),
+                    || family.starts_with("twitcher_fleet_")
+                    || family.starts_with("twitcher_rollout_"),
                 "{word}"
             );
             named += 1;

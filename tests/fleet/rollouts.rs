@@ -183,6 +183,24 @@ async fn a_bad_change_stops_after_so_many_hosts_and_the_next_goes_out() {
     let status = fleet.until_state("halted");
     assert_eq!(status["why"], "2 hosts failed, 1 allowed");
     assert_eq!(fleet.started("bad").len(), 2);
+    // The steward alone counts, and no other host says anything else.
+    let of_hosts = fleet.hosts.iter();
+    let metrics: Vec<String> = of_hosts
+        .map(|host| http::operate(&host.socket, "GET", "/metrics").body)
+        .collect();
+    for line in [
+        "twitcher_rollout_steward{rollout=\"repo\"} 1",
+        "twitcher_rollout_state{rollout=\"repo\",state=\"halted\"} 1",
+        "twitcher_rollout_hosts{rollout=\"repo\",state=\"failed\"} 2",
+        "twitcher_rollout_slots{rollout=\"repo\"} 0",
+        "twitcher_rollout_slots_max{rollout=\"repo\"} 1",
+    ] {
+        let count = metrics
+            .iter()
+            .filter(|text| text.lines().any(|has| has == line))
+            .count();
+        assert_eq!(count, 1, "{line}: {metrics:?}");
+    }
     let (code, said) = fleet.hosts[2].operate(&["fleet", "status", "repo"]);
     assert_eq!(code, 0);
     for part in [
