@@ -585,7 +585,9 @@ pub enum OrderError {
     #[error("that host holds no slot")]
     NoSlot,
     /// There is nothing to go back to.
-    #[error("nothing else is known that all hosts have had, of at most 64 KiB: set the znode yourself")]
+    #[error(
+        "the last two changes that all hosts have got are kept, up to 64 KiB each, and there is none but what the znode is now: set it yourself"
+    )]
     NothingKept,
     /// ZooKeeper does not answer, or says no.
     #[error("{0}")]

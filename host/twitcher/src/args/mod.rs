@@ -60,7 +60,7 @@ Exit codes:
   0  success; for `run`: stopped by SIGTERM or SIGINT with every action ended
   1  `check` found errors; `run --once` did not succeed for every watch; `demo` did not see what it
      expected; what `plugin run` ran did not succeed; a bundle is refused; a running daemon refuses (no such watch, for example); `reload` found errors;
-     what `run-now --wait` ran did not succeed; `drain --timeout` was not enough
+     what `run-now --wait` ran did not succeed; `drain --timeout` was not enough; `fleet laggards` found some; `fleet wait` ended without it
   2  the command line cannot be understood
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout

@@ -37,7 +37,12 @@ pub(crate) fn rollout(rollout: &RolloutStatus, look: &Theme) -> String {
     text.push('\n');
     let mut table = Table::new(&[cut("HOST", 12), whole("STATE"), whole("STARTED"), cut("WHY", 16)]);
     for host in hosts {
-        let started = host.last_run.as_ref().map(|run| look.ago(run.started));
+        // What ran for an older change says nothing of this one.
+        let ran = host
+            .last_run
+            .as_ref()
+            .filter(|_| host.serial == rollout.serial && host.state != "waiting");
+        let started = ran.map(|run| look.ago(run.started));
         table.row([
             (sanitize::line(&host.host), None),
             (sanitize::line(&host.state), Some(tone(&host.state))),
@@ -83,6 +88,9 @@ fn head(rollout: &RolloutStatus, look: &Theme) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, ", {}", sanitize::line(why));
     }
+    if rollout.newest.is_some() && rollout.newest != rollout.goal {
+        text.push_str("; the znode has changed since, and that goes out next");
+    }
     text.push_str(&steward(rollout));
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for host in &rollout.hosts {
@@ -120,7 +128,7 @@ fn head(rollout: &RolloutStatus, look: &Theme) -> String {
     text.push('\n');
     let next = match rollout.state.as_str() {
         "halted" => Some(format!(
-            "twitcher fleet retry {0} tries them again, resume {0} goes on without them, abort {0} ends it",
+            "twitcher fleet retry {0} tries them again, resume {0} goes on without them, rollback {0} goes back, abort {0} ends it",
             quoted(&rollout.name)
         )),
         "paused" => Some(format!("twitcher fleet resume {}", quoted(&rollout.name))),
