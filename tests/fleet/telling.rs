@@ -201,3 +201,39 @@ async fn a_state_directory_that_was_copied_is_a_clone_too() {
     clone.daemon.wait_runs("repo", 1);
     assert!(!first.membership()["since"].is_null());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_up_does_not_lag_and_who_refuses_a_state_does() {
+    let stage = Stage::new(&ZooKeeperServer::shared().address(), "fleet-services").await;
+    stage.change("0123456789").await;
+    let watch = |name: &str, action: &str, more: &str| {
+        format!("RegisterWatch(znode = \"ZNODE\", name = \"{name}\", action = Exec(\"{action}\"), {more})\n")
+    };
+    let stays = "exec sleep 1000";
+    let config = watch(
+        "restarted",
+        stays,
+        "service = True, ready_after = 0.2, run_mode = RESTART",
+    ) + &watch(
+        "told",
+        "trap : HUP; while :; do sleep 0.01; done",
+        "service = True, ready_after = 0.2, notify_signal = SIGHUP",
+    );
+    let host = stage.host_with("web-1", &config, &[]);
+    let guarded = stage.host_with("web-2", &watch("guarded", "true", "refuse_shrink = 0.5"), &[]);
+    for name in ["restarted", "told", "guarded"] {
+        host.until_laggards(name, 0, &["nobody lags"]);
+    }
+    stage.change("012345678").await;
+    for name in ["restarted", "told", "guarded"] {
+        host.until_laggards(name, 0, &["nobody lags"]);
+    }
+    stage.change("0").await;
+    host.until_laggards("guarded", 1, &["web-2"]);
+    for name in ["restarted", "told"] {
+        host.until_laggards(name, 0, &["nobody lags"]);
+    }
+    let (code, said) = guarded.operate(&["run-now", "guarded"]);
+    assert_eq!(code, 0, "{said}");
+    host.until_laggards("guarded", 0, &["nobody lags"]);
+}
