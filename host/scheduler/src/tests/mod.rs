@@ -57,5 +57,5 @@ fn stat(czxid: i64, mzxid: i64) -> Option<Stat> {
 #[test]
 fn size() {
     let size = size_of::<super::Machine>();
-    assert!(size <= 232, "{size} bytes");
+    assert!(size <= 208, "{size} bytes");
 }
