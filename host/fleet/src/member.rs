@@ -21,7 +21,7 @@ use super::layout::{LIVE, is_rollout_znode, is_watch_znode, rollout_znode};
 use super::pacing::{Pacer, turn};
 use super::record::{self, FormatVersion, HostRecord, LiveRecord, RecordError, RootRecord};
 use super::requests::{self, ANY, Owner, Reply, RequestError, Step};
-use super::rollout::{self, Desk, RolloutEvent};
+use super::rollout::{self, RolloutContext, RolloutEvent};
 use super::unpublished::Write;
 use twitcher_model::RolloutName;
 use twitcher_source::zookeeper::KeptSession;
@@ -227,7 +227,7 @@ impl Member<'_> {
             if rollouts.running.contains_key(rollout) {
                 continue;
             }
-            let desk = Desk {
+            let context = RolloutContext {
                 shared: Arc::clone(self.shared),
                 client: client.clone(),
                 rollout: rollout.clone(),
@@ -236,7 +236,9 @@ impl Member<'_> {
                 own: self.own(),
                 events: self.events.clone(),
             };
-            let task = rollouts.tasks.spawn(rollout::take_part(desk, part.local.subscribe()));
+            let task = rollouts
+                .tasks
+                .spawn(rollout::take_part(context, part.local.subscribe()));
             rollouts.running.insert(rollout.clone(), task);
         }
         left

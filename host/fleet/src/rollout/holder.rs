@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::host::{Doing, Local};
+use super::context::{Doing, Local};
 use super::records::{Gate, Grant, Part, PartState, SlotId};
 use crate::record::{ResultState, StateId};
 

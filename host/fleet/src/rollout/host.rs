@@ -3,311 +3,34 @@
 //! It watches its own grant and nothing else; the gate only while it has a slot that it cannot use yet. The daemon runs what is to be run.
 //! All that was read is forgotten when the connection is lost, and read again.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
-use zookeeper_client::{Client, EventType, OneshotWatcher, WatchedEvent};
+use zookeeper_client::{EventType, OneshotWatcher, WatchedEvent};
 
-use super::decide::HostState;
+use super::context::{Doing, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted, parse};
 use super::holder::{Act, Refusal, may_start, next};
-use super::records::{Gate, GateState, Grant, Part, PartState, SlotId};
-use crate::Shared;
+use super::records::{Gate, Grant, Part, PartState, SlotId};
 use crate::layout::{LIVE, rollout_znode};
-use crate::record::{self, FormatVersion, RecordError, ResultState, StateId, WatchResult};
-use crate::requests::{self, ANY, Owner, Reply, RequestError, Step, Znode};
-use twitcher_model::{Rollout, RolloutName};
+use crate::record::{self, FormatVersion, WatchResult};
+use crate::requests::{self, ANY, Reply, RequestError, Step};
 
-/// First and longest pause after something has gone wrong.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// How often a slot that cannot be used is thought about again.
 const THINK: Duration = Duration::from_secs(5);
 
-/// What a watch with a rollout would do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
-    /// Its znode is being read.
-    Unsure,
-    /// Something is to be run for, but not yet, for reasons of this host's own.
-    Waiting,
-    /// Nothing.
-    Nothing,
-    /// It would start for this state, if it might.
-    Wants(StateId),
-}
-
-/// How a watch with a rollout stands on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Local {
-    /// What it would do.
-    pub doing: Doing,
-    /// Whether its action runs, or is to be tried again.
-    pub acting: bool,
-    /// In a word.
-    pub state: ResultState,
-    /// What it has seen last.
-    pub seen: Option<StateId>,
-    /// What the last run was for.
-    pub at: Option<StateId>,
-    /// What nothing is left to be done for.
-    pub good: Option<StateId>,
-    /// The digest of its policy.
-    pub policy: String,
-}
-
-/// A watch with a rollout, on this host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LocalRollout {
-    /// How it goes out.
-    pub policy: Arc<Rollout>,
-    /// Where the watch stands.
-    pub result: WatchResult,
-    /// What it has seen last.
-    pub seen: Option<StateId>,
-    /// What it would do.
-    pub doing: Doing,
-    /// Whether its action runs, or is to be tried again.
-    pub acting: bool,
-    /// The last [`RolloutEvent`] that was dealt with.
-    pub answered: u64,
-}
-
-impl LocalRollout {
-    pub(crate) fn local(&self) -> Local {
-        Local {
-            doing: self.doing,
-            acting: self.acting,
-            state: self.result.state,
-            seen: self.seen,
-            at: self.result.at,
-            good: self.result.good,
-            policy: super::records::policy_digest(&self.policy),
-        }
-    }
-}
-
-/// What the daemon is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutEvent {
-    /// Counts them.
-    pub number: u64,
-    /// The watch.
-    pub watch: String,
-    /// What of it.
-    pub wanted: Wanted,
-}
-
-/// What a rollout wants of a watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// It is to start for this state at once, or not at all.
-    Start(StateId),
-    /// It has failed for what it has seen last, and is to want to start once more.
-    Again,
-}
-
-/// What is to be known of a rollout on this host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
-    /// Why it does not go on, if something is wrong.
-    pub problem: Option<String>,
-    /// Whether this host is its steward.
-    pub is_steward: bool,
-    /// Whether this host has a slot.
-    pub has_slot: bool,
-    /// What its steward knows of it; none on other hosts.
-    pub figures: Option<Figures>,
-}
-
-/// How a rollout stands, in figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
-    /// How far it is.
-    pub state: GateState,
-    /// How many hosts stand so.
-    pub hosts: BTreeMap<HostState, usize>,
-    /// How many slots are held.
-    pub slots: usize,
-    /// How many there are.
-    pub at_once: u32,
-    /// When this was last otherwise.
-    pub since: Instant,
-}
-
-/// The rollouts of a host.
-#[derive(Debug, Default)]
-pub(crate) struct Parts {
-    pub all: BTreeMap<RolloutName, RolloutPart>,
-    /// Numbers what the daemon is told.
-    pub events: u64,
-}
-
-/// One of them.
-#[derive(Debug)]
-pub(crate) struct RolloutPart {
-    pub local: watch::Sender<LocalRollout>,
-    pub said: Said,
-}
-
-/// What the tasks of a rollout work with, as long as a session is connected.
-#[derive(Debug, Clone)]
-pub(crate) struct Desk {
-    pub shared: Arc<Shared>,
-    pub client: Client,
-    pub rollout: RolloutName,
-    /// The version of the host's znode.
-    pub version: i32,
-    /// In which all hosts together may write once each.
-    pub turn: Duration,
-    /// Whose the host's znodes are.
-    pub own: Owner,
-    pub events: mpsc::UnboundedSender<RolloutEvent>,
-}
-
-/// Why a rollout does not go on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Trouble {
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    #[error("znode {0}: {1}")]
-    Record(String, RecordError),
-    /// The rollout is not this host's any more.
-    #[error("the watch is gone")]
-    Over,
-}
-
-impl Trouble {
-    /// Whether others were faster, or the connection is gone: not worth a word.
-    fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Over
-                | Self::Request(RequestError::Disconnected | RequestError::BadVersion(_) | RequestError::NodeExists(_))
-        )
-    }
-}
-
-impl Desk {
-    pub fn host(&self) -> &str {
-        self.shared.options.name.as_str()
-    }
-
-    pub fn gate_path(&self) -> String {
-        self.shared.options.root.gate(&self.rollout)
-    }
-
-    pub fn grants_path(&self) -> String {
-        self.shared.options.root.grants(&self.rollout)
-    }
-
-    pub fn grant_path(&self, host: &str) -> String {
-        self.shared.options.root.grant(&self.rollout, host)
-    }
-
-    /// Reads the gate, with its version; none if there is none.
-    pub async fn gate(&self) -> Result<Option<(Gate, i32)>, Trouble> {
-        let path = self.gate_path();
-        let znode = requests::read(&self.client, &path).await?;
-        znode.map(|znode| parse(&path, znode)).transpose()
-    }
-
-    /// Does it again and again, until the session is over.
-    pub async fn keep<F: Future<Output = Result<std::convert::Infallible, Trouble>>>(
-        &self,
-        what: &'static str,
-        again: impl Fn() -> F,
-    ) {
-        let mut pause = PAUSE.0;
-        loop {
-            let begun = Instant::now();
-            let Err(trouble) = again().await;
-            if trouble == Trouble::Over || self.client.state().is_terminated() {
-                return;
-            }
-            self.say(Some(&trouble), what);
-            if begun.elapsed() > PAUSE.1 {
-                pause = PAUSE.0;
-            }
-            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(PAUSE.1);
-        }
-    }
-
-    /// Notes what the trouble is, or that there is none, and says so if it is news.
-    pub fn say(&self, trouble: Option<&Trouble>, what: &'static str) {
-        let problem = trouble
-            .filter(|trouble| !trouble.is_passing())
-            .map(|trouble| format!("{what}: {trouble}"));
-        let mut state = self.shared.state();
-        let Some(part) = state.parts.all.get_mut(&self.rollout) else {
-            return;
-        };
-        let is_ours = part.said.problem.as_ref().is_none_or(|said| said.starts_with(what));
-        if part.said.problem == problem || !is_ours || (problem.is_none() && trouble.is_some()) {
-            return;
-        }
-        part.said.problem.clone_from(&problem);
-        drop(state);
-        let rollout = &self.rollout;
-        match problem {
-            None => info!(%rollout, "the rollout goes on"),
-            Some(problem) => warn!(%rollout, "{problem}; trying again"),
-        }
-    }
-
-    /// Notes whether the host has a slot, for who waits to leave.
-    fn note_slot(&self, has_slot: bool) {
-        let mut state = self.shared.state();
-        if let Some(part) = state.parts.all.get_mut(&self.rollout)
-            && std::mem::replace(&mut part.said.has_slot, has_slot) != has_slot
-            && state.leaving
-        {
-            self.shared.news.notify_one();
-        }
-    }
-
-    /// Notes how the rollout stands, as its steward sees it.
-    pub fn note_figures(&self, mut figures: Figures) {
-        let mut state = self.shared.state();
-        let Some(part) = state.parts.all.get_mut(&self.rollout) else {
-            return;
-        };
-        if let Some(before) = &part.said.figures {
-            let now = std::mem::replace(&mut figures.since, before.since);
-            if figures != *before {
-                figures.since = now;
-            }
-        }
-        part.said.figures = Some(figures);
-    }
-
-    fn number(&self) -> u64 {
-        let mut state = self.shared.state();
-        state.parts.events += 1;
-        state.parts.events
-    }
-}
-
-/// A record of a znode, with its version.
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &str, znode: Znode) -> Result<(T, i32), Trouble> {
-    let too_large = RecordError::TooLarge(znode.stat.data_length as usize);
-    let read = znode.data.ok_or(too_large).and_then(|data| record::read(&data));
-    let read = read.map_err(|error| Trouble::Record(path.to_owned(), error))?;
-    Ok((read, znode.stat.version))
-}
-
 /// Keeps the host in a rollout.
-pub(crate) async fn run(desk: Desk, local: watch::Receiver<LocalRollout>) {
-    desk.keep("its slot in the rollout", || Holder::new(&desk, local.clone()).serve())
+pub(crate) async fn run(context: RolloutContext, local: watch::Receiver<LocalRollout>) {
+    context
+        .keep("its slot in the rollout", || {
+            Holder::new(&context, local.clone()).serve()
+        })
         .await;
 }
 
 struct Holder<'a> {
-    desk: &'a Desk,
+    context: &'a RolloutContext,
     local: watch::Receiver<LocalRollout>,
     gate: Option<Gate>,
     grant: Option<(Grant, i32)>,
@@ -334,9 +57,9 @@ enum Pause {
 }
 
 impl<'a> Holder<'a> {
-    fn new(desk: &'a Desk, local: watch::Receiver<LocalRollout>) -> Self {
+    fn new(context: &'a RolloutContext, local: watch::Receiver<LocalRollout>) -> Self {
         Self {
-            desk,
+            context,
             local,
             gate: None,
             grant: None,
@@ -348,7 +71,7 @@ impl<'a> Holder<'a> {
     }
 
     async fn serve(mut self) -> Result<std::convert::Infallible, Trouble> {
-        let client = &self.desk.client;
+        let client = &self.context.client;
         requests::catch_up(client).await?;
         let path = self.result_path();
         self.part = match requests::read(client, &path).await? {
@@ -364,15 +87,15 @@ impl<'a> Holder<'a> {
         };
         let mut grant = self.read_grant().await?;
         loop {
-            self.desk.say(None, "its slot in the rollout");
+            self.context.say(None, "its slot in the rollout");
             let pause = self.act().await?;
             let gate = match pause {
                 Pause::None => continue,
                 Pause::Local => None,
                 Pause::Gate => {
-                    let (_, watcher) = requests::stat_and_watch(client, &self.desk.gate_path()).await?;
+                    let (_, watcher) = requests::stat_and_watch(client, &self.context.gate_path()).await?;
                     let before = self.gate.clone();
-                    self.gate = self.desk.gate().await?.map(|(gate, _)| gate);
+                    self.gate = self.context.gate().await?.map(|(gate, _)| gate);
                     if self.gate != before {
                         continue;
                     }
@@ -396,15 +119,15 @@ impl<'a> Holder<'a> {
     }
 
     fn result_path(&self) -> String {
-        let host = self.desk.shared.options.root.host(self.desk.host());
-        format!("{host}/{}", rollout_znode(&self.desk.rollout))
+        let host = self.context.shared.options.root.host(self.context.host());
+        format!("{host}/{}", rollout_znode(&self.context.rollout))
     }
 
     /// Reads the grant, and has its next change told.
     async fn read_grant(&mut self) -> Result<Told, Trouble> {
-        let path = self.desk.grant_path(self.desk.host());
-        let (_, watcher) = requests::stat_and_watch(&self.desk.client, &path).await?;
-        let read = requests::read(&self.desk.client, &path).await?;
+        let path = self.context.grant_path(self.context.host());
+        let (_, watcher) = requests::stat_and_watch(&self.context.client, &path).await?;
+        let read = requests::read(&self.context.client, &path).await?;
         let grant = read.map(|znode| parse::<Grant>(&path, znode)).transpose()?;
         let slot = |grant: &Option<(Grant, i32)>| grant.as_ref().map(|(grant, _)| grant.slot);
         if slot(&grant) != slot(&self.grant) {
@@ -436,7 +159,7 @@ impl<'a> Holder<'a> {
             self.granted.elapsed(),
             self.again,
         );
-        self.desk.note_slot(
+        self.context.note_slot(
             matches!(act, Act::Start(_) | Act::Again(_) | Act::GiveBack(..) | Act::LookAgain) || local.acting,
         );
         match act {
@@ -451,7 +174,7 @@ impl<'a> Holder<'a> {
             Act::GiveBack(slot, how) => {
                 let serial = self.grant.as_ref().map_or(0, |(grant, _)| grant.serial);
                 let part = Part {
-                    rollout: self.desk.rollout.clone(),
+                    rollout: self.context.rollout.clone(),
                     serial,
                     slot: Some(slot),
                     state: how,
@@ -469,11 +192,11 @@ impl<'a> Holder<'a> {
             }
             Act::Tell => {
                 // Where there is no hurry all hosts together write no faster than they do otherwise.
-                sleep(self.desk.turn.mul_f64(fastrand::f64())).await;
+                sleep(self.context.turn.mul_f64(fastrand::f64())).await;
                 let here = self.local.borrow().clone();
                 let before = self.part.as_ref().and_then(|result| result.part.clone());
                 let mut part = before.unwrap_or_else(|| Part {
-                    rollout: self.desk.rollout.clone(),
+                    rollout: self.context.rollout.clone(),
                     serial: 0,
                     slot: None,
                     state: PartState::None,
@@ -498,8 +221,8 @@ impl<'a> Holder<'a> {
         let Doing::Wants(state) = here.doing else {
             return Ok(Pause::Local);
         };
-        let client = &self.desk.client;
-        let (gate, grant) = (self.desk.gate_path(), self.desk.grant_path(self.desk.host()));
+        let client = &self.context.client;
+        let (gate, grant) = (self.context.gate_path(), self.context.grant_path(self.context.host()));
         requests::catch_up(client).await?;
         let mut read = requests::read_all(client, &[gate.clone(), grant.clone()])
             .await
@@ -521,7 +244,7 @@ impl<'a> Holder<'a> {
         match (refusal, grant_version) {
             (None, Some(grant_version)) => {
                 let part = Part {
-                    rollout: self.desk.rollout.clone(),
+                    rollout: self.context.rollout.clone(),
                     serial,
                     slot: Some(slot),
                     state: PartState::Acting,
@@ -542,9 +265,9 @@ impl<'a> Holder<'a> {
     }
 
     fn ask(&mut self, here: &LocalRollout, wanted: Wanted) {
-        self.asked = self.desk.number();
+        self.asked = self.context.number();
         // Without a daemon there is nobody to be told.
-        let _ = self.desk.events.send(RolloutEvent {
+        let _ = self.context.events.send(RolloutEvent {
             number: self.asked,
             watch: here.result.watch.clone(),
             wanted,
@@ -553,10 +276,10 @@ impl<'a> Holder<'a> {
 
     /// Writes this host's result, if the host's place is still its own and what is to be checked holds.
     async fn write(&mut self, result: WatchResult, checks: Vec<Step>) -> Reply<()> {
-        let (desk, path) = (self.desk, self.result_path());
-        let host = desk.shared.options.root.host(desk.host());
+        let (context, path) = (self.context, self.result_path());
+        let host = context.shared.options.root.host(context.host());
         let mut steps = vec![
-            Step::Check(host.clone(), desk.version),
+            Step::Check(host.clone(), context.version),
             Step::Check(format!("{host}/{LIVE}"), ANY),
         ];
         steps.extend(checks);
@@ -566,9 +289,9 @@ impl<'a> Holder<'a> {
         });
         steps.push(match self.part {
             Some(_) => Step::Set(path.clone(), data, None),
-            None => Step::Create(path.clone(), data, desk.own),
+            None => Step::Create(path.clone(), data, context.own),
         });
-        requests::transact(&desk.client, &path, &steps).await?;
+        requests::transact(&context.client, &path, &steps).await?;
         self.part = Some(result);
         Ok(())
     }

@@ -26,12 +26,15 @@
 //!
 //! It must not know what a watch runs.
 
+mod context;
 mod decide;
 mod enact;
 mod holder;
 mod host;
 #[cfg(test)]
 mod model;
+mod orders;
+mod reading;
 mod records;
 mod rollback;
 mod steward;
@@ -47,20 +50,20 @@ use crate::survey::SurveyError;
 use twitcher_model::RolloutName;
 use twitcher_source::zookeeper::KeptSession;
 
+pub use context::{Doing, Figures, LocalRollout, RolloutEvent, Said, Wanted};
+pub(crate) use context::{Parts, RolloutContext, RolloutPart};
 pub use decide::{HostState, HostView, Standing, World};
-pub(crate) use host::{Desk, Parts, RolloutPart};
-pub use host::{Doing, Figures, LocalRollout, RolloutEvent, Said, Wanted};
+pub use orders::{OrderError, RolloutSurvey};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, SlotId};
 pub(crate) use steward::resign;
-pub use steward::{OrderError, RolloutSurvey};
 pub use verbs::{Verb, VerbError};
 
 /// How long an operator waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Takes part in a rollout, and is its steward when there is no other; until the session is over, or it is dropped.
-pub(crate) async fn take_part(desk: Desk, local: tokio::sync::watch::Receiver<LocalRollout>) {
-    tokio::join!(host::run(desk.clone(), local.clone()), steward::run(desk, local));
+pub(crate) async fn take_part(context: RolloutContext, local: tokio::sync::watch::Receiver<LocalRollout>) {
+    tokio::join!(host::run(context.clone(), local.clone()), steward::run(context, local));
 }
 
 /// Looks at one rollout, or at all.
@@ -73,16 +76,16 @@ pub(crate) async fn survey(
         let client = session.connected().await.client.clone();
         let names = match rollout {
             Some(name) => vec![name],
-            None => steward::names(&client, root).await?,
+            None => orders::names(&client, root).await?,
         };
         let mut found = Vec::new();
         for name in names {
-            found.extend(steward::look(&client, root, &name).await?);
+            found.extend(orders::look(&client, root, &name).await?);
         }
         Ok(found)
     };
     match timeout(PATIENCE, look).await {
-        Ok(found) => found.map_err(|trouble: host::Trouble| SurveyError::Unreadable(trouble.to_string())),
+        Ok(found) => found.map_err(|trouble: context::Trouble| SurveyError::Unreadable(trouble.to_string())),
         Err(_) => Err(SurveyError::Late),
     }
 }
@@ -97,7 +100,7 @@ pub(crate) async fn order(
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        steward::order(&session.client, root, rollout, verb, by).await.map(drop)
+        orders::order(&session.client, root, rollout, verb, by).await.map(drop)
     };
     timeout(PATIENCE, done)
         .await
@@ -130,7 +133,7 @@ pub(crate) async fn release(
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        steward::release(&session.client, root, rollout, host, by).await
+        orders::release(&session.client, root, rollout, host, by).await
     };
     timeout(PATIENCE, done)
         .await

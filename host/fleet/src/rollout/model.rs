@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::context::{Doing, Local};
 use super::decide::{Decision, HostView, Moment, Slots, Standing, Timers, World, decide};
 use super::holder::{Act, may_start, next};
-use super::host::{Doing, Local};
 use super::records::{Gate, GateState, Goal, Grant, Part, PartState, Plan, SlotId};
 use crate::record::{FormatVersion, ResultState, StateId};
 use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, WatchType, Wave};

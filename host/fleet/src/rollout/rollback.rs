@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 use zookeeper_client::Client;
 
-use super::host::Trouble;
+use super::context::Trouble;
+use super::orders::OrderError;
+use super::reading::read_slots;
 use super::records::{Gate, GateState};
-use super::steward::{OrderError, read_slots};
 use crate::FleetRoot;
 use crate::record::{self, StateId};
 use crate::requests::{self, Owner, RequestError, Step};

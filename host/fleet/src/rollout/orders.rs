@@ -1,0 +1,184 @@
+//! What operators ask of a rollout and do to it. Whoever does it need not be its steward: the gate's version keeps them apart.
+
+use jiff::Timestamp;
+use zookeeper_client::Client;
+
+use super::context::Trouble;
+use super::decide::{HostState, Slots, World};
+use super::enact::{change_slots, set_gate};
+use super::reading::{read_hosts, read_slots, state_of};
+use super::records::{Gate, Grant, StewardRecord};
+use super::verbs::{self, Verb, VerbError};
+use crate::record::{self, StateId};
+use crate::requests::{self, RequestError};
+use twitcher_model::{RolloutName, ZnodePath};
+
+/// What there is to be known of a rollout.
+#[derive(Debug, Clone)]
+pub struct RolloutSurvey {
+    /// Its name.
+    pub name: RolloutName,
+    /// What goes out, the slots and the hosts.
+    pub world: World,
+    /// The steward, if there is one.
+    pub steward: Option<String>,
+    /// The state that the znode is in whose changes go out, where that is known.
+    pub newest: Option<StateId>,
+    /// Each host that takes part, with where it stands and since when it is there.
+    pub hosts: Vec<(String, HostState)>,
+}
+
+/// Looks at a rollout; none if there is no such.
+pub(crate) async fn look(
+    client: &Client,
+    root: &crate::FleetRoot,
+    rollout: &RolloutName,
+) -> Result<Option<RolloutSurvey>, Trouble> {
+    requests::catch_up(client).await?;
+    if requests::stat(client, &root.gate(rollout)).await?.is_none() {
+        return Ok(None);
+    }
+    let names = requests::children(client, &root.hosts()).await?;
+    let hosts = read_hosts(client, root, rollout, &names).await?;
+    let (mut world, _) = read_slots(client, root, rollout).await?;
+    world.hosts = hosts
+        .into_iter()
+        .filter_map(|(name, view)| Some((name, view?)))
+        .collect();
+    let steward = requests::read(client, &root.steward(rollout)).await?;
+    let steward = steward.and_then(|znode| record::read::<StewardRecord>(&znode.data?).ok());
+    // Whoever looks once has not seen for how long somebody is away.
+    let is_away = |host: &str| !world.hosts.get(host).is_some_and(|view| view.live);
+    let hosts = world
+        .hosts
+        .keys()
+        .filter_map(|host| Some((host.clone(), world.host_state(host, is_away)?)));
+    let hosts = hosts.collect();
+    let newest = match &world.gate.goal {
+        Some(goal) if ZnodePath::new(goal.znode.as_str()).is_ok() => {
+            state_of(client, &goal.znode, goal.kind).await.ok()
+        }
+        _ => None,
+    };
+    Ok(Some(RolloutSurvey {
+        name: rollout.clone(),
+        newest,
+        steward: steward.map(|steward| steward.host),
+        world,
+        hosts,
+    }))
+}
+
+/// The rollouts of a fleet, by name.
+pub(crate) async fn names(client: &Client, root: &crate::FleetRoot) -> Result<Vec<RolloutName>, Trouble> {
+    match requests::children(client, &root.rollouts()).await {
+        Ok(names) => Ok(names.iter().filter_map(|name| name.parse().ok()).collect()),
+        Err(RequestError::NoNode(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why an operator's word was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// There is no such rollout.
+    #[error("there is no such rollout in the fleet")]
+    Unknown,
+    /// It cannot be done now.
+    #[error(transparent)]
+    Verb(#[from] VerbError),
+    /// The host has no slot.
+    #[error("that host holds no slot")]
+    NoSlot,
+    /// There is nothing to go back to.
+    #[error(
+        "the last two changes that all hosts have got are kept, up to 64 KiB each, and there is none but what the znode is now: set it yourself"
+    )]
+    NothingKept,
+    /// ZooKeeper does not answer, or says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<Trouble> for OrderError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Refused(trouble.to_string())
+    }
+}
+
+impl From<RequestError> for OrderError {
+    fn from(error: RequestError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// How often it is tried where others change the rollout at the same time.
+const TRIES: u32 = 20;
+
+/// Does what an operator wants of a rollout.
+pub(crate) async fn order(
+    client: &Client,
+    root: &crate::FleetRoot,
+    rollout: &RolloutName,
+    verb: Verb,
+    by: &str,
+) -> Result<Gate, OrderError> {
+    for _ in 0..TRIES {
+        let Some(survey) = look(client, root, rollout).await? else {
+            return Err(OrderError::Unknown);
+        };
+        let (world, versions) = read_slots(client, root, rollout).await?;
+        let failed = survey
+            .hosts
+            .iter()
+            .any(|(_, state)| matches!(state, HostState::Failed | HostState::Lost));
+        let gate = verbs::apply(&world.gate, verb, (world.granted, failed), (Timestamp::now(), by))?;
+        let steps = set_gate(root, rollout, &gate, versions);
+        match requests::transact(client, &root.gate(rollout), &steps).await {
+            Ok(()) => return Ok(gate),
+            Err(RequestError::BadVersion(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RequestError::BadVersion(root.gate(rollout)).into())
+}
+
+/// Takes back the slot of a host.
+pub(crate) async fn release(
+    client: &Client,
+    root: &crate::FleetRoot,
+    rollout: &RolloutName,
+    host: &str,
+    by: &str,
+) -> Result<(), OrderError> {
+    for _ in 0..TRIES {
+        let Some(survey) = look(client, root, rollout).await? else {
+            return Err(OrderError::Unknown);
+        };
+        let Some(held) = survey.world.held(host) else {
+            return Err(OrderError::NoSlot);
+        };
+        let (world, versions) = read_slots(client, root, rollout).await?;
+        if world.grants.get(host) != Some(held) {
+            continue;
+        }
+        let slots = Slots {
+            grants: vec![(
+                host.to_owned(),
+                Grant {
+                    taken_back: Some(by.to_owned()),
+                    ..held.clone()
+                },
+            )],
+            deletes: Vec::new(),
+            granted: world.granted,
+        };
+        let steps = change_slots(root, rollout, &world, &slots, versions);
+        match requests::transact(client, &root.gate(rollout), &steps).await {
+            Ok(()) => return Ok(()),
+            Err(RequestError::BadVersion(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RequestError::BadVersion(root.grants(rollout)).into())
+}
