@@ -27,6 +27,17 @@ pub fn preview1_guest(name: &str) -> PathBuf {
 /// What is also built for WASI's first preview; `logs` is no program, but a component but for its frame.
 const PREVIEW1: [&str; 6] = ["exits", "files", "logs", "naps", "opens_many", "program"];
 
+/// The programs of WASI's own test suite, as core modules, in the order of their names: see `tests/guests/wasi-testsuite/Cargo.toml`.
+pub fn wasi_testsuite() -> Vec<PathBuf> {
+    let dir = build_in(&source().join("wasi-testsuite"), "wasm32-wasip1", &["--bins"]);
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut programs: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .collect();
+    programs.sort();
+    programs
+}
+
 fn find(dir: &Path, name: &str) -> PathBuf {
     let built = dir.join(format!("{name}.wasm"));
     assert!(built.is_file(), "no guest {name:?} in tests/guests/Cargo.toml");
@@ -84,17 +95,23 @@ fn target() -> &'static Path {
 
 /// Builds these for a target; returns where they are.
 fn build(for_target: &str, examples: &[&str]) -> PathBuf {
+    build_in(source(), for_target, examples).join("examples")
+}
+
+/// Builds what is meant of a package for a target; returns where it is.
+fn build_in(package: &Path, for_target: &str, what: &[&str]) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--release", "--target", for_target])
-        .args(examples)
+        .args(what)
         .env("CARGO_TARGET_DIR", target())
-        .current_dir(source())
+        .current_dir(package)
         .output()
         .unwrap();
     assert!(
         output.status.success(),
-        "cannot build tests/guests; the target is installed by `rustup target add {for_target}`\n{}",
+        "cannot build {}; the target is installed by `rustup target add {for_target}`\n{}",
+        package.display(),
         String::from_utf8_lossy(&output.stderr)
     );
-    target().join(for_target).join("release/examples")
+    target().join(for_target).join("release")
 }
