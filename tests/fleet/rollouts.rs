@@ -326,6 +326,8 @@ async fn the_slot_of_a_host_that_is_gone_is_held_until_it_is_released() {
     let said = fleet.operate(&["fleet", "status", "repo"]);
     assert!(said.contains(&format!("twitcher fleet release {gone} repo")), "{said}");
     assert_eq!(fleet.started("2").len(), 1, "nobody else has its slot");
+    let (code, said) = fleet.hosts[0].operate(&["fleet", "forget", &gone]);
+    assert!(code != 0 && said.contains("holds a slot of the rollout repo"), "{said}");
     for host in ["web-1", "web-2", "web-3"] {
         fleet.unmark(&format!("hold-{host}"));
     }
@@ -465,4 +467,102 @@ RegisterWatch(znode = "ZNODE", name = "plain", action = Exec("true"))"#;
     host.daemon.wait_runs("plain", 1);
     let (_, said) = host.operate(&["status", "repo"]);
     assert!(said.contains("waits for its turn in the rollout"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_installed_anew_does_not_use_the_slot_of_its_former_self() {
+    let mut fleet = Fleet::new("rollout-anew", "at_once = 1").await.of(&["web-1", "web-2"]);
+    until("both have the first state", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    for host in ["web-1", "web-2"] {
+        fleet.mark(&format!("hold-{host}"));
+    }
+    fleet.stage.change("2").await;
+    until("one has started", || fleet.started("2").len() == 1);
+    let first = fleet.started("2").remove(0);
+    let at = usize::from(first == "web-2");
+    let Host { daemon, site, .. } = fleet.hosts.remove(at);
+    // Its action goes on, and its state directory is lost.
+    daemon.crash();
+    let _former = site;
+    let host = fleet.stage.start(&first, fleet.site(&first), &[]);
+    host.until_published();
+    fleet.hosts.push(host);
+    fleet.operate(&["fleet", "status", "repo"]);
+    fleet.unmark(&format!("hold-{}", if first == "web-1" { "web-2" } else { "web-1" }));
+    // A change of another kind shows that the steward has looked at all of it.
+    fleet.stage.change("3").await;
+    until("the newer change is open", || fleet.status()["serial"] == 3);
+    assert_eq!(fleet.started("3").len(), 0, "{:?}", fleet.journal());
+    fleet.unmark(&format!("hold-{first}"));
+    until("the former action has ended", || {
+        fleet.journal().contains(&(false, first.clone(), "2".to_owned()))
+    });
+    fleet.operate(&["fleet", "release", &first]);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!(fleet.started("3").len(), 2);
+    assert_eq!(fleet.most_at_once(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_may_be_renamed() {
+    let fleet = Fleet::new("rollout-renamed", "at_once = 1")
+        .await
+        .of(&["web-1", "web-2"]);
+    until("both have the first state", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    let Host { daemon, site, .. } = &fleet.hosts[1];
+    let text = fs::read_to_string(site.path("conf/a.twc")).unwrap();
+    site.config("a.twc", &text.replace("name = \"repo\"", "name = \"other\""));
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for(2, "the configuration is loaded again", |line| {
+        line["message"] == "configuration loaded"
+    });
+    for change in ["2", "3"] {
+        fleet.stage.change(change).await;
+        fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+        assert_eq!(fleet.started(change).len(), 2);
+    }
+    assert_eq!(fleet.most_at_once(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_parked_by_its_failure_tries_again() {
+    let fleet = Fleet::new("rollout-parked", "at_once = 1), on_failure = STOP, settle = (0").await;
+    let fleet = fleet.of(&["web-1", "web-2"]);
+    until("both have the first state", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    fleet.mark("bad-web-1");
+    fleet.mark("bad-web-2");
+    fleet.stage.change("2").await;
+    fleet.until_state("halted");
+    fleet.unmark("bad-web-1");
+    fleet.unmark("bad-web-2");
+    fleet.operate(&["fleet", "retry", "repo"]);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!(fleet.started("2").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_waits_also_for_hosts_that_come_later() {
+    let mut fleet = Fleet::new("rollout-later", "at_once = 1").await.of(&["web-1", "web-2"]);
+    until("both have the first state", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    let Host { daemon, site, .. } = fleet.hosts.pop().unwrap();
+    daemon.stop();
+    fleet.stage.change("2").await;
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    fleet.mark("hold-web-2");
+    fleet.hosts.push(fleet.stage.start("web-2", site, &[]));
+    until("it has started", || fleet.started("2").len() == 2);
+    let (code, said) = fleet.hosts[0].operate(&["fleet", "wait", "repo", "--timeout", "0.5"]);
+    assert_eq!(code, 1, "{said}");
+    fleet.unmark("hold-web-2");
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    // Whoever is held has not got it, and nothing is to come.
+    fleet.hosts[1].operate(&["pause", "repo"]);
+    fleet.stage.change("3").await;
+    fleet.until_state("done");
+    let (code, said) = fleet.hosts[0].operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert!(code == 1 && said.contains("declined"), "{said}");
 }

@@ -119,6 +119,25 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
         // Functions are found again by their number among the watches.
         index += 1;
         let Some(entry) = entry else { continue };
+        let same_rollout = entry.watch.rollout.as_ref().and_then(|rollout| {
+            let has_it = |other: &&Entry| {
+                other
+                    .watch
+                    .rollout
+                    .as_ref()
+                    .is_some_and(|other| other.name == rollout.name)
+            };
+            entries.iter().find(has_it)
+        });
+        if let (Some(other), Some(rollout)) = (same_rollout, &entry.watch.rollout) {
+            let message = format!(
+                "the rollout {} is that of the watch at {}: on a host one watch has it",
+                quoted(rollout.name.as_str()),
+                other.watch.origin
+            );
+            let hint = "give each watch a rollout of its own".to_owned();
+            builder.error(registration, value_offset(registration, "rollout"), message, Some(hint));
+        }
         match first_of_name.get(&entry.watch.name) {
             Some(first) => {
                 let message = duplicate_name(&entry.watch, &entries[*first].watch);

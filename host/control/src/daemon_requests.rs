@@ -147,6 +147,8 @@ pub enum FleetRefused {
     NoHost(String),
     /// The host of this name is there.
     Live(String),
+    /// The host of this name holds a slot of that rollout.
+    HoldsSlot(String, String),
     /// ZooKeeper does not let the host be forgotten, for this reason.
     NotForgotten(String),
     /// It knows no rollout of this name.

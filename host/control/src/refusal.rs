@@ -118,6 +118,11 @@ impl From<FleetRefused> for RequestRefusal {
                 format!("the fleet has no host {}", quoted(&name)),
             )
             .help("`twitcher fleet hosts` lists them"),
+            FleetRefused::HoldsSlot(host, rollout) => Self::new(
+                StatusCode::CONFLICT,
+                format!("the host {} holds a slot of the rollout {}: its action may still run", quoted(&host), quoted(&rollout)),
+            )
+            .help(format!("once it does not, `twitcher fleet release {} {}`", quoted(&host), quoted(&rollout))),
             FleetRefused::NoRollout(name) => Self::new(
                 StatusCode::NOT_FOUND,
                 format!("the fleet has no rollout {}", quoted(&name)),

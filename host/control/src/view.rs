@@ -63,6 +63,7 @@ pub fn state(watched: &WatchFacts) -> WatchState {
         MachineState::Held => match standing.wait {
             Some(Wait::Settle(_)) => WatchState::Settling,
             Some(Wait::Splay(_)) => WatchState::Splaying,
+            Some(Wait::Rollout) => WatchState::Waiting,
             _ => WatchState::Spaced,
         },
         MachineState::Waiting => WatchState::Waiting,

@@ -264,6 +264,7 @@ impl Daemon {
                 }
                 Err(ForgetError::Unknown) => Err(FleetRefused::NoHost(host)),
                 Err(ForgetError::Live) => Err(FleetRefused::Live(host)),
+                Err(ForgetError::HoldsSlot(rollout)) => Err(FleetRefused::HoldsSlot(host, rollout)),
                 Err(ForgetError::Refused(why)) => {
                     warn!(
                         host = shown,

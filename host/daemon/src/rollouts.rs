@@ -3,7 +3,7 @@
 //! Where there is no fleet to wait for, as with a local directory, each has its turn at once. A daemon that could be in a fleet and is
 //! not has them wait, and says so: that one host was started without `--fleet` must not have it act before the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
@@ -60,9 +60,18 @@ impl Daemon {
             return self.take_turns(ids);
         }
         self.turns.answered.retain(|id, _| ids.contains(id));
-        let locals = ids.iter().filter_map(|id| self.local_rollout(*id)).collect();
+        let mut locals: BTreeMap<RolloutName, (WatchId, LocalRollout)> = BTreeMap::new();
+        for id in ids {
+            let Some(local) = self.local_rollout(id) else { continue };
+            // A watch that was renamed is there twice, as long as it acts under its former name: that comes first.
+            let is_first = |other: &LocalRollout| local.acting && !other.acting;
+            match locals.get(&local.policy.name) {
+                Some((_, other)) if !is_first(other) => {}
+                _ => drop(locals.insert(local.policy.name.clone(), (id, local))),
+            }
+        }
         if let Some(fleet) = &self.fleet {
-            fleet.roll_out(locals);
+            fleet.roll_out(locals.into_values().map(|(_, local)| local).collect());
         }
     }
 

@@ -13,6 +13,7 @@ use super::identity::HostId;
 use super::layout::{FleetRoot, LIVE};
 use super::record::{self, FormatVersion, LiveRecord};
 use super::requests::{self, Owner, RequestError};
+use super::rollout::holds_slot;
 use twitcher_model::ZnodePath;
 use twitcher_source::zookeeper::{KeptSession, OpenSession};
 
@@ -38,6 +39,9 @@ pub enum ForgetError {
     /// It would come back at once.
     #[error("its daemon is in the fleet")]
     Live,
+    /// Its action may still run, and its slot would be somebody else's.
+    #[error("it holds a slot of the rollout {0}")]
+    HoldsSlot(String),
     /// ZooKeeper does not answer, or says no.
     #[error("{0}")]
     Refused(String),
@@ -66,6 +70,9 @@ pub(crate) async fn forget(
     requests::catch_up(client).await?;
     if requests::stat(client, &path).await?.is_none() {
         return Err(ForgetError::Unknown);
+    }
+    if let Some(rollout) = holds_slot(client, root, host).await.map_err(ForgetError::Refused)? {
+        return Err(ForgetError::HoldsSlot(rollout.to_string()));
     }
     let live = format!("{path}/{LIVE}");
     if requests::stat(client, &live)

@@ -406,7 +406,8 @@ impl Member<'_> {
                 let left: Vec<String> = requests::children(client, &path).await?;
                 let left: Vec<_> = left
                     .into_iter()
-                    .filter(|name| name != LIVE)
+                    // A slot that is in use stays so: its action may still run.
+                    .filter(|name| name != LIVE && !is_rollout_znode(name))
                     .map(|name| (name, Write::Delete))
                     .collect();
                 for some in left.chunks(BATCH) {

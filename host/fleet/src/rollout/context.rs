@@ -49,6 +49,8 @@ pub struct Local {
     pub good: Option<StateId>,
     /// The digest of its policy.
     pub policy: String,
+    /// What tells the host from another one of its name.
+    pub host: String,
 }
 
 /// A watch with a rollout, on this host.
@@ -69,7 +71,7 @@ pub struct LocalRollout {
 }
 
 impl LocalRollout {
-    pub(crate) fn local(&self) -> Local {
+    pub(crate) fn local(&self, host: &str) -> Local {
         Local {
             doing: self.doing,
             acting: self.acting,
@@ -78,6 +80,7 @@ impl LocalRollout {
             at: self.result.at,
             good: self.result.good,
             policy: super::records::policy_digest(&self.policy),
+            host: host.to_owned(),
         }
     }
 }

@@ -200,7 +200,7 @@ impl World {
             Some(HostState::Failed)
         } else if !view.live {
             Some(HostState::Absent)
-        } else if matches!(standing.state, ResultState::Held | ResultState::Unreadable) {
+        } else if matches!(standing.state, ResultState::Held | ResultState::Unreadable) && !self.tries_again(part) {
             Some(HostState::Declined)
         } else {
             Some(HostState::Waiting)
@@ -216,6 +216,12 @@ impl World {
     /// Whether a host has a slot.
     pub fn holds_slot(&self, host: &str) -> bool {
         self.held(host).is_some()
+    }
+
+    /// Whether it failed for this change and is to try again: with `on_failure` STOP its watch is held until then.
+    fn tries_again(&self, part: &Part) -> bool {
+        let is_retried = |slot: SlotId| slot.epoch == self.gate.epoch && slot.number <= self.gate.retried;
+        part.state == PartState::Failed && part.serial == self.gate.serial && part.slot.is_some_and(is_retried)
     }
 
     /// How many slots are held.

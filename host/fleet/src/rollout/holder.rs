@@ -45,6 +45,11 @@ pub(crate) fn next(
     if part.is_none() {
         return Act::GiveBack(slot, PartState::Declined);
     }
+    // The machine was installed anew: the action of its former self may still run, and nobody knows. An operator may.
+    let is_of_former = part.is_some_and(|(part, ..)| part.state == PartState::Acting && part.host != local.host);
+    if is_of_former {
+        return Act::Wait;
+    }
     let has_started = part.is_some_and(|(part, ..)| part.slot == Some(slot) && part.state == PartState::Acting);
     let is_outdated = gate.is_some_and(|gate| gate.serial > grant.serial || gate.epoch != slot.epoch);
     match local.doing {
@@ -79,6 +84,7 @@ fn tell(part: Option<(&Part, ResultState, Option<StateId>)>, local: &Local) -> A
     };
     let cannot = |state| matches!(state, ResultState::Held | ResultState::Unreadable);
     let is_news = part.policy != local.policy
+        || part.host != local.host
         || cannot(state) != cannot(local.state)
         || (local.good != good && local.state == ResultState::Current)
         || (local.state == ResultState::Failed && state != ResultState::Failed);

@@ -41,6 +41,8 @@ struct Holder<'a> {
     again: Option<SlotId>,
     /// What the daemon has not dealt with yet.
     asked: u64,
+    /// The watch that this was asked of.
+    watch: String,
 }
 
 /// A change of a znode, when there is one.
@@ -67,6 +69,7 @@ impl<'a> Holder<'a> {
             part: None,
             again: None,
             asked: 0,
+            watch: String::new(),
         }
     }
 
@@ -118,6 +121,12 @@ impl<'a> Holder<'a> {
         }
     }
 
+    /// What tells this host from another one of its name.
+    fn id(&self) -> &str {
+        let id = &self.context.shared.options.id;
+        id.as_ref().map_or("", |id| id.as_str())
+    }
+
     fn result_path(&self) -> String {
         let host = self.context.shared.options.root.host(self.context.host());
         format!("{host}/{}", rollout_znode(&self.context.rollout))
@@ -142,10 +151,15 @@ impl<'a> Holder<'a> {
     /// Does what is next.
     async fn act(&mut self) -> Result<Pause, Trouble> {
         let here = self.local.borrow_and_update().clone();
+        if here.result.watch != self.watch {
+            // What was asked of a watch of another name nobody answers any more.
+            (self.asked, self.again) = (0, None);
+            self.watch.clone_from(&here.result.watch);
+        }
         if here.answered < self.asked {
             return Ok(Pause::Local);
         }
-        let local = here.local();
+        let local = here.local(self.id());
         let part = self
             .part
             .as_ref()
@@ -179,6 +193,7 @@ impl<'a> Holder<'a> {
                     slot: Some(slot),
                     state: how,
                     policy: local.policy,
+                    host: local.host,
                 };
                 self.write(
                     WatchResult {
@@ -201,8 +216,10 @@ impl<'a> Holder<'a> {
                     slot: None,
                     state: PartState::None,
                     policy: String::new(),
+                    host: String::new(),
                 });
-                part.policy = here.local().policy;
+                let local = here.local(self.id());
+                (part.policy, part.host) = (local.policy, local.host);
                 self.write(
                     WatchResult {
                         part: Some(part),
@@ -248,7 +265,8 @@ impl<'a> Holder<'a> {
                     serial,
                     slot: Some(slot),
                     state: PartState::Acting,
-                    policy: here.local().policy,
+                    policy: here.local(self.id()).policy,
+                    host: self.id().to_owned(),
                 };
                 let result = WatchResult {
                     part: Some(part),

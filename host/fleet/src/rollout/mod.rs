@@ -53,6 +53,7 @@ use twitcher_source::zookeeper::KeptSession;
 pub use context::{Doing, Figures, LocalRollout, RolloutEvent, Said, Wanted};
 pub(crate) use context::{Parts, RolloutContext, RolloutPart};
 pub use decide::{HostState, HostView, Standing, World};
+pub(crate) use orders::holds_slot;
 pub use orders::{OrderError, RolloutSurvey};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, SlotId};
 pub(crate) use steward::resign;

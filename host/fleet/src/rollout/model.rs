@@ -144,6 +144,7 @@ impl Host {
             at: zxid(self.at),
             good: zxid(Some(self.good)),
             policy: String::new(),
+            host: String::new(),
         }
     }
 
@@ -160,6 +161,7 @@ impl Search {
             slot: None,
             state: PartState::None,
             policy: String::new(),
+            host: String::new(),
         };
         let host = Host {
             live: true,
@@ -437,6 +439,7 @@ impl Host {
             slot: None,
             state: PartState::None,
             policy: String::new(),
+            host: String::new(),
         });
         self.part = Some((part, local.state, local.good));
     }

@@ -182,3 +182,32 @@ pub(crate) async fn release(
     }
     Err(RequestError::BadVersion(root.grants(rollout)).into())
 }
+
+/// A rollout of which a host holds a slot, if there is one.
+pub(crate) async fn holds_slot(
+    client: &Client,
+    root: &crate::FleetRoot,
+    host: &str,
+) -> Result<Option<RolloutName>, String> {
+    let held = async {
+        for rollout in names(client, root).await? {
+            let path = root.grant(&rollout, host);
+            if requests::stat(client, &path).await?.is_none() {
+                continue;
+            }
+            let hosts = read_hosts(client, root, &rollout, &[host.to_owned()]).await?;
+            let (mut world, _) = read_slots(client, root, &rollout).await?;
+            world.hosts = hosts
+                .into_iter()
+                .filter_map(|(name, view)| Some((name, view?)))
+                .collect();
+            // Without a result of its own it has left the rollout.
+            let takes_part = world.hosts.get(host).is_some_and(|view| view.part.is_some());
+            if takes_part && world.held(host).is_some() {
+                return Ok(Some(rollout));
+            }
+        }
+        Ok(None)
+    };
+    held.await.map_err(|trouble: Trouble| trouble.to_string())
+}

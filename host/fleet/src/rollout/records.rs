@@ -266,6 +266,9 @@ pub struct Part {
     pub state: PartState,
     /// The digest of its own policy.
     pub policy: String,
+    /// The id of the host: what had its name before may have left a slot in use.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// How a host's last slot went.

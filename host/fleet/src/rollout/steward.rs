@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use zookeeper_client::{CreateMode, EventType, PersistentWatcher, WatchedEvent};
 
 use super::context::{Figures, LocalRollout, RolloutContext, Trouble};
-use super::decide::{Decision, Moment, Timers, World, decide};
+use super::decide::{Decision, HostState, Moment, Timers, World, decide};
 use super::enact::{Versions, change_slots, set_gate};
 use super::reading::{read_hosts, read_slots, state_of};
 use super::records::{Counter, Gate, GateState, Goal, Plan, StewardRecord};
@@ -200,6 +200,7 @@ impl<'a> Steward<'a> {
             hosts: BTreeSet::new(),
             znode: false,
         };
+        let mut others = 0;
         info!(%rollout, hosts = known.world.hosts.len(), "this host is the steward of the rollout");
         loop {
             self.context.say(None, "its part as the steward of the rollout");
@@ -218,7 +219,13 @@ impl<'a> Steward<'a> {
                     continue;
                 }
             };
-            self.context.note_figures(self.figures(&known.world));
+            let figures = self.figures(&known.world);
+            let count = figures.hosts.get(&HostState::Other).copied().unwrap_or(0);
+            if std::mem::replace(&mut others, count) < count {
+                let znode = &known.goal.znode;
+                warn!(%rollout, hosts = count, znode, "hosts whose watch of the rollout is of another znode take no part");
+            }
+            self.context.note_figures(figures);
             let wake = wait.map(|wait| Instant::now() + wait);
             tokio::select! {
                 event = of_hosts.changed() => self.note(&mut known, event)?,

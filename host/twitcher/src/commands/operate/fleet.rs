@@ -11,7 +11,7 @@ use super::theme::Theme;
 use super::view;
 use crate::args::{FleetCommand, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments, exit};
 use crate::spinner::Spinner;
-use twitcher_control::api::{Fleet, Forgotten, Laggards, RolloutStatus, Rollouts};
+use twitcher_control::api::{Fleet, Forgotten, Laggards, RolloutHost, RolloutStatus, Rollouts};
 use twitcher_model::sanitize;
 
 /// How long the daemon may take to have a host forgotten.
@@ -27,6 +27,11 @@ struct FleetStatus {
     fleet: Fleet,
     #[serde(flatten)]
     rollouts: Rollouts,
+}
+
+/// Whether something is still to happen on a host.
+fn is_to_come(host: &RolloutHost) -> bool {
+    matches!(host.state.as_str(), "waiting" | "granted" | "acting")
 }
 
 impl Session {
@@ -136,7 +141,13 @@ impl Session {
             let found = answer.parse::<RolloutStatus>()?;
             // What goes out may still be what the znode was before.
             let is_newest = found.goal.is_some() && found.goal == found.newest;
-            let is_over = is_newest && matches!(found.state.as_str(), "done" | "halted" | "aborted");
+            // Hosts that come in the meantime get it after it is done.
+            let is_under_way = found.hosts.iter().any(|host| host.live && is_to_come(host));
+            let is_over = match found.state.as_str() {
+                "done" => is_newest && !is_under_way,
+                "halted" | "aborted" => is_newest,
+                _ => false,
+            };
             if is_over || until.is_some_and(|until| Instant::now() >= until) {
                 break answer;
             }
@@ -145,7 +156,12 @@ impl Session {
         drop(spinner);
         self.show_rollout(&answer)?;
         let found = answer.parse::<RolloutStatus>()?;
-        Ok(match found.state == "done" && found.goal == found.newest {
+        let have_it = found
+            .hosts
+            .iter()
+            .filter(|host| host.live)
+            .all(|host| host.state == "current");
+        Ok(match found.state == "done" && found.goal == found.newest && have_it {
             true => exit::SUCCESS,
             false => exit::FAILURE,
         })
