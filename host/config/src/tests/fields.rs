@@ -581,3 +581,14 @@ fn what_is_wrong_with_a_rollout_is_told() {
         assert!(said.contains(part), "{text}: {said}");
     }
 }
+
+#[test]
+fn on_a_host_one_watch_has_a_rollout() {
+    let watch = |name: &str| {
+        format!(
+            r#"{{"znode": "/a", "name": "{name}", "action": {{"exec": "true"}}, "timeout": 9, "rollout": {{"name": "repo", "at_once": 1}}}}"#
+        )
+    };
+    let said = Dir::new(&[("a.json", &format!("[{}, {}]", watch("one"), watch("two")))]).errors();
+    assert!(said.contains("the rollout \"repo\" is that of the watch at"), "{said}");
+}
