@@ -26,8 +26,8 @@ use super::splay::share;
 use super::starlark::unknown;
 use super::value::{Field, Registered, Registration, Value, quoted};
 use twitcher_model::{
-    Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RunMode, RunOnLoad,
-    SecretPlace, Watch,
+    Action, Grants, Hardening, OnFailure, Origin, Payload, Policy, ProcessSettings, Program, Retry, RolloutName,
+    RunMode, RunOnLoad, SecretPlace, Watch,
 };
 
 /// Most errors that are reported of one file.
@@ -101,6 +101,7 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
     };
     let mut entries: Vec<Entry> = Vec::with_capacity(registrations.len());
     let mut first_of_name: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut first_of_rollout: HashMap<RolloutName, Origin> = HashMap::new();
     let mut groups: Vec<GroupLimit> = Vec::new();
     let mut index = 0;
     for registration in &registrations {
@@ -119,21 +120,13 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
         // Functions are found again by their number among the watches.
         index += 1;
         let Some(entry) = entry else { continue };
-        let same_rollout = entry.watch.rollout.as_ref().and_then(|rollout| {
-            let has_it = |other: &&Entry| {
-                other
-                    .watch
-                    .rollout
-                    .as_ref()
-                    .is_some_and(|other| other.name == rollout.name)
-            };
-            entries.iter().find(has_it)
-        });
-        if let (Some(other), Some(rollout)) = (same_rollout, &entry.watch.rollout) {
+        if let Some(rollout) = &entry.watch.rollout
+            && let Some(other) = first_of_rollout.insert(rollout.name.clone(), entry.watch.origin.clone())
+        {
             let message = format!(
                 "the rollout {} is that of the watch at {}: on a host one watch has it",
                 quoted(rollout.name.as_str()),
-                other.watch.origin
+                other
             );
             let hint = "give each watch a rollout of its own".to_owned();
             builder.error(registration, value_offset(registration, "rollout"), message, Some(hint));

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use twitcher_model::{RolloutName, ZnodePath, ZnodePathError};
+use twitcher_model::{RolloutName, ZnodePath, ZnodePathError, is_fleet_name};
 
 /// Longest name of a host, in bytes.
 const HOST_MAX: usize = 64;
@@ -42,10 +42,7 @@ impl FromStr for HostName {
     type Err = HostNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let is_name =
-            (1..=HOST_MAX).contains(&text.len()) && text.chars().all(allowed) && text.chars().any(|c| c != '.');
-        match is_name {
+        match is_fleet_name(text, HOST_MAX) {
             true => Ok(Self(text.to_owned())),
             false => Err(HostNameError(text.to_owned())),
         }

@@ -495,25 +495,19 @@ impl Member<'_> {
     /// Writes below the host's znode, if that has still this version, and the presence is there where it is to be.
     async fn write(&self, client: &Client, version: i32, present: bool, writes: &[(String, Write)]) -> Reply<()> {
         let path = self.path();
-        let create = self.own().options(CreateMode::Persistent);
-        let mut transaction = client.new_multi_writer();
-        let mut add = || {
-            transaction.add_check_version(&path, version)?;
-            if present {
-                transaction.add_check_version(&self.live(), ANY)?;
+        let mut steps = vec![Step::Check(path.clone(), version)];
+        if present {
+            steps.push(Step::Check(self.live(), ANY));
+        }
+        steps.extend(writes.iter().map(|(name, write)| {
+            let path = format!("{path}/{name}");
+            match write {
+                Write::Create(data) => Step::Create(path, data.clone(), self.own()),
+                Write::Set(data) => Step::Set(path, data.clone(), None),
+                Write::Delete => Step::Delete(path),
             }
-            for (name, write) in writes {
-                let path = format!("{path}/{name}");
-                match write {
-                    Write::Create(data) => transaction.add_create(&path, data, &create)?,
-                    Write::Set(data) => transaction.add_set_data(&path, data, None)?,
-                    Write::Delete => transaction.add_delete(&path, None)?,
-                }
-            }
-            Ok(())
-        };
-        add().map_err(|error| RequestError::Failed(path.clone(), error))?;
-        requests::commit(&path, transaction).await
+        }));
+        requests::transact(client, &path, &steps).await
     }
 
     /// Notes what the trouble is, or that there is none, and says so if it is news.

@@ -27,14 +27,17 @@ impl FromStr for RolloutName {
     type Err = RolloutNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let is_name =
-            (1..=NAME_MAX).contains(&text.len()) && text.chars().all(allowed) && text.chars().any(|c| c != '.');
-        match is_name {
+        match is_fleet_name(text, NAME_MAX) {
             true => Ok(Self(text.into())),
             false => Err(RolloutNameError(text.to_owned())),
         }
     }
+}
+
+/// Whether a text may be the name of a znode that a fleet names itself: letters, digits, dots, hyphens and underscores, so many at most.
+pub fn is_fleet_name(text: &str, most: usize) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (1..=most).contains(&text.len()) && text.chars().all(allowed) && text.chars().any(|c| c != '.')
 }
 
 impl TryFrom<String> for RolloutName {
