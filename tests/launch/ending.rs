@@ -106,6 +106,41 @@ fn without_cgroups_whoever_took_a_way_out_is_followed() {
     alone(timeout_ends_who_took_a_way_out(|| None));
 }
 
+/// Nobody has seen it before it was too late to ask whose it is: its parent is gone, and it has neither group, session nor environment.
+#[test]
+fn without_cgroups_who_flees_while_the_run_is_ended_is_found() {
+    alone(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, pids, ready) = (
+            dir.path().join("app"),
+            dir.path().join("pids"),
+            dir.path().join("ready"),
+        );
+        std::fs::write(&app, DEAF.replace("PIDS", &pids.to_string_lossy())).unwrap();
+        std::fs::write(&pids, "").unwrap();
+        std::fs::set_permissions(&app, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut bench = Bench::new();
+        let patient = ProcessSettings {
+            kill_after: Duration::from_millis(300),
+            ..settings()
+        };
+        let script = format!(
+            "trap 'setsid -f env -i {}; while [ ! -s {} ]; do :; done; exit' TERM; : > {}; while :; do :; done",
+            app.display(),
+            pids.display(),
+            ready.display()
+        );
+        let run = bench.launch(sh(&script), patient, b"");
+        bench.started(run).await;
+        eventually("it is ready", || ready.exists()).await;
+        bench.launches.control(run, Control::Terminate(Reason::Superseded));
+        assert_eq!(bench.ended(run).await.outcome, Outcome::Terminated);
+        for pid in pids_in(&pids) {
+            assert!(!alive(pid), "{pid} survived");
+        }
+    });
+}
+
 /// What a run leaves behind when it ends by itself is left alone, and its cgroup goes when it does.
 #[test]
 fn what_a_run_leaves_behind_on_purpose_lives_on() {

@@ -31,7 +31,7 @@ use twitcher_files::private;
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
 use twitcher_process::cgroup::RunCgroup;
-use twitcher_process::{BootId, ProcessIdentity, RunProcesses, is_alive, since_boot};
+use twitcher_process::{BootId, ProcessIdentity, RunMark, RunProcesses, is_alive, since_boot};
 
 /// Size of the header and of each record, in bytes.
 const SLOT: usize = 512;
@@ -510,7 +510,11 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
         BootId(*bytes.get(32..48)?.first_chunk()?),
     );
     let cgroup = cgroups.and_then(|tree| RunCgroup::find(tree, &run.to_string()));
-    let family = RunProcesses::new(Pid::from_raw(process.pid()), &run.to_string(), cgroup.map(Arc::new));
+    let family = RunProcesses::new(
+        Pid::from_raw(process.pid()),
+        &RunMark::of_run(run.to_string(), run.0),
+        cgroup.map(Arc::new),
+    );
     Some(SurvivingRun {
         run,
         watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),

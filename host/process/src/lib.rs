@@ -19,7 +19,7 @@ use rustix::process::{PidfdFlags, setpriority_process};
 
 pub use identity::{BootId, ProcessIdentity, is_alive, since_boot};
 pub use progress::Progress;
-pub use run_processes::{RUN_ID_VARIABLE, RunProcesses};
+pub use run_processes::{RUN_ID_VARIABLE, RunMark, RunProcesses};
 
 /// Lets the calling thread, and those that it starts, give way to the others.
 pub fn lower_priority() {

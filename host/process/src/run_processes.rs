@@ -1,8 +1,9 @@
 //! The processes of a run, wherever they went: those in its cgroup and its process group, those that descend from its main process,
-//! those of a session that one of these leads, and those that kept its environment.
+//! those of a session that one of these leads, and those that kept its environment or its mark.
 //!
 //! None of these is enough. `su -` and its like clear the environment and make a session, and where PAM tells logind of it, they leave the
-//! cgroup, too; what is put into the background loses its parent. So all of them are asked, and who was found once is followed from then on.
+//! cgroup, too; what is put into the background loses its parent, and who does all of it while the run is being signalled was never found
+//! before. So all of them are asked, and who was found once is followed from then on.
 //!
 //! Only the rare paths need it: a run that is being terminated. What it finds may be gone a moment later, so a signal goes to a
 //! pidfd that was opened first and whose process was looked at afterwards.
@@ -16,11 +17,43 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};
 
 use crate::cgroup::RunCgroup;
-use crate::stat::{ProcStat, all_processes, stat};
+use crate::stat::{ProcStat, all_processes, realtime_limit, stat};
 use crate::{pidfd_open, pidfd_signal};
 
 /// The environment variable by which a process that left its group is still recognised.
 pub const RUN_ID_VARIABLE: &str = "TWITCHER_RUN_ID";
+
+/// By what the processes of a run are known, wherever they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMark {
+    /// The value of [`RUN_ID_VARIABLE`] in their environment.
+    pub name: String,
+    /// Their soft limit on uninterrupted real-time computing, in microseconds (RLIMIT_RTTIME; `ulimit -R`). It is inherited across fork and
+    /// exec, no shell, `env -i` nor login touches it, everybody may read it in /proc, and so high it limits nothing.
+    pub number: u64,
+}
+
+impl RunMark {
+    /// The mark of a run with this id, by its name and as a number.
+    pub fn of_run(name: String, id: u64) -> Self {
+        Self {
+            name,
+            // Thousands of years at least, whatever the id.
+            number: id & (Self::HIGH - 1) | Self::HIGH,
+        }
+    }
+
+    /// The mark of what the daemon itself does for a run: the two may be there at once, and are ended by themselves.
+    pub fn of_helper(name: String, id: u64) -> Self {
+        let Self { name, number } = Self::of_run(name, id);
+        Self {
+            name,
+            number: number | Self::HIGH << 1,
+        }
+    }
+
+    const HIGH: u64 = 1 << 61;
+}
 
 /// The processes of a run, as far as they were found so far. Its methods read all of /proc: milliseconds; call them from a thread that
 /// may block.
@@ -28,7 +61,9 @@ pub const RUN_ID_VARIABLE: &str = "TWITCHER_RUN_ID";
 pub struct RunProcesses {
     /// The main process, while its id cannot have been given to another.
     leader: Option<Pid>,
-    mark: Vec<u8>,
+    /// As it is in the environment.
+    variable: Vec<u8>,
+    number: u64,
     cgroup: Option<Arc<RunCgroup>>,
     /// Those found, with when they started.
     found: HashMap<i32, u64>,
@@ -37,12 +72,13 @@ pub struct RunProcesses {
 }
 
 impl RunProcesses {
-    /// The processes of the run with this id, as it is in the environment. The main process must lead a session of its own, and must not
+    /// The processes of the run with this mark. The main process must lead a session of its own, and must not
     /// have been waited for; see [`RunProcesses::leader_is_gone`].
-    pub fn new(leader: Pid, run: &str, cgroup: Option<Arc<RunCgroup>>) -> Self {
+    pub fn new(leader: Pid, mark: &RunMark, cgroup: Option<Arc<RunCgroup>>) -> Self {
         Self {
             leader: Some(leader),
-            mark: format!("{RUN_ID_VARIABLE}={run}").into_bytes(),
+            variable: format!("{RUN_ID_VARIABLE}={}", mark.name).into_bytes(),
+            number: mark.number,
             cgroup,
             found: HashMap::new(),
             sessions: HashSet::from([leader.as_raw()]),
@@ -133,10 +169,13 @@ impl RunProcesses {
     }
 
     fn has_mark(&self, pid: i32) -> bool {
+        if realtime_limit(Pid::from_raw(pid)) == Some(self.number) {
+            return true;
+        }
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
             return false;
         };
-        environment.split(|byte| *byte == 0).any(|entry| entry == self.mark)
+        environment.split(|byte| *byte == 0).any(|entry| entry == self.variable)
     }
 }
 
@@ -166,7 +205,7 @@ mod tests {
         ]);
         let mut leader = leader.stdin(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_raw(leader.id() as i32);
-        let mut run = RunProcesses::new(pid, "0", None);
+        let mut run = RunProcesses::new(pid, &RunMark::of_run("0".to_owned(), 0), None);
         eventually("the deaf one has a child", || run.others() == 2);
         run.signal(Signal::SIGTERM);
         leader.wait().unwrap();

@@ -38,6 +38,15 @@ fn parse(text: &str) -> Option<ProcStat> {
     })
 }
 
+/// The soft limit of a process on the time it may compute in one go under a real-time policy, in microseconds; none if it has no such limit.
+pub(crate) fn realtime_limit(pid: Pid) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    soft.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// The ids of all processes.
 pub(crate) fn all_processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -65,5 +74,6 @@ mod tests {
     fn this_process_is_among_all() {
         assert!(all_processes().any(|pid| pid == Pid::this()));
         assert!(stat(Pid::this()).unwrap().started > 0);
+        assert_eq!(realtime_limit(Pid::this()), None, "who has none");
     }
 }

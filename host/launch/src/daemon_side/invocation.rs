@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::daemon_side::secrets::SecretValues;
 use crate::protocol::Task;
 use twitcher_model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
+use twitcher_process::RunMark;
 use twitcher_sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
 
 /// What to run.
@@ -42,10 +43,10 @@ impl Invocation {
     }
 
     /// By what its processes are known. Who writes for a run is none of the run's: the two may be there at once, and are ended by themselves.
-    pub(crate) fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> RunMark {
         match self.is_writer() {
-            true => format!("{}-data-file", self.run),
-            false => self.run.to_string(),
+            true => RunMark::of_helper(format!("{}-data-file", self.run), self.run.0),
+            false => RunMark::of_run(self.run.to_string(), self.run.0),
         }
     }
 }

@@ -23,7 +23,8 @@ pub(crate) fn request(
     let mut env = invocation.env.clone();
     let mut task = invocation.task.clone();
     invocation.secrets.give(&mut env, &mut task);
-    env.push((RUN_ID_VARIABLE.to_owned(), invocation.mark()));
+    let mark = invocation.mark();
+    env.push((RUN_ID_VARIABLE.to_owned(), mark.name));
     Request {
         seq,
         task,
@@ -34,6 +35,7 @@ pub(crate) fn request(
             gid: identity.gid,
             groups: identity.groups.clone(),
             umask: settings.umask,
+            mark: mark.number,
             limits: match &invocation.task {
                 Task::Exec(_) | Task::Function(_) | Task::Write(_) => settings.limits.clone(),
                 Task::Wasm(task) => process_limits(

@@ -57,6 +57,8 @@ pub struct ProcessSetup {
     pub groups: Option<Vec<u32>>,
     /// File mode creation mask.
     pub umask: u32,
+    /// By what it, and whatever comes from it, is known: the number of a `RunMark`.
+    pub mark: u64,
     /// Resource limits.
     pub limits: Vec<Limit>,
     /// What a program is kept from besides.
