@@ -1,6 +1,6 @@
 # make demo    see it work                 make test    everything CI checks
 # make bench   the table of the README     make help    this
-# make package the Debian package, in target/debian     make deny    licenses and duplicates of the dependencies
+# make package .deb, .rpm and tarball, in target/packages     make deny    licenses and duplicates of the dependencies
 # make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
 # make systemd-test     the service on a systemd of its own      make demo-fleet   twenty daemons and a change in waves
 #
@@ -12,11 +12,12 @@ BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
 GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
+CARGO_GENERATE_RPM := $(CARGO_TARGET_DIR)/tools/bin/cargo-generate-rpm
 CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -30,7 +31,7 @@ demo-fleet: zookeeper
 	cargo build --quiet --locked --package twitcher-host
 	tests/demo-fleet.sh $(CARGO_TARGET_DIR)/debug/twitcher
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
@@ -46,11 +47,14 @@ bench: zookeeper kazoo wrk wasm-target
 	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
 
-# Installs with `apt install ./target/debian/twitcher_*.deb`. The symbols for debuggers are in the .ddeb beside it.
-package: cargo-deb
+# Installs with `apt install ./target/packages/twitcher_*.deb`, `dnf install ./target/packages/twitcher-*.rpm`, or as INSTALL in the tarball
+# says. The symbols for debuggers are in the .ddeb.
+package: cargo-deb cargo-generate-rpm
 	cargo build --locked --profile dist --package twitcher-host
-	CARGO_DEB=$(CARGO_DEB) host/package/build.sh $(CARGO_TARGET_DIR)/dist/twitcher target/debian --dbgsym
-	@ls -l target/debian
+	CARGO_DEB=$(CARGO_DEB) host/package/build.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages --dbgsym
+	CARGO_GENERATE_RPM=$(CARGO_GENERATE_RPM) host/package/build-rpm.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
+	host/package/build-tarball.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
+	@ls -l target/packages
 
 deny: cargo-deny
 	$(CARGO_DENY) --locked --all-features check licenses bans sources
@@ -110,15 +114,20 @@ $(CARGO_DEB):
 	@command -v dpkg-shlibdeps >/dev/null || $(SUDO) apt-get install -qy --no-install-recommends dpkg-dev
 	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-deb@3.8.0
 
+# What packs the RPM; rpm itself looks it over.
+cargo-generate-rpm: $(CARGO_GENERATE_RPM)
+$(CARGO_GENERATE_RPM):
+	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-generate-rpm@0.21.1
+
 # What reads deny.toml. Not part of `make test`: it takes longer to build than it finds.
 cargo-deny: $(CARGO_DENY)
 $(CARGO_DENY):
 	cargo install --quiet --locked --root $(CARGO_TARGET_DIR)/tools cargo-deny
 
-# What finds mistakes in the package.
+# What finds mistakes in the packages.
 lintian:
-	@{ command -v lintian && command -v mandoc && command -v systemd-analyze; } >/dev/null || \
-	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends lintian mandoc systemd; }
+	@{ command -v lintian && command -v mandoc && command -v systemd-analyze && command -v rpm && command -v rpmlint; } >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends lintian mandoc systemd rpm rpmlint; }
 
 # What the tests boot as a machine of its own, with a systemd: as this one, but small. Where it cannot be made they are left out, and say so;
 # only root can boot it.

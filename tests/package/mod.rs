@@ -1,5 +1,7 @@
 //! The Debian package, made of the program under test: what is in it, and its life on a machine. And the service's unit.
 
+mod others;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
