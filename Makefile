@@ -22,13 +22,15 @@ PLUGINS := --package git-pull --package hello --package render --package webhook
 help:
 	@sed -n '1,5s/^# //p' Makefile
 
+# A first build takes a quarter of an hour on two cores: cargo shows how far it is.
 demo: wasm-target
-	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
-	cargo run --quiet --locked --package twitcher-host -- demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
+	cargo build --locked --release --package hello --target wasm32-wasip2
+	cargo build --locked --package twitcher-host
+	@$(CARGO_TARGET_DIR)/debug/twitcher demo --component $(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm
 
 # Twenty daemons on a ZooKeeper of their own: a change that goes out in waves, a bad one that halts, and the way back.
 demo-fleet: zookeeper
-	cargo build --quiet --locked --package twitcher-host
+	cargo build --locked --package twitcher-host
 	tests/demo-fleet.sh $(CARGO_TARGET_DIR)/debug/twitcher
 
 test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
