@@ -14,10 +14,12 @@ GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_GENERATE_RPM := $(CARGO_TARGET_DIR)/tools/bin/cargo-generate-rpm
 CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
+# Looked for when it is needed: what installs it comes before.
+KERBEROS = $(shell pkg-config --exists krb5-gssapi 2>/dev/null && ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib*/libclang.so* 2>/dev/null | grep -q . && echo --features twitcher-host/kerberos)
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -33,12 +35,12 @@ demo-fleet: zookeeper
 	cargo build --locked --package twitcher-host
 	tests/demo-fleet.sh $(CARGO_TARGET_DIR)/debug/twitcher
 
-test: zookeeper minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+test: zookeeper minisign kerberos docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace $(KERBEROS) --all-targets --locked -- -D warnings
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
-	tests/run.sh --workspace
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(KERBEROS) --no-deps --locked --quiet
+	tests/run.sh --workspace $(KERBEROS)
 
 # Some of `make test`, which leaves them out where no machine can be booted: here that is a failure.
 systemd-test: zookeeper cargo-deb systemd-root
@@ -52,7 +54,7 @@ bench: zookeeper kazoo wrk wasm-target
 # Installs with `apt install ./target/packages/twitcher_*.deb`, `dnf install ./target/packages/twitcher-*.rpm`, or as INSTALL in the tarball
 # says. The symbols for debuggers are in the .ddeb.
 package: cargo-deb cargo-generate-rpm
-	cargo build --locked --profile dist --package twitcher-host
+	cargo build --locked --profile dist --package twitcher-host $(KERBEROS)
 	CARGO_DEB=$(CARGO_DEB) host/package/build.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages --dbgsym
 	CARGO_GENERATE_RPM=$(CARGO_GENERATE_RPM) host/package/build-rpm.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
 	host/package/build-tarball.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
@@ -82,6 +84,14 @@ zookeeper:
 # A clock that can be stepped without stepping the machine's; without it the chaos suite says that it leaves that out.
 clock:
 	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || $(SUDO) apt-get install -qy --no-install-recommends libfaketime || true
+
+# What --zk-kerberos is built and tested with: without it the program, the packages and the tests leave it out.
+kerberos:
+	@{ pkg-config --exists krb5-gssapi && command -v krb5kdc kadmin.local && ls /usr/lib/llvm-*/lib/libclang.so*; } >/dev/null 2>&1 || \
+	  { $(SUDO) apt-get update -q && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qy --no-install-recommends \
+	      krb5-kdc krb5-admin-server libkrb5-dev libclang-dev pkg-config && \
+	    { $(SUDO) systemctl disable --quiet --now krb5-kdc krb5-admin-server 2>/dev/null || true; }; } || \
+	  echo "Kerberos is left out: it cannot be installed"
 
 # What signs and verifies bundles beside twitcher.
 minisign:

@@ -36,12 +36,7 @@ fn the_rpm_and_the_tarball_live_as_such_do() {
     }
     let rpm = "host/package/build-rpm.sh";
     let first = built(rpm, "rpm", &["--payload-compress", "none"]);
-    let later = [
-        "--payload-compress",
-        "none",
-        "--set-metadata",
-        "release = \"2\"",
-    ];
+    let later = ["--payload-compress", "none", "--set-metadata", "release = \"2\""];
     let second = built(rpm, "rpm-later", &later);
     let tarball = built("host/package/build-tarball.sh", "tarball", &[]);
 

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod ensemble;
 pub mod guests;
 pub mod http;
+pub mod kdc;
 pub mod proxy;
 pub mod registry;
 pub mod schema;

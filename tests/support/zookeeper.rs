@@ -22,6 +22,8 @@ pub struct Setup {
     pub tls: bool,
     /// Knows this user and password for SASL DIGEST-MD5.
     pub sasl: Option<(&'static str, &'static str)>,
+    /// The Kerberos configuration and the keytab with which it is `zookeeper/localhost`.
+    pub kerberos: Option<(PathBuf, PathBuf)>,
     /// Serves nobody who did not authenticate by SASL.
     pub require_sasl: bool,
     /// `jute.maxbuffer` in bytes.
@@ -184,7 +186,7 @@ impl ZooKeeperServer {
         fs::write(dir.join("log4j.properties"), LOG4J).unwrap();
         let log = fs::File::create(dir.join("server.log")).unwrap();
         let mut guard = Command::new("/bin/sh")
-            .args(["-c", GUARD, "guard"])
+            .args(["-c", GUARD, "guard", "java"])
             .args(self.java_options())
             .arg("-cp")
             .arg(format!("{}:{}", dir.display(), jars()))
@@ -239,7 +241,7 @@ impl ZooKeeperServer {
                 self.secure_port
             );
         }
-        if self.setup.sasl.is_some() {
+        if self.setup.sasl.is_some() || self.setup.kerberos.is_some() {
             config.push_str("authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n");
         }
         if let Some(member) = &self.setup.member {
@@ -282,6 +284,20 @@ impl ZooKeeperServer {
             .unwrap();
             options.push(format!("-Djava.security.auth.login.config={}", jaas.display()));
         }
+        if let Some((config, keytab)) = &self.setup.kerberos {
+            let jaas = self.dir.path().join("jaas.conf");
+            fs::write(
+                &jaas,
+                format!(
+                    "Server {{ com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true \
+                     useTicketCache=false keyTab=\"{}\" principal=\"zookeeper/localhost\"; }};\n",
+                    keytab.display()
+                ),
+            )
+            .unwrap();
+            options.push(format!("-Djava.security.auth.login.config={}", jaas.display()));
+            options.push(format!("-Djava.security.krb5.conf={}", config.display()));
+        }
         options
     }
 }
@@ -312,9 +328,9 @@ fn jars() -> String {
     format!("{own}:{netty}")
 }
 
-/// Says the server's process id, waits until nobody holds our stdin any more, and kills the server.
-const GUARD: &str = r#"exec 3<&0
-java "$@" </dev/null >&2 3<&- &
+/// Says the process id of the server that its arguments start, waits until nobody holds our stdin any more, and kills the server.
+pub const GUARD: &str = r#"exec 3<&0
+"$@" </dev/null >&2 3<&- &
 echo $!
 exec >&-
 read -r _ <&3

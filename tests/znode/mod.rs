@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "in tests")]
 
 mod directory;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 mod servers;
 mod story;
 mod watching;

@@ -10,8 +10,10 @@ use twitcher_scheduler::Start;
 
 /// Of the daemon's environment, what every action gets.
 const PASSED_ON: [&str; 3] = ["PATH", "LANG", "TZ"];
-/// Belongs to the daemon alone, even with `inherit_env`: an action must not speak to systemd in its name.
-const KEPT_BACK: [&str; 6] = [
+/// Belongs to the daemon alone, even with `inherit_env`: an action must not speak to systemd or ZooKeeper in its name.
+const KEPT_BACK: [&str; 8] = [
+    "KRB5CCNAME",
+    "KRB5_CLIENT_KTNAME",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",

@@ -99,6 +99,9 @@ impl Backoff {
 enum OpenError {
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[cfg(feature = "kerberos")]
+    #[error("{0}")]
+    Ticket(#[from] super::kerberos::TicketError),
     #[error("{0}")]
     Client(#[from] Error),
     #[error("{0}")]
@@ -209,6 +212,11 @@ impl SessionOpener {
         if let Some(sasl) = sasl {
             connector = connector.with_sasl(digest_md5(&sasl.user, &sasl.password));
         }
+        #[cfg(feature = "kerberos")]
+        if let Some(kerberos) = &self.options.kerberos {
+            self.get_tickets().await?;
+            connector = connector.with_sasl(super::kerberos::sasl(kerberos));
+        }
         let servers = servers.to_string();
         let client = match tls {
             Some(tls) => connector.with_tls(tls.load()?).secure_connect(&servers).await?,
@@ -216,6 +224,20 @@ impl SessionOpener {
         };
         reads::catch_up(&client).await.map_err(OpenError::CatchUp)?;
         Ok(client)
+    }
+
+    #[cfg(feature = "kerberos")]
+    async fn get_tickets(&self) -> Result<(), OpenError> {
+        let options = Arc::clone(&self.options);
+        let tickets = tokio::task::spawn_blocking(move || match &options.kerberos {
+            Some(kerberos) => {
+                let hosts = options.servers.servers().iter().map(|(host, _)| host.as_str());
+                super::kerberos::tickets(kerberos, hosts)
+            }
+            None => Ok(()),
+        });
+        // A thread that panics has got none; the server will say so.
+        Ok(tickets.await.unwrap_or(Ok(()))?)
     }
 
     /// Says that sessions begin and do not last: the servers answer, but not as servers do.
@@ -241,7 +263,8 @@ impl SessionOpener {
             let why = "ZooKeeper refused our credentials";
             options.stats.connections.failed(why);
             if self.outage.due(why, Instant::now()) {
-                let (sasl, auth) = (Credential(options.sasl.is_some()), Credential(!options.auth.is_empty()));
+                let sasl = options.sasl.is_some() || options.kerberos.is_some();
+                let (sasl, auth) = (Credential(sasl), Credential(!options.auth.is_empty()));
                 error!(servers, %sasl, %auth, "{why}; trying again");
             }
             return;
@@ -280,7 +303,7 @@ async fn diagnose(options: &ZooKeeperOptions, error: &OpenError) -> String {
                 "accepts connections, but TLS, the credentials or the ZooKeeper handshake fail".to_owned()
             }
             // It may hang up before it says why.
-            Ok(Ok(_)) if options.sasl.is_some() || !options.auth.is_empty() => {
+            Ok(Ok(_)) if options.sasl.is_some() || options.kerberos.is_some() || !options.auth.is_empty() => {
                 "accepts connections, but the credentials or the ZooKeeper handshake fail".to_owned()
             }
             Ok(Ok(_)) => "accepts connections, but does not answer as a ZooKeeper server that is serving".to_owned(),

@@ -24,6 +24,7 @@ mod contents;
 mod context;
 mod coordinator;
 mod counters;
+mod kerberos;
 mod ledger;
 mod listing;
 mod nodes;
@@ -43,6 +44,7 @@ mod worker;
 use tokio::sync::mpsc;
 
 pub use self::counters::Counters;
+pub use self::kerberos::{KERBEROS, Kerberos, TicketError};
 pub use self::options::{Auth, AuthError, SaslDigest, Servers, ServersError, Tls, TlsError, ZooKeeperOptions};
 pub use self::request_session::{KeptSession, OpenSession};
 pub(super) use self::requests::ZooKeeperRequests;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use zookeeper_client::{TlsCa, TlsCerts, TlsIdentity, TlsOptions};
 
 use super::counters::Counters;
+use super::kerberos::Kerberos;
 use twitcher_model::{ZnodePath, ZnodePathError};
 
 const DEFAULT_PORT: u16 = 2181;
@@ -346,6 +347,8 @@ pub struct ZooKeeperOptions {
     pub auth: Vec<Auth>,
     /// User and password for SASL DIGEST-MD5. Default none.
     pub sasl: Option<SaslDigest>,
+    /// Tickets for SASL GSSAPI. Default none; at most one of this and `sasl`.
+    pub kerberos: Option<Kerberos>,
     /// Certificates and key for TLS. Default none: plain TCP.
     pub tls: Option<Tls>,
     /// Time between two sweeps that compare everything known with the server, give or take a tenth; zero for none but those after a
@@ -373,6 +376,7 @@ impl ZooKeeperOptions {
             session_timeout: Duration::from_secs(10),
             auth: Vec::new(),
             sasl: None,
+            kerberos: None,
             tls: None,
             sweep_interval: Duration::from_secs(600),
             retry_interval: Duration::from_secs(30),

@@ -95,7 +95,7 @@ pub enum Command {
     Operate(OperateCommand),
     /// Read, set and watch single znodes: the other side of a watch
     #[command(subcommand, after_help = znode::HELP)]
-    Znode(ZnodeCommand),
+    Znode(Box<ZnodeCommand>),
     /// Print the JSON Schema of .json configuration files
     Schema {
         /// That of what an action finds on stdin with payload = JSON instead

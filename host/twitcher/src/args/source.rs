@@ -35,6 +35,28 @@ pub struct SourceArguments {
     /// Authenticate by SASL DIGEST-MD5: FILE holds USER:PASSWORD
     #[arg(long, value_name = "FILE", help_heading = "ZooKeeper")]
     pub zk_sasl_file: Option<PathBuf>,
+    /// Authenticate by SASL GSSAPI (Kerberos), with the tickets of the credential cache (KRB5CCNAME) or those that --zk-keytab gets
+    #[arg(long, conflicts_with = "zk_sasl_file", help_heading = "ZooKeeper")]
+    pub zk_kerberos: bool,
+    /// Keys with which tickets are got and renewed; implies --zk-kerberos
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "zk_sasl_file",
+        help_heading = "ZooKeeper"
+    )]
+    pub zk_keytab: Option<PathBuf>,
+    /// Whose tickets; by default the cache's, or the first in the keytab; implies --zk-kerberos
+    #[arg(
+        long,
+        value_name = "NAME[@REALM]",
+        conflicts_with = "zk_sasl_file",
+        help_heading = "ZooKeeper"
+    )]
+    pub zk_principal: Option<String>,
+    /// First part of the servers' principals, before their host names
+    #[arg(long, value_name = "NAME", default_value = "zookeeper", help_heading = "ZooKeeper")]
+    pub zk_service: String,
     /// Encrypt the connection, trusting the system's certificate authorities or those of --zk-ca
     #[arg(long, help_heading = "ZooKeeper")]
     pub zk_tls: bool,
