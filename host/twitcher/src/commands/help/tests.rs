@@ -113,7 +113,9 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
 #[test]
 fn flags_that_pages_name_exist() {
     // Of other programs.
-    const OTHERS: [&str; 14] = [
+    const OTHERS: [&str; 16] = [
+        "features",
+        "package",
         "quiet",
         "ff-only",
         "release",
