@@ -22,6 +22,8 @@ use super::journal::{Line, Start, flat};
 pub const ACT: &str = "act";
 /// The first argument of this program when it is what an action leaves behind.
 pub const LINGER: &str = "linger";
+/// The first argument of this program when it is an action of a rollout.
+pub const TURN: &str = "turn";
 /// The first argument of this program when it has left everything by which it could be known for a part of an action.
 pub const ESCAPED: &str = "escaped";
 /// How often that writes down that it is there.
@@ -196,6 +198,59 @@ fn may_fail(started: std::io::Result<()>) {
     if let Err(error) = started {
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
     }
+}
+
+/// `turn DIR SLOTS HOST`: an action of a rollout in which SLOTS hosts may act at once, on one machine with all of them. DIR is everybody's.
+pub fn turn(arguments: &[String]) -> ! {
+    let [dir, slots, host] = arguments else {
+        exit(2);
+    };
+    let dir = Path::new(dir);
+    let run = format!("{host}/{}", variable("TWITCHER_RUN_ID"));
+    // Held to the end of this process, whatever that is.
+    let held = take_place(dir, slots.parse().unwrap(), &run);
+    let mut stdin = Vec::new();
+    std::io::stdin().read_to_end(&mut stdin).unwrap();
+    let mut journal = append(&dir.join("journal").join("repo"));
+    let start = Start {
+        at: now(),
+        run: run.clone(),
+        pid: std::process::id() as i32,
+        parent: std::os::unix::process::parent_id() as i32,
+        event: variable("TWITCHER_EVENT"),
+        attempt: variable("TWITCHER_ATTEMPT").parse().unwrap_or(0),
+        mzxid: variable("TWITCHER_MZXID").parse().unwrap_or(-1),
+        revision: String::new(),
+        stdin: flat(&String::from_utf8_lossy(&stdin)),
+    };
+    let bad = start.stdin.starts_with("bad");
+    journal.write_all(Line::Start(start).text().as_bytes()).unwrap();
+    if let Err(others) = &held {
+        let (run, others) = (run.clone(), others.clone());
+        let crowd = Line::Crowd { at: now(), run, others };
+        journal.write_all(crowd.text().as_bytes()).unwrap();
+    }
+    let behaviour = Behaviour::of(&fs::read_to_string(dir.join("behaviour").join(host)).unwrap_or_default());
+    let code = behave(behaviour);
+    let end = Line::End { at: now(), run };
+    journal.write_all(end.text().as_bytes()).unwrap();
+    exit(if bad { 3 } else { code })
+}
+
+fn take_place(dir: &Path, places: u32, run: &str) -> Result<Flock<File>, String> {
+    let mut others = Vec::new();
+    for place in 0..places {
+        let path = dir.join("locks").join(place.to_string());
+        match Flock::lock(append(&path), FlockArg::LockExclusiveNonblock) {
+            Ok(mut held) => {
+                held.set_len(0).unwrap();
+                held.write_all(run.as_bytes()).unwrap();
+                return Ok(held);
+            }
+            Err(_) => others.push(fs::read_to_string(&path).unwrap_or_default()),
+        }
+    }
+    Err(others.join(", "))
 }
 
 /// `escaped DIR WATCH RUN`: writes down that it is there, until somebody ends it.

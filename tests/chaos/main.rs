@@ -4,6 +4,7 @@
 //! - `act.rs` is the actions: this very program. They write journals (`journal.rs`), which is all the oracle hears of them.
 //! - `host.rs` is a daemon with its proxies, `log.rs` who reads its log, `keeper.rs` the one who writes znodes, `stage.rs` plays an episode and settles.
 //! - `oracle.rs` judges, from the journals, the znodes and what `snapshot.rs` finds in /proc and asks the servers.
+//! - `fleet/` is another stage: a dozen daemons with one rollout.
 //! - `soak.rs` and `trend.rs`: steady load, and whether anything grows under it.
 //! - `checks/` feeds plan, oracle and trend with what must be found: they are checked before they judge.
 //!
@@ -14,6 +15,7 @@
 
 mod act;
 mod checks;
+mod fleet;
 mod host;
 mod journal;
 mod keeper;
@@ -69,6 +71,9 @@ struct Arguments {
     /// Steady load instead, for so many minutes
     #[arg(long)]
     soak: Option<f64>,
+    /// A fleet with a rollout instead, for so many minutes
+    #[arg(long)]
+    fleet: Option<f64>,
     /// Where the soak's plot and samples go
     #[arg(long, default_value = ".")]
     output: PathBuf,
@@ -108,6 +113,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, rest)) if word == act::ACT => act::act(rest),
+        Some((word, rest)) if word == act::TURN => act::turn(rest),
         Some((word, rest)) if word == act::LINGER => act::linger(rest),
         Some((word, rest)) if word == act::ESCAPED => act::escaped(rest),
         _ => {}
@@ -129,9 +135,10 @@ fn main() -> ExitCode {
     // Whatever is left by a killed daemon comes to us, as it comes to init elsewhere.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let root = tempfile::Builder::new().prefix("twitcher-chaos-").tempdir().unwrap();
-    let passed = match arguments.soak {
-        Some(minutes) => soak::soak(root.path(), minutes, &arguments.output),
-        None => chaos(&arguments, &plan, &means, root.path()),
+    let passed = match (arguments.soak, arguments.fleet) {
+        (Some(minutes), _) => soak::soak(root.path(), minutes, &arguments.output),
+        (_, Some(minutes)) => fleet::fleet(root.path(), minutes, arguments.seed),
+        (None, None) => chaos(&arguments, &plan, &means, root.path()),
     };
     if passed {
         return ExitCode::SUCCESS;

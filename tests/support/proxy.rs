@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -65,19 +65,24 @@ struct Common {
     changed: Condvar,
 }
 
-/// Listens on a loopback port until dropped.
+/// Listens on a port, of loopback mostly, until dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    address: SocketAddr,
     common: Arc<Common>,
 }
 
 impl Proxy {
     /// A proxy to a port of this machine.
     pub fn to(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::on(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+    }
+
+    /// The same, on an address that others reach.
+    pub fn on(address: IpAddr, port: u16) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
+            address: listener.local_addr().unwrap(),
             common: Arc::default(),
         };
         let common = proxy.common.clone();
@@ -123,7 +128,7 @@ impl Proxy {
 
     /// `host:port` for clients.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
     /// Changes what goes wrong.
@@ -167,7 +172,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.common.state.lock().unwrap().closed = true;
         self.sever();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
     }
 }
 

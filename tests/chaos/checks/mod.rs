@@ -10,7 +10,8 @@ type Check = (&'static str, fn());
 
 /// Runs all; panics at one that fails. Gives how many there are.
 pub fn run() -> usize {
-    let all = [plan::CHECKS, oracle::CHECKS, trend::CHECKS].concat();
+    let fleet: &[Check] = &[("the judge of a fleet", super::fleet::judge::check)];
+    let all = [plan::CHECKS, oracle::CHECKS, trend::CHECKS, fleet].concat();
     for (name, check) in &all {
         if std::panic::catch_unwind(check).is_err() {
             panic!("check failed: {name}");
