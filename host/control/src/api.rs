@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::fleet::{
     Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, RolloutFigures,
-    RolloutHost, RolloutPart, RolloutStatus, Rollouts, UnknownHost,
+    RolloutHost, RolloutPart, RolloutStatus, RolloutWave, Rollouts, UnknownHost,
 };
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};

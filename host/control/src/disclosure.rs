@@ -24,6 +24,9 @@ const REMEDY_NOT_HERE: &str = "`twitcher status WATCH` on the host says what hel
 /// What stands in for what is wrong with a host's znodes, which may quote what somebody has written there.
 const PROBLEM_NOT_HERE: &str = "what it has published cannot be read; `twitcher fleet status` on a host says why";
 
+/// What stands in for why a rollout does not go on.
+const WHY_NOT_HERE: &str = "`twitcher fleet status` on a host says why";
+
 /// How much those who came in by one way are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
@@ -138,9 +141,13 @@ impl Shown {
     /// What rolls out, and where hosts stand with it.
     pub fn rollouts(self, mut rollouts: Rollouts) -> Rollouts {
         if self == Shown::Outline {
-            rollouts.rollouts.iter_mut().for_each(|rollout| rollout.by.clear());
+            for rollout in &mut rollouts.rollouts {
+                rollout.by.clear();
+                if let Some(why) = &mut rollout.why {
+                    WHY_NOT_HERE.clone_into(why);
+                }
+            }
         }
-        self.problems(rollouts.rollouts.iter_mut().filter_map(|rollout| rollout.why.as_mut()));
         rollouts
     }
 

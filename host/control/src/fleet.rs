@@ -203,6 +203,9 @@ pub struct RolloutStatus {
     pub wave: u64,
     /// How many there are.
     pub waves: u64,
+    /// Who is in which, as the steward's configuration said when the change came.
+    #[serde(default)]
+    pub plan: Vec<RolloutWave>,
     /// Most hosts that act at once.
     pub at_once: u64,
     /// How many slots are held.
@@ -215,6 +218,19 @@ pub struct RolloutStatus {
     pub hosts: Vec<RolloutHost>,
 }
 
+/// A wave of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutWave {
+    /// Only hosts with all of these labels are in it.
+    pub labels: BTreeMap<String, String>,
+    /// So many of them.
+    pub percent: u32,
+    /// For how many seconds it is watched once it is through.
+    pub bake: f64,
+    /// Whether an operator must let the next one go.
+    pub manual: bool,
+}
+
 /// A host that takes part in a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutHost {
@@ -222,6 +238,10 @@ pub struct RolloutHost {
     pub host: String,
     /// `current`, `acting`, `granted`, `waiting`, `failed`, `lost`, `absent`, `declined` or `other`.
     pub state: String,
+    /// The wave that it is in, counted from 1; none if it is in none, as it has another znode or is not there. Who waits may still come
+    /// in another one, when hosts come and go.
+    #[serde(default)]
+    pub wave: Option<u64>,
     /// Whether its daemon is there.
     pub live: bool,
     /// Whether it holds a slot.

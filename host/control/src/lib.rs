@@ -23,6 +23,7 @@ mod disclosure;
 mod events;
 pub mod facts;
 mod fleet;
+mod fleet_cache;
 #[allow(
     clippy::disallowed_methods,
     reason = "it all happens before there is anything to hold up"
@@ -55,6 +56,7 @@ use tokio::sync::{Semaphore, watch};
 use api::{StateCount, Status};
 use daemon_requests::DaemonRequests;
 use facts::Overview;
+use fleet_cache::FleetCache;
 use runs::RunLookup;
 use snapshot::Snapshots;
 use twitcher_observe::metrics::Metrics;
@@ -77,6 +79,7 @@ pub struct App {
     host: String,
     requests: DaemonRequests,
     snapshots: Snapshots,
+    fleet: FleetCache,
     runs: RunLookup,
     events: Arc<EventRing>,
     metrics: Arc<Metrics>,
@@ -102,6 +105,7 @@ impl App {
         Self {
             host: host_name(),
             snapshots: Snapshots::new(requests.clone()),
+            fleet: FleetCache::default(),
             runs: RunLookup::new(requests.clone(), history),
             requests,
             events,

@@ -11,6 +11,7 @@ use super::api::{
     Definitions, Event, Fleet, Forgotten, Laggards, Problem, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs,
     Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
+use super::fleet_cache::MAX_AGE;
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
 use twitcher_model::Outcome;
 
@@ -52,6 +53,8 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"},
         "description": "Id of a run."});
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
+    let max_age = query("max_age", "The answer may be so many seconds old; on TCP it may always be two.",
+        json!({"type": "integer", "minimum": 0, "maximum": MAX_AGE, "default": 0}));
     let text = || json!({"type": "string"});
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MOST_RUNS, "default": USUAL_RUNS});
     let before = json!({"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"});
@@ -79,14 +82,17 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             query("before", "Only older ones than this: `before` of the last answer.", before),
         ], &[400, 503])},
         "/v1/runs/{id}": {"get": s.json::<RunDetail>("run", "A run with the end of what it wrote.", &[id], &[400, 404, 503])},
-        "/v1/fleet": {"get": s.json::<Fleet>("fleet", "The hosts of the daemon's fleet, and where each stands with its watches.", &[], &[404, 503])},
+        "/v1/fleet": {"get": s.json::<Fleet>("fleet", "The hosts of the daemon's fleet, and where each stands with its watches.", &[
+            query("watches", "Whether to tell where the hosts stand with each watch, which is most of the answer.", json!({"type": "boolean", "default": true})),
+            max_age.clone(),
+        ], &[400, 404, 503])},
         "/v1/fleet/laggards": {"get": s.json::<Laggards>("laggards", "The hosts of the fleet that have not handled the last change.", &[
             query("of", "Only those of the watches of this name, or of this znode.", text()),
         ], &[400, 404, 503])},
         "/v1/fleet/hosts/{name}/forget": {"post": s.json::<Forgotten>("forget_host", "Has the fleet forget a host that is not there any more.",
             std::slice::from_ref(&host), &[400, 404, 409, 413, 503])},
-        "/v1/fleet/rollouts": {"get": s.json::<Rollouts>("rollouts", "What rolls out in the daemon's fleet.", &[], &[404, 503])},
-        "/v1/fleet/rollouts/{name}": {"get": s.json::<RolloutStatus>("rollout", "How a rollout stands.", std::slice::from_ref(&rollout),
+        "/v1/fleet/rollouts": {"get": s.json::<Rollouts>("rollouts", "What rolls out in the daemon's fleet.", std::slice::from_ref(&max_age), &[400, 404, 503])},
+        "/v1/fleet/rollouts/{name}": {"get": s.json::<RolloutStatus>("rollout", "How a rollout stands.", &[rollout.clone(), max_age],
             &[400, 404, 503])},
         "/v1/fleet/rollouts/{name}/pause": {"post": s.json::<RolloutStatus>("pause_rollout", "No host starts until it is resumed.",
             std::slice::from_ref(&rollout), &[400, 404, 409, 413, 503])},

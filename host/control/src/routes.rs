@@ -14,13 +14,14 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Definition, Definitions, Fleet, Forgotten, Laggards, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs, STATES,
+    Definition, Definitions, Forgotten, Laggards, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs, STATES,
     Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::daemon_requests::{DaemonRequest, FleetRefused, Order, RolloutOrder};
 use super::definition::definition;
 use super::disclosure::Shown;
 use super::events;
+use super::fleet_cache;
 use super::refusal::RequestRefusal;
 use super::{openapi, page, settings, view};
 use twitcher_model::{Outcome, RunId};
@@ -208,9 +209,25 @@ async fn watch(State(app): State<Arc<App>>, shown: Shown, name: Parameter) -> An
     })))
 }
 
-async fn fleet(State(app): State<Arc<App>>, shown: Shown) -> Answer<Fleet> {
-    let fleet = app.requests.survey(DaemonRequest::Fleet).await??;
-    Ok(Json(shown.fleet(fleet)))
+/// How much of the fleet, and how old it may be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichFleet {
+    watches: Option<bool>,
+    max_age: Option<u32>,
+}
+
+async fn fleet(
+    State(app): State<Arc<App>>,
+    shown: Shown,
+    query: Result<Query<WhichFleet>, QueryRejection>,
+    extensions: Extensions,
+) -> Result<Response, RequestRefusal> {
+    let which = parameters(query)?;
+    let age = fleet_cache::age(&extensions, which.max_age)?;
+    let with_watches = which.watches.unwrap_or(true);
+    let read = app.fleet.fleet(&app.requests, with_watches, age).await?;
+    Ok(read.answer(shown, Shown::fleet))
 }
 
 /// Whose laggards.
@@ -357,16 +374,43 @@ async fn order(app: &App, name: String, order: Order) -> Result<super::daemon_re
     done.map_err(|refused| RequestRefusal::order(&name, refused))
 }
 
-async fn rollouts(State(app): State<Arc<App>>, shown: Shown) -> Answer<Rollouts> {
-    let found = app
-        .requests
-        .survey(|reply| DaemonRequest::Rollouts(None, reply))
-        .await??;
-    Ok(Json(shown.rollouts(found)))
+/// How old an answer may be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowOld {
+    max_age: Option<u32>,
 }
 
-async fn rollout(State(app): State<Arc<App>>, shown: Shown, name: Parameter) -> Answer<RolloutStatus> {
+async fn rollouts(
+    State(app): State<Arc<App>>,
+    shown: Shown,
+    query: Result<Query<HowOld>, QueryRejection>,
+    extensions: Extensions,
+) -> Result<Response, RequestRefusal> {
+    let age = fleet_cache::age(&extensions, parameters(query)?.max_age)?;
+    let read = app.fleet.rollouts(&app.requests, age).await?;
+    Ok(read.answer(shown, Shown::rollouts))
+}
+
+async fn rollout(
+    State(app): State<Arc<App>>,
+    shown: Shown,
+    name: Parameter,
+    query: Result<Query<HowOld>, QueryRejection>,
+    extensions: Extensions,
+) -> Answer<RolloutStatus> {
     let name = parameter(name)?;
+    let age = fleet_cache::age(&extensions, parameters(query)?.max_age)?;
+    if !age.is_zero() {
+        let read = app.fleet.rollouts(&app.requests, age).await?;
+        let mut found = Rollouts {
+            at: read.value.at,
+            rollouts: Vec::new(),
+        };
+        let named = read.value.rollouts.iter().find(|rollout| rollout.name == name);
+        found.rollouts.extend(named.cloned());
+        return one_rollout(shown.rollouts(found), name);
+    }
     let found = app
         .requests
         .survey(|reply| DaemonRequest::Rollouts(Some(name.clone()), reply))

@@ -15,7 +15,7 @@ use super::{Daemon, SourceOptions};
 use twitcher_control::api::{self, Rollouts};
 use twitcher_control::daemon_requests::{FleetRefused, RolloutOrder};
 use twitcher_fleet::rollout::{
-    Doing, HostState, LocalRollout, OrderError, RolloutEvent, RolloutSurvey, Said, Verb, Wanted,
+    Doing, HostState, LocalRollout, OrderError, PlanWave, RolloutEvent, RolloutSurvey, Said, Verb, Wanted,
 };
 use twitcher_fleet::survey::SurveyError;
 use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
@@ -273,12 +273,14 @@ pub(super) fn part_view(name: &RolloutName, said: Said) -> api::RolloutPart {
 /// A rollout as it is told.
 fn rollout_view(survey: &RolloutSurvey) -> api::RolloutStatus {
     let gate = &survey.world.gate;
+    let waves = survey.world.waves(&survey.hosts);
     let host = |(host, state): &(String, HostState)| {
         let view = survey.world.hosts.get(host);
         let part = view.and_then(|view| view.part.as_ref());
         api::RolloutHost {
             host: host.clone(),
             state: state.as_str().to_owned(),
+            wave: waves.get(host.as_str()).map(|wave| *wave as u64 + 1),
             live: view.is_some_and(|view| view.live),
             slot: survey.world.holds_slot(host),
             serial: part.map_or(0, |(part, _)| part.serial),
@@ -299,11 +301,21 @@ fn rollout_view(survey: &RolloutSurvey) -> api::RolloutStatus {
         by: gate.by.clone(),
         wave: gate.wave as u64 + 1,
         waves: gate.plan.waves.len() as u64,
+        plan: gate.plan.waves.iter().map(wave_view).collect(),
         at_once: gate.at_once.into(),
         slots: survey.world.occupied() as u64,
         max_failures: gate.max_failures.into(),
         steward: survey.steward.clone(),
         hosts: survey.hosts.iter().map(host).collect(),
+    }
+}
+
+fn wave_view(wave: &PlanWave) -> api::RolloutWave {
+    api::RolloutWave {
+        labels: wave.labels().clone(),
+        percent: wave.percent(),
+        bake: wave.bake().as_secs_f64(),
+        manual: wave.manual(),
     }
 }
 

@@ -328,6 +328,7 @@ fn rollouts(why: &str) -> Rollouts {
             by: "hunter2".to_owned(),
             wave: 1,
             waves: 1,
+            plan: Vec::new(),
             at_once: 1,
             slots: 0,
             max_failures: 0,

@@ -272,7 +272,7 @@ impl World {
 
     /// By what the order of those who wait is made: those that failed before come first, for they are down anyway; the others in an
     /// order that is another one with each change.
-    fn turn(&self, host: &str) -> (Reverse<bool>, u64) {
+    pub(super) fn turn(&self, host: &str) -> (Reverse<bool>, u64) {
         let part = self.hosts.get(host).and_then(|view| view.part.as_ref());
         let failed = part.is_some_and(|(part, _)| part.state == PartState::Failed);
         (Reverse(failed), scatter(self.gate.serial, host))

@@ -39,6 +39,7 @@ mod records;
 mod rollback;
 mod steward;
 mod verbs;
+mod waves;
 
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(crate) use context::{Parts, RolloutContext, RolloutPart};
 pub use decide::{HostState, HostView, Standing, World};
 pub(crate) use orders::holds_slot;
 pub use orders::{OrderError, RolloutSurvey};
-pub use records::{Gate, GateState, Goal, Part, PartState, Plan, SlotId};
+pub use records::{Gate, GateState, Goal, Part, PartState, Plan, PlanWave, SlotId};
 pub(crate) use steward::resign;
 pub use verbs::{Verb, VerbError};
 

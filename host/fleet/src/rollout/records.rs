@@ -159,6 +159,16 @@ impl PlanWave {
         (hosts * self.percent.min(100) as usize).div_ceil(100)
     }
 
+    /// The labels that a host must have for it.
+    pub fn labels(&self) -> &crate::identity::Labels {
+        &self.labels
+    }
+
+    /// How many of these hosts are in it, in percent.
+    pub fn percent(&self) -> u32 {
+        self.percent
+    }
+
     /// How long it is watched once it is through.
     pub fn bake(&self) -> Duration {
         self.bake

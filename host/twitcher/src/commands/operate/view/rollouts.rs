@@ -197,6 +197,7 @@ mod tests {
         RolloutHost {
             host: name.to_owned(),
             state: state.to_owned(),
+            wave: Some(1),
             live: state != "absent" && state != "lost",
             slot: state == "lost",
             serial: 41,
@@ -225,6 +226,7 @@ mod tests {
             by: "web-07".to_owned(),
             wave: 2,
             waves: 3,
+            plan: Vec::new(),
             at_once: 5,
             slots: 1,
             max_failures: 2,
