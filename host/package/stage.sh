@@ -14,6 +14,7 @@ ln "$program" "$built/twitcher" 2>/dev/null || cp "$program" "$built/twitcher"
 
 "$generator" man "$built/man"
 gzip -9n "$built"/man/*
+"$generator" help --html > "$built/doc/manual.html"
 for shell in bash zsh fish; do
     "$generator" completions "$shell" > "$built/completions/$shell"
 done

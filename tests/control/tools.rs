@@ -1,5 +1,6 @@
 //! What other people's tools make of it: promtool and schemathesis.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -90,6 +91,70 @@ fn the_alerts_are_rules_about_metrics_that_there_are() {
     let output = promtool
         .args(["check", "rules"])
         .arg(package("alerts.yml"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What a fleet's metrics are called stands in the table that `help metrics` is compared with.
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are_and_its_panels_have_places() {
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(package("dashboard.json")).unwrap()).unwrap();
+    let metrics = include_str!("../../host/observe/src/metrics.rs");
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len());
+    let mut places = BTreeSet::new();
+    let mut rules = "groups:\n- name: panels\n  rules:\n".to_owned();
+    for panel in panels {
+        let at = |key: &str| panel["gridPos"][key].as_i64().unwrap();
+        for x in at("x")..at("x") + at("w") {
+            for y in at("y")..at("y") + at("h") {
+                assert!(
+                    x < 24 && places.insert((x, y)),
+                    "{}: something else is there",
+                    panel["title"]
+                );
+            }
+        }
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().unwrap();
+            let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words.filter(|word| word.starts_with("twitcher_")) {
+                let family = word.trim_start_matches("twitcher_").trim_end_matches("_bucket");
+                assert!(metrics.contains(&format!("//! | `twitcher_{family}` |")), "{word}");
+            }
+            let query = query
+                .replace("$__rate_interval", "5m")
+                .replace("$instance", ".*")
+                .replace("$rollout", ".*");
+            assert!(!query.contains('$'), "{query}");
+            rules += &format!(
+                "  - record: panel_{}\n    expr: {}\n",
+                target["refId"].as_str().unwrap(),
+                Value::from(query)
+            );
+        }
+    }
+    let titles: Vec<&str> = panels.iter().filter_map(|panel| panel["title"].as_str()).collect();
+    assert!(
+        titles.contains(&"Rollouts") && titles.contains(&"Hosts by state"),
+        "{titles:?}"
+    );
+    let Some(mut promtool) = tool("promtool".into(), "--version") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("panels.yml");
+    std::fs::write(&file, rules).unwrap();
+    let output = promtool
+        .args(["check", "rules", "--lint=none"])
+        .arg(&file)
         .output()
         .unwrap();
     assert!(

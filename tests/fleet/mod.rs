@@ -3,6 +3,7 @@
 mod forgetting;
 mod hostile;
 mod pace;
+mod page;
 mod rollouts;
 mod telling;
 

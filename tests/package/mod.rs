@@ -116,6 +116,7 @@ fn the_package_has_what_belongs_into_it() {
         "rw-r--r-- ./usr/share/doc/twitcher/copyright",
         "rw-r--r-- ./usr/share/doc/twitcher/changelog.gz",
         "rw-r--r-- ./usr/share/doc/twitcher/third-party.gz",
+        "rw-r--r-- ./usr/share/doc/twitcher/manual.html",
         "rw-r--r-- ./usr/share/doc/twitcher/examples/confined.conf",
     ] {
         let (mode, path) = file.split_once(" ./").unwrap();

@@ -1,7 +1,10 @@
-// Checks the status page in headless Chromium, against a made-up daemon, or with --url against a real one.
+// Checks the status page in headless Chromium, against a made-up daemon, or with --url against a real one; or the manual.
 //
 //     node tests/page/check.mjs --states FILE [--shots DIR] [--only WORDS]
 //     node tests/page/check.mjs --url http://127.0.0.1:9464/ --watch NAME [--output TEXT] [--note TEXT]
+//     node tests/page/check.mjs --url 'http://127.0.0.1:9464/#/fleet' --fleet TILE
+//
+//     node tests/page/check.mjs --manual FILE      # what `twitcher help --html` prints
 //
 // FILE has the answer of a daemon to /v1/states. It prints a line for each check, and exits with 1 if one failed.
 
@@ -12,13 +15,17 @@ import { parseArgs } from 'node:util';
 
 import { Browser, findChromium } from './browser.mjs';
 import { checks } from './checks.mjs';
+import { fleetChecks } from './fleet-checks.mjs';
 import { liveChecks } from './live.mjs';
+import { manualChecks } from './manual.mjs';
 import { Mock } from './mock.mjs';
 
 const { values: options } = parseArgs({
   options: {
     url: { type: 'string' },
     states: { type: 'string' },
+    fleet: { type: 'string' },
+    manual: { type: 'string' },
     watch: { type: 'string' },
     output: { type: 'string' },
     note: { type: 'string' },
@@ -27,7 +34,7 @@ const { values: options } = parseArgs({
   },
 });
 
-if (!options.url && !options.states) throw new Error('--states FILE is needed: curl --unix-socket SOCKET http://localhost/v1/states');
+if (!options.url && !options.states && !options.manual) throw new Error('--states FILE is needed: curl --unix-socket SOCKET http://localhost/v1/states');
 const states = options.states && JSON.parse(readFileSync(options.states, 'utf8'));
 
 /** What a check is given: pages, a made-up daemon, and a place for pictures. */
@@ -82,7 +89,7 @@ async function main() {
   const browser = await Browser.launch(program);
   let failed = 0;
   try {
-    for (const { name, run, errors } of options.url ? liveChecks : checks) {
+    for (const { name, run, errors } of options.manual ? manualChecks : options.url ? liveChecks : [...checks, ...fleetChecks]) {
       if (options.only && !name.includes(options.only)) continue;
       const stage = new Stage(browser);
       const begun = Date.now();

@@ -11,7 +11,7 @@ const LIVE = `document.querySelector('#link').innerText === 'Live'`;
 const DEPLOY = '#/watch/deploy%20api';
 
 /** A page that shows a world, live. */
-async function shown(stage, world, { hash = '', ...options } = {}) {
+export async function shown(stage, world, { hash = '', ...options } = {}) {
   const mock = await stage.mock(world);
   const page = await stage.page(options);
   await page.goto(mock.url + hash);

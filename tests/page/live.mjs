@@ -9,13 +9,22 @@ const check = (name, run, errors) => liveChecks.push({ name, run, errors });
 
 check('a real daemon is shown live, with a watch, its run and what that wrote', async (stage) => {
   const { url, watch, output, note } = stage.options;
-  const policy = (await fetch(url)).headers.get('content-security-policy') ?? '';
+  const policy = (await fetch(url.split('#')[0])).headers.get('content-security-policy') ?? '';
   assert.match(policy, /default-src 'none'/);
   assert.doesNotMatch(policy, /unsafe/);
   const page = await stage.page({ width: 1440, height: 900 });
   await page.goto(url);
   await page.until('live', `document.querySelector('#link').innerText === 'Live'`);
   await page.until('ready', `document.querySelector('#phase').innerText === 'Ready'`);
+  if (stage.options.fleet) {
+    const tiles = `[...document.querySelectorAll('[role=listbox][aria-label^="Hosts of wave 1 of repo"] .tile')].map((tile) => tile.ariaLabel)`;
+    await page.until('the canary', `${tiles}.some((tile) => tile.startsWith(${JSON.stringify(stage.options.fleet)}))`);
+    const text = await page.value(textOf('#fleet'));
+    for (const expected of ['Halted', '1 host failed, 0 may', 'canary=yes', 'twitcher fleet retry repo', 'Waiting', 'There'])
+      assert.ok(text.includes(expected), `${expected} in ${text}`);
+    assert.deepEqual(await page.value(FOREIGN), []);
+    return stage.shot(page, 'live-fleet');
+  }
   if (!watch) return;
   await page.until('the watch', `${rowOf(watch)} !== ''`);
   await page.value(`location.hash = '#/watch/' + ${JSON.stringify(encodeURIComponent(watch))}`);

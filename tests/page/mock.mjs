@@ -23,6 +23,10 @@ export class Mock {
   seq = 0;
   /** Set to answer every request of the interface with this status and text. */
   failing = null;
+  /** The same for what is asked of the fleet. */
+  fleetFailing = null;
+  /** How often that was. */
+  fleetAsked;
   /** How long answers take, in milliseconds. */
   delay = 0;
   #streams = new Set();
@@ -35,7 +39,7 @@ export class Mock {
   }
 
   async start(port = 0) {
-    this.html = readFileSync(PAGE, 'utf8');
+    this.html = readFileSync(PAGE, 'utf8').replace(/\/\* @include (\S+) \*\//g, (_, part) => readFileSync(new URL(part, PAGE), 'utf8'));
     this.server = createServer((request, response) => this.#answer(new URL(request.url, 'http://mock'), response));
     this.server.on('connection', (socket) => {
       this.#sockets.add(socket);
@@ -87,6 +91,10 @@ export class Mock {
       response.writeHead(this.failing.status, { 'content-type': 'application/json' });
       return response.end(this.failing.text);
     }
+    if (this.fleetFailing && url.pathname.startsWith('/v1/fleet')) {
+      response.writeHead(this.fleetFailing.status, { 'content-type': 'application/json' });
+      return response.end(this.fleetFailing.text);
+    }
     if (url.pathname === '/v1/events') return this.#follow(response);
     const body = this.#find(url);
     response.writeHead(body ? 200 : 404, { 'content-type': 'application/json' });
@@ -103,6 +111,11 @@ export class Mock {
   #find(url) {
     const [, , kind, id] = url.pathname.split('/').map(decodeURIComponent);
     if (kind === 'states') return this.states;
+    if (kind === 'fleet') {
+      if (!this.world.fleet) return null;
+      this.fleetAsked = (this.fleetAsked ?? 0) + 1;
+      return id === 'rollouts' ? this.world.fleet.rollouts() : this.world.fleet.hosts();
+    }
     if (kind === 'status') return this.world.status();
     if (kind === 'watches') return id === undefined ? { watches: this.world.watches } : this.world.detail(id);
     if (kind === 'runs') return id === undefined ? this.world.runsPage(url.searchParams) : this.world.runDetail(id);

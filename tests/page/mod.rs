@@ -9,13 +9,13 @@ use std::process::Command;
 
 use twitcher_control::api::{STATES, States};
 
-use crate::support::daemon::Site;
+use crate::support::daemon::{PROGRAM, Site};
 
 /// A name that would be markup if anything could be.
 const NAME: &str = "<img src=x onerror=alert(1)> & co";
 
 /// Runs the checks. What they say is the failure's message.
-fn check(arguments: &[&str]) {
+pub(crate) fn check(arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/page/check.mjs");
     let output = Command::new("node").arg(script).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
@@ -57,4 +57,14 @@ fn the_page_shows_a_real_daemon() {
         check(&[&["--url", &url, "--watch", NAME], &told[..]].concat());
         daemon.stop();
     }
+}
+
+#[test]
+fn the_manual_is_one_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("manual.html");
+    let output = Command::new(PROGRAM).args(["help", "--html"]).output().unwrap();
+    assert!(output.status.success());
+    std::fs::write(&file, output.stdout).unwrap();
+    check(&["--manual", &file.to_string_lossy()]);
 }

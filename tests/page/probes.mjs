@@ -13,7 +13,7 @@ export const textOf = (selector) =>
 
 /** Every element that the page's own markup and script do not make. */
 export const FOREIGN = `[...document.querySelectorAll('body *')].map((node) => node.localName).filter((tag) => !new Set(
-  ('a aside b button caption code dd details div dl dt footer h1 h2 h3 header input kbd main noscript option p pre script section select span strong summary svg g use rect line path text circle symbol '
+  ('a aside b button caption code dd details div dl dt footer h1 h2 h3 header input kbd main nav noscript option p pre script section select span strong summary svg g use rect line path text circle symbol '
   + 'table tbody td th thead time tr').split(' ')).has(tag))`;
 
 /** Texts whose contrast with what is behind them is below 4.5, with the ratio. */
@@ -34,7 +34,7 @@ export const FAINT = `(() => {
 })()`;
 
 /** Whether anything makes the page wider than the screen. */
-export const OVERFLOW = `[...document.querySelectorAll('html, body, .detail, .grid')].filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.tagName + '.' + node.className + ' ' + node.scrollWidth + ' > ' + node.clientWidth)`;
+export const OVERFLOW = `[...document.querySelectorAll('html, body, .detail, .grid, .fleet, .card, .lane, .problems')].filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.tagName + '.' + node.className + ' ' + node.scrollWidth + ' > ' + node.clientWidth)`;
 
 /** Texts and controls that lie in no landmark, where whoever hears the page does not find them: axe-core's rule `region`. */
 export const ADRIFT = `[...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()

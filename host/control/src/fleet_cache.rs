@@ -183,7 +183,10 @@ mod tests {
         assert_eq!(get(LONG).await, 1);
         assert_eq!(get(Duration::ZERO).await, 2);
         // Who wants no old one shares with those who ask meanwhile.
-        assert_eq!(tokio::join!(get(Duration::ZERO), get(LONG), get(Duration::ZERO)), (3, 3, 3));
+        assert_eq!(
+            tokio::join!(get(Duration::ZERO), get(LONG), get(Duration::ZERO)),
+            (3, 3, 3)
+        );
         let age = Duration::from_millis(30);
         let mut last = 3;
         let begun = Instant::now();

@@ -53,8 +53,11 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"},
         "description": "Id of a run."});
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
-    let max_age = query("max_age", "The answer may be so many seconds old; on TCP it may always be two.",
-        json!({"type": "integer", "minimum": 0, "maximum": MAX_AGE, "default": 0}));
+    let max_age = query(
+        "max_age",
+        "The answer may be so many seconds old; on TCP it may always be two.",
+        json!({"type": "integer", "minimum": 0, "maximum": MAX_AGE, "default": 0}),
+    );
     let text = || json!({"type": "string"});
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MOST_RUNS, "default": USUAL_RUNS});
     let before = json!({"type": "string", "pattern": "^[0-9a-f][0-9a-hj-km-np-tv-z]{12}$"});

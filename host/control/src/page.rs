@@ -3,6 +3,8 @@
 //! What the page shows was written by others (names of znodes, outputs of actions). Should any of it become markup all the same, the
 //! policy lets no script run but the one whose hash it names, and lets nothing be sent to anywhere but here.
 
+use std::sync::LazyLock;
+
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use ct_codecs::{Base64, Encoder as _};
@@ -10,17 +12,22 @@ use sha2::{Digest as _, Sha256};
 
 use super::refusal::RequestRefusal;
 
-const PAGE: &str = include_str!("page/index.html");
+/// The page, with its parts in their places.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let page = include_str!("page/index.html");
+    let page = page.replace("/* @include fleet.css */", include_str!("page/fleet.css"));
+    page.replace("/* @include fleet.js */", include_str!("page/fleet.js"))
+});
 
 /// `/`.
 pub(super) async fn serve() -> Result<Response, RequestRefusal> {
-    Ok((headers(), Html(PAGE)).into_response())
+    Ok((headers(), Html(PAGE.as_str())).into_response())
 }
 
 fn headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Made of letters, digits and punctuation: always a header's value.
-    if let Ok(policy) = HeaderValue::from_str(&policy(PAGE)) {
+    if let Ok(policy) = HeaderValue::from_str(&policy(&PAGE)) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     headers
@@ -57,12 +64,13 @@ mod tests {
 
     #[test]
     fn the_page_has_one_script_and_one_style_and_they_are_allowed() {
-        let policy = policy(PAGE);
+        let policy = policy(&PAGE);
         assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
         assert!(
             policy.starts_with("default-src 'none'; script-src 'sha256-"),
             "{policy}"
         );
+        assert!(!PAGE.contains("@include f"), "a part is missing");
         assert!(headers().contains_key(header::CONTENT_SECURITY_POLICY));
         for attribute in ["style=\"", "onclick=", "onload=", "src=\"http", "href=\"http"] {
             assert!(!PAGE.contains(attribute), "{attribute} does not work under the policy");

@@ -14,8 +14,8 @@ use tokio::task::spawn_blocking;
 use super::App;
 use super::access_control::Peer;
 use super::api::{
-    Definition, Definitions, Forgotten, Laggards, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs, STATES,
-    Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
+    Definition, Definitions, Forgotten, Laggards, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs, STATES, Started,
+    States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::daemon_requests::{DaemonRequest, FleetRefused, Order, RolloutOrder};
 use super::definition::definition;

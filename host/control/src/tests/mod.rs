@@ -11,6 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +45,8 @@ struct Stage {
     events: Arc<EventRing>,
     /// What was ordered.
     orders: Arc<Mutex<Vec<(String, Order)>>>,
+    /// How often the whole fleet, or all of its rollouts, was read.
+    surveys: Arc<AtomicU64>,
     server: Option<Server>,
 }
 
@@ -83,13 +86,16 @@ impl Stage {
         let http = listeners.http.as_ref().unwrap().address;
         let orders = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&orders);
-        std::thread::spawn(move || play(questions, &watches, &noted));
+        let surveys = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&surveys);
+        std::thread::spawn(move || play(questions, &watches, &noted, &counted));
         let server = Server::start(listeners, Arc::new(app), limits).unwrap();
         Self {
             dir,
             http,
             events,
             orders,
+            surveys,
             server: Some(server),
         }
     }
@@ -175,9 +181,17 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &[u8]) -> 
 }
 
 /// A daemon with these watches; of the usual ones a may not be run.
-fn play(mut questions: RequestQueue, watches: &[WatchFacts], orders: &Mutex<Vec<(String, Order)>>) {
+fn play(
+    mut questions: RequestQueue,
+    watches: &[WatchFacts],
+    orders: &Mutex<Vec<(String, Order)>>,
+    surveys: &AtomicU64,
+) {
     let find = |name: &str| watches.iter().find(|watched| &*watched.watch.name == name).cloned();
     while let Some(question) = questions.blocking_recv() {
+        if let DaemonRequest::Fleet(_) | DaemonRequest::Rollouts(..) = question {
+            surveys.fetch_add(1, Ordering::Relaxed);
+        }
         match question {
             DaemonRequest::Alive(reply) => drop(reply.send(())),
             DaemonRequest::Overview(reply) | DaemonRequest::Drain(reply) => drop(reply.send(overview())),

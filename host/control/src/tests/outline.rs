@@ -1,6 +1,7 @@
 //! What the port shows: no text that a configuration, an action or an operator brought along, by whatever route.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::Instant;
 
 use super::*;
 use crate::Occurrence;
@@ -200,4 +201,40 @@ fn with_details_the_port_shows_what_the_socket_does() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn viewers_of_a_fleet_are_no_herd() {
+    let stage = Stage::new();
+    let begun = Instant::now();
+    for _ in 0..50 {
+        for path in [
+            "/v1/fleet/rollouts",
+            "/v1/fleet/rollouts/repo",
+            "/v1/fleet?watches=false&max_age=2",
+        ] {
+            assert_eq!(stage.browse("GET", path, HERE).status, 200);
+        }
+    }
+    // Of each kind one in two seconds.
+    let periods = begun.elapsed().as_secs() / 2 + 1;
+    let read = stage.surveys.load(Ordering::Relaxed);
+    assert!(read <= 2 * periods, "{read} in {periods} periods");
+    // Operators see what is so now, and may say that something older will do.
+    stage.operate("GET", "/v1/fleet/rollouts");
+    stage.operate("GET", "/v1/fleet/rollouts/repo");
+    let with_operators = stage.surveys.load(Ordering::Relaxed);
+    assert!(with_operators >= read + 2);
+    for _ in 0..10 {
+        stage.operate("GET", "/v1/fleet/rollouts?max_age=60");
+        stage.operate("GET", "/v1/fleet/rollouts/repo?max_age=60");
+    }
+    assert_eq!(stage.surveys.load(Ordering::Relaxed), with_operators);
+    let refused = stage.operate("GET", "/v1/fleet?max_age=61");
+    assert_eq!(
+        (refused.status, refused.problem().as_str()),
+        (400, "max_age is from 0 to 60")
+    );
+    let halted = stage.browse("GET", "/v1/fleet/rollouts/repo", HERE).json();
+    assert_eq!(halted["why"], "`twitcher fleet status` on a host says why");
 }

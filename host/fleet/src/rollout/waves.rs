@@ -22,7 +22,11 @@ impl World {
         let mut waves = BTreeMap::new();
         for (number, wave) in self.gate.plan.waves.iter().enumerate() {
             let takes = |host: &str| self.hosts.get(host).is_some_and(|view| wave.takes(&view.labels));
-            let in_wave: Vec<_> = hosts.iter().map(|(.., host)| *host).filter(|host| takes(host)).collect();
+            let in_wave: Vec<_> = hosts
+                .iter()
+                .map(|(.., host)| *host)
+                .filter(|host| takes(host))
+                .collect();
             for host in in_wave.iter().take(wave.quota(in_wave.len())) {
                 waves.entry(*host).or_insert(number);
             }
@@ -69,7 +73,10 @@ mod tests {
         };
         HostView {
             live: true,
-            labels: canary.then(|| ("canary".to_owned(), "yes".to_owned())).into_iter().collect(),
+            labels: canary
+                .then(|| ("canary".to_owned(), "yes".to_owned()))
+                .into_iter()
+                .collect(),
             part: Some((part, standing)),
             garbled: false,
         }
@@ -100,12 +107,18 @@ mod tests {
             ("f", host(false, None), HostState::Absent),
             ("g", host(true, None), HostState::Declined),
         ];
-        let states: Vec<_> = hosts.iter().map(|(name, _, state)| ((*name).to_owned(), *state)).collect();
+        let states: Vec<_> = hosts
+            .iter()
+            .map(|(name, _, state)| ((*name).to_owned(), *state))
+            .collect();
         let world = World {
             gate,
             granted: 3,
             grants: BTreeMap::new(),
-            hosts: hosts.into_iter().map(|(name, view, _)| (name.to_owned(), view)).collect(),
+            hosts: hosts
+                .into_iter()
+                .map(|(name, view, _)| (name.to_owned(), view))
+                .collect(),
         };
         let waves = world.waves(&states);
         // Of five that count, three are half: the canary among them.

@@ -119,6 +119,9 @@ pub enum Command {
     },
     /// Show the help of a command, or a page about a topic; `twitcher help topics` lists those
     Help {
+        /// Print the whole manual, topics and commands, as one HTML page
+        #[arg(long, conflicts_with = "words")]
+        html: bool,
         /// The command, or the topic
         #[arg(value_name = "COMMAND|TOPIC")]
         words: Vec<String>,

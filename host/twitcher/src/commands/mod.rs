@@ -48,7 +48,8 @@ pub fn carry_out(command: Command) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "twitcher", &mut std::io::stdout());
             Ok(exit::SUCCESS)
         }
-        Command::Help { words } => help(&words),
+        Command::Help { html: true, .. } => print(&help::html(Cli::command())),
+        Command::Help { words, .. } => help(&words),
         Command::Man { dir } => help::write(Cli::command(), &dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))
             .map(|()| exit::SUCCESS),

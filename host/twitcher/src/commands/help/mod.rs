@@ -1,18 +1,21 @@
-//! The pages that `twitcher help TOPIC` prints and that are the manual pages twitcher-TOPIC(7).
+//! The pages that `twitcher help TOPIC` prints, that are the manual pages twitcher-TOPIC(7), and that `twitcher help --html` has in one.
 //!
 //! Each is a plain text in `topics/`, shown on a terminal as it is. What must not drift from the program is not written there: a line
-//! `@fields Watch@` stands for the fields that the JSON Schema has (see `field_reference.rs`), `@states@` for the states of a watch, and
-//! tests compare the rest with the code.
+//! `@fields Watch@` stands for the fields that the JSON Schema has (see `field_reference.rs`), `@states@` for the states of a watch, `@figures@` for
+//! what the benchmark has measured, and tests compare the rest with the code.
 //!
 //! This module must not know what any of it does: it reads the schema and the definition of the command line, and nothing else.
 
 mod field_reference;
+mod figures;
 mod man;
+mod manual;
 mod markup;
 
 use clap::Command;
 
 pub use man::write;
+pub use manual::html;
 
 use twitcher_config as config;
 use twitcher_control::api::STATES;
@@ -38,7 +41,7 @@ macro_rules! topic {
 }
 
 /// Every page, in the order in which a newcomer reads them.
-pub const TOPICS: [Topic; 13] = [
+pub const TOPICS: [Topic; 14] = [
     topic!("configuration", "configuration files: every field, with its default"),
     topic!("actions", "writing actions: commands, functions, components"),
     topic!(
@@ -59,6 +62,7 @@ pub const TOPICS: [Topic; 13] = [
     ),
     topic!("systemd", "the service: reload, watchdog, hardening, overrides"),
     topic!("metrics", "metrics for Prometheus, alerts and a dashboard"),
+    topic!("performance", "what it costs, measured"),
     topic!("troubleshooting", "why did it not run?"),
     topic!(
         "migrating",
@@ -88,6 +92,7 @@ impl Topic {
         for line in self.source.lines() {
             match line.strip_prefix("@fields ").and_then(|rest| rest.strip_suffix('@')) {
                 Some(object) => text.push_str(&field_reference::fields(&schema, object)),
+                None if line == "@figures@" => text.push_str(&figures::figures()),
                 None if line == "@states@" => text.push_str(&field_reference::states(&STATES)),
                 None => {
                     text.push_str(line);

@@ -214,3 +214,74 @@ fn pages_are_manual_pages() {
     }
     assert!(dir.path().join("twitcher-plugin-run.1").is_file());
 }
+
+#[test]
+fn the_manual_has_every_topic_command_and_flag() {
+    let manual = html(Cli::command());
+    for topic in TOPICS {
+        assert!(manual.contains(&format!("<h2 id=\"{0}\"><a href=\"#{0}\">{0}</a></h2>", topic.name)));
+    }
+    let mut known = BTreeSet::new();
+    flags(&Cli::command(), &mut known);
+    for flag in known {
+        assert!(manual.contains(&format!("--{flag}")), "{flag}");
+    }
+    for part in [
+        "id=\"command-fleet-status\"",
+        "id=\"configuration-fields-of-registerwatch-run_mode\"",
+        "<a href=\"#command-key-trust\"><code>twitcher key trust",
+        "<a href=\"#troubleshooting\"><code>twitcher help troubleshooting</code></a>",
+        "[default 600]",
+    ] {
+        assert!(manual.contains(part), "{part}");
+    }
+    // The processes that the program starts itself are nobody else's.
+    assert!(!manual.contains("twitcher launcher"));
+}
+
+/// Whether a text is what a format string makes, whatever stands in its braces.
+fn is_made_by(format: &str, text: &str) -> bool {
+    let mut parts = format.split('{').enumerate().map(|(at, part)| match at {
+        0 => part,
+        _ => part.split_once('}').map_or("", |(_, rest)| rest),
+    });
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+        return false;
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty() || format.ends_with('}')
+}
+
+#[test]
+fn the_figures_are_of_what_the_benchmark_measures_and_readme_has_them_from_there() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/bench");
+    let sources = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let sources: String = sources.collect();
+    let formats: Vec<&str> = sources
+        .split('"')
+        .filter(|text| text.len() > 8 && !text.contains('\n'))
+        .collect();
+    let mut count = 0;
+    for [what, ..] in figures::rows() {
+        // In a source a quotation mark ends the text.
+        let made = |format: &&str| is_made_by(format, what);
+        assert!(formats.iter().any(made) || what.contains('"'), "{what}");
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
+    let readme = include_str!("../../../../../README.md");
+    let table = readme
+        .split("| measured | median | ratio |\n| --- | --- | --- |\n")
+        .nth(1)
+        .unwrap();
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 10);
+    for row in rows {
+        assert!(include_str!("figures.md").lines().any(|line| line == row), "{row}");
+    }
+}
