@@ -19,7 +19,7 @@ KERBEROS = $(shell pkg-config --exists krb5-gssapi 2>/dev/null && ls /usr/lib/ll
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo demo-fleet test bench package deny cargo-deny chaos soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: help demo demo-fleet test bench package picture deny cargo-deny chaos soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -59,6 +59,11 @@ package: cargo-deb cargo-generate-rpm
 	CARGO_GENERATE_RPM=$(CARGO_GENERATE_RPM) host/package/build-rpm.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
 	host/package/build-tarball.sh $(CARGO_TARGET_DIR)/dist/twitcher target/packages
 	@ls -l target/packages
+
+# What README shows of the status page.
+picture: chromium
+	cargo build --quiet --locked --package twitcher-host
+	tests/page/picture.sh $(CARGO_TARGET_DIR)/debug/twitcher .github
 
 deny: cargo-deny
 	$(CARGO_DENY) --locked --all-features check licenses bans sources

@@ -17,6 +17,7 @@ mod log;
 mod operate;
 mod package;
 mod page;
+mod readme;
 mod registry;
 mod retry;
 mod state;

@@ -5,6 +5,7 @@
 //     node tests/page/check.mjs --url 'http://127.0.0.1:9464/#/fleet' --fleet TILE
 //
 //     node tests/page/check.mjs --manual FILE      # what `twitcher help --html` prints
+//     node tests/page/check.mjs --picture --states FILE --shots DIR
 //
 // FILE has the answer of a daemon to /v1/states. It prints a line for each check, and exits with 1 if one failed.
 
@@ -19,6 +20,7 @@ import { fleetChecks } from './fleet-checks.mjs';
 import { liveChecks } from './live.mjs';
 import { manualChecks } from './manual.mjs';
 import { Mock } from './mock.mjs';
+import { pictures } from './picture.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -26,6 +28,7 @@ const { values: options } = parseArgs({
     states: { type: 'string' },
     fleet: { type: 'string' },
     manual: { type: 'string' },
+    picture: { type: 'boolean' },
     watch: { type: 'string' },
     output: { type: 'string' },
     note: { type: 'string' },
@@ -89,7 +92,7 @@ async function main() {
   const browser = await Browser.launch(program);
   let failed = 0;
   try {
-    for (const { name, run, errors } of options.manual ? manualChecks : options.url ? liveChecks : [...checks, ...fleetChecks]) {
+    for (const { name, run, errors } of options.picture ? pictures : options.manual ? manualChecks : options.url ? liveChecks : [...checks, ...fleetChecks]) {
       if (options.only && !name.includes(options.only)) continue;
       const stage = new Stage(browser);
       const begun = Date.now();

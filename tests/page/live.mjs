@@ -20,7 +20,7 @@ check('a real daemon is shown live, with a watch, its run and what that wrote', 
     const tiles = `[...document.querySelectorAll('[role=listbox][aria-label^="Hosts of wave 1 of repo"] .tile')].map((tile) => tile.ariaLabel)`;
     await page.until('the canary', `${tiles}.some((tile) => tile.startsWith(${JSON.stringify(stage.options.fleet)}))`);
     const text = await page.value(textOf('#fleet'));
-    for (const expected of ['Halted', '1 host failed, 0 may', 'canary=yes', 'twitcher fleet retry repo', 'Waiting', 'There'])
+    for (const expected of ['Halted', '1 host failed, 0 may', 'canary=yes', 'twitcher fleet retry repo', 'Waiting', 'Lagging'])
       assert.ok(text.includes(expected), `${expected} in ${text}`);
     assert.deepEqual(await page.value(FOREIGN), []);
     return stage.shot(page, 'live-fleet');

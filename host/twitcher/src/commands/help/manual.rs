@@ -36,9 +36,9 @@ pub fn html(mut program: Command) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>Twitcher {version}: the manual</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#manual\">Skip the table of contents</a>\n<div class=\"page\">\n\
-         <nav aria-label=\"Table of contents\">{}</nav>\n<main id=\"manual\">\n<h1>Twitcher {version}</h1>\n\
-         <p class=\"summary\">The whole manual: what <code>twitcher help</code> and <code>--help</code> print.</p>\n{}</main>\n</div>\n\
-         </body>\n</html>\n",
+         <header><h1>Twitcher {version}</h1>\n\
+         <p class=\"summary\">The whole manual: what <code>twitcher help</code> and <code>--help</code> print.</p></header>\n\
+         <nav aria-label=\"Table of contents\">{}</nav>\n<main id=\"manual\">\n{}</main>\n</div>\n</body>\n</html>\n",
         page.contents,
         page.body,
         version = escaped(&version),

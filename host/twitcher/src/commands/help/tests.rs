@@ -215,21 +215,34 @@ fn pages_are_manual_pages() {
     assert!(dir.path().join("twitcher-plugin-run.1").is_file());
 }
 
+/// A command and those below it, as far as somebody is to know of them.
+fn shown(command: &Command) -> Vec<Command> {
+    let below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    below.flat_map(shown).chain([command.clone()]).collect()
+}
+
 #[test]
 fn the_manual_has_every_topic_command_and_flag() {
     let manual = html(Cli::command());
     for topic in TOPICS {
         assert!(manual.contains(&format!("<h2 id=\"{0}\"><a href=\"#{0}\">{0}</a></h2>", topic.name)));
     }
-    let mut known = BTreeSet::new();
-    flags(&Cli::command(), &mut known);
-    for flag in known {
-        assert!(manual.contains(&format!("--{flag}")), "{flag}");
+    let mut program = Cli::command();
+    program.build();
+    for command in shown(&program) {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let term = argument.to_string().replace('<', "&lt;").replace('>', "&gt;");
+            assert!(
+                manual.contains(&format!("\">{term}</a></dt>")),
+                "{}: {term}",
+                command.get_name()
+            );
+        }
     }
     for part in [
         "id=\"command-fleet-status\"",
         "id=\"configuration-fields-of-registerwatch-run_mode\"",
-        "<a href=\"#command-key-trust\"><code>twitcher key trust",
+        "<a href=\"#command-fleet-laggards\"><code>twitcher fleet laggards --help</code></a>",
         "<a href=\"#troubleshooting\"><code>twitcher help troubleshooting</code></a>",
         "[default 600]",
     ] {

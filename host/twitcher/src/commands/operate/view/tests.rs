@@ -633,3 +633,50 @@ fn names_are_quoted_as_a_shell_takes_them() {
         r"web-1 'pull the repo' 'it'\''s' '-n' '' 'a\u{1b}b' '$(x)'"
     );
 }
+
+/// README shows this daemon.
+#[test]
+fn readme_shows_what_status_prints() {
+    let parked = WatchSummary {
+        state: WatchState::Parked,
+        why: Some("exit code 3 (run 1m83w1vm50002); on_failure is STOP".to_owned()),
+        behind_since: Some(before(260)),
+        last_run: failed(258, "exit code 3"),
+        ..armed("migrate", "/db/schema")
+    };
+    let backing_off = WatchSummary {
+        state: WatchState::BackingOff,
+        why: Some("exit code 75 (run 1m83w1vm50004); it is tried again, 27.0 s more".to_owned()),
+        behind_since: Some(before(41)),
+        next_attempt: Some(now() + 27.seconds()),
+        last_run: failed(33, "exit code 75"),
+        ..armed("reload app", "/app/port")
+    };
+    let absent = WatchSummary {
+        state: WatchState::Absent,
+        seen: None,
+        handled: None,
+        last_run: None,
+        ..armed("flags", "/app/flags")
+    };
+    let watches = vec![absent, parked, armed("pull the repo", "/git/head"), backing_off];
+    let count = |state| StateCount { state, count: 1 };
+    let mut daemon = daemon();
+    daemon.source.target = "zk1:2181,zk2:2181,zk3:2181".to_owned();
+    daemon.config.errors.clear();
+    daemon.running = 0;
+    daemon.watches = [
+        WatchState::Parked,
+        WatchState::BackingOff,
+        WatchState::Absent,
+        WatchState::Armed,
+    ]
+    .map(count)
+    .to_vec();
+    let text = status(&daemon, watches, Shown::All, &look(140));
+    let readme = include_str!("../../../../../../README.md");
+    assert!(
+        readme.contains(&format!("$ twitcher status\n{text}```\n")),
+        "README does not have\n{text}"
+    );
+}
