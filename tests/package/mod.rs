@@ -161,7 +161,7 @@ fn manual_pages_are_well_formed() {
     said(Command::new(PROGRAM).arg("man").arg(dir.path()));
     let pages = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
     let pages: Vec<PathBuf> = pages.filter(|path| path.extension().unwrap() == "7").collect();
-    assert_eq!(pages.len(), 13);
+    assert_eq!(pages.len(), 14);
     for page in pages {
         let output = Command::new("mandoc")
             .args(["-Tlint", "-Wwarning"])

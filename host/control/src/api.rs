@@ -7,10 +7,10 @@
 //! GET  /v1/watches/{name}              WatchDetail
 //! GET  /v1/runs[?watch=&outcome=&limit=&before=]   Runs; outcome=running are those that go on
 //! GET  /v1/runs/{id}                   RunDetail
-//! GET  /v1/fleet                       Fleet         where every host of the fleet stands
+//! GET  /v1/fleet[?watches=&max_age=]   Fleet         where every host of the fleet stands
 //! GET  /v1/fleet/laggards[?of=]        Laggards      of a watch or a znode, or of all
-//! GET  /v1/fleet/rollouts              Rollouts
-//! GET  /v1/fleet/rollouts/{name}       RolloutStatus
+//! GET  /v1/fleet/rollouts[?max_age=]   Rollouts
+//! GET  /v1/fleet/rollouts/{name}[?max_age=]        RolloutStatus
 //! GET  /v1/events[?watch=]             server-sent events, each an Event; Last-Event-ID goes on where it was left
 //! POST /v1/watches/{name}/run          Started       these six on the Unix socket only
 //! POST /v1/watches/{name}/pause[?reason=]   WatchSummary
@@ -22,7 +22,8 @@
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
 //! ```
 //!
-//! On TCP, unless the daemon was given `--http-details`, these have `withheld` set and lack definitions and output.
+//! What the TCP port tells of the fleet may be two seconds old: all who look share one reading. And unless the daemon was given
+//! `--http-details`, answers there have `withheld` set and lack definitions and output.
 //!
 //! `{name}` is a watch's name or a host's, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value
 //! null or does not apply; members may be added, never taken away or changed, as long as the path says `v1`. All that comes from znodes,

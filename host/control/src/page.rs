@@ -16,6 +16,7 @@ use super::refusal::RequestRefusal;
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let page = include_str!("page/index.html");
     let page = page.replace("/* @include fleet.css */", include_str!("page/fleet.css"));
+    let page = page.replace("/* @include tiles.js */", include_str!("page/tiles.js"));
     page.replace("/* @include fleet.js */", include_str!("page/fleet.js"))
 });
 
@@ -70,7 +71,7 @@ mod tests {
             policy.starts_with("default-src 'none'; script-src 'sha256-"),
             "{policy}"
         );
-        assert!(!PAGE.contains("@include f"), "a part is missing");
+        assert!(!PAGE.contains("/* @include "), "a part is missing");
         assert!(headers().contains_key(header::CONTENT_SECURITY_POLICY));
         for attribute in ["style=\"", "onclick=", "onload=", "src=\"http", "href=\"http"] {
             assert!(!PAGE.contains(attribute), "{attribute} does not work under the policy");
