@@ -22,7 +22,7 @@
 //! GET  /v1/openapi.json, /metrics, /healthz, /readyz, /
 //! ```
 //!
-//! What the TCP port tells of the fleet may be two seconds old: all who look share one reading. And unless the daemon was given
+//! What the TCP port tells of the fleet may be some seconds old: all who look share one reading. And unless the daemon was given
 //! `--http-details`, answers there have `withheld` set and lack definitions and output.
 //!
 //! `{name}` is a watch's name or a host's, percent-encoded. An answer of status 4xx or 5xx is a [`Problem`]. A member that is missing has the value

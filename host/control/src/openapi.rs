@@ -55,7 +55,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
     let max_age = query(
         "max_age",
-        "The answer may be so many seconds old; on TCP it may always be two.",
+        "The answer may be so many seconds old; on TCP it may always be two, and more where the fleet takes long to read.",
         json!({"type": "integer", "minimum": 0, "maximum": MAX_AGE, "default": 0}),
     );
     let text = || json!({"type": "string"});
