@@ -1,7 +1,7 @@
 # make demo    see it work                 make test    everything CI checks
 # make bench   the table of the README     make help    this
 # make package .deb, .rpm and tarball, in target/packages     make deny    licenses and duplicates of the dependencies
-# make chaos   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
+# make chaos, chaos-fleet   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
 # make systemd-test     the service on a systemd of its own      make demo-fleet   twenty daemons and a change in waves
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
@@ -19,7 +19,7 @@ KERBEROS = $(shell pkg-config --exists krb5-gssapi 2>/dev/null && ls /usr/lib/ll
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo demo-fleet test bench package picture deny cargo-deny chaos soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: help demo demo-fleet test bench package picture deny cargo-deny chaos chaos-fleet soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -74,6 +74,12 @@ chaos: SEED ?= random
 chaos: AT_LEAST ?= $(if $(filter 30,$(MINUTES)),20,0)
 chaos: zookeeper clock wasm-target
 	cargo test --locked --package twitcher-host --test chaos -- --minutes $(MINUTES) --seed $(SEED) --at-least $(AT_LEAST)
+
+# The same for a fleet: a dozen daemons, some of them in networks of their own, and a rollout.
+chaos-fleet: MINUTES ?= 30
+chaos-fleet: SEED ?= random
+chaos-fleet: zookeeper wasm-target
+	cargo test --locked --package twitcher-host --test chaos -- --fleet $(MINUTES) --seed $(SEED)
 
 # Leaves soak.csv and soak.svg in OUTPUT.
 soak: MINUTES ?= 60

@@ -231,6 +231,10 @@ pub fn turn(arguments: &[String]) -> ! {
         journal.write_all(crowd.text().as_bytes()).unwrap();
     }
     let behaviour = Behaviour::of(&fs::read_to_string(dir.join("behaviour").join(host)).unwrap_or_default());
+    if behaviour == Behaviour::Mix {
+        // Long enough for something to happen while a change goes out.
+        std::thread::sleep(Duration::from_millis(fastrand::u64(100..1_200)));
+    }
     let code = behave(behaviour);
     let end = Line::End { at: now(), run };
     journal.write_all(end.text().as_bytes()).unwrap();

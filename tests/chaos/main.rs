@@ -138,6 +138,10 @@ fn main() -> ExitCode {
     let passed = match (arguments.soak, arguments.fleet) {
         (Some(minutes), _) => soak::soak(root.path(), minutes, &arguments.output),
         (_, Some(minutes)) => fleet::fleet(root.path(), minutes, arguments.seed),
+        // What `cargo test` runs: some of both.
+        (None, None) if arguments.minutes.is_none() && arguments.steps == 0 && arguments.episode.is_none() => {
+            chaos(&arguments, &plan, &means, root.path()) && fleet::fleet(root.path(), 0.25, arguments.seed)
+        }
         (None, None) => chaos(&arguments, &plan, &means, root.path()),
     };
     if passed {

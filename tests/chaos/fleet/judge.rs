@@ -81,7 +81,8 @@ pub fn after_stops(lines: &[Line], stops: &[Stop]) -> Vec<String> {
             .iter()
             .find(|stop| start.at > stop.from + ON_ITS_WAY && stop.to.is_none_or(|to| start.at < to));
         if let (true, Some(stop)) = (is_new, stopped) {
-            found.push(format!("{start:?} although {stop:?}"));
+            let Stop { verb, from, .. } = stop;
+            found.push(format!("{start:?} although {verb} was answered at {from}"));
         }
     }
     found

@@ -59,7 +59,10 @@ pub fn fleet(root: &Path, minutes: f64, seed: u64) -> bool {
         number += 1;
         if number % 5 == 0 {
             let runs = stage.runs();
-            println!("{number} episodes, {} changes, {runs} runs in the last of them", stage.changes);
+            println!(
+                "{number} episodes, {} changes, {runs} runs in the last of them",
+                stage.changes
+            );
         }
     }
     stage.report(seed, number)
