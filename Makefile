@@ -1,8 +1,9 @@
-# make demo    see it work                 make test    everything CI checks
-# make bench   the table of the README     make help    this
-# make package .deb, .rpm and tarball, in target/packages     make deny    licenses and duplicates of the dependencies
-# make chaos, chaos-fleet   what survives faults (MINUTES=30 SEED=random)      make soak    whether anything grows (MINUTES=60)
-# make systemd-test     the service on a systemd of its own      make demo-fleet   twenty daemons and a change in waves
+# make demo      see it work                                   make test      everything CI checks
+# make bench     the table of the README                       make help      this
+# make package   .deb, .rpm and tarball in target/packages     make deny      licenses and duplicates of the dependencies
+# make chaos     what survives faults (MINUTES=30 SEED=random), chaos-fleet what of a fleet does
+# make soak      whether anything grows (MINUTES=60)           make demo-fleet     twenty daemons and a change in waves
+# make systemd-test, aarch64-test, package-aarch64             on a machine of its own; what is shipped for aarch64
 #
 # Objects live outside the clone, so that a fresh clone need not compile the dependencies again.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/target
@@ -10,6 +11,10 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twitcher/targe
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BENCH_VENV := $(CARGO_TARGET_DIR)/bench-venv
 SCHEMATHESIS_VENV := $(CARGO_TARGET_DIR)/schemathesis-venv
+AARCH64 := aarch64-unknown-linux-gnu
+AARCH64_ENV := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+  CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ \
+  AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
 GUESTS := $(CARGO_TARGET_DIR)/guests
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_GENERATE_RPM := $(CARGO_TARGET_DIR)/tools/bin/cargo-generate-rpm
@@ -19,10 +24,10 @@ KERBEROS = $(shell pkg-config --exists krb5-gssapi 2>/dev/null && ls /usr/lib/ll
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: help demo demo-fleet test bench package picture deny cargo-deny chaos chaos-fleet soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: aarch64-test package-aarch64 aarch64-tools help demo demo-fleet test bench package picture deny cargo-deny chaos chaos-fleet soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 # A first build takes a quarter of an hour on two cores: cargo shows how far it is.
 demo: wasm-target
@@ -41,6 +46,20 @@ test: zookeeper minisign kerberos docker-registry promtool schemathesis chromium
 	cargo clippy --package twitcher-sdk $(PLUGINS) --target wasm32-wasip2 --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(KERBEROS) --no-deps --locked --quiet
 	tests/run.sh --workspace $(KERBEROS)
+
+# Bundles carry native code for aarch64, and there are packages for it: here both are executed, on Debian's kernel under qemu. By hand.
+aarch64-test: aarch64-tools wasm-target plugins
+	cargo build --locked --package twitcher-host
+	$(AARCH64_ENV) cargo build --locked --release --target $(AARCH64) --package twitcher-host
+	tests/aarch64/run.sh $(CARGO_TARGET_DIR)/debug/twitcher $(CARGO_TARGET_DIR)/$(AARCH64)/release/twitcher \
+	  $(CARGO_TARGET_DIR)/wasm32-wasip2/release $(CARGO_TARGET_DIR)/aarch64-machine
+
+# As `make package`, for aarch64.
+package-aarch64: aarch64-tools cargo-deb cargo-generate-rpm
+	cargo build --locked --package twitcher-host
+	$(AARCH64_ENV) cargo build --locked --profile dist --target $(AARCH64) --package twitcher-host
+	host/package/build-aarch64.sh $(CARGO_TARGET_DIR)/debug/twitcher $(CARGO_TARGET_DIR)/$(AARCH64)/dist/twitcher target/packages
+	@ls -l target/packages
 
 # Some of `make test`, which leaves them out where no machine can be booted: here that is a failure.
 systemd-test: zookeeper cargo-deb systemd-root
@@ -103,6 +122,13 @@ kerberos:
 	      krb5-kdc krb5-admin-server libkrb5-dev libclang-dev pkg-config && \
 	    { $(SUDO) systemctl disable --quiet --now krb5-kdc krb5-admin-server 2>/dev/null || true; }; } || \
 	  echo "Kerberos is left out: it cannot be installed"
+
+# A compiler for aarch64, and a machine.
+aarch64-tools:
+	@{ command -v aarch64-linux-gnu-g++ && command -v qemu-system-aarch64 && command -v cpio; } >/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends \
+	      gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm cpio; }
+	@rustup target list --installed | grep -qx $(AARCH64) || rustup target add $(AARCH64)
 
 # What signs and verifies bundles beside twitcher.
 minisign:
