@@ -12,7 +12,7 @@ use zookeeper_client::{Client, CreateMode};
 use super::identity::HostId;
 use super::layout::{FleetRoot, LIVE};
 use super::record::{self, FormatVersion, LiveRecord};
-use super::requests::{self, Owner, RequestError};
+use super::requests::{self, Owner, RequestError, STEWARDS_ONLY};
 use super::rollout::holds_slot;
 use twitcher_model::ZnodePath;
 use twitcher_source::zookeeper::{KeptSession, OpenSession};
@@ -49,18 +49,21 @@ pub enum ForgetError {
 
 impl From<RequestError> for ForgetError {
     fn from(error: RequestError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Refused(match &error {
+            RequestError::Denied(_) => format!("{error}: {STEWARDS_ONLY}"),
+            _ => error.to_string(),
+        })
     }
 }
 
 /// Forgets a host. `id` is that of the host that does it. To be polled to its end, or the name may not be free before the session ends.
 pub(crate) async fn forget(
-    session: &KeptSession,
+    kept: &KeptSession,
     root: &FleetRoot,
     host: &str,
     id: Option<&HostId>,
 ) -> Result<Forgotten, ForgetError> {
-    let session = timeout(PATIENCE, session.connected()).await;
+    let session = timeout(PATIENCE, kept.connected()).await;
     let session = session.map_err(|_| RequestError::Disconnected)?;
     let OpenSession { client, .. } = &session;
     let path = root.host(host);
@@ -89,8 +92,8 @@ pub(crate) async fn forget(
         since: Timestamp::now(),
         rollouts: Vec::new(),
     };
-    let options = Owner::All.options(CreateMode::Ephemeral);
-    match requests::create(client, &live, &record::write(&presence), &options).await {
+    let mut own = Owner::of(kept);
+    match requests::create_own(client, &live, &record::write(&presence), CreateMode::Ephemeral, &mut own).await {
         Ok(()) => {}
         Err(RequestError::NodeExists(_)) => return Err(ForgetError::Live),
         Err(RequestError::NoNode(_)) => return Err(ForgetError::Unknown),

@@ -17,6 +17,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod access;
+pub mod enroll;
 pub mod forget;
 #[allow(
     clippy::disallowed_methods,
@@ -44,6 +46,7 @@ use tokio::time::{Instant, timeout};
 use twitcher_source::zookeeper::KeptSession;
 
 use forget::{ForgetError, Forgotten};
+pub use access::{Identity, IdentityError};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
 use rollout::{LocalRollout, OrderError, Parts, RolloutEvent, RolloutPart, RolloutSurvey, Said, Verb};

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use zookeeper_client::{Client, CreateMode, SessionState};
 
 use super::Shared;
+use super::access;
 use super::identity::HostId;
 use super::layout::{LIVE, is_rollout_znode, is_watch_znode, rollout_znode};
 use super::pacing::{Pacer, turn};
@@ -24,12 +26,16 @@ use super::requests::{self, ANY, Owner, Reply, RequestError, Step};
 use super::rollout::{self, RolloutContext, RolloutEvent};
 use super::unpublished::Write;
 use twitcher_model::RolloutName;
-use twitcher_source::zookeeper::KeptSession;
+use twitcher_source::zookeeper::{Credentials, KeptSession};
 
 /// Most writes in one transaction.
 const BATCH: usize = 50;
 /// First and longest pause before it is tried again; half of it is random.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// The longest where this host may not write: transactions that fail cost the servers as much as others.
+const DENIED_PAUSE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it was enrolled meanwhile.
+const ENROLLED: Duration = Duration::from_secs(5);
 /// How long slots may take to be given back when the host leaves.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether the place is still there, and how many hosts there are.
@@ -52,9 +58,30 @@ enum Trouble {
          Where the daemon was killed or its machine has crashed a moment ago, the name is free once the old session has expired"
     )]
     NameTaken { name: String, who: String },
+    /// The host may not write where it is to write.
+    #[error(
+        "no permission for znode {znode} (NoAuth): where access to a fleet is strict, only hosts that are enrolled are in it. {}",
+        remedy(name, credentials)
+    )]
+    NotEnrolled {
+        znode: String,
+        name: String,
+        credentials: Credentials,
+    },
     /// The presence has gone though the session lives.
     #[error("somebody has deleted the presence of this host in the fleet")]
     PresenceGone,
+}
+
+/// How a host is let in.
+fn remedy(name: &str, credentials: &Credentials) -> String {
+    match access::enrolled_as(credentials) {
+        Some(whom) => format!("A steward of the fleet lets it in: `twitcher fleet enroll {name} --as {whom}`"),
+        None => format!(
+            "Give the daemon credentials, by --zk-cert, --zk-sasl-file or --zk-digest-file; then a steward of the fleet lets it in: \
+             `twitcher fleet enroll {name} --as ID`"
+        ),
+    }
 }
 
 /// Keeps the host in the fleet until it leaves.
@@ -69,6 +96,8 @@ pub(crate) async fn run(
             shared: &shared,
             session: &session,
             events: &events,
+            nobody: AtomicI64::new(0),
+            is_denied: AtomicBool::new(false),
         };
         tokio::select! {
             () = member.serve() => return,
@@ -81,6 +110,10 @@ struct Member<'a> {
     shared: &'a Arc<Shared>,
     session: &'a KeptSession,
     events: &'a mpsc::UnboundedSender<RolloutEvent>,
+    /// The session for which the servers do not take the host's certificate.
+    nobody: AtomicI64,
+    /// Whether the host was last stopped because it may not write.
+    is_denied: AtomicBool,
 }
 
 /// The tasks of the rollouts that the host takes part in. They end when this is dropped.
@@ -113,9 +146,12 @@ impl Member<'_> {
                 () = self.gone(&session.client) => Err(RequestError::Disconnected.into()),
             };
             let Err(trouble) = outcome else { return };
+            let trouble = self.explained(trouble);
             if self.shared.state().since.is_some() {
                 pause = PAUSE.0;
             }
+            let is_denied = matches!(trouble, Trouble::NotEnrolled { .. } | Trouble::Request(RequestError::Denied(_)));
+            self.is_denied.store(is_denied, Ordering::Relaxed);
             self.note(Some(&trouble));
             if session.client.state().is_terminated() {
                 session.give_up();
@@ -124,10 +160,10 @@ impl Member<'_> {
                 return;
             }
             tokio::select! {
-                () = sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+                () = self.rest(&session.client, pause.mul_f64(0.5 + fastrand::f64() / 2.0), &trouble) => {}
                 () = self.left() => return,
             }
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(if is_denied { DENIED_PAUSE } else { PAUSE.1 });
         }
     }
 
@@ -150,7 +186,10 @@ impl Member<'_> {
     /// Joins and publishes. It only returns without an error when the host leaves.
     async fn hold(&self, client: &Client) -> Result<(), Trouble> {
         let mut place = self.join(client).await?;
-        self.note(None);
+        // Who could join before, and not write, is not taken for a member until that has been done.
+        if !self.is_denied.load(Ordering::Relaxed) {
+            self.note(None);
+        }
         let mut pacer = Pacer::default();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,6 +204,10 @@ impl Member<'_> {
                 left = false;
             }
             let now = self.shared.now();
+            if self.is_denied.load(Ordering::Relaxed) && self.shared.state().board.unpublished() == 0 {
+                self.is_denied.store(false, Ordering::Relaxed);
+                self.note(None);
+            }
             let (ripe, next, leaving) = {
                 let state = self.shared.state();
                 (state.board.ripe(now), state.board.next_ripe(now), state.leaving)
@@ -189,6 +232,7 @@ impl Member<'_> {
                 () = sleep_until(wake.unwrap_or(self.shared.clock)), if wake.is_some() => {
                     if let Some((_, writes)) = due.take() {
                         self.publish(client, &place, Some(self.shared.now()), writes).await?;
+                        self.is_denied.store(false, Ordering::Relaxed);
                         self.note(None);
                     }
                 }
@@ -233,7 +277,7 @@ impl Member<'_> {
                 rollout: rollout.clone(),
                 version: place.version,
                 turn: turn(place.hosts),
-                own: self.own(),
+                own: self.own(client),
                 events: self.events.clone(),
             };
             let task = rollouts
@@ -321,8 +365,8 @@ impl Member<'_> {
             rollouts: Vec::new(),
         };
         if !self.check_presence(client).await? {
-            let create = self.own().options(CreateMode::Ephemeral);
-            match requests::create(client, &self.live(), &record::write(&presence), &create).await {
+            let data = record::write(&presence);
+            match self.create_own(client, &self.live(), &data, CreateMode::Ephemeral).await {
                 // Somebody was faster; or it was us, and the answer was lost.
                 Ok(()) | Err(RequestError::NodeExists(_)) => drop(self.check_presence(client).await?),
                 Err(error) => return Err(error.into()),
@@ -336,7 +380,6 @@ impl Member<'_> {
     /// Makes the root and what is right below it, where that is not there yet: reads cost nothing, writes that fail do.
     async fn make_root(&self, client: &Client) -> Result<(), Trouble> {
         let root = &self.shared.options.root;
-        let everybody = Owner::All.options(CreateMode::Persistent);
         let record = record::write(&RootRecord { v: FormatVersion });
         let mut wanted: Vec<(String, &[u8])> = Vec::new();
         for path in root.and_ancestors() {
@@ -358,10 +401,16 @@ impl Member<'_> {
                 Ok(Some(_)) => {}
                 Err(RequestError::Denied(_)) if path != root.path() => {}
                 Err(error) => return Err(error.into()),
-                Ok(None) => match requests::create(client, path, data, &everybody).await {
-                    Ok(()) | Err(RequestError::NodeExists(_)) => {}
-                    Err(error) => return Err(error.into()),
-                },
+                Ok(None) => {
+                    let owner = match *path == root.hosts() {
+                        true => Owner::Like(root.path().to_owned()),
+                        false => Owner::All,
+                    };
+                    match requests::create(client, path, data, CreateMode::Persistent, &owner).await {
+                        Ok(()) | Err(RequestError::NodeExists(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
             }
         }
         Ok(())
@@ -373,8 +422,7 @@ impl Member<'_> {
         let found = match requests::read(client, &path).await? {
             Some(found) => found,
             None => {
-                let create = self.own().options(CreateMode::Persistent);
-                match requests::create(client, &path, &data, &create).await {
+                match self.create_own(client, &path, &data, CreateMode::Persistent).await {
                     Ok(()) | Err(RequestError::NodeExists(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -399,9 +447,13 @@ impl Member<'_> {
                 let former = former
                     .as_deref()
                     .ok()
-                    .filter(|id| HostId::is_id(id))
+                    .filter(|id| id.is_empty() || HostId::is_id(id))
                     .unwrap_or("garbage");
-                info!(host = %self.shared.options.name, former, "the fleet knows another host of this name, which is not there: taking its place");
+                if former.is_empty() {
+                    info!(host = %self.shared.options.name, "the host was enrolled, and has its place in the fleet for the first time");
+                } else {
+                    info!(host = %self.shared.options.name, former, "the fleet knows another host of this name, which is not there: taking its place");
+                }
                 // First what it has left: should this be interrupted, it is begun again.
                 let left: Vec<String> = requests::children(client, &path).await?;
                 let left: Vec<_> = left
@@ -502,7 +554,7 @@ impl Member<'_> {
         steps.extend(writes.iter().map(|(name, write)| {
             let path = format!("{path}/{name}");
             match write {
-                Write::Create(data) => Step::Create(path, data.clone(), self.own()),
+                Write::Create(data) => Step::Create(path, data.clone(), self.own(client)),
                 Write::Set(data) => Step::Set(path, data.clone(), None),
                 Write::Delete => Step::Delete(path),
             }
@@ -545,9 +597,51 @@ impl Member<'_> {
         format!("{}/{LIVE}", self.path())
     }
 
-    fn own(&self) -> Owner {
-        Owner::Host {
-            credentials: self.session.has_credentials(),
+    /// Whose is what is made below the host's znode.
+    fn own(&self, client: &Client) -> Owner {
+        match self.nobody.load(Ordering::Relaxed) == client.session_id().0 {
+            true => Owner::All,
+            false => Owner::of(self.session),
         }
+    }
+
+    async fn create_own(&self, client: &Client, path: &str, data: &[u8], mode: CreateMode) -> Reply<()> {
+        let mut own = self.own(client);
+        let created = requests::create_own(client, path, data, mode, &mut own).await;
+        if own == Owner::All {
+            self.nobody.store(client.session_id().0, Ordering::Relaxed);
+        }
+        created
+    }
+
+    /// Says what to do where a host may not write below its own znode.
+    fn explained(&self, trouble: Trouble) -> Trouble {
+        let own = self.path();
+        let is_own = |path: &str| path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match trouble {
+            Trouble::Request(RequestError::Denied(znode)) if is_own(&znode) => Trouble::NotEnrolled {
+                znode,
+                name: self.shared.options.name.to_string(),
+                credentials: self.session.credentials().clone(),
+            },
+            trouble => trouble,
+        }
+    }
+
+    /// Waits before it is tried again; where this host may not write, no longer than until somebody has changed that.
+    async fn rest(&self, client: &Client, pause: Duration, trouble: &Trouble) {
+        let until = Instant::now() + pause;
+        let paths = [self.path(), self.shared.options.root.hosts()];
+        let before = match trouble {
+            Trouble::NotEnrolled { .. } => requests::acl_versions(client, &paths).await.ok(),
+            _ => None,
+        };
+        while before.is_some() && until > Instant::now() + ENROLLED {
+            sleep(ENROLLED).await;
+            if requests::acl_versions(client, &paths).await.ok() != before {
+                return;
+            }
+        }
+        sleep_until(until).await;
     }
 }

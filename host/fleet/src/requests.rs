@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use zookeeper_client::{
-    Acl, Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, MultiWriteError, OneshotWatcher, Permission,
+    Acl, Acls, AddWatchMode, Client, CreateMode, Error, MultiWriteError, OneshotWatcher, Permission,
     PersistentWatcher, Stat,
 };
 
+use super::access;
 use super::record::RECORD_MAX;
+use twitcher_source::zookeeper::{Credentials, KeptSession};
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,11 +21,14 @@ pub(crate) const PIPELINE: usize = 200;
 /// Most children of a znode whose names are read.
 pub(crate) const CHILDREN_MAX: i32 = 50_000;
 
-/// Who may do what with a host's znodes, if the host has credentials: itself everything, all others read.
+/// Who may do what with what a session makes for itself: it everything, all others read.
 static OWN: [Acl; 2] = [
     Acl::new_const(Permission::ALL, "auth", ""),
     Acl::new_const(Permission::READ, "world", "anyone"),
 ];
+
+/// What to do about a denial where hosts may not write.
+pub(crate) const STEWARDS_ONLY: &str = "where access to a fleet is strict only its stewards may do that; ask the daemon of one, or be one";
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +45,12 @@ pub(crate) enum RequestError {
     /// Its access control list says no.
     #[error("no permission for znode {0} (NoAuth)")]
     Denied(String),
+    /// It says who may do what only to those who may change that.
+    #[error("znode {0} does not show its access control list to this credential, which may not administer it")]
+    Masked(String),
+    /// The servers know nobody of that kind, or the session is nobody.
+    #[error("znode {0}: the servers take nobody in its access control list of whom they cannot know (InvalidACL)")]
+    Nobody(String),
     /// It has more children than are read.
     #[error("znode {0} has {1} children, more than the {CHILDREN_MAX} that are read")]
     TooMany(String, i32),
@@ -59,6 +70,7 @@ impl RequestError {
             Error::NodeExists => Self::NodeExists(path),
             Error::BadVersion => Self::BadVersion(path),
             Error::NoAuth => Self::Denied(path),
+            Error::InvalidAcl => Self::Nobody(path),
             Error::ConnectionLoss
             | Error::Timeout
             | Error::SessionExpired
@@ -173,25 +185,87 @@ pub(crate) async fn children(client: &Client, path: &str) -> Reply<Vec<String>> 
 }
 
 /// Whose a znode is that is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Every host's.
+    /// Everybody's.
     All,
-    /// This host's, if it has credentials.
-    Host { credentials: bool },
+    /// The session's, which is somebody.
+    Session,
+    /// Whose the znode at this path is.
+    Like(String),
+    /// The same, but for those who may only read that.
+    PrivateLike(String),
+    /// Theirs.
+    Listed(Vec<Acl>),
 }
 
 impl Owner {
-    pub fn options(self, mode: CreateMode) -> CreateOptions<'static> {
-        mode.with_acls(match self {
-            Self::Host { credentials: true } => Acls::new(&OWN),
-            Self::All | Self::Host { credentials: false } => Acls::anyone_all(),
+    /// Of what a session makes for itself.
+    pub fn of(session: &KeptSession) -> Self {
+        match *session.credentials() == Credentials::default() {
+            true => Self::All,
+            false => Self::Session,
+        }
+    }
+
+    async fn list(&self, client: &Client) -> Reply<Vec<Acl>> {
+        Ok(match self {
+            Self::All => Acls::anyone_all().to_vec(),
+            Self::Session => OWN.to_vec(),
+            Self::Like(path) => copied(client, path).await?,
+            Self::PrivateLike(path) => access::private(&copied(client, path).await?),
+            Self::Listed(list) => list.clone(),
         })
     }
 }
 
-pub(crate) async fn create(client: &Client, path: &str, data: &[u8], options: &CreateOptions<'_>) -> Reply<()> {
-    answered(path, client.create(path, data, options)).await.map(drop)
+/// The access control list of a znode; of who may not administer it, digests are left out.
+pub(crate) async fn acl(client: &Client, path: &str) -> Reply<Vec<Acl>> {
+    let (acl, _) = answered(path, client.get_acl(path)).await?;
+    Ok(acl)
+}
+
+/// The same, to be given to another znode.
+async fn copied(client: &Client, path: &str) -> Reply<Vec<Acl>> {
+    let acl = acl(client, path).await?;
+    match access::is_masked(&acl) {
+        true => Err(RequestError::Masked(path.to_owned())),
+        false => Ok(acl),
+    }
+}
+
+pub(crate) async fn set_acl(client: &Client, path: &str, acl: &[Acl]) -> Reply<()> {
+    answered(path, client.set_acl(path, acl, None)).await.map(drop)
+}
+
+/// Which access control lists znodes have: changes with each list, and never comes again. A list is not told of when it changes.
+pub(crate) async fn acl_versions(client: &Client, paths: &[String]) -> Reply<Vec<Option<(i64, i32)>>> {
+    let mut versions = Vec::with_capacity(paths.len());
+    for path in paths {
+        versions.push(match stat(client, path).await {
+            Ok(stat) => stat.map(|stat| (stat.czxid, stat.aversion)),
+            Err(RequestError::Denied(_)) => None,
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(versions)
+}
+
+/// Makes what is to be the session's own. A session whose certificate the servers do not know is nobody, and has nothing of its own.
+pub(crate) async fn create_own(client: &Client, path: &str, data: &[u8], mode: CreateMode, own: &mut Owner) -> Reply<()> {
+    match create(client, path, data, mode, own).await {
+        Err(RequestError::Nobody(_)) if *own == Owner::Session => {
+            *own = Owner::All;
+            create(client, path, data, mode, own).await
+        }
+        done => done,
+    }
+}
+
+pub(crate) async fn create(client: &Client, path: &str, data: &[u8], mode: CreateMode, owner: &Owner) -> Reply<()> {
+    let list = owner.list(client).await?;
+    let options = mode.with_acls(Acls::new(&list));
+    answered(path, client.create(path, data, &options)).await.map(drop)
 }
 
 /// Sets a znode that has this version, and says which one it has now.
@@ -213,6 +287,8 @@ pub(crate) enum Step {
     /// Set, if it has this version.
     Set(String, Vec<u8>, Option<i32>),
     Delete(String),
+    /// Delete, if it has this version.
+    DeleteVersion(String, i32),
 }
 
 /// The version of a znode that need only exist.
@@ -220,16 +296,27 @@ pub(crate) const ANY: i32 = -1;
 
 /// Carries out all steps, or none; `path` is what it is about.
 pub(crate) async fn transact(client: &Client, path: &str, steps: &[Step]) -> Reply<()> {
+    let mut lists: Vec<(&Owner, Vec<Acl>)> = Vec::new();
+    for step in steps {
+        if let Step::Create(_, _, owner) = step
+            && !lists.iter().any(|(known, _)| *known == owner)
+        {
+            lists.push((owner, owner.list(client).await?));
+        }
+    }
     let mut transaction = client.new_multi_writer();
     for step in steps {
         let (added, of) = match step {
             Step::Check(path, version) => (transaction.add_check_version(path, *version), path),
             Step::Create(path, data, owner) => {
-                let options = owner.options(CreateMode::Persistent);
+                let list = lists.iter().find(|(known, _)| *known == owner);
+                let list = list.map(|(_, list)| &list[..]).unwrap_or_default();
+                let options = CreateMode::Persistent.with_acls(Acls::new(list));
                 (transaction.add_create(path, data, &options), path)
             }
             Step::Set(path, data, version) => (transaction.add_set_data(path, data, *version), path),
             Step::Delete(path) => (transaction.add_delete(path, None), path),
+            Step::DeleteVersion(path, version) => (transaction.add_delete(path, Some(*version)), path),
         };
         added.map_err(|error| RequestError::Failed(of.clone(), error))?;
     }

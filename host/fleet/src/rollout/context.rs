@@ -170,6 +170,15 @@ pub(crate) enum Trouble {
     Request(#[from] RequestError),
     #[error("znode {0}: {1}")]
     Record(String, RecordError),
+    /// The host may not be the steward.
+    #[error("no permission for znode {0} (NoAuth)")]
+    NotSteward(String),
+    /// Nor is anybody else.
+    #[error(
+        "there is no steward, and this host cannot be it: no permission for znode {0} (NoAuth). \
+         `twitcher fleet enroll --steward ID` says whose daemons may be"
+    )]
+    NoSteward(String),
     /// The rollout is not this host's any more.
     #[error("the watch is gone")]
     Over,

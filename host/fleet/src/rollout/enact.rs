@@ -42,7 +42,7 @@ pub(crate) fn change_slots(
         let (path, data) = (root.grant(rollout, host), record::write(grant));
         match world.grants.contains_key(host) {
             true => Step::Set(path, data, None),
-            false => Step::Create(path, data, Owner::All),
+            false => Step::Create(path, data, Owner::Like(root.rollouts())),
         }
     }));
     steps

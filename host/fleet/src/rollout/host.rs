@@ -307,7 +307,7 @@ impl<'a> Holder<'a> {
         });
         steps.push(match self.part {
             Some(_) => Step::Set(path.clone(), data, None),
-            None => Step::Create(path.clone(), data, context.own),
+            None => Step::Create(path.clone(), data, context.own.clone()),
         });
         requests::transact(&context.client, &path, &steps).await?;
         self.part = Some(result);

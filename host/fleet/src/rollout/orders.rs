@@ -10,7 +10,7 @@ use super::reading::{read_hosts, read_slots, state_of};
 use super::records::{Gate, Grant, StewardRecord};
 use super::verbs::{self, Verb, VerbError};
 use crate::record::{self, StateId};
-use crate::requests::{self, RequestError};
+use crate::requests::{self, RequestError, STEWARDS_ONLY};
 use twitcher_model::{RolloutName, ZnodePath};
 
 /// What there is to be known of a rollout.
@@ -102,13 +102,19 @@ pub enum OrderError {
 
 impl From<Trouble> for OrderError {
     fn from(trouble: Trouble) -> Self {
-        Self::Refused(trouble.to_string())
+        match trouble {
+            Trouble::Request(error) => error.into(),
+            trouble => Self::Refused(trouble.to_string()),
+        }
     }
 }
 
 impl From<RequestError> for OrderError {
     fn from(error: RequestError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Refused(match &error {
+            RequestError::Denied(_) => format!("{error}: {STEWARDS_ONLY}"),
+            _ => error.to_string(),
+        })
     }
 }
 

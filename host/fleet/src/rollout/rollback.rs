@@ -44,7 +44,8 @@ pub(super) async fn keep(
     let mut put = |path: String, exists: bool, data: Vec<u8>| {
         steps.push(match exists {
             true => Step::Set(path, data, None),
-            false => Step::Create(path, data, Owner::All),
+            // It may be a copy of what not everybody may read.
+            false => Step::Create(path, data, Owner::PrivateLike(root.rollouts())),
         });
     };
     if let Some((known, _)) = known {
@@ -76,9 +77,9 @@ pub(crate) async fn roll_back(
     let Some(goal) = gate.goal.clone().filter(|goal| goal.kind == WatchType::Data) else {
         return Err(OrderError::NothingKept);
     };
-    if ZnodePath::new(goal.znode.as_str()).is_err() {
+    let Ok(znode) = ZnodePath::new(goal.znode.as_str()) else {
         return Err(OrderError::NothingKept);
-    }
+    };
     let current = requests::data(client, &goal.znode, usize::MAX).await?;
     let mut kept = None;
     for path in [root.good(rollout), root.good_before(rollout)] {
@@ -108,7 +109,11 @@ pub(crate) async fn roll_back(
     let set = match current {
         // Whoever has changed it meanwhile has something else in mind.
         Some((_, stat)) => Step::Set(goal.znode.clone(), kept, Some(stat.version)),
-        None => Step::Create(goal.znode.clone(), kept, Owner::All),
+        // Whoever may make and delete znodes there could set it, too.
+        None => {
+            let parent = znode.parent().map(|parent| parent.to_string());
+            Step::Create(goal.znode.clone(), kept, Owner::Like(parent.unwrap_or_default()))
+        }
     };
     let steps = [Step::Set(path.clone(), record::write(&next), Some(versions.gate)), set];
     match requests::transact(client, &path, &steps).await {

@@ -24,6 +24,12 @@ use crate::requests::{self, Owner, RequestError, Step};
 use twitcher_model::{RolloutName, ZnodePath};
 use zookeeper_client::Client;
 
+/// What goes wrong here.
+const PART: &str = "its part as the steward of the rollout";
+
+/// How long an election takes at most where hosts are few, and how often it is looked whether this host may stand for it.
+const ELECTION: Duration = Duration::from_secs(5);
+
 /// Becomes the steward whenever there is none.
 pub(crate) async fn run(context: RolloutContext, local: watch::Receiver<LocalRollout>) {
     let part = |is_steward: bool| {
@@ -33,7 +39,13 @@ pub(crate) async fn run(context: RolloutContext, local: watch::Receiver<LocalRol
         }
     };
     let candidate = async || {
-        be_elected(&context).await?;
+        loop {
+            match be_elected(&context).await {
+                Ok(()) => break,
+                Err(Trouble::NotSteward(znode)) => stand_by(&context, &znode).await?,
+                Err(trouble) => return Err(trouble),
+            }
+        }
         part(true);
         let Err(trouble) = Steward::new(&context, local.clone()).serve().await;
         part(false);
@@ -41,7 +53,7 @@ pub(crate) async fn run(context: RolloutContext, local: watch::Receiver<LocalRol
         resign(&context.client, &context.shared.options.root.steward(&context.rollout)).await;
         Err(trouble)
     };
-    context.keep("its part as the steward of the rollout", candidate).await;
+    context.keep(PART, candidate).await;
     part(false);
 }
 
@@ -82,10 +94,10 @@ async fn be_elected(context: &RolloutContext) -> Result<(), Trouble> {
                 if requests::stat(client, &path).await?.is_some() {
                     continue;
                 }
-                let create = Owner::All.options(CreateMode::Ephemeral);
-                match requests::create(client, &path, &record::write(&ours), &create).await {
+                let (mode, like) = (CreateMode::Ephemeral, Owner::Like(context.shared.options.root.rollouts()));
+                match requests::create(client, &path, &record::write(&ours), mode, &like).await {
                     Ok(()) | Err(RequestError::NodeExists(_)) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(not_steward(error)),
                 }
             }
         }
@@ -97,10 +109,10 @@ async fn make_rollout(context: &RolloutContext) -> Result<(), Trouble> {
     let (client, root) = (&context.client, &context.shared.options.root);
     let (gate, grants) = (context.gate_path(), context.grants_path());
     if requests::stat(client, &root.rollouts()).await?.is_none() {
-        let create = Owner::All.options(CreateMode::Persistent);
-        match requests::create(client, &root.rollouts(), &[], &create).await {
+        let (mode, like) = (CreateMode::Persistent, Owner::Like(root.path().to_owned()));
+        match requests::create(client, &root.rollouts(), &[], mode, &like).await {
             Ok(()) | Err(RequestError::NodeExists(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(not_steward(error)),
         }
     }
     if requests::stat(client, &gate).await?.is_some() {
@@ -136,12 +148,53 @@ async fn make_rollout(context: &RolloutContext) -> Result<(), Trouble> {
         granted: 0,
     };
     let steps = [
-        Step::Create(gate.clone(), record::write(&first), Owner::All),
-        Step::Create(grants, record::write(&counter), Owner::All),
+        Step::Create(gate.clone(), record::write(&first), Owner::Like(root.rollouts())),
+        Step::Create(grants, record::write(&counter), Owner::Like(root.rollouts())),
     ];
     match requests::transact(client, &gate, &steps).await {
         Ok(()) | Err(RequestError::NodeExists(_)) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(not_steward(error)),
+    }
+}
+
+/// What it means that something of a rollout cannot be made.
+fn not_steward(error: RequestError) -> Trouble {
+    match error {
+        RequestError::Denied(znode) | RequestError::Masked(znode) => Trouble::NotSteward(znode),
+        error => error.into(),
+    }
+}
+
+/// Waits until somebody may have changed who may be the steward. Nothing is tried meanwhile: writes that fail cost the servers as much
+/// as others. What is wrong is said only if nobody else is the steward.
+async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> {
+    let (client, office) = (&context.client, context.shared.options.root.steward(&context.rollout));
+    let above: Vec<String> = std::iter::successors(ZnodePath::new(znode).ok(), ZnodePath::parent)
+        .skip(1)
+        .take(2)
+        .map(|path| path.to_string())
+        .collect();
+    let before = requests::acl_versions(client, &above).await?;
+    info!(rollout = %context.rollout, znode, "this host cannot be the steward of the rollout: its credential may not make the znode");
+    let (mut since, mut was_vacant) = (Instant::now(), true);
+    loop {
+        let (stat, watcher) = requests::stat_and_watch(client, &office).await?;
+        let is_vacant = stat.is_none();
+        if std::mem::replace(&mut was_vacant, is_vacant) != is_vacant {
+            since = Instant::now();
+        }
+        let trouble = Trouble::NoSteward(znode.to_owned());
+        // Who may be elected takes some time.
+        let is_wrong = is_vacant && since.elapsed() > ELECTION + context.turn;
+        context.say(is_wrong.then_some(&trouble), PART);
+        tokio::select! {
+            event = watcher.changed() => if event.event_type == EventType::Session {
+                return Err(RequestError::Disconnected.into());
+            },
+            () = sleep(ELECTION) => if requests::acl_versions(client, &above).await? != before {
+                return Ok(());
+            },
+        }
     }
 }
 
@@ -203,7 +256,7 @@ impl<'a> Steward<'a> {
         let mut others = 0;
         info!(%rollout, hosts = known.world.hosts.len(), "this host is the steward of the rollout");
         loop {
-            self.context.say(None, "its part as the steward of the rollout");
+            self.context.say(None, PART);
             self.catch_up(&mut known).await?;
             let policy = std::sync::Arc::clone(&self.local.borrow().policy);
             let moment = Moment {

@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 pub use self::counters::Counters;
 pub use self::kerberos::{KERBEROS, Kerberos, TicketError};
 pub use self::options::{Auth, AuthError, SaslDigest, Servers, ServersError, Tls, TlsError, ZooKeeperOptions};
-pub use self::request_session::{KeptSession, OpenSession};
+pub use self::request_session::{Credentials, KeptSession, OpenSession};
 pub(super) use self::requests::ZooKeeperRequests;
 use super::{Requests, Source, Znodes};
 

@@ -17,6 +17,7 @@ use zookeeper_client::{Client, SessionState};
 use super::connect::{SessionOpener, note_end, note_state};
 use super::context::Context;
 use super::counters::Counters;
+use super::options::ZooKeeperOptions;
 
 /// A session is closed when there was no request for so many times the patience of one; a request takes twice that at most.
 const IDLE: u32 = 6;
@@ -60,11 +61,33 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 pub struct KeptSession {
     sessions: Sessions,
-    credentials: bool,
+    credentials: Credentials,
+}
+
+/// Who a session is for ZooKeeper: the names, and no secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user of the scheme `digest`.
+    pub digest: Option<String>,
+    /// The user of SASL.
+    pub sasl: Option<String>,
+    /// It shows a certificate. Whether that makes it somebody is for the servers to say.
+    pub certificate: bool,
+}
+
+impl Credentials {
+    pub(super) fn of(options: &ZooKeeperOptions) -> Self {
+        let digest = options.auth.iter().map(|auth| auth.user().unwrap_or(&auth.scheme));
+        Self {
+            digest: digest.map(str::to_owned).next(),
+            sasl: options.sasl.as_ref().map(|sasl| sasl.user.clone()),
+            certificate: options.tls.as_ref().is_some_and(|tls| tls.identity.is_some()),
+        }
+    }
 }
 
 impl KeptSession {
-    pub(super) fn new(sessions: Sessions, credentials: bool) -> Self {
+    pub(super) fn new(sessions: Sessions, credentials: Credentials) -> Self {
         sessions.kept.fetch_add(1, Ordering::Relaxed);
         sessions.wanted.notify_one();
         Self { sessions, credentials }
@@ -81,15 +104,15 @@ impl KeptSession {
         }
     }
 
-    /// Whether the session is somebody, for the znodes that it creates.
-    pub fn has_credentials(&self) -> bool {
-        self.credentials
+    /// Who the session is, for the znodes that it creates.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 }
 
 impl Clone for KeptSession {
     fn clone(&self) -> Self {
-        Self::new(self.sessions.clone(), self.credentials)
+        Self::new(self.sessions.clone(), self.credentials.clone())
     }
 }
 

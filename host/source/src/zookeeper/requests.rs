@@ -17,7 +17,7 @@ use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
 use super::connect::{Backoff, SessionOpener};
 use super::context::Context;
 use super::reads::{self, ReadFailure, Reply};
-use super::request_session::{KeptSession, Sessions};
+use super::request_session::{Credentials, KeptSession, Sessions};
 use crate::{AclEntry, Denial, Readers, ZnodeError, ZnodeRefusal, ZnodeStat};
 use twitcher_model::{Stat, ZnodePath};
 
@@ -46,6 +46,8 @@ pub(crate) struct ZooKeeperRequests {
     prefix: usize,
     /// Whether the session is somebody, for the znodes that it creates.
     credentials: bool,
+    /// As who.
+    names: Credentials,
 }
 
 impl ZooKeeperRequests {
@@ -69,12 +71,13 @@ impl ZooKeeperRequests {
             max_data,
             prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
             credentials: options.sasl.is_some() || !options.auth.is_empty(),
+            names: Credentials::of(options),
         };
         (requests, task)
     }
 
     pub fn keep_session(&self) -> KeptSession {
-        KeptSession::new(self.sessions.clone(), self.credentials)
+        KeptSession::new(self.sessions.clone(), self.names.clone())
     }
 
     pub async fn get(&self, path: &ZnodePath) -> Result<(Bytes, Stat), ZnodeError> {
