@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::operate::Common;
-use super::seconds;
+use super::{SourceArguments, seconds};
+
 const FLEET_STATUS_HELP: &str = "\
 Any daemon of the fleet can be asked: what it says it reads in ZooKeeper at that moment. With --json it is the same as \
 `twitcher fleet hosts`.
@@ -84,6 +85,62 @@ For pipelines: what the znode is now is what is waited for, whatever it was befo
 the rollout is halted or aborted, if it is done but for hosts that failed or are held, or if it takes too long.
 
 Example: git push && twitcher znode set /git/head \"$(git rev-parse HEAD)\" && twitcher fleet wait repo --timeout 600";
+
+const ENROLL_HELP: &str = "\
+The first time it makes access strict, and needs --steward: from then on a host writes below its own znode only, stewards write \
+everywhere, everybody reads, and a host that is not enrolled is not let in. Who runs it is a steward, too. Stewards are the daemons that do \
+the work of rollouts, of which there should be two at least, and whoever enrolls hosts, forgets them or acts on rollouts. So this goes \
+straight to the servers, with credentials that no other host should have.
+
+ID is one of
+  x509:SUBJECT       of a certificate (--zk-cert), as `openssl x509 -noout -subject -nameopt RFC2253` shows it
+  sasl:USER          of --zk-sasl-file
+  digest:USER:HASH   of --zk-digest-file, with the hash that ZooKeeper has for it
+  digest:@FILE       the same, where FILE holds USER:PASSWORD
+
+It can be repeated, and a host be enrolled as somebody else. `twitcher fleet forget HOST` ends it.
+
+Examples:
+  twitcher fleet enroll --zk zk1:2181 --zk-digest-file ops --fleet /twitcher web-01 --as sasl:web-01 --steward sasl:web-01
+  twitcher fleet enroll --zk zk1:2181 --zk-digest-file ops --fleet /twitcher web-02 --as x509:CN=web-02,O=Example
+  twitcher fleet enroll --zk zk1:2181 --zk-digest-file ops --fleet /twitcher --steward digest:@eve.digest";
+
+/// The commands on a fleet.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommands {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    Ask(FleetCommand),
+    /// Let a host into a fleet where access is strict, and make it strict; straight at the servers
+    #[command(after_help = ENROLL_HELP, override_usage = "twitcher fleet enroll [OPTIONS] --fleet <PATH> [<HOST> --as <ID>] [--steward <ID>]")]
+    Enroll(Box<EnrollArguments>),
+}
+
+/// Arguments of `fleet enroll`.
+#[derive(Debug, Args)]
+pub struct EnrollArguments {
+    /// What the host is called in the fleet
+    #[arg(value_name = "HOST", requires = "identity", required_unless_present = "steward")]
+    pub host: Option<String>,
+    /// Who the host is for ZooKeeper
+    #[arg(long = "as", value_name = "ID", requires = "host")]
+    pub identity: Option<String>,
+    /// Who else is a steward of the fleet; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub steward: Vec<String>,
+    /// The znode below which the fleet has everything
+    #[arg(long, value_name = "PATH")]
+    pub fleet: String,
+    /// How long to wait for a session, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub source: SourceArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// What is asked about a fleet, of any daemon that is in it.
 #[derive(Debug, Subcommand)]

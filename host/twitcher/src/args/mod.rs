@@ -18,7 +18,7 @@ pub use bundle::{
     BundleBuildArguments, BundleCommand, BundlePullArguments, BundleStoreArguments, KeyCommand, RequestArguments,
     TrustedKeysArguments,
 };
-pub use fleet::{FleetCommand, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments};
+pub use fleet::{EnrollArguments, FleetCommand, FleetCommands, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments};
 pub use operate::{
     CONTROL_VARIABLE, DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments,
     ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,
@@ -93,6 +93,9 @@ pub enum Command {
     #[command(flatten)]
     #[allow(missing_docs)]
     Operate(OperateCommand),
+    /// Show the fleet: its hosts, and who has handled the last change; act on its rollouts, and say who is in it
+    #[command(subcommand, after_help = "`twitcher help fleet` is the manual.")]
+    Fleet(FleetCommands),
     /// Read, set and watch single znodes: the other side of a watch
     #[command(subcommand, after_help = znode::HELP)]
     Znode(Box<ZnodeCommand>),

@@ -127,8 +127,8 @@ pub enum OperateCommand {
     /// Stop the daemon when what runs has ended, or after a while without that
     #[command(after_help = DRAIN_HELP, visible_alias = "stop")]
     Drain(DrainArguments),
-    /// Show the fleet: its hosts, and who has handled the last change
-    #[command(subcommand, after_help = "`twitcher help fleet` is the manual.")]
+    /// What is asked about the fleet: on the command line it is beside what is not asked of a daemon
+    #[command(skip)]
     Fleet(FleetCommand),
     /// Show what happens: changes, decisions, runs
     #[command(after_help = EVENTS_HELP)]

@@ -3,6 +3,7 @@
 mod bundle;
 mod check;
 mod demo;
+mod enroll;
 mod help;
 mod key;
 mod operate;
@@ -22,7 +23,7 @@ use twitcher_config as config;
 use twitcher_launch::{self as launch, Bodies};
 use twitcher_sandbox as sandbox;
 
-use crate::args::{self, Cli, Command, exit};
+use crate::args::{self, Cli, Command, FleetCommands, OperateCommand, exit};
 
 /// This program, also after it was replaced on disk: helpers must be of the same build.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -37,6 +38,8 @@ pub fn carry_out(command: Command) -> Result<u8> {
         Command::Run(arguments) => run::run(*arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Operate(command) => Ok(operate::run(&command)),
+        Command::Fleet(FleetCommands::Ask(command)) => Ok(operate::run(&OperateCommand::Fleet(command))),
+        Command::Fleet(FleetCommands::Enroll(arguments)) => Ok(enroll::run(&arguments)),
         Command::Znode(command) => Ok(znode::run(&command)),
         Command::Schema { payload: false } => print(&format!("{:#}\n", config::schema())),
         Command::Schema { payload: true } => print(&format!("{:#}\n", payload::schema())),

@@ -87,7 +87,7 @@ fn kerberos(given: &SourceArguments) -> Result<zookeeper::Kerberos> {
 }
 
 /// The first line of a file, USER:PASSWORD. On the command line everyone could read them.
-fn credentials(file: &Path) -> Result<(String, String)> {
+pub fn credentials(file: &Path) -> Result<(String, String)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let pair = text.lines().next().and_then(|line| line.split_once(':'));
     let (user, password) = pair.with_context(|| format!("{}:1: expected USER:PASSWORD", file.display()))?;
