@@ -1,5 +1,6 @@
 //! Several daemons on one real ZooKeeper that tell each other what they have handled.
 
+mod access;
 mod forgetting;
 mod hostile;
 mod pace;

@@ -14,16 +14,16 @@ use crate::support::{http, until};
 const ACTION: &str = r#"v=$(cat); echo "+ HOST $v" >> SHARED/journal; while test -e SHARED/hold-HOST; do sleep 0.02; done; sleep 0.1; echo "- HOST $v" >> SHARED/journal; case $v in bad*) exit 3;; esac; test ! -e SHARED/bad-HOST"#;
 
 /// Several hosts with one rollout.
-struct Fleet {
-    stage: Stage,
-    shared: TempDir,
+pub(super) struct Fleet {
+    pub stage: Stage,
+    pub shared: TempDir,
     rollout: String,
-    hosts: Vec<Host>,
+    pub hosts: Vec<Host>,
 }
 
 impl Fleet {
     /// `rollout` is what stands behind the name.
-    async fn new(test: &str, rollout: &str) -> Self {
+    pub async fn new(test: &str, rollout: &str) -> Self {
         Self {
             stage: Stage::new(&ZooKeeperServer::shared().address(), test).await,
             shared: TempDir::new().unwrap(),
@@ -32,7 +32,7 @@ impl Fleet {
         }
     }
 
-    fn site(&self, name: &str) -> Site {
+    pub fn site(&self, name: &str) -> Site {
         let site = Site::new();
         let action = ACTION
             .replace("HOST", name)
@@ -45,28 +45,28 @@ impl Fleet {
         site
     }
 
-    fn join(&mut self, name: &str, more: &[&str]) {
+    pub fn join(&mut self, name: &str, more: &[&str]) {
         let host = self.stage.start(name, self.site(name), more);
         self.hosts.push(host);
     }
 
-    fn of(mut self, names: &[&str]) -> Self {
+    pub fn of(mut self, names: &[&str]) -> Self {
         for name in names {
             self.join(name, &[]);
         }
         self
     }
 
-    fn mark(&self, name: &str) {
+    pub fn mark(&self, name: &str) {
         fs::write(self.shared.path().join(name), "").unwrap();
     }
 
-    fn unmark(&self, name: &str) {
+    pub fn unmark(&self, name: &str) {
         fs::remove_file(self.shared.path().join(name)).unwrap();
     }
 
     /// What the actions have written: whether they start, which host, what for.
-    fn journal(&self) -> Vec<(bool, String, String)> {
+    pub fn journal(&self) -> Vec<(bool, String, String)> {
         let text = fs::read_to_string(self.shared.path().join("journal")).unwrap_or_default();
         let entry = |line: &str| {
             let mut words = line.split(' ').map(str::to_owned);
@@ -79,7 +79,7 @@ impl Fleet {
     }
 
     /// Hosts that have started for this, in order.
-    fn started(&self, data: &str) -> Vec<String> {
+    pub fn started(&self, data: &str) -> Vec<String> {
         let journal = self.journal().into_iter();
         journal
             .filter(|(starts, _, of)| *starts && of == data)
@@ -88,7 +88,7 @@ impl Fleet {
     }
 
     /// Most that have acted at once, by the order of what they have written.
-    fn most_at_once(&self) -> usize {
+    pub fn most_at_once(&self) -> usize {
         let (mut now, mut most) = (0_usize, 0);
         for (starts, ..) in self.journal() {
             now = if starts { now + 1 } else { now - 1 };
@@ -97,12 +97,12 @@ impl Fleet {
         most
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         http::operate(&self.hosts[0].socket, "GET", "/v1/fleet/rollouts/repo").json()
     }
 
     /// Waits until the rollout is in this state, for what the znode is now.
-    fn until_state(&self, state: &str) -> Value {
+    pub fn until_state(&self, state: &str) -> Value {
         let mut last = Value::Null;
         until(&format!("the rollout is {state}"), || {
             last = self.status();
@@ -111,14 +111,14 @@ impl Fleet {
         last
     }
 
-    fn operate(&self, arguments: &[&str]) -> String {
+    pub fn operate(&self, arguments: &[&str]) -> String {
         let (code, text) = self.hosts[0].operate(arguments);
         assert_eq!(code, 0, "{arguments:?}: {text}");
         text
     }
 }
 
-fn states(status: &Value) -> Vec<(String, String)> {
+pub(super) fn states(status: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let hosts = status["hosts"].as_array().unwrap();
     hosts

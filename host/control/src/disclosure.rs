@@ -128,7 +128,8 @@ impl Shown {
 
     /// A fleet. What its hosts publish has no text of actions.
     pub fn fleet(self, mut fleet: Fleet) -> Fleet {
-        self.problems(fleet.hosts.iter_mut().filter_map(|host| host.problem.as_mut()));
+        let of_hosts = fleet.hosts.iter_mut().filter_map(|host| host.problem.as_mut());
+        self.problems(of_hosts.chain(&mut fleet.problem));
         fleet
     }
 

@@ -60,6 +60,9 @@ pub struct Fleet {
     pub root: String,
     /// What the host of the daemon that was asked is called there.
     pub host: String,
+    /// Why that host is not in the fleet, or cannot publish.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// When it was read.
     pub at: Timestamp,
     /// Its hosts, by name.

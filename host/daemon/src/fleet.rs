@@ -209,6 +209,7 @@ impl Daemon {
             Ok(api::Fleet {
                 root: asked.root.clone(),
                 host: asked.host.clone(),
+                problem: asked.problem.clone(),
                 at: survey.at,
                 hosts,
             })
@@ -291,6 +292,7 @@ impl Daemon {
         let asked = Asked {
             root: fleet.options().root.to_string(),
             host: fleet.options().name.to_string(),
+            problem: fleet.membership().problem,
             trees: of_trees
                 .filter_map(|entry| Some((entry.watch.znode.to_string(), state_id(entry.facts.seen.as_ref()?))))
                 .collect(),
@@ -314,6 +316,7 @@ impl Daemon {
 struct Asked {
     root: String,
     host: String,
+    problem: Option<String>,
     /// The states of the subtrees that it watches.
     trees: HashMap<String, StateId>,
 }

@@ -350,7 +350,10 @@ mod tests {
             acl(Permission::ALL, "sasl", "eve"),
             acl(Permission::READ, "world", "anyone"),
         ];
-        assert!(expected.iter().all(|entry| list.contains(entry)) && list.len() == 4, "{list:?}");
+        assert!(
+            expected.iter().all(|entry| list.contains(entry)) && list.len() == 4,
+            "{list:?}"
+        );
         assert!(!is_open(&now.list_like(&[acl(Permission::ALL, "world", "anyone")])));
     }
 }

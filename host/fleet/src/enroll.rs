@@ -64,7 +64,9 @@ pub enum EnrollError {
         whom: String,
     },
     /// The host's znode is somebody else's, who has made it while access was open.
-    #[error("znode {znode} is that of {owner}, who has made it while access was open, and only they or the servers' administrator can give it away")]
+    #[error(
+        "znode {znode} is that of {owner}, who has made it while access was open, and only they or the servers' administrator can give it away"
+    )]
     Owned {
         /// The znode.
         znode: String,
@@ -98,7 +100,12 @@ impl From<RequestError> for EnrollError {
 type Done<T> = Result<T, EnrollError>;
 
 /// Enrolls a host, and says who is a steward. It fails if there is no connection within so long.
-pub async fn enroll(session: &KeptSession, root: &FleetRoot, wanted: &Enrollment, patience: Duration) -> Done<Enrolled> {
+pub async fn enroll(
+    session: &KeptSession,
+    root: &FleetRoot,
+    wanted: &Enrollment,
+    patience: Duration,
+) -> Done<Enrolled> {
     if *session.credentials() == Credentials::default() {
         return Err(EnrollError::NoCredentials);
     }
@@ -174,8 +181,12 @@ impl Office<'_> {
             return Ok(());
         };
         let too_large = RecordError::TooLarge(found.stat.data_length as usize);
-        let read = found.data.ok_or(too_large).and_then(|data| record::read::<RootRecord>(&data));
-        read.map(drop).map_err(|error| EnrollError::Record(root.to_owned(), error))
+        let read = found
+            .data
+            .ok_or(too_large)
+            .and_then(|data| record::read::<RootRecord>(&data));
+        read.map(drop)
+            .map_err(|error| EnrollError::Record(root.to_owned(), error))
     }
 
     async fn make_root(&mut self, stewards: &Stewards) -> Done<()> {
@@ -206,7 +217,11 @@ impl Office<'_> {
         while let Some(path) = left.pop() {
             let of_rollout = path.strip_prefix(&rollouts).unwrap_or_default();
             let is_private = of_rollout.ends_with("/good") || of_rollout.ends_with("/good-before");
-            let list = if is_private { access::private(&list) } else { list.clone() };
+            let list = if is_private {
+                access::private(&list)
+            } else {
+                list.clone()
+            };
             self.have_if_there(&path, &list).await?;
             left.extend(self.paths_below(&path).await?);
             bounded(&rollouts, left.len())?;
@@ -227,7 +242,8 @@ impl Office<'_> {
             if is_open {
                 self.have_if_there(&path, &stewards.list()).await?;
                 self.shut_out.push(name.to_owned());
-                self.tidy_below(&path, |acl| access::is_open(acl).then(|| stewards.list())).await?;
+                self.tidy_below(&path, |acl| access::is_open(acl).then(|| stewards.list()))
+                    .await?;
             } else if !access::is_masked(&acl) && !Stewards::of(&acl).names().is_empty() {
                 self.set(&path, &acl, &stewards.list_like(&acl)).await?;
             }
@@ -258,8 +274,10 @@ impl Office<'_> {
             }
             done => done?,
         }
-        self.tidy_below(&path, |acl| (!stewards.is_confined(acl, identity)).then(|| list.clone()))
-            .await
+        self.tidy_below(&path, |acl| {
+            (!stewards.is_confined(acl, identity)).then(|| list.clone())
+        })
+        .await
     }
 
     /// Gives what is below a host's znode another list where it is to have one.

@@ -93,7 +93,15 @@ pub(crate) async fn forget(
         rollouts: Vec::new(),
     };
     let mut own = Owner::of(kept);
-    match requests::create_own(client, &live, &record::write(&presence), CreateMode::Ephemeral, &mut own).await {
+    match requests::create_own(
+        client,
+        &live,
+        &record::write(&presence),
+        CreateMode::Ephemeral,
+        &mut own,
+    )
+    .await
+    {
         Ok(()) => {}
         Err(RequestError::NodeExists(_)) => return Err(ForgetError::Live),
         Err(RequestError::NoNode(_)) => return Err(ForgetError::Unknown),

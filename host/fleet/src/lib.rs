@@ -45,8 +45,8 @@ use tokio::time::{Instant, timeout};
 
 use twitcher_source::zookeeper::KeptSession;
 
-use forget::{ForgetError, Forgotten};
 pub use access::{Identity, IdentityError};
+use forget::{ForgetError, Forgotten};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
 use rollout::{LocalRollout, OrderError, Parts, RolloutEvent, RolloutPart, RolloutSurvey, Said, Verb};

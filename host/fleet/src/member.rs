@@ -150,7 +150,10 @@ impl Member<'_> {
             if self.shared.state().since.is_some() {
                 pause = PAUSE.0;
             }
-            let is_denied = matches!(trouble, Trouble::NotEnrolled { .. } | Trouble::Request(RequestError::Denied(_)));
+            let is_denied = matches!(
+                trouble,
+                Trouble::NotEnrolled { .. } | Trouble::Request(RequestError::Denied(_))
+            );
             self.is_denied.store(is_denied, Ordering::Relaxed);
             self.note(Some(&trouble));
             if session.client.state().is_terminated() {
@@ -366,7 +369,10 @@ impl Member<'_> {
         };
         if !self.check_presence(client).await? {
             let data = record::write(&presence);
-            match self.create_own(client, &self.live(), &data, CreateMode::Ephemeral).await {
+            match self
+                .create_own(client, &self.live(), &data, CreateMode::Ephemeral)
+                .await
+            {
                 // Somebody was faster; or it was us, and the answer was lost.
                 Ok(()) | Err(RequestError::NodeExists(_)) => drop(self.check_presence(client).await?),
                 Err(error) => return Err(error.into()),
@@ -617,7 +623,10 @@ impl Member<'_> {
     /// Says what to do where a host may not write below its own znode.
     fn explained(&self, trouble: Trouble) -> Trouble {
         let own = self.path();
-        let is_own = |path: &str| path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_own = |path: &str| {
+            path.strip_prefix(own.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         match trouble {
             Trouble::Request(RequestError::Denied(znode)) if is_own(&znode) => Trouble::NotEnrolled {
                 znode,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use zookeeper_client::{
-    Acl, Acls, AddWatchMode, Client, CreateMode, Error, MultiWriteError, OneshotWatcher, Permission,
-    PersistentWatcher, Stat,
+    Acl, Acls, AddWatchMode, Client, CreateMode, Error, MultiWriteError, OneshotWatcher, Permission, PersistentWatcher,
+    Stat,
 };
 
 use super::access;
@@ -28,7 +28,8 @@ static OWN: [Acl; 2] = [
 ];
 
 /// What to do about a denial where hosts may not write.
-pub(crate) const STEWARDS_ONLY: &str = "where access to a fleet is strict only its stewards may do that; ask the daemon of one, or be one";
+pub(crate) const STEWARDS_ONLY: &str =
+    "where access to a fleet is strict only its stewards may do that; ask the daemon of one, or be one";
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,7 +253,13 @@ pub(crate) async fn acl_versions(client: &Client, paths: &[String]) -> Reply<Vec
 }
 
 /// Makes what is to be the session's own. A session whose certificate the servers do not know is nobody, and has nothing of its own.
-pub(crate) async fn create_own(client: &Client, path: &str, data: &[u8], mode: CreateMode, own: &mut Owner) -> Reply<()> {
+pub(crate) async fn create_own(
+    client: &Client,
+    path: &str,
+    data: &[u8],
+    mode: CreateMode,
+    own: &mut Owner,
+) -> Reply<()> {
     match create(client, path, data, mode, own).await {
         Err(RequestError::Nobody(_)) if *own == Owner::Session => {
             *own = Owner::All;

@@ -311,6 +311,7 @@ fn fleet() -> Fleet {
     Fleet {
         root: "/twitcher".to_owned(),
         host: "web-1".to_owned(),
+        problem: None,
         at: jiff::Timestamp::UNIX_EPOCH,
         hosts: vec![FleetHost {
             name: "web-2".to_owned(),

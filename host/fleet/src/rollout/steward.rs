@@ -94,7 +94,10 @@ async fn be_elected(context: &RolloutContext) -> Result<(), Trouble> {
                 if requests::stat(client, &path).await?.is_some() {
                     continue;
                 }
-                let (mode, like) = (CreateMode::Ephemeral, Owner::Like(context.shared.options.root.rollouts()));
+                let (mode, like) = (
+                    CreateMode::Ephemeral,
+                    Owner::Like(context.shared.options.root.rollouts()),
+                );
                 match requests::create(client, &path, &record::write(&ours), mode, &like).await {
                     Ok(()) | Err(RequestError::NodeExists(_)) => {}
                     Err(error) => return Err(not_steward(error)),

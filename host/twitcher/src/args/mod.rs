@@ -18,7 +18,9 @@ pub use bundle::{
     BundleBuildArguments, BundleCommand, BundlePullArguments, BundleStoreArguments, KeyCommand, RequestArguments,
     TrustedKeysArguments,
 };
-pub use fleet::{EnrollArguments, FleetCommand, FleetCommands, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments};
+pub use fleet::{
+    EnrollArguments, FleetCommand, FleetCommands, ForgetArguments, LaggardsArguments, ReleaseArguments, WaitArguments,
+};
 pub use operate::{
     CONTROL_VARIABLE, DrainArguments, EventsArguments, HistoryArguments, LogsArguments, OperateCommand, PauseArguments,
     ResumeArguments, RunNowArguments, StatusArguments, TimeStyle,

@@ -51,8 +51,11 @@ pub fn run(arguments: &EnrollArguments) -> u8 {
             }
         }
         Err((error, problem)) => {
-            let problem = problem.map(|problem| format!(" at {servers} ({problem})"));
-            eprintln!("twitcher: {error}{}", problem.unwrap_or_default());
+            match (&error, problem) {
+                (EnrollError::Disconnected, Some(problem)) => eprintln!("twitcher: {error} at {servers} ({problem})"),
+                (EnrollError::Disconnected, None) => eprintln!("twitcher: {error} at {servers}"),
+                _ => eprintln!("twitcher: {error}"),
+            }
             if let Some(hint) = hint(&error) {
                 eprintln!("  hint: {hint}");
             }
@@ -107,12 +110,9 @@ async fn ask(
         Some(session) => enroll(&session, root, wanted, arguments.timeout).await,
         None => Err(EnrollError::Disconnected),
     };
+    let problem = connection.borrow().problem.clone();
     requests.close().await;
-    done.map_err(|error| {
-        let problem = connection.borrow().problem.clone();
-        let problem = problem.filter(|_| error == EnrollError::Disconnected);
-        (error, problem)
-    })
+    done.map_err(|error| (error, problem))
 }
 
 fn hint(error: &EnrollError) -> Option<&'static str> {
@@ -163,7 +163,11 @@ fn in_words(root: &FleetRoot, wanted: &Enrollment, enrolled: &Enrolled) -> Strin
     }
     if !enrolled.shut_out.is_empty() {
         let hosts = enrolled.shut_out.join(" ");
-        let _ = writeln!(text, "not enrolled, and shut out until they are: {}", sanitize::line(&hosts));
+        let _ = writeln!(
+            text,
+            "not enrolled, and shut out until they are: {}",
+            sanitize::line(&hosts)
+        );
     }
     text
 }

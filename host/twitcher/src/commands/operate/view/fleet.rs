@@ -31,6 +31,14 @@ fn head(fleet: &Fleet, look: &Theme) -> String {
             separator = ", ";
         }
     }
+    if let Some(problem) = &fleet.problem {
+        let said = format!(
+            "{} is not in it: {}",
+            sanitize::line(&fleet.host),
+            sanitize::line(problem)
+        );
+        let _ = write!(text, "\n{}", look.paint(&said, Tone::Bad));
+    }
     text.push_str("\n\n");
     if fleet.hosts.is_empty() {
         text.push_str("no host has joined yet\n");
@@ -295,6 +303,7 @@ mod tests {
         Fleet {
             root: "/twitcher".to_owned(),
             host: "web-1".to_owned(),
+            problem: None,
             at: Timestamp::UNIX_EPOCH,
             hosts,
         }
