@@ -145,7 +145,11 @@ impl Office<'_> {
         let (client, root) = (self.client, self.root.path());
         requests::catch_up(client).await?;
         let found = self.acl(root).await?;
-        let is_open = found.as_deref().is_none_or(access::is_open);
+        let (hosts, rollouts) = (self.root.hosts(), self.root.rollouts());
+        let (of_hosts, of_rollouts) = (self.acl(&hosts).await?, self.acl(&rollouts).await?);
+        let is_whole = of_hosts.is_some() && of_rollouts.is_some();
+        let lists = [&found, &of_hosts, &of_rollouts];
+        let is_open = found.is_none() || lists.into_iter().flatten().any(|list| access::is_open(list));
         if let Some(found) = &found {
             if access::is_masked(found) {
                 return Err(EnrollError::NotSteward(root.to_owned()));
@@ -154,20 +158,19 @@ impl Office<'_> {
         }
         let known = Stewards::of(found.as_deref().unwrap_or_default());
         let stewards = known.clone().and(&self.wanted.stewards, is_open);
-        if !is_open && stewards == known {
+        if !is_open && is_whole && stewards == known {
             return Ok((false, stewards));
         }
         if is_open && self.wanted.stewards.is_empty() {
             return Err(EnrollError::Open(root.to_owned()));
         }
-        let hosts = self.root.hosts();
         if found.is_none() {
             self.make_root(&stewards).await?;
         }
         self.have(&hosts, &stewards.list(), &[]).await?;
         // Who the session is, the server knows.
         let stewards = Stewards::of(&requests::acl(client, &hosts).await?);
-        self.have(&self.root.rollouts(), &stewards.list(), &[]).await?;
+        self.have(&rollouts, &stewards.list(), &[]).await?;
         self.tidy_rollouts(&stewards).await?;
         self.tidy_hosts(&stewards).await?;
         self.have(root, &stewards.list(), &[]).await?;

@@ -202,7 +202,9 @@ impl FleetHost {
         if let Some(Some(znode)) = host.note(read)
             && let Some(record) = host.parse::<HostRecord>("its record", znode)
         {
-            (host.id, host.labels, host.version) = (Some(record.id), record.labels, record.twitcher);
+            // Who was enrolled and has never joined has none.
+            let id = Some(record.id).filter(|id| !id.is_empty());
+            (host.id, host.labels, host.version) = (id, record.labels, record.twitcher);
         }
         if let Some(Some(znode)) = host.note(live) {
             // What does not go away with a session says nothing about whether the host is there.

@@ -51,7 +51,7 @@ pub mod exit {
     pub const NO_NODE: u8 = 6;
     /// `znode`: it exists already, or has another version than the expected one.
     pub const CONFLICT: u8 = 7;
-    /// `znode`: its access control list, or the file system, does not permit it.
+    /// `znode`, `fleet enroll`: an access control list, or the file system, does not permit it.
     pub const DENIED: u8 = 8;
     /// `znode`: the connection broke before the answer came; the write may have been carried out or not.
     pub const UNKNOWN_OUTCOME: u8 = 9;
@@ -67,10 +67,10 @@ Exit codes:
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout
   5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense;
-     `znode`: no session with ZooKeeper within --timeout; nothing was changed
+     `znode`, `fleet enroll`: no session with ZooKeeper within --timeout; nothing was changed
   6  `znode`: the znode, or the parent of what is to be created, does not exist
   7  `znode`: it exists already, or has another version than --if-version says
-  8  `znode`: its access control list, or the file system, does not permit it
+  8  `znode`, `fleet enroll`: an access control list, or the file system, does not permit it
   9  `znode`: the connection broke before the answer came; the write may have been carried out or not
 
 `twitcher help topics` lists pages about configuration, actions, guarantees, troubleshooting and more.";

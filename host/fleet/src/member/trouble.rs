@@ -1,0 +1,73 @@
+//! Why a host is not in its fleet, and what to do about it. Pure.
+
+use crate::access;
+use crate::layout::HostName;
+use crate::record::RecordError;
+use crate::requests::RequestError;
+use twitcher_source::zookeeper::Credentials;
+
+/// Why a host is not in its fleet, or cannot publish.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// There is nothing by which it could be told from another one of its name.
+    #[error("{0}")]
+    NoId(String),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// What others have written cannot be understood.
+    #[error("znode {0}: {1}")]
+    Record(String, RecordError),
+    /// Another session holds the name.
+    #[error(
+        "a host called {name} is in the fleet already{who}; if that is another host, give this one another name with --fleet-name. \
+         Where the daemon was killed or its machine has crashed a moment ago, the name is free once the old session has expired"
+    )]
+    NameTaken { name: String, who: String },
+    /// The host may not write where it is to write.
+    #[error(
+        "no permission for znode {znode} (NoAuth): where access to a fleet is strict, only hosts that are enrolled are in it. {}",
+        remedy(name, credentials)
+    )]
+    NotEnrolled {
+        znode: String,
+        name: String,
+        credentials: Credentials,
+    },
+    /// The presence has gone though the session lives.
+    #[error("somebody has deleted the presence of this host in the fleet")]
+    PresenceGone,
+}
+
+impl Trouble {
+    /// The same, with what to do where a host may not write below its own znode.
+    pub fn explained(self, own: &str, name: &HostName, credentials: &Credentials) -> Self {
+        let is_own = |path: &str| {
+            path.strip_prefix(own)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match self {
+            Self::Request(RequestError::Denied(znode)) if is_own(&znode) => Self::NotEnrolled {
+                znode,
+                name: name.to_string(),
+                credentials: credentials.clone(),
+            },
+            trouble => trouble,
+        }
+    }
+
+    /// Whether it is for lack of a permission.
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::NotEnrolled { .. } | Self::Request(RequestError::Denied(_)))
+    }
+}
+
+/// How a host is let in.
+fn remedy(name: &str, credentials: &Credentials) -> String {
+    match access::enrolled_as(credentials) {
+        Some(whom) => format!("A steward of the fleet lets it in: `twitcher fleet enroll {name} --as {whom}`"),
+        None => format!(
+            "Give the daemon credentials, by --zk-cert, --zk-sasl-file or --zk-digest-file; then a steward of the fleet lets it in: \
+             `twitcher fleet enroll {name} --as ID`"
+        ),
+    }
+}
