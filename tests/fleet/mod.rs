@@ -3,6 +3,7 @@
 mod access;
 mod forgetting;
 mod hostile;
+mod hostile_rollouts;
 mod pace;
 mod page;
 mod rollouts;
