@@ -9,8 +9,10 @@
 //!         ◀─ it is your turn ────── rollout: host, steward (tasks of it) ─┤
 //!                                                                        ▼
 //!  operators ◀── laggards (pure) ◀── survey ◀───── layout, record ──── ZooKeeper, on the session that is there for requests
-//!            ── forget ────────────────────────────────────────────▶
+//!            ── forget, enroll (access: pure) ──────────────────────▶
 //! ```
+//!
+//! Where access is strict ZooKeeper itself keeps every host to that: what is made has the access control list that says so.
 //!
 //! It must not know what a watch runs, nor when.
 
