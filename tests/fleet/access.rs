@@ -225,7 +225,7 @@ async fn a_host_that_is_not_enrolled_says_so_and_what_to_do() {
     let mut stage = Stage::new(&server.address(), "access-unknown").await;
     let people = People::new();
     people.make_strict(&stage, "web-0", &[]);
-    let direct = std::mem::replace(&mut stage.address, String::new());
+    let direct = std::mem::take(&mut stage.address);
     let proxy = Proxy::to(server.port());
     stage.address = proxy.address();
     let rollout = format!(

@@ -66,7 +66,7 @@ fn remedy(name: &str, credentials: &Credentials) -> String {
     match access::enrolled_as(credentials) {
         Some(whom) => format!("A steward of the fleet lets it in: `twitcher fleet enroll {name} --as {whom}`"),
         None => format!(
-            "Give the daemon credentials, by --zk-cert, --zk-sasl-file or --zk-digest-file; then a steward of the fleet lets it in: \
+            "Give the daemon credentials, by --zk-cert, --zk-kerberos, --zk-sasl-file or --zk-digest-file; then a steward of the fleet lets it in: \
              `twitcher fleet enroll {name} --as ID`"
         ),
     }

@@ -194,7 +194,8 @@ async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> 
             event = watcher.changed() => if event.event_type == EventType::Session {
                 return Err(RequestError::Disconnected.into());
             },
-            () = sleep(ELECTION) => if requests::acl_versions(client, &above).await? != before {
+            // While somebody else does the work this host has nothing to ask.
+            () = sleep(ELECTION + context.turn), if is_vacant => if requests::acl_versions(client, &above).await? != before {
                 return Ok(());
             },
         }

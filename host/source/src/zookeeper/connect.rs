@@ -303,7 +303,7 @@ async fn diagnose(options: &ZooKeeperOptions, error: &OpenError) -> String {
                 "accepts connections, but TLS, the credentials or the ZooKeeper handshake fail".to_owned()
             }
             // It may hang up before it says why.
-            Ok(Ok(_)) if options.sasl.is_some() || options.kerberos.is_some() || !options.auth.is_empty() => {
+            Ok(Ok(_)) if options.has_credentials() => {
                 "accepts connections, but the credentials or the ZooKeeper handshake fail".to_owned()
             }
             Ok(Ok(_)) => "accepts connections, but does not answer as a ZooKeeper server that is serving".to_owned(),

@@ -369,6 +369,11 @@ pub struct ZooKeeperOptions {
 }
 
 impl ZooKeeperOptions {
+    /// Whether a session says who it is, so that what it creates can be its own. A certificate may say so, too, but not to every server.
+    pub fn has_credentials(&self) -> bool {
+        self.sasl.is_some() || self.kerberos.is_some() || !self.auth.is_empty()
+    }
+
     /// The default options for these servers.
     pub fn new(servers: Servers) -> Self {
         Self {

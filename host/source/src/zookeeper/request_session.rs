@@ -69,7 +69,7 @@ pub struct KeptSession {
 pub struct Credentials {
     /// The user of the scheme `digest`.
     pub digest: Option<String>,
-    /// The user of SASL.
+    /// The user of SASL, or the principal.
     pub sasl: Option<String>,
     /// It shows a certificate. Whether that makes it somebody is for the servers to say.
     pub certificate: bool,
@@ -77,10 +77,13 @@ pub struct Credentials {
 
 impl Credentials {
     pub(super) fn of(options: &ZooKeeperOptions) -> Self {
+        // Whose tickets they are may be the cache's to say.
+        let principal = |name: &Option<String>| name.clone().unwrap_or_else(|| "PRINCIPAL".to_owned());
+        let kerberos = options.kerberos.as_ref().map(|kerberos| principal(&kerberos.principal));
         let digest = options.auth.iter().map(|auth| auth.user().unwrap_or(&auth.scheme));
         Self {
             digest: digest.map(str::to_owned).next(),
-            sasl: options.sasl.as_ref().map(|sasl| sasl.user.clone()),
+            sasl: options.sasl.as_ref().map(|sasl| sasl.user.clone()).or(kerberos),
             certificate: options.tls.as_ref().is_some_and(|tls| tls.identity.is_some()),
         }
     }

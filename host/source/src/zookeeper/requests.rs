@@ -70,7 +70,7 @@ impl ZooKeeperRequests {
             patience: options.patience,
             max_data,
             prefix: options.servers.chroot().map_or(0, |chroot| chroot.as_str().len()),
-            credentials: options.sasl.is_some() || !options.auth.is_empty(),
+            credentials: options.has_credentials(),
             names: Credentials::of(options),
         };
         (requests, task)

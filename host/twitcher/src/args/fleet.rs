@@ -94,7 +94,7 @@ straight to the servers, with credentials that no other host should have.
 
 ID is one of
   x509:SUBJECT       of a certificate (--zk-cert), as `openssl x509 -noout -subject -nameopt RFC2253` shows it
-  sasl:USER          of --zk-sasl-file
+  sasl:USER          of --zk-sasl-file, or the principal of --zk-kerberos
   digest:USER:HASH   of --zk-digest-file, with the hash that ZooKeeper has for it
   digest:@FILE       the same, where FILE holds USER:PASSWORD
 

@@ -117,7 +117,7 @@ async fn ask(
 
 fn hint(error: &EnrollError) -> Option<&'static str> {
     Some(match error {
-        EnrollError::NoCredentials => "give --zk-digest-file, --zk-sasl-file or --zk-cert",
+        EnrollError::NoCredentials => "give --zk-digest-file, --zk-sasl-file, --zk-kerberos or --zk-cert",
         EnrollError::Open(_) => {
             "--steward ID says whose daemons do the work of rollouts, besides who runs this; from then on hosts that are not enrolled \
              are not let in"

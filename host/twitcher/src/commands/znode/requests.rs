@@ -66,7 +66,7 @@ impl<'a> Asker<'a> {
         let (requests, place, credentials) = match options {
             SourceOptions::ZooKeeper(mut options) => {
                 options.patience = request.timeout;
-                let credentials = options.sasl.is_some() || !options.auth.is_empty();
+                let credentials = options.has_credentials();
                 let place = options.servers.to_string();
                 chroot = options.servers.chroot().cloned();
                 (zookeeper_source::requests(*options), place, credentials)
