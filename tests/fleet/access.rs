@@ -478,17 +478,31 @@ async fn a_host_may_be_known_by_its_certificate() {
     });
     let mut stage = Stage::new(&server.address(), "access-x509").await;
     let people = People::new();
-    people.make_strict(&stage, "web-0", &[]);
-    let (code, said) = people.enroll(&stage, Some("ops"), &["web-1", "--as", "x509:CN=client"]);
-    assert_eq!(code, 0, "{said}");
     let plain = std::mem::replace(&mut stage.address, format!("localhost:{}", server.secure_port()));
     let file = |name: &str| server.file(name).to_string_lossy().into_owned();
     let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
     let tls = ["--zk-ca", &ca, "--zk-cert", &cert, "--zk-key", &key];
     let host = stage.host_with("web-1", WATCH, &tls);
-    host.until_published();
-    let other = stage.host_with("web-2", WATCH, &tls);
-    other.until_problem("`twitcher fleet enroll web-2 --as x509:SUBJECT`");
+    host.until_laggards("repo", 0, &["nobody lags"]);
+    // What it has made for itself while access was open only it can give away.
+    let secure = std::mem::replace(&mut stage.address, plain.clone());
+    people.make_strict(&stage, "web-0", &[]);
+    let (code, said) = people.enroll(&stage, Some("ops"), &["web-1", "--as", "x509:CN=other"]);
+    assert!(code == 8 && said.contains("is that of x509:CN=client"), "{said}");
+    let (code, said) = people.enroll(&stage, Some("ops"), &["web-1", "--as", "x509:CN=client"]);
+    assert_eq!(code, 0, "{said}");
+    for name in ["web-2", "web-3"] {
+        let (code, said) = people.enroll(&stage, Some("ops"), &[name, "--as", "x509:CN=client"]);
+        assert_eq!(code, 0, "{said}");
+    }
+    stage.address = secure;
+    stage.change("2").await;
+    host.daemon.wait_runs("repo", 2);
+    host.until_laggards("repo", 0, &["nobody lags"]);
+    let third = stage.host_with("web-3", WATCH, &tls);
+    third.until_published();
+    let other = stage.host_with("web-4", WATCH, &tls);
+    other.until_problem("`twitcher fleet enroll web-4 --as x509:SUBJECT`");
     stage.address = plain;
     are_confined(&people, &stage, &[]).await;
 }
