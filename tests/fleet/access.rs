@@ -220,6 +220,34 @@ async fn a_change_goes_out_and_no_credential_writes_outside_its_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_becomes_a_steward_later_goes_on_with_what_another_has_made() {
+    let mut fleet = Fleet::new("access-stewards", "at_once = 1, max_failures = 3, lost_after = 600").await;
+    let people = People::new();
+    people.make_strict(&fleet.stage, "web-0", &["web-1", "web-2"]);
+    for name in ["web-0", "web-1", "web-2"] {
+        fleet.join(name, &["--zk-digest-file", &people.path(name)]);
+    }
+    until("all have the first state", || fleet.started("1").len() == 3);
+    assert_eq!(fleet.until_state("done")["steward"], "web-0");
+    let (code, said) = people.enroll(&fleet.stage, Some("ops"), &["--steward", &people.identity("web-1")]);
+    assert_eq!(code, 0, "{said}");
+    are_confined(&people, &fleet.stage, &["web-2"]).await;
+    let Host { daemon, site, .. } = fleet.hosts.remove(0);
+    daemon.crash();
+    fleet.stage.change("2").await;
+    until("the others have the change", || fleet.started("2").len() == 2);
+    until("it has another steward", || fleet.status()["steward"] == "web-1");
+    let arguments = ["--zk-digest-file", &people.path("web-0")];
+    fleet.hosts.push(fleet.stage.start("web-0", site, &arguments));
+    until("so has the one that was", || fleet.started("2").len() == 3);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    fleet.operate(&["fleet", "rollback", "repo"]);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!((fleet.started("1").len(), fleet.most_at_once()), (6, 1));
+    are_confined(&people, &fleet.stage, &["web-2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_not_enrolled_says_so_and_what_to_do() {
     let server = ZooKeeperServer::shared();
     let mut stage = Stage::new(&server.address(), "access-unknown").await;
