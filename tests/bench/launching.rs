@@ -97,6 +97,7 @@ impl Spawner {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         });
     }
 

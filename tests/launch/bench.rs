@@ -71,6 +71,7 @@ impl Bench {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         });
         run
     }

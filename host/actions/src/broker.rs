@@ -110,6 +110,7 @@ impl Broker {
             version: None,
             secrets: SecretValues::default(),
             capture: true,
+            aside: false,
         });
         let waiting = Waiting {
             parent: asker.run,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_launch::protocol::{Task, WasmTask};
-use twitcher_model::{Action, ChangeFacts, Identity, Observation, Stat, Watch, ZnodePath};
+use twitcher_model::{Action, ChangeFacts, Identity, Observation, Seen, Stat, Watch, ZnodePath};
 use twitcher_sandbox::Reach;
 use twitcher_scheduler::Start;
 
@@ -56,6 +56,32 @@ pub(crate) fn named<'a>(watch: &'a Watch, observation: &'a Observation) -> (&'a 
 
 /// The environment of a run, each name once. What the configuration says wins over the rest; `TWITCHER_*` over everything.
 pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
+    let mut env = of_watch(watch);
+    let (znode, stat) = named(watch, &start.observation);
+    let stat = stat.unwrap_or_default();
+    env.set("TWITCHER_ZNODE", znode.as_str());
+    env.set("TWITCHER_EVENT", start.event.as_str());
+    env.set("TWITCHER_VERSION", stat.version.to_string());
+    env.set("TWITCHER_MZXID", stat.mzxid.to_string());
+    env.set("TWITCHER_ATTEMPT", start.attempt.to_string());
+    env.0
+}
+
+/// The environment of what a rollout runs beside the action: the same, but for the event.
+pub fn of_probe(watch: &Watch, event: &str, seen: Option<&Seen>) -> Vec<(String, String)> {
+    let mut env = of_watch(watch);
+    let version = seen.and_then(|seen| seen.version).unwrap_or_default();
+    let zxid = seen.and_then(|seen| seen.zxid).unwrap_or_default();
+    env.set("TWITCHER_ZNODE", watch.znode.as_str());
+    env.set("TWITCHER_EVENT", event);
+    env.set("TWITCHER_VERSION", version.to_string());
+    env.set("TWITCHER_MZXID", zxid.to_string());
+    env.set("TWITCHER_ATTEMPT", "1");
+    env.0
+}
+
+/// What all runs of a watch have.
+fn of_watch(watch: &Watch) -> Env {
     let settings = &watch.process;
     let identity = &settings.identity;
     let mut env = Env::default();
@@ -81,15 +107,8 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
     for (name, value) in &settings.env {
         env.set(name, value.as_str());
     }
-    let (znode, stat) = named(watch, &start.observation);
-    let stat = stat.unwrap_or_default();
     env.set("TWITCHER_NAME", &*watch.name);
-    env.set("TWITCHER_ZNODE", znode.as_str());
-    env.set("TWITCHER_EVENT", start.event.as_str());
-    env.set("TWITCHER_VERSION", stat.version.to_string());
-    env.set("TWITCHER_MZXID", stat.mzxid.to_string());
-    env.set("TWITCHER_ATTEMPT", start.attempt.to_string());
-    env.0
+    env
 }
 
 /// The environment of a run for one of its commands that runs as another user.

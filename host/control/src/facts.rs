@@ -56,6 +56,8 @@ pub struct WatchFacts {
     pub handled: Option<Seen>,
     /// Since when the node has lost more than `refuse_shrink` lets it, if it has.
     pub refused: Option<SystemTime>,
+    /// Since when it is being found out whether the host is well, by `verify` of its rollout, if it is.
+    pub verifying: Option<SystemTime>,
     /// Since when its program runs, if it is one that stays and has handled the newest state.
     pub up: Option<SystemTime>,
     /// Its runs that go on, oldest first.

@@ -126,6 +126,9 @@ pub struct FleetRun {
     pub started: Timestamp,
     /// How long it ran, in seconds.
     pub duration: f64,
+    /// Whether its watch has a rollout, and it did not wait for its turn.
+    #[serde(default)]
+    pub ungoverned: bool,
 }
 
 /// Who lags.
@@ -194,7 +197,7 @@ pub struct RolloutStatus {
     pub goal: Option<String>,
     /// The state that it is in now, where that is known; if it is another one, that is about to go out.
     pub newest: Option<String>,
-    /// `rolling`, `baking`, `promoting`, `halted`, `paused`, `aborted`, `done`, or `unknown` if a newer version says something else.
+    /// `rolling`, `baking`, `checking`, `promoting`, `halted`, `paused`, `aborted`, `done`, or `unknown` if a newer version says something else.
     pub state: String,
     /// Since when, by the clock of who changed it.
     pub since: Timestamp,
@@ -239,7 +242,7 @@ pub struct RolloutWave {
 pub struct RolloutHost {
     /// Its name.
     pub host: String,
-    /// `current`, `acting`, `granted`, `waiting`, `failed`, `lost`, `absent`, `declined` or `other`.
+    /// `current`, `acting`, `verifying`, `granted`, `waiting`, `failed`, `lost`, `absent`, `declined` or `other`.
     pub state: String,
     /// The wave that it is in, counted from 1; none if it is in none, as it has another znode or is not there. Who waits may still come
     /// in another one, when hosts come and go.

@@ -224,9 +224,13 @@ fn why(watched: &WatchFacts) -> Option<String> {
         Some(1) => format!("a part cannot be read, the rest is watched: {}", unreadable.why),
         Some(parts) => format!("{parts} parts cannot be read, the rest is watched: {}", unreadable.why),
     });
+    let verifying = watched.verifying.map(|since| {
+        let time = spoken(watched.clock.wall.duration_since(since).unwrap_or_default());
+        format!("its action has succeeded, and verify of its rollout says whether the host is well, for {time} now")
+    });
     let refused = watched.standing.shrunk.filter(|_| state != MachineState::Idle);
     let refused = refused.map(|shrunk| refused_words(watched, &shrunk));
-    let all: Vec<String> = [overdue, unreadable, refused, said].into_iter().flatten().collect();
+    let all: Vec<String> = [overdue, unreadable, refused, verifying, said].into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 

@@ -98,6 +98,7 @@ impl Daemon {
                 attempt: facts.attempt,
                 started: timestamp(facts.started),
                 seconds: (report.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+                ungoverned: running.ungoverned,
             },
         };
         let text = serde_json::to_string(&result).unwrap_or_default();
@@ -107,6 +108,15 @@ impl Daemon {
         {
             entry.facts.result = Some(Box::new(result));
         }
+    }
+
+    /// Notes what says best why a watch stands so in its rollout, where that is no run of its action.
+    pub(super) fn note_last(&mut self, id: WatchId, last: LastRun) {
+        let Some(entry) = self.registry.get_mut(id) else { return };
+        let Some(result) = entry.facts.result.as_mut() else { return };
+        result.last = last;
+        let text = serde_json::to_string(result).unwrap_or_default();
+        self.state.result(&entry.watch, text.into());
     }
 
     /// Tells the fleet where this host stands with a watch.
@@ -378,5 +388,6 @@ pub(super) fn run_view(last: &LastRun) -> api::FleetRun {
         attempt: last.attempt,
         started: last.started,
         duration: last.seconds,
+        ungoverned: last.ungoverned,
     }
 }

@@ -22,6 +22,7 @@ mod loader;
 mod notify;
 mod once;
 mod operators;
+mod probes;
 mod rollouts;
 mod runs;
 mod service_manager;
@@ -70,6 +71,7 @@ use apply_config::LastLoad;
 use decision_log::{FirstLooks, is_change, log_decision, log_end, log_would_run, paused_words};
 use loader::Loader;
 use operators::{Answer, WaitingOperators};
+use probes::Probes;
 use rollouts::Turns;
 use runs::{ActiveRun, definition, invocation};
 use service_manager::ServiceManager;
@@ -218,6 +220,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         source,
         fleet,
         turns: Turns::default(),
+        probes: Probes::default(),
         log,
         loader,
         survivors: Survivors::new(found),
@@ -255,6 +258,8 @@ struct Daemon {
     fleet: Option<Fleet>,
     /// What watches with rollouts were told last.
     turns: Turns,
+    /// What rollouts ask of this host beside the actions.
+    probes: Probes,
     log: Log,
     loader: Loader,
     survivors: Survivors,
@@ -299,6 +304,7 @@ impl Daemon {
         while self.phase != Phase::Draining && !(once && self.is_through()) {
             self.tell_rollouts();
             let timer = self.registry.next_timer();
+            let probe = self.probes.next_due();
             let expiry = self.waiting.next_expiry();
             tokio::select! {
                 report = self.source.reports.recv(), if !self.looked => match report {
@@ -307,6 +313,7 @@ impl Daemon {
                 },
                 Some(event) = runs.recv() => self.on_run(event),
                 () = sleep_until(self.clock + timer.unwrap_or_default()), if timer.is_some() => self.on_timers(),
+                () = sleep_until(self.clock + probe.unwrap_or_default()), if probe.is_some() => self.run_due_probes(),
                 loaded = self.loader.loaded() => self.on_loaded(loaded),
                 event = rollouts::next(&mut self.fleet) => self.on_rollout(event),
                 run = self.survivors.ended() => self.on_survivor_ended(run),
@@ -434,6 +441,7 @@ impl Daemon {
             });
         }
         self.carry_out(id, effects);
+        self.end_verify_of_older(id);
         self.answer_runs(id, &answer);
         // What cannot be read of a subtree's parts is not over by that.
         if self
@@ -457,6 +465,8 @@ impl Daemon {
             RunEvent::Started { run, pid } => {
                 if let Some(watch) = self.broker.watch_of(run) {
                     self.state.started(runs::command(run, watch));
+                } else if self.probe_started(run) {
+                    // It is no run of an action.
                 } else if let Some(running) = self.runs.get_mut(&run) {
                     self.state.started(running.process_started(run, pid));
                     let watch = &running.watch.name;
@@ -485,6 +495,9 @@ impl Daemon {
             RunEvent::Ended { run, mut report } => {
                 if self.broker.ended(run, &mut report) {
                     self.state.forget(run);
+                    return;
+                }
+                if self.probe_ended(run, &report) {
                     return;
                 }
                 self.broker.parent_ended(run, &self.launches);
@@ -584,6 +597,9 @@ impl Daemon {
     }
 
     fn carry_out(&mut self, id: WatchId, effects: Vec<Effect>) {
+        if effects.iter().any(|effect| matches!(effect, Effect::Start(_))) {
+            self.end_verify(id);
+        }
         let mut pretended = Vec::new();
         let mut refused = Vec::new();
         let mut answers = Vec::new();

@@ -28,6 +28,7 @@ impl Daemon {
                 entry.is_some_and(|entry| entry.machine.up() == Some(*run))
             })
             && self.broker.is_idle()
+            && self.probes.is_idle()
             && self.registry.ids().all(|id| {
                 let entry = self.registry.get(id);
                 entry.is_none_or(|entry| !waits(entry.machine.standing(self.now())))

@@ -166,6 +166,7 @@ impl Daemon {
             clock: moment,
             seen: facts.seen,
             refused: facts.refused,
+            verifying: self.probes.verifying_since(id),
             znodes: self.registry.parts(id).map(Parts::seen).unwrap_or_default(),
             up: machine
                 .up()

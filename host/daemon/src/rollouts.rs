@@ -189,6 +189,8 @@ impl Daemon {
             doing,
             acting,
             answered: self.turns.answered.get(&id).copied().unwrap_or(0),
+            verification: self.probes.verification(id),
+            check: self.probes.check(id),
         })
     }
 
@@ -196,7 +198,8 @@ impl Daemon {
         let Some(id) = self.registry.id(&event.watch) else {
             return;
         };
-        self.turns.answered.insert(id, event.number);
+        let answered = self.turns.answered.entry(id).or_default();
+        *answered = event.number.max(*answered);
         let Some(entry) = self.registry.get(id) else { return };
         match event.wanted {
             Wanted::Start(state) => {
@@ -206,6 +209,8 @@ impl Daemon {
                     self.advance(id, Input::Turn { version });
                 }
             }
+            Wanted::Verify(slot, of) => self.begin_verify(id, slot, of),
+            Wanted::Check(wave) => self.begin_check(id, event.number, wave),
             Wanted::Again => {
                 info!(
                     watch = &*entry.watch.name,

@@ -31,6 +31,8 @@ pub struct ActiveRun {
     overdue: Option<Overdue>,
     /// What it is told to be there, if the next one is to be told what changed.
     told: Option<Told>,
+    /// Whether its watch has a rollout, and it did not wait for its turn.
+    pub ungoverned: bool,
 }
 
 /// The state that a run is for.
@@ -57,6 +59,7 @@ impl ActiveRun {
             state: RunsFor::Observed(start.observation.clone()),
             overdue: None,
             told: None,
+            ungoverned: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl ActiveRun {
             state: RunsFor::SurvivingRun,
             overdue: None,
             told: None,
+            ungoverned: false,
         }
     }
 
@@ -261,6 +265,7 @@ pub fn invocation(watch: &Watch, start: Start, before: Option<&Told>) -> Result<
         stdin,
         secrets: SecretValues::default(),
         capture: false,
+        aside: false,
     };
     Ok((invocation, told))
 }

@@ -74,6 +74,7 @@ impl Daemon {
         for id in ids {
             self.advance(id, Input::Retire);
         }
+        self.end_probes();
         // Ends the source's tasks and closes its session.
         let znodes = self.source.znodes.clone();
         self.source = Source::ended();
@@ -82,7 +83,7 @@ impl Daemon {
         let mut deadline = self.drain_deadline();
         let mut ended = DaemonEnd::Drained;
         tokio::pin!(again);
-        while !self.runs.is_empty() || !self.broker.is_idle() {
+        while !self.runs.is_empty() || !self.broker.is_idle() || !self.probes.is_idle() {
             self.tell_rollouts();
             let asked = tokio::select! {
                 Some(event) = runs.recv() => {

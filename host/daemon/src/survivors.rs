@@ -20,18 +20,28 @@ pub struct Survivors {
 }
 
 impl Survivors {
+    /// Must be called in a tokio runtime.
     pub fn new(found: Vec<SurvivingRun>) -> Self {
         let (ended, ended_end) = mpsc::unbounded_channel();
+        let (aside, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|run| run.is_aside);
         let mut unclaimed: HashMap<String, Vec<SurvivingRun>> = HashMap::new();
         for run in found {
             unclaimed.entry(run.watch.clone()).or_default().push(run);
         }
-        Self {
+        let mut survivors = Self {
             unclaimed,
             followed: HashMap::new(),
             ended,
             ended_end,
+        };
+        for run in aside {
+            info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
+                "a verify or check of the last daemon still runs, and its answer would reach nobody; terminating it");
+            let id = run.run;
+            survivors.follow(run, &ProcessSettings::default());
+            survivors.terminate(id);
         }
+        survivors
     }
 
     /// The runs of a watch that has just become known. Each will be answered by [`Survivors::ended`].

@@ -132,6 +132,9 @@ pub struct LastRun {
     pub started: Timestamp,
     /// How long it ran.
     pub seconds: f64,
+    /// Whether it had a rollout and did not wait for its turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ungoverned: bool,
 }
 
 /// How a host stands with a watch.

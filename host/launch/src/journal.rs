@@ -13,6 +13,7 @@
 //! said that it started. So the next daemon gets it when nobody is left who might still start a run for this one, and then every run
 //! that was started is in the file. It must not know what a watch is: a name is a text.
 
+use std::borrow::Cow;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -43,6 +44,8 @@ const ENDING: usize = SLOT - 1;
 const CHUNK: u32 = 256;
 /// Most records of a file; it is read as a whole.
 const MOST: u32 = 64 * 1024;
+/// What the name begins with for a run that is none of its watch's action: no watch's own name has such a character.
+const ASIDE: char = '\u{1}';
 /// What a file begins with.
 const MAGIC: &str = "twitcher runs 1\n";
 /// How much older than its record a process may be: it may have been held up before its first act.
@@ -111,6 +114,8 @@ pub struct SurvivingRun {
     pub run: RunId,
     /// What it was started for; the name of its watch.
     pub watch: String,
+    /// Whether it is no run of that watch's action, but one that belongs to it otherwise.
+    pub is_aside: bool,
     /// The state of the node that it is for, where that was known.
     pub version: Option<Version>,
     /// Its main process; of a run that was being terminated it may have ended already.
@@ -515,15 +520,23 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
         &RunMark::of_run(run.to_string(), run.0),
         cgroup.map(Arc::new),
     );
+    let name = std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?;
+    let watch = name.strip_prefix(ASIDE);
     Some(SurvivingRun {
         run,
-        watch: std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?.to_owned(),
+        watch: watch.unwrap_or(name).to_owned(),
+        is_aside: watch.is_some(),
         version,
         process,
         is_ending: *bytes.get(ENDING)? != 0,
         mark,
         family: Arc::new(Mutex::new(family)),
     })
+}
+
+/// The name for a run that is none of the watch's action.
+pub(crate) fn aside(watch: &str) -> Cow<'static, str> {
+    format!("{ASIDE}{watch}").into()
 }
 
 /// FNV-1a. Not against forgery, which needs root; an empty or half-written record must not look like one.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Hardening;
+
 /// Longest name of a rollout, in bytes.
 const NAME_MAX: usize = 64;
 
@@ -84,6 +86,33 @@ pub struct Rollout {
     pub lost: Lost,
     /// What becomes of a rollout in progress when the znode changes again. Default [`OnNewer::Restart`].
     pub on_newer: OnNewer,
+    /// What says whether a host that has acted is well. Default none: that its action has succeeded is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// After so long without a fleet that can be asked the host acts all the same. Default none: it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<Duration>,
+}
+
+/// What says whether a host that has acted is well, and for how long it must say so.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Verify {
+    /// It is run again and again: the host is well if it succeeds.
+    pub probe: Probe,
+    /// So long the host must be well without a break. Default 10 s.
+    pub steady: Duration,
+    /// After so long the host has failed. Default 300 s.
+    pub deadline: Duration,
+}
+
+/// A command that says by its exit code how something stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Probe {
+    /// The program and its arguments.
+    pub argv: Arc<[Arc<str>]>,
+    /// What it is kept from.
+    #[serde(default)]
+    pub hardening: Hardening,
 }
 
 /// Most hosts that act at once.
@@ -132,6 +161,9 @@ pub struct Wave {
     /// Whether an operator must let the next wave go (`twitcher fleet promote`). Default false.
     #[serde(default)]
     pub manual: bool,
+    /// What says, on the steward's host, whether the next wave may go: it may if it succeeds. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Probe>,
 }
 
 impl Default for Wave {
@@ -141,6 +173,7 @@ impl Default for Wave {
             percent: 100,
             bake: Duration::ZERO,
             manual: false,
+            check: None,
         }
     }
 }

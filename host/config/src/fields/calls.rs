@@ -82,15 +82,7 @@ impl Form for ActionForm {
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        let mut exec = hardening::properties(generator);
-        exec.insert(
-            "exec".to_owned(),
-            json_schema!({
-                "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
-                "oneOf": [LINE.schema(generator), ARGV.schema(generator)],
-            })
-            .to_value(),
-        );
+        let exec = exec_properties(generator);
         let wasm = generator.subschema_for::<ComponentFields>();
         json_schema!({"oneOf": [
             {"type": "object", "required": ["wasm"], "additionalProperties": false, "properties": {"wasm": wasm}},
@@ -126,7 +118,21 @@ impl Form for ActionForm {
     }
 }
 
-fn has(entries: &[(String, Item)], name: &str) -> bool {
+/// What an `Exec(…)` is in JSON.
+pub(crate) fn exec_properties(generator: &mut SchemaGenerator) -> serde_json::Map<String, Json> {
+    let mut exec = hardening::properties(generator);
+    exec.insert(
+        "exec".to_owned(),
+        json_schema!({
+            "description": "A string is a command line for /bin/sh -c; a list is a program and its arguments.",
+            "oneOf": [LINE.schema(generator), ARGV.schema(generator)],
+        })
+        .to_value(),
+    );
+    exec
+}
+
+pub(crate) fn has(entries: &[(String, Item)], name: &str) -> bool {
     entries.iter().any(|(key, _)| key == name)
 }
 
@@ -149,7 +155,8 @@ pub(crate) fn entries(call: &Call) -> impl Iterator<Item = (String, Item)> {
     given(call).map(|(_, entry)| entry)
 }
 
-fn exec_of(call: &Call) -> Result<ActionSpec, Refusal> {
+/// What an `Exec(…)` runs.
+pub(crate) fn exec_of(call: &Call) -> Result<ActionSpec, Refusal> {
     let entries: Vec<(String, Item)> = entries(call).collect();
     match has(&entries, "exec") {
         true => exec_from(&entries),
@@ -172,7 +179,7 @@ pub(crate) fn refused_argument(call: &Call) -> Option<u32> {
 }
 
 /// An `Exec` with all that it was given.
-fn exec_from(entries: &[(String, Item)]) -> Result<ActionSpec, Refusal> {
+pub(crate) fn exec_from(entries: &[(String, Item)]) -> Result<ActionSpec, Refusal> {
     let mut hardening = Hardening::default();
     let mut command = None;
     for (key, value) in entries {

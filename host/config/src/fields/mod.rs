@@ -14,6 +14,7 @@ pub(crate) mod group;
 pub(crate) mod hardening;
 pub(crate) mod mismatch;
 pub(crate) mod network;
+mod probe;
 pub(crate) mod process;
 pub(crate) mod retry;
 pub(crate) mod rollout;

@@ -12,12 +12,13 @@ use serde_json::Value as Json;
 
 use super::collections::{Dict, Entries};
 use super::declaration::{FieldType, fields};
-use super::forms::{Called, Form, Number, Seen, Text, Whole, called};
+use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Whole, Word, Words, called};
 use super::mismatch::{Mismatch, Refusal};
+use super::probe::ProbeSpec;
 use super::types::DURATION;
 use crate::error::did_you_mean;
 use crate::value::{Call, Field, Value, quoted};
-use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, RolloutName, Wave};
+use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, RolloutName, Verify, Wave};
 
 /// Most arguments of one call, known or not.
 const ARGUMENTS_MAX: usize = 32;
@@ -27,6 +28,10 @@ const WAVES_MAX: usize = 32;
 const LABELS_MAX: usize = 32;
 /// Longest time, in seconds: a week.
 const TIME_MAX: u64 = 7 * 24 * 3600;
+/// How long a host must be well, unless it is said: what comes up and falls over at once is not.
+const VERIFY_FOR: Duration = Duration::from_secs(10);
+/// When a host has failed that does not get well, unless it is said.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(300);
 
 fields! {
     /// How the changes of a watch go out to the hosts of a fleet that have the same rollout.
@@ -54,6 +59,20 @@ fields! {
     /// What becomes of a change that is going out when a newer one comes. RESTART: the newer begins at the first wave. CARRY: it goes on in
     /// the wave that the older one has reached; for znodes that change faster than a rollout lasts.
     on_newer: OnNewer = OnNewer::Restart,
+
+    /// What says whether a host that has acted is well: a command that is run again and again, and succeeds if it is. Only then the host
+    /// gives its slot back. Default: that the action has succeeded is enough.
+    verify: Option<ProbeSpec> = None,
+
+    /// Seconds that verify must succeed without a break. Default: 10.
+    verify_for: Option<Time> = None,
+
+    /// Seconds after which a host has failed that verify has not succeeded on for verify_for. Default: 300.
+    verify_deadline: Option<Time> = None,
+
+    /// What a host does while the fleet cannot be asked. WAIT: nothing, whatever changes. A number: after so many seconds it acts without
+    /// its turn, so that more hosts than at_once can act at once, and publishes that later.
+    unavailable: Unavailable = Unavailable(None),
 }
 
 /// The fields of a wave.
@@ -75,6 +94,10 @@ pub(crate) mod wave {
 
         /// What lets the next wave go once this one is through and baked. AUTO: nothing is needed. MANUAL: an operator (twitcher fleet promote).
         promote: Promote = Promote::Auto,
+
+        /// What says, once the wave is through and baked, whether the next one may go: a command that runs on the host of the rollout's
+        /// steward. If it succeeds the next one goes; with exit code 75 it is asked again; if it fails otherwise the rollout is halted.
+        check: Option<ProbeSpec> = None,
     }
 }
 
@@ -120,6 +143,13 @@ pub(crate) fn read(call: &Call) -> Result<Rollout, Faults> {
             faults.push((call.at, Mismatch::new(format!("Rollout needs {required}")).hint(hint)));
         }
     }
+    let verify = match read_verify(call, &fields) {
+        Ok(verify) => verify,
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    };
     let mut waves = Vec::new();
     for wave in fields.waves.iter().flat_map(|waves| &waves.0) {
         match read_wave(wave) {
@@ -150,9 +180,48 @@ pub(crate) fn read(call: &Call) -> Result<Rollout, Faults> {
             lost_after: fields.lost_after.0,
             lost: fields.lost,
             on_newer: fields.on_newer,
+            verify,
+            unavailable: fields.unavailable.0,
         }),
         _ => Err(faults),
     }
+}
+
+/// `verify` and how long it is asked.
+fn read_verify(call: &Call, fields: &RolloutFields) -> Result<Option<Verify>, (u32, Mismatch)> {
+    let given = |name: &str| call.arguments.iter().find(|field| field.name == name);
+    let steady = fields.verify_for.map_or(VERIFY_FOR, |time| time.0);
+    let deadline = fields.verify_deadline.map_or(VERIFY_DEADLINE, |time| time.0);
+    let Some(verify) = &fields.verify else {
+        // What is wrong with a verify that is given is told already.
+        let lone = given("verify_for").or(given("verify_deadline"));
+        return match lone.filter(|lone| lone.value != Value::None && given("verify").is_none()) {
+            Some(lone) => {
+                let mismatch = Mismatch::new(format!("{} goes with verify, which is not given", lone.name));
+                let hint = "verify = Exec([\"/usr/local/bin/healthy\"]) says whether a host that has acted is well";
+                Err((lone.value_at, mismatch.hint(hint.to_owned())))
+            }
+            None => Ok(None),
+        };
+    };
+    if steady >= deadline {
+        let at = given("verify_for").or(given("verify_deadline"));
+        let message = format!(
+            "verify_for must be less than verify_deadline, or every host would fail: {} s is not less than {} s",
+            steady.as_secs_f64(),
+            deadline.as_secs_f64()
+        );
+        let hint = "verify_deadline is counted from the end of the action, and what verify_for counts comes within it";
+        return Err((
+            at.map_or(call.at, |field| field.value_at),
+            Mismatch::new(message).hint(hint.to_owned()),
+        ));
+    }
+    Ok(Some(Verify {
+        probe: verify.0.clone(),
+        steady,
+        deadline,
+    }))
 }
 
 fn read_wave(call: &Call) -> Result<Wave, Faults> {
@@ -164,6 +233,7 @@ fn read_wave(call: &Call) -> Result<Wave, Faults> {
             percent: fields.percent.0,
             bake: fields.bake.0,
             manual: fields.promote == Promote::Manual,
+            check: fields.check.map(|check| check.0),
         }),
         false => Err(faults),
     }
@@ -354,7 +424,7 @@ impl FieldType for Percent {
     }
 }
 
-/// `lost_after` and `bake`.
+/// `lost_after`, `bake` and how long `verify` is asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Time(Duration);
 
@@ -371,6 +441,29 @@ impl FieldType for Time {
 
     fn written(&self) -> Json {
         self.0.as_secs().into()
+    }
+}
+
+/// `unavailable`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unavailable(Option<Duration>);
+
+/// The word for waiting as long as it takes.
+const WAIT: Words<()> = Words(&[(Word::Name("WAIT"), ())]);
+
+impl FieldType for Unavailable {
+    type Form = Called<Either<Words<()>, Number>>;
+    const FORM: Self::Form = called("WAIT or a number of seconds from 0 to 604800, a week", Either(WAIT, DURATION));
+
+    fn of(given: OneOf<(), f64>) -> Result<Self, Refusal> {
+        match given {
+            OneOf::First(()) => Ok(Self(None)),
+            OneOf::Second(seconds) => Time::of(seconds).map(|time| Self(Some(time.0))),
+        }
+    }
+
+    fn written(&self) -> Json {
+        self.0.map_or_else(|| WAIT.written(()), |time| time.as_secs().into())
     }
 }
 

@@ -141,7 +141,7 @@ const PROMOTE: Words<Promote> = Words(&[
 /// The names that are constants of a `.twc` file, beside the signals'. Each stands for itself as a string.
 pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
     let of_watches = WATCH_TYPES.names().chain(PAYLOADS.names()).chain(RUN_MODES.names());
-    let of_rollouts = LOST.names().chain(["CARRY"]).chain(PROMOTE.names());
+    let of_rollouts = LOST.names().chain(["CARRY", "WAIT"]).chain(PROMOTE.names());
     of_watches
         .chain(ON_FAILURES.names())
         .chain(RUNS_ON_LOAD.names())

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use zookeeper_client::Client;
 
 use super::decide::HostState;
-use super::records::{Gate, GateState};
+use super::records::{Gate, GateState, SlotId};
 use crate::Shared;
 use crate::record::{self, RecordError, ResultState, StateId, WatchResult};
 use crate::requests::{self, Owner, RequestError, Znode};
@@ -51,6 +51,32 @@ pub struct Local {
     pub policy: String,
     /// What tells the host from another one of its name.
     pub host: String,
+    /// Whether a host that has acted must get well before it gives its slot back.
+    pub verifies: bool,
+    /// How far that is, and under which slot.
+    pub verification: Option<(SlotId, Verification)>,
+}
+
+/// How far it is found out whether a host that has acted is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verification {
+    /// It is being found out.
+    Running,
+    /// It is well, and has been for long enough.
+    Well,
+    /// It has not got well in time.
+    Unwell,
+}
+
+/// What the check of a wave has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckEnd {
+    /// The next wave may go.
+    Good,
+    /// It is to be asked again.
+    NotYet,
+    /// The next wave must not go, for this reason.
+    Bad(String),
 }
 
 /// A watch with a rollout, on this host.
@@ -68,6 +94,10 @@ pub struct LocalRollout {
     pub acting: bool,
     /// The last [`RolloutEvent`] that was dealt with.
     pub answered: u64,
+    /// How far [`Wanted::Verify`] is.
+    pub verification: Option<(SlotId, Verification)>,
+    /// What the [`Wanted::Check`] of the event with this number has come to.
+    pub check: Option<(u64, CheckEnd)>,
 }
 
 impl LocalRollout {
@@ -81,6 +111,8 @@ impl LocalRollout {
             good: self.result.good,
             policy: super::records::policy_digest(&self.policy),
             host: host.to_owned(),
+            verifies: self.policy.verify.is_some(),
+            verification: self.verification,
         }
     }
 }
@@ -103,6 +135,10 @@ pub enum Wanted {
     Start(StateId),
     /// It has failed for what it has seen last, and is to want to start once more.
     Again,
+    /// It has acted for this state with this slot, and whether it is well is to be found out.
+    Verify(SlotId, StateId),
+    /// The check of this wave, counted from 0, is to be run.
+    Check(usize),
 }
 
 /// What is to be known of a rollout on this host.

@@ -88,6 +88,8 @@ pub enum HostState {
     Current,
     /// It has started.
     Acting,
+    /// Its action has succeeded, and whether it is well is found out.
+    Verifying,
     /// It may start.
     Granted,
     /// It waits for its turn.
@@ -110,6 +112,7 @@ impl HostState {
         match self {
             Self::Current => "current",
             Self::Acting => "acting",
+            Self::Verifying => "verifying",
             Self::Granted => "granted",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
@@ -128,6 +131,24 @@ pub(crate) struct Timers {
     away: BTreeMap<String, Duration>,
     /// Since when it has watched a wave of a change.
     bake: Option<((u64, usize), Duration)>,
+    /// What is known of that wave's check.
+    check: Option<((u64, usize), CheckAnswer)>,
+}
+
+/// How long a check that has no answer yet is left alone before it is asked again.
+const CHECK_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is known of a wave's check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CheckAnswer {
+    /// It runs.
+    Asked,
+    /// The next wave may go.
+    Good,
+    /// It has no answer, since then.
+    NotYet(Duration),
+    /// The next wave must not go, for this reason.
+    Bad(String),
 }
 
 impl Timers {
@@ -135,6 +156,16 @@ impl Timers {
     pub fn is_lost(&self, host: &str, now: Duration, world: &World) -> bool {
         let since = self.away.get(host);
         since.is_some_and(|since| now.saturating_sub(*since) >= world.gate.plan.lost_after)
+    }
+
+    /// Whether an answer to the check of a wave is of use: the wave has been through since it was asked for.
+    pub fn waits_for_check(&self, of: (u64, usize)) -> bool {
+        self.check == Some((of, CheckAnswer::Asked))
+    }
+
+    /// Notes what is known of the check of a wave.
+    pub fn note_check(&mut self, of: (u64, usize), answer: CheckAnswer) {
+        self.check = Some((of, answer));
     }
 }
 
@@ -145,6 +176,8 @@ pub(crate) enum Decision {
     Set(Box<Gate>),
     /// These slots are granted, and those taken back.
     Slots(Slots),
+    /// The check of this wave of this change is to be run.
+    Check((u64, usize)),
     /// Nothing, before so long if nothing else happens.
     Wait(Option<Duration>),
 }
@@ -187,6 +220,7 @@ impl World {
         // A slot of an older change: what counts is whether the host has this one.
         if let Some(held) = held.filter(|held| held.serial == self.gate.serial) {
             return Some(match part.slot == Some(held.slot) {
+                true if part.state == PartState::Verifying => HostState::Verifying,
                 true => HostState::Acting,
                 false => HostState::Granted,
             });
@@ -194,7 +228,7 @@ impl World {
         let goal = self.gate.goal.as_ref();
         if goal.is_some_and(|goal| goal.znode != standing.znode || goal.kind != standing.kind) {
             Some(HostState::Other)
-        } else if goal.is_some() && standing.good == goal.map(|goal| goal.state) {
+        } else if goal.is_some() && standing.good == goal.map(|goal| goal.state) && !self.is_unwell(part) {
             Some(HostState::Current)
         } else if self.has_failed(part) {
             Some(HostState::Failed)
@@ -207,10 +241,16 @@ impl World {
         }
     }
 
+    /// Whether its action has succeeded for this change, and it has not got well since.
+    fn is_unwell(&self, part: &Part) -> bool {
+        let is_ours = part.slot.is_some_and(|slot| slot.epoch == self.gate.epoch);
+        part.state == PartState::Unwell && part.serial == self.gate.serial && is_ours
+    }
+
     /// Whether it failed for this change, and is not to try again.
     fn has_failed(&self, part: &Part) -> bool {
         let is_ours = |slot: SlotId| slot.epoch == self.gate.epoch && slot.number > self.gate.retried;
-        part.state == PartState::Failed && part.serial == self.gate.serial && part.slot.is_some_and(is_ours)
+        part.state.has_failed() && part.serial == self.gate.serial && part.slot.is_some_and(is_ours)
     }
 
     /// Whether a host has a slot.
@@ -221,7 +261,7 @@ impl World {
     /// Whether it failed for this change and is to try again: with `on_failure` STOP its watch is held until then.
     fn tries_again(&self, part: &Part) -> bool {
         let is_retried = |slot: SlotId| slot.epoch == self.gate.epoch && slot.number <= self.gate.retried;
-        part.state == PartState::Failed && part.serial == self.gate.serial && part.slot.is_some_and(is_retried)
+        part.state.has_failed() && part.serial == self.gate.serial && part.slot.is_some_and(is_retried)
     }
 
     /// How many slots are held.
@@ -274,7 +314,7 @@ impl World {
     /// order that is another one with each change.
     pub(super) fn turn(&self, host: &str) -> (Reverse<bool>, u64) {
         let part = self.hosts.get(host).and_then(|view| view.part.as_ref());
-        let failed = part.is_some_and(|(part, _)| part.state == PartState::Failed);
+        let failed = part.is_some_and(|(part, _)| part.state.has_failed());
         (Reverse(failed), scatter(self.gate.serial, host))
     }
 }
@@ -329,6 +369,7 @@ pub(crate) fn decide(
         let hosts = if failures == 1 { "host" } else { "hosts" };
         return set(gate, moment, |gate| {
             gate.state = GateState::Halted;
+            gate.before = None;
             gate.why = Some(format!("{failures} {hosts} failed, {} allowed", gate.max_failures));
         });
     }
@@ -376,10 +417,7 @@ fn open(world: &World, goal: &Goal, policy: &Rollout, states: &BTreeMap<&str, Ho
     let there = states.iter().filter(|(host, state)| {
         !matches!(state, HostState::Other) && world.hosts.get(**host).is_some_and(|view| view.live)
     });
-    let is_under_way = matches!(
-        before.state,
-        GateState::Rolling | GateState::Baking | GateState::Promoting
-    );
+    let is_under_way = before.state.is_open() && before.state != GateState::Done;
     let carries = is_under_way && policy.on_newer == OnNewer::Carry;
     let is_paused = before.state == GateState::Paused;
     let serial = before.serial + 1;
@@ -493,29 +531,26 @@ fn go_on(
     moment: Moment<'_>,
 ) -> Option<Decision> {
     let gate = &world.gate;
-    let is_busy = states
-        .values()
-        .any(|state| matches!(state, HostState::Acting | HostState::Granted));
-    if is_busy || !world.candidates(states).is_empty() {
+    let is_in_use = |state: &HostState| matches!(state, HostState::Acting | HostState::Verifying | HostState::Granted);
+    let is_busy = states.values().any(is_in_use) || !world.candidates(states).is_empty();
+    if is_busy || gate.state != GateState::Checking {
+        // What is asked once the wave is through again has an answer of its own.
+        timers.check = None;
+    }
+    if is_busy {
         return None;
     }
-    let wave = gate.plan.waves.get(gate.wave);
-    let is_last = gate.wave + 1 >= gate.plan.waves.len();
-    let next_wave = || {
-        set(gate, moment, |gate| match is_last {
-            true => gate.state = GateState::Done,
-            false => (gate.state, gate.wave) = (GateState::Rolling, gate.wave + 1),
-        })
-    };
-    let after_baking = || match wave.is_some_and(PlanWave::manual) && !is_last {
-        true => set(gate, moment, |gate| gate.state = GateState::Promoting),
-        false => next_wave(),
+    let wave = gate.reached();
+    let checks = wave.is_some_and(PlanWave::check);
+    let pass_bake = |gate: &mut Gate| match checks {
+        true => gate.state = GateState::Checking,
+        false => gate.pass_check(),
     };
     match gate.state {
         GateState::Rolling if wave.is_some_and(|wave| !wave.bake().is_zero()) => {
             Some(set(gate, moment, |gate| gate.state = GateState::Baking))
         }
-        GateState::Rolling => Some(after_baking()),
+        GateState::Rolling => Some(set(gate, moment, pass_bake)),
         GateState::Baking => {
             let which = (gate.serial, gate.wave);
             let since = match timers.bake {
@@ -527,10 +562,34 @@ fn go_on(
                 .map_or(Duration::ZERO, PlanWave::bake)
                 .saturating_sub(moment.now.saturating_sub(since));
             match left.is_zero() {
-                true => Some(after_baking()),
+                true => Some(set(gate, moment, pass_bake)),
                 false => Some(Decision::Wait(Some(left))),
             }
         }
+        GateState::Checking => Some(after_check(gate, timers, moment)),
         _ => None,
+    }
+}
+
+/// What follows on what is known of a check. Whoever becomes the steward meanwhile knows nothing, and asks again.
+fn after_check(gate: &Gate, timers: &Timers, moment: Moment<'_>) -> Decision {
+    let which = (gate.serial, gate.wave);
+    let known = timers.check.as_ref().filter(|(of, _)| *of == which);
+    match known.map(|(_, answer)| answer) {
+        None => Decision::Check(which),
+        Some(CheckAnswer::Asked) => Decision::Wait(None),
+        Some(CheckAnswer::Good) => set(gate, moment, Gate::pass_check),
+        Some(CheckAnswer::NotYet(since)) => {
+            let left = CHECK_PAUSE.saturating_sub(moment.now.saturating_sub(*since));
+            match left.is_zero() {
+                true => Decision::Check(which),
+                false => Decision::Wait(Some(left)),
+            }
+        }
+        Some(CheckAnswer::Bad(why)) => set(gate, moment, |gate| {
+            gate.before = Some(GateState::Checking);
+            gate.state = GateState::Halted;
+            gate.why = Some(why.clone());
+        }),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{Doing, Local};
+use super::context::{Doing, Local, Verification};
 use super::records::{Gate, Grant, Part, PartState, SlotId};
 use crate::record::{ResultState, StateId};
 
@@ -16,6 +16,8 @@ pub(crate) enum Act {
     Start(SlotId),
     /// The change that it has failed for is to be run for once more: have it wait for its turn.
     Again(SlotId),
+    /// Write down that the action has succeeded, and find out whether the host is well.
+    Verify(SlotId, StateId),
     /// Give the slot back.
     GiveBack(SlotId, PartState),
     /// Say where the watch stands.
@@ -46,16 +48,28 @@ pub(crate) fn next(
         return Act::GiveBack(slot, PartState::Declined);
     }
     // The machine was installed anew: the action of its former self may still run, and nobody knows. An operator may.
-    let is_of_former = part.is_some_and(|(part, ..)| part.state == PartState::Acting && part.host != local.host);
+    let is_of_former = part.is_some_and(|(part, ..)| part.state.is_in_use() && part.host != local.host);
     if is_of_former {
         return Act::Wait;
     }
-    let has_started = part.is_some_and(|(part, ..)| part.slot == Some(slot) && part.state == PartState::Acting);
+    let has_started = part.is_some_and(|(part, ..)| part.slot == Some(slot) && part.state.is_in_use());
     let is_outdated = gate.is_some_and(|gate| gate.serial > grant.serial || gate.epoch != slot.epoch);
     match local.doing {
         Doing::Unsure => Act::Wait,
         Doing::Wants(state) if state == grant.state && !is_outdated => Act::Start(slot),
         _ if local.acting => Act::Wait,
+        _ if local.good == Some(grant.state) && local.verifies => {
+            // It has acted with an earlier slot, did not get well, and is to try again.
+            let was_unwell = part.is_some_and(|(part, ..)| {
+                part.state == PartState::Unwell && part.serial == grant.serial && part.slot != Some(slot)
+            });
+            match (was_unwell && !is_outdated, again == Some(slot)) {
+                (false, _) => after_success(grant, local, is_outdated),
+                (true, false) => Act::Again(slot),
+                (true, true) if held_for >= PATIENCE => Act::GiveBack(slot, PartState::Unwell),
+                (true, true) => Act::LookAgain,
+            }
+        }
         _ if local.good == Some(grant.state) => Act::GiveBack(slot, PartState::Succeeded),
         _ if has_started && local.at == Some(grant.state) => Act::GiveBack(slot, PartState::Failed),
         _ if is_outdated => Act::GiveBack(slot, PartState::Declined),
@@ -66,6 +80,21 @@ pub(crate) fn next(
         _ if held_for >= PATIENCE => Act::GiveBack(slot, PartState::Declined),
         // It has not seen that state yet, or a newer one for which the gate will be opened.
         _ => Act::LookAgain,
+    }
+}
+
+/// The slot is given back once it is known whether the host is well. What a newer change has overtaken nobody needs to know any more; but
+/// only when the newer goes out is the slot not needed to hold the older back.
+fn after_success(grant: &Grant, local: &Local, is_outdated: bool) -> Act {
+    let slot = grant.slot;
+    let known = local.verification.filter(|(of, _)| *of == slot);
+    match known.map(|(_, how)| how) {
+        _ if is_outdated => Act::GiveBack(slot, PartState::Declined),
+        Some(Verification::Well) => Act::GiveBack(slot, PartState::Succeeded),
+        Some(Verification::Unwell) => Act::GiveBack(slot, PartState::Unwell),
+        _ if local.seen != Some(grant.state) => Act::LookAgain,
+        Some(Verification::Running) => Act::Wait,
+        None => Act::Verify(slot, grant.state),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use zookeeper_client::{EventType, OneshotWatcher, WatchedEvent};
 
-use super::context::{Doing, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted, parse};
+use super::context::{Doing, Local, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted, parse};
 use super::holder::{Act, Refusal, may_start, next};
 use super::records::{Gate, Grant, Part, PartState, SlotId};
 use crate::layout::{LIVE, rollout_znode};
@@ -185,24 +185,19 @@ impl<'a> Holder<'a> {
                 self.ask(&here, Wanted::Again);
                 Ok(Pause::Local)
             }
+            Act::Verify(slot, state) => {
+                let before = self.part.as_ref().and_then(|result| result.part.clone());
+                let is_known = |part: &Part| part.slot == Some(slot) && part.state == PartState::Verifying;
+                if !before.as_ref().is_some_and(is_known) {
+                    let serial = self.grant.as_ref().map_or(0, |(grant, _)| grant.serial);
+                    self.tell_part(here.clone(), serial, slot, PartState::Verifying).await?;
+                }
+                self.ask(&here, Wanted::Verify(slot, state));
+                Ok(Pause::Local)
+            }
             Act::GiveBack(slot, how) => {
                 let serial = self.grant.as_ref().map_or(0, |(grant, _)| grant.serial);
-                let part = Part {
-                    rollout: self.context.rollout.clone(),
-                    serial,
-                    slot: Some(slot),
-                    state: how,
-                    policy: local.policy,
-                    host: local.host,
-                };
-                self.write(
-                    WatchResult {
-                        part: Some(part),
-                        ..here.result
-                    },
-                    Vec::new(),
-                )
-                .await?;
+                self.tell_part(here, serial, slot, how).await?;
                 Ok(Pause::None)
             }
             Act::Tell => {
@@ -231,6 +226,24 @@ impl<'a> Holder<'a> {
                 Ok(Pause::None)
             }
         }
+    }
+
+    /// Writes down what its slot has come to.
+    async fn tell_part(&mut self, here: LocalRollout, serial: u64, slot: SlotId, state: PartState) -> Reply<()> {
+        let Local { policy, host, .. } = here.local(self.id());
+        let part = Part {
+            rollout: self.context.rollout.clone(),
+            serial,
+            slot: Some(slot),
+            state,
+            policy,
+            host,
+        };
+        let result = WatchResult {
+            part: Some(part),
+            ..here.result
+        };
+        self.write(result, Vec::new()).await
     }
 
     /// Writes down that it starts, unless the gate or the grant is not what it has just read; and has it start.

@@ -38,6 +38,7 @@ mod reading;
 mod records;
 mod rollback;
 mod steward;
+mod streak;
 mod verbs;
 mod waves;
 
@@ -51,13 +52,14 @@ use crate::survey::SurveyError;
 use twitcher_model::RolloutName;
 use twitcher_source::zookeeper::KeptSession;
 
-pub use context::{Doing, Figures, LocalRollout, RolloutEvent, Said, Wanted};
+pub use context::{CheckEnd, Doing, Figures, LocalRollout, RolloutEvent, Said, Verification, Wanted};
 pub(crate) use context::{Parts, RolloutContext, RolloutPart};
 pub use decide::{HostState, HostView, Standing, World};
 pub(crate) use orders::holds_slot;
 pub use orders::{OrderError, RolloutSurvey};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, PlanWave, SlotId};
 pub(crate) use steward::resign;
+pub use streak::{After, Streak};
 pub use verbs::{Verb, VerbError};
 
 /// How long an operator waits.

@@ -23,7 +23,7 @@ pub struct Gate {
     pub goal: Option<Goal>,
     /// How far it is.
     pub state: GateState,
-    /// What it was before it was paused.
+    /// What it was before it was paused; or before it was halted, if a check did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<GateState>,
     /// The wave, counted from 0.
@@ -75,9 +75,11 @@ pub enum GateState {
     Rolling,
     /// The wave is through, and is being watched for a while.
     Baking,
+    /// What the wave's `check` says is waited for.
+    Checking,
     /// An operator must let the next wave go.
     Promoting,
-    /// Too many hosts have failed.
+    /// Too many hosts have failed, or the wave's check has.
     Halted,
     /// An operator holds it.
     Paused,
@@ -96,6 +98,7 @@ impl GateState {
         match self {
             Self::Rolling => "rolling",
             Self::Baking => "baking",
+            Self::Checking => "checking",
             Self::Promoting => "promoting",
             Self::Halted => "halted",
             Self::Paused => "paused",
@@ -107,7 +110,43 @@ impl GateState {
 
     /// Whether hosts may start.
     pub fn is_open(self) -> bool {
-        matches!(self, Self::Rolling | Self::Baking | Self::Promoting | Self::Done)
+        matches!(
+            self,
+            Self::Rolling | Self::Baking | Self::Checking | Self::Promoting | Self::Done
+        )
+    }
+}
+
+impl Gate {
+    /// The wave that is reached.
+    pub fn reached(&self) -> Option<&PlanWave> {
+        self.plan.waves.get(self.wave)
+    }
+
+    /// Whether there is none after it.
+    fn is_last_wave(&self) -> bool {
+        self.wave + 1 >= self.plan.waves.len()
+    }
+
+    /// Nothing more is asked of the wave than perhaps an operator's word.
+    pub(crate) fn pass_check(&mut self) {
+        match self.reached().is_some_and(PlanWave::manual) && !self.is_last_wave() {
+            true => self.state = GateState::Promoting,
+            false => self.pass_wave(),
+        }
+    }
+
+    /// The next wave goes.
+    pub(crate) fn pass_wave(&mut self) {
+        match self.is_last_wave() {
+            true => self.state = GateState::Done,
+            false => (self.state, self.wave) = (GateState::Rolling, self.wave + 1),
+        }
+    }
+
+    /// Whether it is halted because a wave's check has failed.
+    pub(crate) fn check_has_failed(&self) -> bool {
+        self.state == GateState::Halted && self.before == Some(GateState::Checking)
     }
 }
 
@@ -135,6 +174,9 @@ pub struct PlanWave {
     bake: Duration,
     #[serde(default)]
     manual: bool,
+    /// What is run the steward's own configuration says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    check: bool,
 }
 
 impl From<&Wave> for PlanWave {
@@ -144,6 +186,7 @@ impl From<&Wave> for PlanWave {
             percent: wave.percent,
             bake: wave.bake,
             manual: wave.manual,
+            check: wave.check.is_some(),
         }
     }
 }
@@ -177,6 +220,11 @@ impl PlanWave {
     /// Whether an operator must let the next one go.
     pub fn manual(&self) -> bool {
         self.manual
+    }
+
+    /// Whether something is asked before the next one may go.
+    pub fn check(&self) -> bool {
+        self.check
     }
 }
 
@@ -289,6 +337,10 @@ pub enum PartState {
     None,
     /// It has started, and the slot is its own.
     Acting,
+    /// Its action has succeeded, and whether it is well is found out; the slot is its own.
+    Verifying,
+    /// Its action has succeeded, and it has not got well; the slot is free.
+    Unwell,
     /// Its action has succeeded, or there was nothing to be done; the slot is free.
     Succeeded,
     /// Its action has failed; the slot is free.
@@ -303,7 +355,17 @@ pub enum PartState {
 impl PartState {
     /// Whether the slot is free again.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Declined)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Unwell | Self::Declined)
+    }
+
+    /// Whether the host has begun to use its slot, and not ended.
+    pub fn is_in_use(self) -> bool {
+        matches!(self, Self::Acting | Self::Verifying)
+    }
+
+    /// Whether the change has failed on the host.
+    pub fn has_failed(self) -> bool {
+        matches!(self, Self::Failed | Self::Unwell)
     }
 }
 
@@ -346,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_says_frees_no_slot_and_starts_nothing() {
-        assert!(!serde_json::from_str::<PartState>(r#""verifying""#).unwrap().is_over());
+        assert!(!serde_json::from_str::<PartState>(r#""thawing""#).unwrap().is_over());
         assert!(!serde_json::from_str::<GateState>(r#""thawing""#).unwrap().is_open());
     }
 

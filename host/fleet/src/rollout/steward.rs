@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 use zookeeper_client::{CreateMode, EventType, PersistentWatcher, WatchedEvent};
 
-use super::context::{Figures, LocalRollout, RolloutContext, Trouble};
-use super::decide::{Decision, HostState, Moment, Timers, World, decide};
+use super::context::{CheckEnd, Figures, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted};
+use super::decide::{CheckAnswer, Decision, HostState, Moment, Timers, World, decide};
 use super::enact::{Versions, change_slots, set_gate};
 use super::reading::{read_hosts, read_slots, state_of};
 use super::records::{Counter, Gate, GateState, Goal, Plan, StewardRecord};
@@ -207,6 +207,8 @@ struct Steward<'a> {
     local: watch::Receiver<LocalRollout>,
     clock: Instant,
     timers: Timers,
+    /// The check that the daemon was last asked for: the number of the event, and of which wave of which change it is.
+    check: Option<(u64, (u64, usize))>,
 }
 
 /// What is known, and what of it may have changed.
@@ -229,6 +231,7 @@ impl<'a> Steward<'a> {
             local,
             clock: Instant::now(),
             timers: Timers::default(),
+            check: None,
         }
     }
 
@@ -262,6 +265,7 @@ impl<'a> Steward<'a> {
         loop {
             self.context.say(None, PART);
             self.catch_up(&mut known).await?;
+            self.hear_of_check();
             let policy = std::sync::Arc::clone(&self.local.borrow().policy);
             let moment = Moment {
                 now: self.clock.elapsed(),
@@ -271,6 +275,10 @@ impl<'a> Steward<'a> {
             let decision = decide(&known.world, &known.goal, &policy, &mut self.timers, moment);
             let wait = match decision {
                 Decision::Wait(wait) => wait,
+                Decision::Check(which) => {
+                    self.ask_for_check(which);
+                    continue;
+                }
                 decision => {
                     self.enact(&mut known, decision).await?;
                     continue;
@@ -299,6 +307,39 @@ impl<'a> Steward<'a> {
                 }
             }
         }
+    }
+
+    /// Has the daemon run the check of a wave, by its own configuration.
+    fn ask_for_check(&mut self, which: (u64, usize)) {
+        let number = self.context.number();
+        self.check = Some((number, which));
+        self.timers.note_check(which, CheckAnswer::Asked);
+        let watch = self.local.borrow().result.watch.clone();
+        // Without a daemon there is nobody to be told.
+        let _ = self.context.events.send(RolloutEvent {
+            number,
+            watch,
+            wanted: Wanted::Check(which.1),
+        });
+    }
+
+    /// Takes the answer to the check that was asked for last.
+    fn hear_of_check(&mut self) {
+        let Some((number, which)) = self.check else { return };
+        let end = match &self.local.borrow().check {
+            Some((of, end)) if *of == number => end.clone(),
+            _ => return,
+        };
+        self.check = None;
+        if !self.timers.waits_for_check(which) {
+            return;
+        }
+        let answer = match end {
+            CheckEnd::Good => CheckAnswer::Good,
+            CheckEnd::NotYet => CheckAnswer::NotYet(self.clock.elapsed()),
+            CheckEnd::Bad(why) => CheckAnswer::Bad(why),
+        };
+        self.timers.note_check(which, answer);
     }
 
     fn figures(&self, world: &World) -> Figures {
@@ -398,7 +439,7 @@ impl<'a> Steward<'a> {
         let steps = match &decision {
             Decision::Set(gate) => set_gate(root, rollout, gate, known.versions),
             Decision::Slots(slots) => change_slots(root, rollout, &known.world, slots, known.versions),
-            Decision::Wait(_) => return Ok(()),
+            Decision::Wait(_) | Decision::Check(_) => return Ok(()),
         };
         match requests::transact(client, &root.gate(rollout), &steps).await {
             Ok(()) => {}
@@ -428,7 +469,7 @@ impl<'a> Steward<'a> {
                 known.world.grants.retain(|host, _| !slots.deletes.contains(host));
                 known.world.grants.extend(slots.grants);
             }
-            Decision::Wait(_) => {}
+            Decision::Wait(_) | Decision::Check(_) => {}
         }
         Ok(())
     }

@@ -73,6 +73,10 @@ pub(crate) fn apply(
             next.why = Some(format!("aborted by {by}"));
         }
         Verb::Pause | Verb::Abort => return Err(VerbError::NotInProgress(state)),
+        Verb::Resume if gate.check_has_failed() => {
+            (next.before, next.why) = (None, None);
+            next.pass_check();
+        }
         Verb::Resume if matches!(state, GateState::Paused | GateState::Halted) => {
             next.state = gate
                 .before
@@ -85,13 +89,18 @@ pub(crate) fn apply(
             }
         }
         Verb::Resume => return Err(VerbError::NotHeld(state)),
-        Verb::Promote if state == GateState::Promoting => {
-            next.state = GateState::Rolling;
-            next.wave += 1;
-        }
+        Verb::Promote if state == GateState::Promoting => next.pass_wave(),
         Verb::Promote => return Err(VerbError::NotPromoting(state)),
         Verb::Retry if matches!(state, GateState::Aborted | GateState::Unknown) => {
             return Err(VerbError::NotInProgress(state));
+        }
+        // What is tried again is the check.
+        Verb::Retry if gate.check_has_failed() => {
+            (next.before, next.why) = (None, None);
+            next.state = GateState::Checking;
+            if failed {
+                (next.forgiven, next.retried) = (granted, granted);
+            }
         }
         Verb::Retry if !failed => return Err(VerbError::NothingFailed),
         Verb::Retry => {

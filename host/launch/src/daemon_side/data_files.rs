@@ -120,6 +120,7 @@ fn writer(watch: &Arc<str>, run: RunId, of: &ProcessSettings, path: &Arc<Path>, 
         version: None,
         secrets: SecretValues::default(),
         capture: false,
+        aside: false,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Invocation {
     pub secrets: SecretValues,
     /// Whether the report is to have its output, up to [`CAPTURED`] bytes a stream; it is not logged then.
     pub capture: bool,
+    /// Whether it is no run of the watch's action, though it belongs to the watch: the next daemon ends it, should it find it.
+    pub aside: bool,
 }
 
 impl Invocation {

@@ -230,6 +230,7 @@ mod tests {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         }
     }
 

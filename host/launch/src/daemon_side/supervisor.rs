@@ -2,6 +2,7 @@
 //!
 //! It must not know when or why an action runs.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
@@ -33,7 +34,7 @@ use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::secrets::{SecretReader, SecretValues};
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
-use crate::journal::{JournalEntry, JournalSlots};
+use crate::journal::{self, JournalEntry, JournalSlots};
 use crate::launcher::LAUNCHER_NAME;
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
 use twitcher_ipc::helper::is_shortage;
@@ -477,7 +478,11 @@ impl Supervisor {
     fn entry(&mut self, invocation: &Invocation) -> Option<JournalEntry> {
         let journal = self.link.launcher.journal.as_deref()?;
         let (run, version) = (invocation.run, invocation.version);
-        match self.slots.enter(journal, run, &invocation.watch, version) {
+        let name = match invocation.aside {
+            true => journal::aside(&invocation.watch),
+            false => Cow::Borrowed(&*invocation.watch),
+        };
+        match self.slots.enter(journal, run, &name, version) {
             Ok(entry) => entry,
             Err(error) => {
                 warn!(%error, "no room in the journal of runs; should this daemon be killed, the next one may miss a run that has just started");

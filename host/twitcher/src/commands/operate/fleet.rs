@@ -31,7 +31,7 @@ struct FleetStatus {
 
 /// Whether something is still to happen on a host.
 fn is_to_come(host: &RolloutHost) -> bool {
-    matches!(host.state.as_str(), "waiting" | "granted" | "acting")
+    matches!(host.state.as_str(), "waiting" | "granted" | "acting" | "verifying")
 }
 
 impl Session {

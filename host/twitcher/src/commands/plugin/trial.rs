@@ -272,6 +272,7 @@ impl Bench {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         });
         let mut interrupted = false;
         loop {

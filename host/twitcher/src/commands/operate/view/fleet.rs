@@ -282,6 +282,7 @@ mod tests {
                 attempt: 3,
                 started: Timestamp::UNIX_EPOCH,
                 duration: 1.0,
+                ungoverned: false,
             }),
         }
     }

@@ -55,13 +55,14 @@ pub(crate) fn rollout(rollout: &RolloutStatus, look: &Theme) -> String {
 }
 
 fn is_of_interest(host: &RolloutHost) -> bool {
-    !matches!(host.state.as_str(), "current" | "waiting" | "absent") || host.policy_differs
+    let is_ungoverned = host.last_run.as_ref().is_some_and(|last| last.ungoverned);
+    !matches!(host.state.as_str(), "current" | "waiting" | "absent") || host.policy_differs || is_ungoverned
 }
 
 fn tone(state: &str) -> Tone {
     match state {
         "current" => Tone::Good,
-        "acting" | "granted" => Tone::Busy,
+        "acting" | "verifying" | "granted" => Tone::Busy,
         "failed" | "lost" => Tone::Bad,
         "declined" | "other" | "absent" => Tone::Odd,
         _ => Tone::Dull,
@@ -126,7 +127,15 @@ fn head(rollout: &RolloutStatus, look: &Theme) -> String {
         );
     }
     text.push('\n');
+    let counts_failed = rollout
+        .hosts
+        .iter()
+        .any(|host| matches!(host.state.as_str(), "failed" | "lost"));
     let next = match rollout.state.as_str() {
+        "halted" if !counts_failed => Some(format!(
+            "twitcher fleet retry {0} asks again, resume {0} goes on all the same, rollback {0} goes back, abort {0} ends it",
+            quoted(&rollout.name)
+        )),
         "halted" => Some(format!(
             "twitcher fleet retry {0} tries them again, resume {0} goes on without them, rollback {0} goes back, abort {0} ends it",
             quoted(&rollout.name)
@@ -172,7 +181,12 @@ fn why(host: &RolloutHost, rollout: &RolloutStatus) -> String {
         ),
         ("declined", _) => "held on the host, or it cannot read the znode: twitcher status there".to_owned(),
         ("other", _) => "its watch of this rollout watches another znode".to_owned(),
-        ("granted" | "acting", _) if !host.live => "it is not there".to_owned(),
+        ("granted" | "acting" | "verifying", _) if !host.live => "it is not there".to_owned(),
+        ("verifying", _) => "its action has succeeded; verify says whether it is well".to_owned(),
+        ("current", Some(last)) if last.ungoverned => match differs {
+            "" => "acted without its turn".to_owned(),
+            differs => format!("acted without its turn; {differs}"),
+        },
         _ => differs.to_owned(),
     }
 }
@@ -208,6 +222,7 @@ mod tests {
                 attempt: 3,
                 started: Timestamp::UNIX_EPOCH,
                 duration: 1.0,
+                ungoverned: false,
             }),
         }
     }
