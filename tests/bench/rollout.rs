@@ -157,6 +157,8 @@ async fn member(
         lost_after: Duration::from_secs(600),
         lost: Lost::Hold,
         on_newer: OnNewer::Restart,
+        verify: None,
+        unavailable: None,
     });
     let (mut seen, mut good, mut answered) = (None, None, 0);
     loop {
@@ -186,6 +188,8 @@ async fn member(
             },
             acting: false,
             answered,
+            verification: None,
+            check: None,
         }]);
         fleet.keep(std::iter::empty());
         tokio::select! {

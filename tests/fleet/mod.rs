@@ -8,6 +8,7 @@ mod pace;
 mod page;
 mod rollouts;
 mod telling;
+mod verifying;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -39,7 +39,10 @@ impl Fleet {
             .replace("SHARED", &self.shared.path().to_string_lossy());
         let config = format!(
             "RegisterWatch(znode = \"{}\", name = \"repo\", timeout = 60, action = Exec({action:?}), rollout = Rollout(\"repo\", {}))",
-            self.stage.znode, self.rollout
+            self.stage.znode,
+            self.rollout
+                .replace("HOST", name)
+                .replace("SHARED", &self.shared.path().to_string_lossy())
         );
         site.config("a.twc", &config);
         site

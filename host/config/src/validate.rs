@@ -123,12 +123,7 @@ pub(super) fn watches(parsed: &mut Parsed, around: &mut Surroundings<'_>) -> Res
         if let Some(rollout) = &entry.watch.rollout
             && let Some(other) = first_of_rollout.insert(rollout.name.clone(), entry.watch.origin.clone())
         {
-            let message = format!(
-                "the rollout {} is that of the watch at {}: on a host one watch has it",
-                quoted(rollout.name.as_str()),
-                other
-            );
-            let hint = "give each watch a rollout of its own".to_owned();
+            let (message, hint) = (duplicate_rollout(&rollout.name, &other), ROLLOUT_HINT.to_owned());
             builder.error(registration, value_offset(registration, "rollout"), message, Some(hint));
         }
         match first_of_name.get(&entry.watch.name) {
@@ -178,6 +173,35 @@ fn duplicate_name(watch: &Watch, first: &Watch) -> String {
         quoted(&watch.name),
         first.origin
     )
+}
+
+const ROLLOUT_HINT: &str = "give each watch a rollout of its own";
+
+fn duplicate_rollout(rollout: &RolloutName, first: &Origin) -> String {
+    format!(
+        "the rollout {} is that of the watch at {first}: on a host one watch has it",
+        quoted(rollout.as_str())
+    )
+}
+
+/// The error for a watch whose rollout a watch of another file has.
+pub(super) fn rollout_elsewhere(
+    source: &SourceText,
+    watch: &Watch,
+    rollout: &RolloutName,
+    first: &Watch,
+) -> ConfigError {
+    let position = TextPosition {
+        line: watch.origin.line,
+        column: watch.origin.column,
+    };
+    ConfigError::at(
+        &source.file,
+        &source.text,
+        position,
+        duplicate_rollout(rollout, &first.origin),
+    )
+    .with_hint(ROLLOUT_HINT.to_owned())
 }
 
 /// The error for a watch whose name an earlier file has taken.

@@ -230,7 +230,10 @@ fn why(watched: &WatchFacts) -> Option<String> {
     });
     let refused = watched.standing.shrunk.filter(|_| state != MachineState::Idle);
     let refused = refused.map(|shrunk| refused_words(watched, &shrunk));
-    let all: Vec<String> = [overdue, unreadable, refused, verifying, said].into_iter().flatten().collect();
+    let all: Vec<String> = [overdue, unreadable, refused, verifying, said]
+        .into_iter()
+        .flatten()
+        .collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 

@@ -113,7 +113,9 @@ impl Daemon {
     /// Notes what says best why a watch stands so in its rollout, where that is no run of its action.
     pub(super) fn note_last(&mut self, id: WatchId, last: LastRun) {
         let Some(entry) = self.registry.get_mut(id) else { return };
-        let Some(result) = entry.facts.result.as_mut() else { return };
+        let Some(result) = entry.facts.result.as_mut() else {
+            return;
+        };
         result.last = last;
         let text = serde_json::to_string(result).unwrap_or_default();
         self.state.result(&entry.watch, text.into());

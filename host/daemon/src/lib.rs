@@ -304,7 +304,10 @@ impl Daemon {
         while self.phase != Phase::Draining && !(once && self.is_through()) {
             self.tell_rollouts();
             let timer = self.registry.next_timer();
-            let probe = self.probes.next_due();
+            let probe = [self.probes.next_due(), self.turns.next_due()]
+                .into_iter()
+                .flatten()
+                .min();
             let expiry = self.waiting.next_expiry();
             tokio::select! {
                 report = self.source.reports.recv(), if !self.looked => match report {
@@ -615,6 +618,7 @@ impl Daemon {
                 Effect::Start(start) => {
                     let run = start.run;
                     let mut running = ActiveRun::new(id, watch, &start);
+                    running.ungoverned = self.turns.take_ungoverned(id);
                     match invocation(watch, start, entry.told.as_deref()) {
                         Ok((invocation, told)) => {
                             running.tells(told);

@@ -303,6 +303,9 @@ impl Daemon {
     fn run_now(&mut self, id: WatchId, ungoverned: bool, reply: oneshot::Sender<Result<Done, Refused>>) {
         let Some(entry) = self.registry.get(id) else { return };
         info!(watch = &*entry.watch.name, "an operator asks for a run");
+        if ungoverned && entry.watch.rollout.is_some() {
+            self.turns.set_ungoverned(id, true);
+        }
         self.advance(id, Input::RunNow { ungoverned });
         let until = Instant::now() + READ_PATIENCE;
         self.waiting.runs.push(RunRequest { id, until, reply });

@@ -126,11 +126,6 @@ impl Probes {
         let check = self.checks.get(&id)?;
         Some((check.number, check.end.clone()?))
     }
-
-    /// The watch of a run; none if it is none of these.
-    pub(super) fn watch_of(&self, run: RunId) -> Option<&Arc<str>> {
-        self.running.get(&run).map(|probe| &probe.watch)
-    }
 }
 
 impl Daemon {
@@ -173,7 +168,10 @@ impl Daemon {
 
     /// The watch has seen a state.
     pub(super) fn end_verify_of_older(&mut self, id: WatchId) {
-        let seen = self.registry.get(id).and_then(|entry| entry.facts.seen.as_ref().map(state_id));
+        let seen = self
+            .registry
+            .get(id)
+            .and_then(|entry| entry.facts.seen.as_ref().map(state_id));
         let verifying = self.probes.verifying.get(&id);
         if verifying.is_some_and(|verifying| Some(verifying.of) != seen) {
             self.end_verify(id);
@@ -198,15 +196,31 @@ impl Daemon {
             return;
         };
         let watch = Arc::clone(&entry.watch);
-        let of_wave = watch.rollout.as_ref().and_then(|rollout| rollout.waves.get(wave)?.check.clone());
+        let of_wave = watch
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.waves.get(wave)?.check.clone());
         let (run, end) = match of_wave {
             Some(probe) => {
-                info!(watch = &*watch.name, wave = wave + 1, "asking whether the next wave of the rollout may go");
-                (Some(self.launch_probe(id, &watch, &probe, What::Check(number, wave), TIME)), None)
+                info!(
+                    watch = &*watch.name,
+                    wave = wave + 1,
+                    "asking whether the next wave of the rollout may go"
+                );
+                (
+                    Some(self.launch_probe(id, &watch, &probe, What::Check(number, wave), TIME)),
+                    None,
+                )
             }
             None => {
-                let host = self.fleet.as_ref().map_or("this host", |fleet| fleet.options().name.as_str());
-                let why = format!("wave {} has a check, and the configuration of {host}, the steward, has none for it", wave + 1);
+                let host = self
+                    .fleet
+                    .as_ref()
+                    .map_or("this host", |fleet| fleet.options().name.as_str());
+                let why = format!(
+                    "wave {} has a check, and the configuration of {host}, the steward, has none for it",
+                    wave + 1
+                );
                 (None, Some(CheckEnd::Bad(why)))
             }
         };
@@ -225,7 +239,11 @@ impl Daemon {
             .collect();
         for id in due {
             let watch = self.registry.get(id).map(|entry| Arc::clone(&entry.watch));
-            let verifying = self.probes.verifying.get(&id).map(|verifying| (verifying.slot, verifying.streak));
+            let verifying = self
+                .probes
+                .verifying
+                .get(&id)
+                .map(|verifying| (verifying.slot, verifying.streak));
             let (Some(watch), Some((slot, streak))) = (watch, verifying) else {
                 self.end_verify(id);
                 continue;
@@ -251,7 +269,14 @@ impl Daemon {
             pipe_stdin: false,
             data_file: None,
             // What has no time left ends at once.
-            timeout: Some(watch.process.timeout.unwrap_or(TIME).min(longest).max(Duration::from_millis(1))),
+            timeout: Some(
+                watch
+                    .process
+                    .timeout
+                    .unwrap_or(TIME)
+                    .min(longest)
+                    .max(Duration::from_millis(1)),
+            ),
             ..(*watch.process).clone()
         };
         self.launches.launch(Invocation {
@@ -327,7 +352,9 @@ impl Daemon {
         let watch = &*probe.watch;
         if was_well != Some(is_well) {
             match is_well {
-                true => info!(watch, run_id = %run, "verify says that the host is well; it must be so for {} s", verify.steady.as_secs_f64()),
+                true => {
+                    info!(watch, run_id = %run, "verify says that the host is well; it must be so for {} s", verify.steady.as_secs_f64())
+                }
                 false => warn!(watch, run_id = %run, "verify says that the host is not well: {words}"),
             }
         }
@@ -365,7 +392,13 @@ impl Daemon {
     }
 
     /// What follows on a check. Whether somebody may ask for the run.
-    fn check_ended(&mut self, run: RunId, probe: &RunningProbe, (number, wave): (u64, usize), report: &RunReport) -> bool {
+    fn check_ended(
+        &mut self,
+        run: RunId,
+        probe: &RunningProbe,
+        (number, wave): (u64, usize),
+        report: &RunReport,
+    ) -> bool {
         let is_it = |check: &&mut Check| check.number == number && check.run == Some(run);
         let Some(check) = self.probes.checks.get_mut(&probe.id).filter(is_it) else {
             return false;
@@ -376,7 +409,10 @@ impl Daemon {
             Outcome::Exited(0) => (CheckEnd::Good, false),
             Outcome::Exited(NOT_YET) => (CheckEnd::NotYet, false),
             failed => {
-                let host = self.fleet.as_ref().map_or("this host", |fleet| fleet.options().name.as_str());
+                let host = self
+                    .fleet
+                    .as_ref()
+                    .map_or("this host", |fleet| fleet.options().name.as_str());
                 let words = Outcome::words(Some(failed));
                 let why = format!("the check of wave {wave} says no, {words}: on {host}, twitcher logs {run}");
                 (CheckEnd::Bad(why), true)

@@ -3,8 +3,9 @@
 //! Where there is no fleet to wait for, as with a local directory, each has its turn at once. A daemon that could be in a fleet and is
 //! not has them wait, and says so: that one host was started without `--fleet` must not have it act before the others.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -19,7 +20,7 @@ use twitcher_fleet::rollout::{
 };
 use twitcher_fleet::survey::SurveyError;
 use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
-use twitcher_model::{Phase, RolloutName, Version, WatchId, timestamp};
+use twitcher_model::{Phase, Rollout, RolloutName, Version, WatchId, timestamp};
 use twitcher_scheduler::Input;
 
 /// What was last dealt with for each watch.
@@ -28,6 +29,34 @@ pub(super) struct Turns {
     answered: HashMap<WatchId, u64>,
     /// That there is no fleet has been said.
     told: bool,
+    /// Since when the fleet cannot be asked for a turn in these rollouts.
+    unavailable: HashMap<RolloutName, Duration>,
+    /// When the first of them has been so for as long as is waited.
+    next_patience: Option<Duration>,
+    /// These watches start without their turn.
+    ungoverned: HashSet<WatchId>,
+    /// What a dry run has said of watches that wait for their turn.
+    pretended: HashMap<WatchId, Version>,
+}
+
+impl Turns {
+    /// When a watch starts without its turn, if nothing changes.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.next_patience
+    }
+
+    /// The next start of a watch is without its turn, or is not.
+    pub(super) fn set_ungoverned(&mut self, id: WatchId, is: bool) {
+        match is {
+            true => drop(self.ungoverned.insert(id)),
+            false => drop(self.ungoverned.remove(&id)),
+        }
+    }
+
+    /// Whether a start of a watch is without its turn.
+    pub(super) fn take_ungoverned(&mut self, id: WatchId) -> bool {
+        self.ungoverned.remove(&id)
+    }
 }
 
 /// What is to be done next for a rollout; never, where there is no fleet.
@@ -70,21 +99,70 @@ impl Daemon {
                 _ => drop(locals.insert(local.policy.name.clone(), (id, local))),
             }
         }
+        let wanting: Vec<_> = locals
+            .values()
+            .map(|(id, local)| (*id, Arc::clone(&local.policy)))
+            .collect();
         if let Some(fleet) = &self.fleet {
             fleet.roll_out(locals.into_values().map(|(_, local)| local).collect());
+        }
+        self.lose_patience(wanting);
+    }
+
+    /// Starts what has waited for a fleet that cannot be asked for as long as its rollout says.
+    fn lose_patience(&mut self, watches: Vec<(WatchId, Arc<Rollout>)>) {
+        let (now, fleet) = (self.now(), self.fleet.as_ref());
+        self.turns.next_patience = None;
+        let is_unavailable = |rollout: &Rollout| fleet.is_none_or(|fleet| !fleet.can_be_asked(&rollout.name));
+        let unavailable: Vec<_> = watches
+            .into_iter()
+            .filter(|(_, rollout)| is_unavailable(rollout))
+            .collect();
+        let is_so = |name: &RolloutName| unavailable.iter().any(|(_, rollout)| rollout.name == *name);
+        self.turns.unavailable.retain(|name, _| is_so(name));
+        for (id, rollout) in unavailable {
+            let since = *self.turns.unavailable.entry(rollout.name.clone()).or_insert(now);
+            let Some(patience) = rollout.unavailable.filter(|_| self.phase != Phase::Draining) else {
+                continue;
+            };
+            let due = since.saturating_add(patience);
+            if due > now {
+                let next = self.turns.next_patience.map_or(due, |next| next.min(due));
+                self.turns.next_patience = Some(next);
+                continue;
+            }
+            let Some(entry) = self.registry.get(id) else { continue };
+            let Some(version) = entry.machine.wants_turn(now, &self.admission) else {
+                continue;
+            };
+            warn!(
+                watch = &*entry.watch.name,
+                rollout = %rollout.name,
+                "the fleet cannot be asked for its turn for {} s: acting without it",
+                now.saturating_sub(since).as_secs()
+            );
+            self.turns.set_ungoverned(id, true);
+            self.advance(id, Input::Turn { version });
+            self.turns.set_ungoverned(id, false);
         }
     }
 
     /// Without a fleet.
     fn take_turns(&mut self, ids: Vec<WatchId>) {
-        if !matches!(self.options.source, SourceOptions::Tree(_)) && !self.options.dry_run {
+        if !matches!(self.options.source, SourceOptions::Tree(_)) {
+            if self.options.dry_run {
+                return self.pretend_to_wait(ids);
+            }
+            let rollout = |id: WatchId| Some((id, self.registry.get(id)?.watch.rollout.clone()?));
+            let watches: Vec<_> = ids.iter().copied().filter_map(rollout).collect();
             if !std::mem::replace(&mut self.turns.told, true) {
                 warn!(
                     watches = ids.len(),
-                    "watches have a rollout, and this daemon is in no fleet: they wait until it is started with --fleet"
+                    "watches have a rollout, and this daemon is in no fleet: they wait until it is started with --fleet, or for as long as \
+                     their rollouts say with unavailable"
                 );
             }
-            return;
+            return self.lose_patience(watches);
         }
         for id in ids {
             let now = self.now();
@@ -94,6 +172,21 @@ impl Daemon {
                 .and_then(|entry| entry.machine.wants_turn(now, &self.admission));
             if let Some(version) = wants {
                 self.advance(id, Input::Turn { version });
+            }
+        }
+    }
+
+    /// A dry run takes no slots, and so has no turn.
+    fn pretend_to_wait(&mut self, ids: Vec<WatchId>) {
+        for id in ids {
+            let Some(entry) = self.registry.get(id) else { continue };
+            let Some(version) = entry.machine.wants_turn(self.now(), &self.admission) else {
+                continue;
+            };
+            if self.turns.pretended.insert(id, version) != Some(version)
+                && let Some(rollout) = &entry.watch.rollout
+            {
+                info!(watch = &*entry.watch.name, rollout = %rollout.name, "would wait for its turn in the rollout");
             }
         }
     }
@@ -206,6 +299,7 @@ impl Daemon {
                 let wants = entry.machine.wants_turn(self.now(), &self.admission);
                 if let Some(version) = wants.filter(|version| state_of(*version) == state) {
                     info!(watch = &*entry.watch.name, %state, "its turn in the rollout has come");
+                    self.turns.set_ungoverned(id, false);
                     self.advance(id, Input::Turn { version });
                 }
             }

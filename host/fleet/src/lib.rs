@@ -196,6 +196,13 @@ impl Fleet {
         }
     }
 
+    /// Whether the fleet can be asked for a turn in a rollout: this host is in it, and nothing keeps its part in the rollout from going on.
+    pub fn can_be_asked(&self, rollout: &RolloutName) -> bool {
+        let state = self.shared.state();
+        let is_well = |part: &RolloutPart| part.said.problem.is_none();
+        state.since.is_some() && state.problem.is_none() && state.parts.all.get(rollout).is_none_or(is_well)
+    }
+
     /// What there is to be known on this host of the rollouts that it takes part in.
     pub fn said(&self) -> Vec<(RolloutName, Said)> {
         let state = self.shared.state();

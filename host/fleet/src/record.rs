@@ -275,6 +275,7 @@ mod tests {
                 attempt: 3,
                 started: "2026-07-01T03:00:00Z".parse().unwrap(),
                 seconds: 2.1,
+                ungoverned: false,
             }),
             part: None,
         }

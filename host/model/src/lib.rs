@@ -39,9 +39,7 @@ pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};
 pub use process::{Identity, Limit, ProcessSettings, Resource, RunLimits};
-pub use rollout::{
-    AtOnce, Lost, OnNewer, Probe, Rollout, RolloutName, RolloutNameError, Verify, Wave, is_fleet_name,
-};
+pub use rollout::{AtOnce, Lost, OnNewer, Probe, Rollout, RolloutName, RolloutNameError, Verify, Wave, is_fleet_name};
 pub use secret::{Secret, SecretPlace};
 pub use several::{SeveralZnodes, ZnodeState};
 pub use shrinking::{Share, Shrinkage};

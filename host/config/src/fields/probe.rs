@@ -51,7 +51,9 @@ impl Form for ProbeForm {
             Seen::Value(Value::Dict(entries)) if calls::has(entries, "exec") => calls::exec_from(entries)?,
             Seen::Value(value @ (Value::Function | Value::Component(_))) => {
                 let mismatch = Mismatch::expected("an Exec(…)", value);
-                let hint = format!("it is asked again and again, so it is a command whose exit code says how it stands: {form}");
+                let hint = format!(
+                    "it is asked again and again, so it is a command whose exit code says how it stands: {form}"
+                );
                 return Err(mismatch.hint(hint).into());
             }
             _ => {

@@ -453,7 +453,10 @@ const WAIT: Words<()> = Words(&[(Word::Name("WAIT"), ())]);
 
 impl FieldType for Unavailable {
     type Form = Called<Either<Words<()>, Number>>;
-    const FORM: Self::Form = called("WAIT or a number of seconds from 0 to 604800, a week", Either(WAIT, DURATION));
+    const FORM: Self::Form = called(
+        "WAIT or a number of seconds from 0 to 604800, a week",
+        Either(WAIT, DURATION),
+    );
 
     fn of(given: OneOf<(), f64>) -> Result<Self, Refusal> {
         match given {

@@ -1,4 +1,4 @@
-//! Whose name a name is where two files use it, also over a restart.
+//! Whose name a name is where two files use it, also over a restart; and whose a rollout is.
 //!
 //! A name is that of the file that has it in force, then of the one that the last daemon had it from. Where neither says whose it is,
 //! both files are refused: which of the two actions runs must not depend on what files are called, nor on when the daemon started.
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::{Candidate, Config, Loaded, Reload, note_limits};
 use crate::error::ConfigError;
 use crate::fields::group::GroupLimit;
-use crate::validate::{ERRORS_MAX, Entry, lost_elsewhere, taken_elsewhere};
-use twitcher_model::Watch;
+use crate::validate::{ERRORS_MAX, Entry, lost_elsewhere, rollout_elsewhere, taken_elsewhere};
+use twitcher_model::{RolloutName, Watch};
 
 /// The names of a file's watches.
 pub type WatchNames = Arc<[Arc<str>]>;
@@ -26,6 +26,14 @@ struct Claims<'a> {
     owned: HashMap<&'a str, &'a Path>,
     /// New, by file.
     new: HashMap<&'a str, Vec<(&'a Path, &'a Arc<Watch>)>>,
+    /// The rollouts of those in force, and of those that are new.
+    rolling_out: HashMap<&'a RolloutName, &'a Arc<Watch>>,
+    new_rollouts: HashMap<&'a RolloutName, Vec<(&'a Path, &'a Arc<Watch>)>>,
+}
+
+/// A watch by the name of its rollout, if it has one.
+fn of_rollout(entry: &Entry) -> Option<(&RolloutName, &Arc<Watch>)> {
+    Some((&entry.watch.rollout.as_ref()?.name, &entry.watch))
 }
 
 impl Config {
@@ -83,7 +91,11 @@ impl Config {
                 .iter()
                 .filter_map(|entry| claims.clash(file, loaded, entry));
             let limits = loaded.groups.iter().filter_map(|group| claims.differs(loaded, group));
-            let errors: Vec<_> = clashes.chain(limits).take(ERRORS_MAX).collect();
+            let rollouts = loaded
+                .entries
+                .iter()
+                .filter_map(|entry| claims.rollout_clash(file, loaded, entry));
+            let errors: Vec<_> = clashes.chain(limits).chain(rollouts).take(ERRORS_MAX).collect();
             match errors.is_empty() {
                 true => note_limits(&mut claims.limited, loaded),
                 false => refused.push((file.clone(), errors)),
@@ -104,11 +116,15 @@ impl Config {
             claims
                 .taken
                 .extend(entries.iter().map(|entry| (&*entry.watch.name, &entry.watch)));
+            claims.rolling_out.extend(entries.iter().filter_map(of_rollout));
         }
         for (file, candidate) in candidates {
             if let Candidate::Changed(loaded) = candidate {
                 for Entry { watch, .. } in &loaded.entries {
                     claims.new.entry(&watch.name).or_default().push((file, watch));
+                }
+                for (rollout, watch) in loaded.entries.iter().filter_map(of_rollout) {
+                    claims.new_rollouts.entry(rollout).or_default().push((file, watch));
                 }
             }
         }
@@ -147,6 +163,21 @@ impl Claims<'_> {
             }),
             None => others.next().map(|(_, other)| taken_elsewhere(source, watch, other)),
         }
+    }
+
+    /// Why a file may not have the rollout of one of its watches: of two files that are new it is that of the one whose watch the last
+    /// daemon had from it.
+    fn rollout_clash(&self, file: &Path, loaded: &Loaded, entry: &Entry) -> Option<ConfigError> {
+        let (rollout, watch) = of_rollout(entry)?;
+        let told = |first: &Watch| Some(rollout_elsewhere(&loaded.source, watch, rollout, first));
+        if let Some(first) = self.rolling_out.get(rollout) {
+            return told(first);
+        }
+        let is_owned = |file: &Path, watch: &Watch| self.owned.get(&*watch.name) == Some(&file);
+        let mut others = self.new_rollouts.get(rollout).into_iter().flatten();
+        let is_ours = is_owned(file, watch);
+        let first = others.find(|(other, first)| *other != file && (!is_ours || is_owned(other, first)));
+        first.and_then(|(_, first)| told(first))
     }
 
     fn differs(&self, loaded: &Loaded, group: &GroupLimit) -> Option<ConfigError> {

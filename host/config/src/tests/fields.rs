@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::splay::share;
 use twitcher_model::{
-    Action, AtOnce, Capabilities, Hardening, Limit, Lost, OnFailure, OnNewer, Resource, RunLimits, RunMode, RunOnLoad,
-    Share, WatchType,
+    Action, AtOnce, Capabilities, Hardening, Limit, Lost, OnFailure, OnNewer, Probe, Resource, RunLimits, RunMode,
+    RunOnLoad, Share, WatchType,
 };
 
 /// The errors of a file with one watch that has these fields beside a znode and an action.
@@ -522,8 +522,9 @@ fn a_mask_that_is_decimal_and_looks_octal_is_noted() {
 #[test]
 fn a_rollout_is_what_it_says() {
     let text = r#"[{"znode": "/a", "action": {"exec": "true"}, "timeout": 9, "rollout": {"name": "repo", "at_once": "5%", "max_failures": 2,
-    "waves": [{"labels": {"canary": "yes"}, "bake": 5}, {"percent": 10, "promote": "MANUAL"}, {}],
-    "lost_after": 60, "lost": "RELEASE", "on_newer": "CARRY"}}]"#;
+    "waves": [{"labels": {"canary": "yes"}, "bake": 5}, {"percent": 10, "promote": "MANUAL", "check": {"exec": "test -e /ok"}}, {}],
+    "lost_after": 60, "lost": "RELEASE", "on_newer": "CARRY", "unavailable": 90,
+    "verify": {"exec": ["/bin/healthy", "--now"], "no_new_privs": true}, "verify_for": 5}}]"#;
     let mut dir = Dir::new(&[("a.json", text)]);
     let reload = dir.reload();
     assert!(reload.errors().next().is_none(), "{}", dir.errors());
@@ -539,6 +540,18 @@ fn a_rollout_is_what_it_says() {
         .map(|wave| (wave.percent, wave.manual, wave.has_all()))
         .collect();
     assert_eq!(waves, [(100, false, false), (10, true, false), (100, false, true)]);
+    let argv = |probe: &Probe| probe.argv.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+    let verify = rollout.verify.clone().unwrap();
+    assert_eq!(
+        (argv(&verify.probe), verify.probe.hardening.no_new_privs),
+        (vec!["/bin/healthy".to_owned(), "--now".to_owned()], true)
+    );
+    assert_eq!((verify.steady.as_secs(), verify.deadline.as_secs()), (5, 300));
+    assert_eq!(
+        argv(rollout.waves[1].check.as_ref().unwrap()),
+        ["/bin/sh", "-c", "test -e /ok"]
+    );
+    assert_eq!(rollout.unavailable.map(|time| time.as_secs()), Some(90));
 }
 
 #[test]
@@ -558,6 +571,36 @@ fn what_is_wrong_with_a_rollout_is_told() {
         (
             r#""rollout": {"name": "repo", "at_once": "200%"}"#.to_owned(),
             "at_once must be a number of hosts",
+        ),
+        (
+            repo(r#", "verify": {"exec": ["true"]}, "verify_for": 60, "verify_deadline": 60"#),
+            "verify_for must be less than verify_deadline",
+        ),
+        (
+            repo(r#", "verify": {"exec": ["true"]}, "verify_deadline": 5"#),
+            "10 s is not less than 5 s",
+        ),
+        (
+            repo(r#", "verify_for": 5"#),
+            "verify_for goes with verify, which is not given",
+        ),
+        (
+            repo(r#", "verify": "true""#),
+            "verify must be an Exec(…), not the string",
+        ),
+        (
+            repo(r#", "verify": {"wasm": {"component": "x.wasm"}}"#),
+            "verify must be an Exec(…)",
+        ),
+        (repo(r#", "verify": {"exec": []}"#), "verify must not be an empty list"),
+        (
+            repo(r#", "verify": {"exec": ["true"], "uid": "app"}"#),
+            "verify has \"uid\", which is for commands of a component",
+        ),
+        (repo(r#", "waves": [{"check": true}]"#), "check must be an Exec(…)"),
+        (
+            repo(r#", "unavailable": "LATER""#),
+            "unavailable must be WAIT or a number of seconds",
         ),
         (repo(r#", "most": 2"#), "unknown argument \"most\""),
         (repo(r#", "waves": []"#), "waves must be a list of Wave"),

@@ -353,3 +353,30 @@ fn what_others_have_named_cannot_imitate_lines_nor_move_the_cursor() {
         "{table}"
     );
 }
+
+#[test]
+fn of_two_files_with_one_rollout_the_older_wins_and_of_two_new_ones_neither() {
+    let watch = |name: &str| {
+        format!(
+            r#"[{{"znode": "/{name}", "name": "{name}", "action": {{"exec": "true"}}, "timeout": 9, "rollout": {{"name": "repo", "at_once": 1}}}}]"#
+        )
+    };
+    let mut dir = Dir::new(&[("a.json", &watch("a")), ("b.json", &watch("b"))]);
+    let said = dir.errors();
+    for (file, other) in [("a", "b"), ("b", "a")] {
+        let expected = format!(
+            "DIR/{file}.json:1:2: the rollout \"repo\" is that of the watch at DIR/{other}.json:1:2: on a host one watch has it"
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
+    fs::remove_file(dir.path("b.json")).unwrap();
+    let mut kept = BTreeMap::new();
+    keep(&mut kept, &dir.reload());
+    dir.write("b.json", &watch("b"));
+    let reload = dir.reload();
+    assert_eq!((names(&reload), reload.errors().count()), (vec!["a"], 1));
+    // Also where the daemon is started anew.
+    let next = restarted(&dir, &kept);
+    assert_eq!((names(&next), next.errors().count()), (vec!["a"], 1));
+    assert_eq!(restarted(&dir, &BTreeMap::new()).errors().count(), 2);
+}

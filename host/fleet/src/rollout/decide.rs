@@ -136,7 +136,7 @@ pub(crate) struct Timers {
 }
 
 /// How long a check that has no answer yet is left alone before it is asked again.
-const CHECK_PAUSE: Duration = Duration::from_secs(30);
+const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of a wave's check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,19 +1,24 @@
 //! All that can happen in a small fleet, tried: two stewards who know nothing of each other, hosts that crash between any two writes,
-//! answers that are lost, a newer change in the middle, an operator. ZooKeeper is what it promises to be: one transaction after another.
+//! answers that are lost, a newer change in the middle, an operator, hosts that do not get well, checks that say no. ZooKeeper is what it
+//! promises to be: one transaction after another.
+//!
+//! [`search`] tries all of it in small worlds, [`schedules`] plays long random schedules in larger ones.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{Hash, Hasher};
+mod schedules;
+mod search;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::context::{Doing, Local};
-use super::decide::{Decision, HostView, Moment, Slots, Standing, Timers, World, decide};
+use super::context::{Doing, Local, Verification};
+use super::decide::{CheckAnswer, Decision, HostState, HostView, Moment, Slots, Standing, Timers, World, decide};
 use super::holder::{Act, may_start, next};
 use super::records::{Gate, GateState, Goal, Grant, Part, PartState, Plan, SlotId};
+use super::verbs::{self, Verb};
 use crate::record::{FormatVersion, ResultState, StateId};
-use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, WatchType, Wave};
+use twitcher_model::{AtOnce, Hardening, Lost, OnNewer, Probe, Rollout, Verify, WatchType, Wave};
 
 /// A gate that rolls.
 pub(crate) fn gate() -> Gate {
@@ -47,6 +52,15 @@ fn policy(at_once: u32) -> Rollout {
         lost_after: Duration::MAX,
         lost: Lost::Hold,
         on_newer: OnNewer::Restart,
+        verify: None,
+        unavailable: None,
+    }
+}
+
+fn probe() -> Probe {
+    Probe {
+        argv: ["healthy".into()].into(),
+        hardening: Hardening::default(),
     }
 }
 
@@ -62,6 +76,21 @@ enum Defect {
     NoGateCheck,
     /// A host that comes back takes up the slot that it had before it left.
     OldSlotUsed,
+    /// A slot is given back as soon as the action has succeeded, whatever verify says.
+    UnverifiedFrees,
+    /// The next wave goes without its check.
+    CheckIgnored,
+}
+
+/// What kind of world it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Kind {
+    /// A host must be well before it gives its slot back.
+    verifies: bool,
+    /// There are two waves, and a check between them.
+    checks: bool,
+    /// A running action is ended for a newer change, as in RESTART.
+    restarts: bool,
 }
 
 /// What may happen besides, each so many times.
@@ -73,7 +102,18 @@ struct Budget {
     leaves: u8,
     losses: u8,
     crashes: u8,
+    retries: u8,
 }
+
+const NOTHING: Budget = Budget {
+    newer: 0,
+    failures: 0,
+    pauses: 0,
+    leaves: 0,
+    losses: 0,
+    crashes: 0,
+    retries: 0,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Host {
@@ -90,6 +130,11 @@ struct Host {
     /// What it has read, and is about to write: the versions of the gate and of the grant.
     starting: Option<(SlotId, i64, u32, u32)>,
     again: Option<SlotId>,
+    /// It is to run for what it has seen, though it has handled that.
+    reruns: bool,
+    verification: Option<(SlotId, Verification)>,
+    /// It has acted for this state, and whether it is well nobody has found out.
+    unproven: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,11 +146,15 @@ struct State {
     counter_version: u32,
     hosts: Vec<Host>,
     stewards: [Option<(Decision, u32, u32)>; 2],
+    /// The last change whose check has said yes.
+    checked: u64,
     left: Budget,
 }
 
+/// A world that things happen in.
 struct Search {
     policy: Rollout,
+    kind: Kind,
     defect: Defect,
     budget: Budget,
     hosts: usize,
@@ -124,11 +173,12 @@ fn goal(state: i64) -> Goal {
 }
 
 impl Host {
-    fn local(&self) -> Local {
-        let wants = self.seen != self.good && self.given_up != Some(self.seen);
+    fn local(&self, kind: Kind) -> Local {
+        let wants = self.reruns || (self.seen != self.good && self.given_up != Some(self.seen));
         let zxid = |state: Option<i64>| state.map(StateId::Zxid);
         let doing = match self.acting {
             None if wants => Doing::Wants(StateId::Zxid(self.seen)),
+            Some(acting) if wants && kind.restarts && acting != self.seen => Doing::Wants(StateId::Zxid(self.seen)),
             _ => Doing::Nothing,
         };
         let state = match (self.acting, wants) {
@@ -145,6 +195,32 @@ impl Host {
             good: zxid(Some(self.good)),
             policy: String::new(),
             host: String::new(),
+            verifies: kind.verifies,
+            verification: self.verification,
+        }
+    }
+
+    /// It has seen what the znode is now, and what was found out of what it was counts no more.
+    fn see(&mut self, state: i64) {
+        self.seen = state;
+        self.verification = None;
+    }
+
+    /// Its action starts.
+    fn start(&mut self, state: i64) {
+        (self.acting, self.reruns) = (Some(state), false);
+        (self.verification, self.unproven) = (None, None);
+    }
+
+    /// Its action has ended.
+    fn end(&mut self, state: i64, succeeded: bool, kind: Kind) {
+        (self.acting, self.at) = (None, Some(state));
+        match succeeded {
+            true => {
+                self.good = state;
+                self.unproven = kind.verifies.then_some(state);
+            }
+            false => self.given_up = Some(state),
         }
     }
 
@@ -154,6 +230,35 @@ impl Host {
 }
 
 impl Search {
+    fn new(hosts: usize, slots: u32, budget: Budget, kind: Kind, defect: Defect) -> Self {
+        let mut policy = policy(slots);
+        if defect == Defect::LostFrees {
+            (policy.lost, policy.lost_after, policy.max_failures) = (Lost::Release, Duration::ZERO, 9);
+        }
+        if kind.verifies {
+            policy.verify = Some(Verify {
+                probe: probe(),
+                steady: Duration::ZERO,
+                deadline: Duration::MAX,
+            });
+        }
+        if kind.checks {
+            let canaries = Wave {
+                percent: 50,
+                check: (defect != Defect::CheckIgnored).then(probe),
+                ..Wave::default()
+            };
+            policy.waves.insert(0, canaries);
+        }
+        Self {
+            policy,
+            kind,
+            defect,
+            budget,
+            hosts,
+        }
+    }
+
     fn first(&self) -> State {
         let part = Part {
             rollout: self.policy.name.clone(),
@@ -174,6 +279,9 @@ impl Search {
             grant: None,
             starting: None,
             again: None,
+            reruns: false,
+            verification: None,
+            unproven: None,
         };
         State {
             znode: 1,
@@ -183,6 +291,7 @@ impl Search {
             counter_version: 0,
             hosts: vec![host; self.hosts],
             stewards: [None, None],
+            checked: 0,
             left: self.budget,
         }
     }
@@ -228,16 +337,27 @@ impl Search {
         for steward in 0..2 {
             match &state.stewards[steward] {
                 None => {
-                    let world = Self::world(state);
-                    let moment = Moment {
-                        now: Duration::from_secs(1),
-                        at: Timestamp::UNIX_EPOCH,
-                        by: "",
-                    };
-                    let decision = decide(&world, &goal(state.znode), &self.policy, &mut Timers::default(), moment);
-                    if !matches!(decision, Decision::Wait(_)) {
-                        let read = (decision, state.gate_version, state.counter_version);
-                        step(&|next| next.stewards[steward] = Some(read.clone()));
+                    let read = |decision| Some((decision, state.gate_version, state.counter_version));
+                    match self.decided(state, None) {
+                        Decision::Wait(_) => {}
+                        Decision::Check((serial, _)) => {
+                            let good = read(self.decided(state, Some(CheckAnswer::Good)));
+                            step(&|next| {
+                                next.stewards[steward] = good.clone();
+                                next.checked = serial;
+                            });
+                            if state.left.failures > 0 {
+                                let bad = read(self.decided(state, Some(CheckAnswer::Bad("no".to_owned()))));
+                                step(&|next| {
+                                    next.stewards[steward] = bad.clone();
+                                    next.left.failures -= 1;
+                                });
+                            }
+                        }
+                        decision => {
+                            let read = read(decision);
+                            step(&|next| next.stewards[steward] = read.clone());
+                        }
                     }
                 }
                 Some((decision, gate, counter)) => {
@@ -267,24 +387,47 @@ impl Search {
                 next.left.pauses -= 1;
             });
         }
+        if state.left.retries > 0 && state.gate.state == GateState::Halted {
+            step(&|next| {
+                next.left.retries -= 1;
+                next.retry();
+            });
+        }
         for (at, host) in state.hosts.iter().enumerate() {
             if host.seen != state.znode && host.live {
-                step(&|next| next.hosts[at].seen = next.znode);
+                step(&|next| next.hosts[at].see(state.znode));
             }
             if let Some(running) = host.acting {
-                step(&|next| {
-                    let host = &mut next.hosts[at];
-                    (host.acting, host.at, host.good) = (None, Some(running), running);
-                });
+                step(&|next| next.hosts[at].end(running, true, self.kind));
                 if state.left.failures > 0 {
                     step(&|next| {
-                        let host = &mut next.hosts[at];
-                        (host.acting, host.at, host.given_up) = (None, Some(running), Some(running));
+                        next.hosts[at].end(running, false, self.kind);
                         next.left.failures -= 1;
                     });
                 }
             }
-            if host.live && state.left.losses > 0 && host.acting.is_some() {
+            if let Some((slot, Verification::Running)) = host.verification {
+                let mut ends = |how, budget: &dyn Fn(&mut Budget)| {
+                    step(&|next| {
+                        next.hosts[at].verification = Some((slot, how));
+                        next.hosts[at].unproven = None;
+                        budget(&mut next.left);
+                    });
+                };
+                ends(Verification::Well, &|_| {});
+                if state.left.failures > 0 {
+                    ends(Verification::Unwell, &|left| left.failures -= 1);
+                }
+            }
+            // The daemon is started anew.
+            if state.left.crashes > 0 && host.verification.is_some() {
+                step(&|next| {
+                    next.hosts[at].verification = None;
+                    next.left.crashes -= 1;
+                });
+            }
+            let is_in_use = host.acting.is_some() || host.verification.is_some();
+            if host.live && state.left.losses > 0 && is_in_use {
                 step(&|next| {
                     next.hosts[at].live = false;
                     next.left.losses -= 1;
@@ -297,6 +440,7 @@ impl Search {
             if state.left.leaves > 0 && host.acting.is_none() && host.starting.is_none() && host.part.is_some() {
                 step(&|next| {
                     (next.hosts[at].part, next.hosts[at].again) = (None, None);
+                    (next.hosts[at].verification, next.hosts[at].unproven) = (None, None);
                     next.left.leaves -= 1;
                 });
             }
@@ -308,8 +452,8 @@ impl Search {
                     let host = &mut next.hosts[at];
                     host.starting = None;
                     if is_as_read {
-                        host.write(slot, serial, PartState::Acting);
-                        host.acting = Some(running);
+                        host.write(slot, serial, PartState::Acting, self.kind);
+                        host.start(running);
                     }
                 });
                 if is_as_read && state.left.crashes > 0 {
@@ -317,7 +461,7 @@ impl Search {
                         let serial = next.gate.serial;
                         let host = &mut next.hosts[at];
                         host.starting = None;
-                        host.write(slot, serial, PartState::Acting);
+                        host.write(slot, serial, PartState::Acting, self.kind);
                         next.left.crashes -= 1;
                     });
                 }
@@ -328,14 +472,27 @@ impl Search {
                 Some(&state.gate),
                 host.grant(),
                 part,
-                &host.local(),
+                &host.local(self.kind),
                 Duration::ZERO,
                 host.again,
             );
             if self.defect == Defect::OldSlotUsed && part.is_none() {
                 act = Act::Tell;
             }
+            if let (Defect::UnverifiedFrees, Act::Verify(slot, _)) = (self.defect, act) {
+                act = Act::GiveBack(slot, PartState::Succeeded);
+            }
             match act {
+                Act::Verify(slot, of) => {
+                    let serial = host.grant().map_or(0, |grant| grant.serial);
+                    step(&|next| {
+                        let host = &mut next.hosts[at];
+                        host.write(slot, serial, PartState::Verifying, self.kind);
+                        if StateId::Zxid(host.seen) == of && host.acting.is_none() {
+                            host.verification = Some((slot, Verification::Running));
+                        }
+                    });
+                }
                 Act::Start(slot) => {
                     let version = host.grant.as_ref().map_or(0, |(_, version)| *version);
                     if may_start(&state.gate, host.grant(), slot, StateId::Zxid(host.seen)).is_ok() {
@@ -346,12 +503,13 @@ impl Search {
                 Act::Again(slot) => step(&|next| {
                     next.hosts[at].again = Some(slot);
                     next.hosts[at].given_up = None;
+                    next.hosts[at].reruns = true;
                 }),
                 Act::GiveBack(slot, how) => {
                     let serial = host.grant().map_or(0, |grant| grant.serial);
-                    step(&|next| next.hosts[at].write(slot, serial, how));
+                    step(&|next| next.hosts[at].write(slot, serial, how, self.kind));
                 }
-                Act::Tell => step(&|next| next.hosts[at].tell()),
+                Act::Tell => step(&|next| next.hosts[at].tell(self.kind)),
                 Act::LookAgain | Act::Wait => {}
             }
         }
@@ -385,53 +543,88 @@ impl Search {
         }
     }
 
-    /// Looks at all states that can come about. An error is how one of them breaks what is promised.
-    fn run(&self) -> Result<usize, String> {
-        let digest = |state: &State| {
-            let (mut one, mut two) = (DefaultHasher::new(), DefaultHasher::new());
-            state.hash(&mut one);
-            (state, 1).hash(&mut two);
-            (one.finish(), two.finish())
-        };
-        let first = self.first();
-        let mut known = HashSet::from([digest(&first)]);
-        let mut open = vec![first];
-        while let Some(state) = open.pop() {
-            let acting = state.hosts.iter().filter(|host| host.acting.is_some()).count();
-            if acting > state.gate.at_once as usize {
-                return Err(format!("{acting} hosts act at once: {state:#?}"));
-            }
-            let steps = self.steps(&state);
-            let starts = |next: &State| {
-                let mut hosts = next.hosts.iter().zip(&state.hosts);
-                hosts.any(|(after, before)| after.acting.is_some() && before.acting.is_none())
-            };
-            if !state.gate.state.is_open() && steps.iter().any(starts) {
-                return Err(format!("a host starts though the gate is closed: {state:#?}"));
-            }
-            if steps.is_empty() {
-                let is_through = |host: &Host| host.good == state.znode || host.given_up == Some(state.znode);
-                let is_stopped = !state.gate.state.is_open();
-                if !is_stopped && !state.hosts.iter().all(|host| is_through(host) || host.part.is_none()) {
-                    return Err(format!("nothing happens any more: {state:#?}"));
-                }
-            }
-            open.extend(steps.into_iter().filter(|next| known.insert(digest(next))));
+    /// What a steward decides who has just read everything, and knows this of a check.
+    fn decided(&self, state: &State, check: Option<CheckAnswer>) -> Decision {
+        let mut timers = Timers::default();
+        if let Some(answer) = check {
+            timers.note_check((state.gate.serial, state.gate.wave), answer);
         }
-        Ok(known.len())
+        let moment = Moment {
+            now: Duration::from_secs(1),
+            at: Timestamp::UNIX_EPOCH,
+            by: "",
+        };
+        decide(
+            &Self::world(state),
+            &goal(state.znode),
+            &self.policy,
+            &mut timers,
+            moment,
+        )
+    }
+
+    /// How a state breaks what is promised, given what can happen next.
+    fn judge(&self, state: &State, steps: &[State]) -> Result<(), String> {
+        let acting = state.hosts.iter().filter(|host| host.acting.is_some()).count();
+        if acting > state.gate.at_once as usize {
+            return Err(format!("{acting} hosts act at once: {state:#?}"));
+        }
+        // What a newer change has overtaken nobody finds out any more.
+        let goal = state.gate.goal.as_ref().map(|goal| goal.state);
+        let is_unproven = |host: &&Host| host.acting.or(host.unproven).map(StateId::Zxid) == goal;
+        let unproven = state.hosts.iter().filter(is_unproven).count();
+        if goal.is_some() && unproven > state.gate.at_once as usize {
+            return Err(format!(
+                "{unproven} hosts act or are not known to be well at once: {state:#?}"
+            ));
+        }
+        if self.kind.checks && state.gate.wave > 0 && state.checked != state.gate.serial {
+            return Err(format!("a wave goes that no check has let go: {state:#?}"));
+        }
+        let starts = |next: &State| {
+            let mut hosts = next.hosts.iter().zip(&state.hosts);
+            hosts.any(|(after, before)| after.acting.is_some() && before.acting != after.acting)
+        };
+        if !state.gate.state.is_open() && steps.iter().any(starts) {
+            return Err(format!("a host starts though the gate is closed: {state:#?}"));
+        }
+        if steps.is_empty() && state.gate.state.is_open() {
+            let is_through = |host: &Host| {
+                let is_proven = host.unproven.is_none();
+                (host.good == state.znode && is_proven) || host.given_up == Some(state.znode) || host.part.is_none()
+            };
+            if !state.hosts.iter().all(is_through) || state.gate.state != GateState::Done {
+                return Err(format!("nothing happens any more: {state:#?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// An operator has failed hosts, or the check, tried again.
+    fn retry(&mut self) {
+        let world = Search::world(self);
+        let mut hosts = world.hosts.keys();
+        let failed = hosts.any(|host| world.host_state(host, |_| false) == Some(HostState::Failed));
+        let by = (Timestamp::UNIX_EPOCH, "");
+        if let Ok(gate) = verbs::apply(&self.gate, Verb::Retry, (self.granted, failed), by) {
+            self.gate = gate;
+            self.gate_version += 1;
+        }
     }
 }
 
 impl Host {
-    fn write(&mut self, slot: SlotId, serial: u64, how: PartState) {
-        self.tell();
+    fn write(&mut self, slot: SlotId, serial: u64, how: PartState, kind: Kind) {
+        self.tell(kind);
         if let Some((part, ..)) = &mut self.part {
             (part.slot, part.serial, part.state) = (Some(slot), serial, how);
         }
     }
 
-    fn tell(&mut self) {
-        let local = self.local();
+    fn tell(&mut self, kind: Kind) {
+        let local = self.local(kind);
         let before = self.part.take().map(|(part, ..)| part);
         let part = before.unwrap_or_else(|| Part {
             rollout: "repo".parse().unwrap(),
@@ -442,116 +635,5 @@ impl Host {
             host: String::new(),
         });
         self.part = Some((part, local.state, local.good));
-    }
-}
-
-const NOTHING: Budget = Budget {
-    newer: 0,
-    failures: 0,
-    pauses: 0,
-    leaves: 0,
-    losses: 0,
-    crashes: 0,
-};
-
-fn search(hosts: usize, slots: u32, budget: Budget, defect: Defect) -> Result<usize, String> {
-    let mut policy = policy(slots);
-    if defect == Defect::LostFrees {
-        (policy.lost, policy.lost_after, policy.max_failures) = (Lost::Release, Duration::ZERO, 9);
-    }
-    Search {
-        policy,
-        defect,
-        budget,
-        hosts,
-    }
-    .run()
-}
-
-#[test]
-fn whatever_happens_no_more_act_than_may_and_none_starts_when_it_is_closed() {
-    for (hosts, slots, budget) in [
-        (4, 2, NOTHING),
-        (4, 2, Budget { failures: 1, ..NOTHING }),
-        (4, 2, Budget { pauses: 1, ..NOTHING }),
-        (
-            3,
-            2,
-            Budget {
-                leaves: 1,
-                losses: 1,
-                ..NOTHING
-            },
-        ),
-        (
-            3,
-            2,
-            Budget {
-                failures: 1,
-                crashes: 2,
-                ..NOTHING
-            },
-        ),
-        (
-            2,
-            1,
-            Budget {
-                newer: 1,
-                failures: 1,
-                ..NOTHING
-            },
-        ),
-        (
-            2,
-            1,
-            Budget {
-                newer: 1,
-                pauses: 1,
-                ..NOTHING
-            },
-        ),
-        (
-            2,
-            1,
-            Budget {
-                newer: 1,
-                crashes: 1,
-                ..NOTHING
-            },
-        ),
-        (
-            2,
-            1,
-            Budget {
-                newer: 1,
-                leaves: 1,
-                ..NOTHING
-            },
-        ),
-        (3, 2, Budget { newer: 1, ..NOTHING }),
-    ] {
-        let states = search(hosts, slots, budget, Defect::None);
-        let states = states.unwrap_or_else(|error| panic!("{budget:?}: {error}"));
-        println!("{hosts} hosts, {slots} slots, {budget:?}: {states} states");
-        assert!(states > 500, "{states} states are no search");
-    }
-}
-
-#[test]
-fn the_search_finds_what_is_wrong() {
-    for (defect, budget) in [
-        (Defect::NoVersionCheck, Budget { newer: 1, ..NOTHING }),
-        (Defect::LostFrees, Budget { losses: 1, ..NOTHING }),
-        (Defect::NoGateCheck, Budget { pauses: 1, ..NOTHING }),
-        (
-            Defect::OldSlotUsed,
-            Budget {
-                newer: 1,
-                leaves: 1,
-                ..NOTHING
-            },
-        ),
-    ] {
-        assert!(search(3, 1, budget, defect).is_err(), "{defect:?} is not found");
     }
 }

@@ -82,16 +82,26 @@ mod tests {
         ] {
             assert_eq!(streak.look(is_well, steady, deadline, seconds(at)), expected, "{at}");
         }
-        assert_eq!(Streak::begin(seconds(7)).look(true, seconds(0), deadline, seconds(7)), After::Well);
+        assert_eq!(
+            Streak::begin(seconds(7)).look(true, seconds(0), deadline, seconds(7)),
+            After::Well
+        );
     }
 
     #[test]
     fn past_the_deadline_it_has_failed() {
         let (steady, deadline) = (seconds(5), seconds(10));
         let mut streak = Streak::begin(seconds(0));
-        assert_eq!(streak.look(false, steady, deadline, seconds(9)), After::Pause(seconds(1)));
+        assert_eq!(
+            streak.look(false, steady, deadline, seconds(9)),
+            After::Pause(seconds(1))
+        );
         assert_eq!(streak.look(false, steady, deadline, seconds(10)), After::Unwell);
         let mut late = Streak::begin(seconds(0));
-        assert_eq!(late.look(true, steady, deadline, seconds(6)), After::Unwell, "too late to be well for long enough");
+        assert_eq!(
+            late.look(true, steady, deadline, seconds(6)),
+            After::Unwell,
+            "too late to be well for long enough"
+        );
     }
 }

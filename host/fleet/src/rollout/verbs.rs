@@ -7,7 +7,7 @@ use super::records::{Gate, GateState};
 /// What an operator wants of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// No host starts until it is resumed.
+    /// No host starts until it is resumed, for this change or, where none goes out, for the next.
     Pause,
     /// It goes on, where it was paused or halted; hosts that failed stay as they are.
     Resume,
@@ -58,16 +58,19 @@ pub(crate) fn apply(
 ) -> Result<Gate, VerbError> {
     let mut next = gate.clone();
     let state = gate.state;
+    let is_in_progress = match state {
+        GateState::Halted => true,
+        GateState::Paused => !matches!(gate.before, Some(GateState::Done | GateState::Aborted)),
+        state => state.is_open() && state != GateState::Done,
+    };
     match verb {
-        Verb::Pause if state.is_open() && state != GateState::Done => {
+        // Where nothing goes out it is the next change that is held.
+        Verb::Pause if state.is_open() || state == GateState::Aborted => {
             next.before = Some(state);
             next.state = GateState::Paused;
             next.why = Some(format!("paused by {by}"));
         }
-        Verb::Abort
-            if matches!(state, GateState::Halted | GateState::Paused)
-                || (state.is_open() && state != GateState::Done) =>
-        {
+        Verb::Abort if is_in_progress => {
             next.before = None;
             next.state = GateState::Aborted;
             next.why = Some(format!("aborted by {by}"));
@@ -122,7 +125,8 @@ mod tests {
     use crate::rollout::model::gate;
 
     fn done(state: GateState, verb: Verb) -> Result<GateState, VerbError> {
-        let gate = Gate { state, ..gate() };
+        let mut gate = Gate { state, ..gate() };
+        gate.plan.waves.extend(gate.plan.waves.clone());
         apply(&gate, verb, (7, true), (Timestamp::UNIX_EPOCH, "ann")).map(|gate| gate.state)
     }
 
@@ -132,7 +136,9 @@ mod tests {
         for (state, verb, expected) in [
             (Rolling, Verb::Pause, Some(Paused)),
             (Paused, Verb::Pause, None),
-            (Done, Verb::Pause, None),
+            (Done, Verb::Pause, Some(Paused)),
+            (Aborted, Verb::Pause, Some(Paused)),
+            (Halted, Verb::Pause, None),
             (Halted, Verb::Resume, Some(Rolling)),
             (Paused, Verb::Resume, Some(Rolling)),
             (Rolling, Verb::Resume, None),
@@ -164,6 +170,20 @@ mod tests {
             (resumed.state, resumed.wave, resumed.forgiven),
             (GateState::Baking, 1, 0)
         );
+        let idle = Gate {
+            state: GateState::Done,
+            ..gate()
+        };
+        let paused = apply(&idle, Verb::Pause, (7, false), by).unwrap();
+        assert!(matches!(
+            apply(&paused, Verb::Abort, (7, false), by),
+            Err(VerbError::NotInProgress(_))
+        ));
+        let resumed = apply(&paused, Verb::Resume, (7, false), by).unwrap();
+        assert_eq!(
+            (resumed.state, resumed.before, resumed.why),
+            (GateState::Done, None, None)
+        );
         let halted = Gate {
             state: GateState::Halted,
             ..gate()
@@ -176,5 +196,31 @@ mod tests {
             apply(&halted, Verb::Retry, (7, false), by),
             Err(VerbError::NothingFailed)
         );
+    }
+    #[test]
+    fn a_check_that_said_no_is_asked_again_or_passed_by() {
+        let by = (Timestamp::UNIX_EPOCH, "ann");
+        let waves = [(false, 3), (true, 3), (false, 1)].map(|(manual, waves)| {
+            let wave = twitcher_model::Wave {
+                manual,
+                ..twitcher_model::Wave::default()
+            };
+            let mut gate = gate();
+            gate.plan.waves = vec![(&wave).into(); waves];
+            Gate {
+                state: GateState::Halted,
+                before: Some(GateState::Checking),
+                why: Some("no".to_owned()),
+                ..gate
+            }
+        });
+        let resumed = waves.each_ref().map(|gate| {
+            let gate = apply(gate, Verb::Resume, (7, false), by).unwrap();
+            (gate.state, gate.wave, gate.before, gate.why)
+        });
+        let expected = [(GateState::Rolling, 1), (GateState::Promoting, 0), (GateState::Done, 0)];
+        assert_eq!(resumed, expected.map(|(state, wave)| (state, wave, None, None)));
+        let retried = apply(&waves[0], Verb::Retry, (7, false), by).unwrap();
+        assert_eq!((retried.state, retried.before), (GateState::Checking, None));
     }
 }
