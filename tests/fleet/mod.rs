@@ -2,6 +2,7 @@
 
 mod access;
 mod forgetting;
+mod healing;
 mod hostile;
 mod hostile_rollouts;
 mod pace;

@@ -135,6 +135,8 @@ async fn a_daemon_that_is_killed_while_it_verifies_begins_anew_with_that_and_kee
     let host = until_verifying(&fleet);
     until("verify runs", || looks(&fleet) == 4);
     let index = at(&fleet, &host);
+    // Who asks for what ran has it written down first.
+    http::operate(&fleet.hosts[index].socket, "GET", "/v1/runs").json();
     let Host { daemon, site, .. } = fleet.hosts.remove(index);
     daemon.crash();
     let daemon = fleet.stage.start(&host, site, &[]);

@@ -141,6 +141,8 @@ pub enum FleetRefused {
     NoFleet,
     /// It cannot be read, for this reason.
     Unreadable(String),
+    /// Somebody else has written, or deleted, what belongs to a rollout: what there is, and the znode of the rollout.
+    Spoilt(String, String),
     /// No host has published anything about a watch or a znode of this name.
     Unknown(String),
     /// It knows no host of this name.

@@ -17,7 +17,7 @@ use twitcher_control::api;
 use twitcher_control::daemon_requests::FleetRefused;
 use twitcher_fleet::forget::ForgetError;
 use twitcher_fleet::laggards::{Laggard, Of, laggards};
-use twitcher_fleet::survey::{FleetHost, Survey, SurveyError};
+use twitcher_fleet::survey::{FleetHost, Survey};
 use twitcher_fleet::{Fleet, FleetOptions, FormatVersion, LastRun, ResultState, StateId, WatchResult, outcome};
 use twitcher_launch::RunReport;
 use twitcher_model::{Outcome, Phase, RunId, RunMode, Seen, WatchId, WatchType, sanitize, timestamp};
@@ -315,9 +315,7 @@ impl Daemon {
                 Ok(survey) => spawn_blocking(move || view(&survey, &asked))
                     .await
                     .unwrap_or_else(|error| Err(FleetRefused::Unreadable(error.to_string()))),
-                Err(error @ (SurveyError::Unreadable(_) | SurveyError::Late | SurveyError::TooMuch)) => {
-                    Err(FleetRefused::Unreadable(error.to_string()))
-                }
+                Err(error) => Err(FleetRefused::Unreadable(error.to_string())),
             };
             let _ = reply.send(answer);
         });

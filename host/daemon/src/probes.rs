@@ -19,7 +19,7 @@ use twitcher_fleet::rollout::{After, CheckEnd, SlotId, Streak, Verification};
 use twitcher_fleet::{LastRun, StateId, outcome};
 use twitcher_launch::protocol::Task;
 use twitcher_launch::{Control, Invocation, RunReport, SecretValues};
-use twitcher_model::{Outcome, Phase, Probe, ProcessSettings, RunId, Watch, WatchId, timestamp};
+use twitcher_model::{Outcome, Phase, Probe, ProcessSettings, RunId, Verify, Watch, WatchId, timestamp};
 use twitcher_sandbox::channel::Reason;
 use twitcher_state::{EndedRun, StartedRun};
 
@@ -71,6 +71,8 @@ struct Verifying {
     streak: Streak,
     /// Whether it was well when it was last looked at.
     was_well: Option<bool>,
+    /// The last run that said by itself that it was not.
+    failure: Option<LastRun>,
     phase: VerifyPhase,
 }
 
@@ -149,6 +151,7 @@ impl Daemon {
             since: SystemTime::now(),
             streak: Streak::begin(now),
             was_well: None,
+            failure: None,
             phase: VerifyPhase::Pausing(now),
         };
         self.probes.verifying.insert(id, verifying);
@@ -254,6 +257,11 @@ impl Daemon {
                 continue;
             };
             let left = streak.left(verify.deadline, now);
+            if left.is_zero() {
+                let verify = verify.clone();
+                self.is_unwell(id, &verify);
+                continue;
+            }
             let run = self.launch_probe(id, &watch, &verify.probe, What::Verify(slot), left);
             if let Some(verifying) = self.probes.verifying.get_mut(&id) {
                 verifying.phase = VerifyPhase::Running(run);
@@ -268,15 +276,7 @@ impl Daemon {
             hardening: probe.hardening.clone(),
             pipe_stdin: false,
             data_file: None,
-            // What has no time left ends at once.
-            timeout: Some(
-                watch
-                    .process
-                    .timeout
-                    .unwrap_or(TIME)
-                    .min(longest)
-                    .max(Duration::from_millis(1)),
-            ),
+            timeout: Some(watch.process.timeout.unwrap_or(TIME).min(longest)),
             ..(*watch.process).clone()
         };
         self.launches.launch(Invocation {
@@ -358,37 +358,51 @@ impl Daemon {
                 false => warn!(watch, run_id = %run, "verify says that the host is not well: {words}"),
             }
         }
-        match verifying.streak.look(is_well, verify.steady, verify.deadline, now) {
-            After::Pause(pause) => {
-                verifying.phase = VerifyPhase::Pausing(now + pause);
-                // Of those that fail one after the other the first is kept, and the last.
-                return !is_well && was_well != Some(false);
-            }
-            After::Well => {
-                verifying.phase = VerifyPhase::Over(Verification::Well);
-                info!(watch, "the host is well");
-                return false;
-            }
-            After::Unwell => verifying.phase = VerifyPhase::Over(Verification::Unwell),
-        }
-        warn!(watch, run_id = %run, "the host has not been well for {} s within {} s: it has failed for its rollout",
-            verify.steady.as_secs_f64(), verify.deadline.as_secs_f64());
-        let said = match is_well {
-            true => "not for long enough".to_owned(),
-            false => words,
-        };
-        self.note_last(
-            id,
-            LastRun {
+        let is_cut_short = report.outcome == Outcome::TimedOut && verifying.streak.left(verify.deadline, now).is_zero();
+        let after = verifying.streak.look(is_well, verify.steady, verify.deadline, now);
+        let is_too_late = is_well && after == After::Unwell;
+        let is_why = is_too_late || (!is_well && !is_cut_short);
+        if is_why || (!is_well && verifying.failure.is_none()) {
+            let said = if is_too_late { "well too late" } else { &words };
+            verifying.failure = Some(LastRun {
                 run: run.to_string(),
                 outcome: outcome(&format!("verify: {said}")),
                 attempt: 1,
                 started: timestamp(probe.started),
                 seconds: (report.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
                 ungoverned: false,
-            },
-        );
-        true
+            });
+        }
+        match after {
+            After::Pause(pause) => verifying.phase = VerifyPhase::Pausing(now + pause),
+            After::Well => {
+                verifying.phase = VerifyPhase::Over(Verification::Well);
+                info!(watch, "the host is well");
+            }
+            After::Unwell => self.is_unwell(id, &verify),
+        }
+        !is_well || is_too_late
+    }
+
+    /// The host has not got well in time.
+    fn is_unwell(&mut self, id: WatchId, verify: &Verify) {
+        let Some(verifying) = self.probes.verifying.get_mut(&id) else {
+            return;
+        };
+        verifying.phase = VerifyPhase::Over(Verification::Unwell);
+        let failure = verifying.failure.take();
+        let (steady, deadline) = (verify.steady.as_secs_f64(), verify.deadline.as_secs_f64());
+        if let Some(entry) = self.registry.get(id) {
+            let (watch, run) = (&*entry.watch.name, failure.as_ref().map(|last| &*last.run));
+            warn!(
+                watch,
+                run_id = run,
+                "the host has not been well for {steady} s within {deadline} s: it has failed for its rollout"
+            );
+        }
+        if let Some(last) = failure {
+            self.note_last(id, last);
+        }
     }
 
     /// What follows on a check. Whether somebody may ask for the run.
@@ -428,7 +442,7 @@ impl Daemon {
     }
 }
 
-fn verify_of(watch: &Watch) -> Option<&twitcher_model::Verify> {
+fn verify_of(watch: &Watch) -> Option<&Verify> {
     watch.rollout.as_ref()?.verify.as_ref()
 }
 

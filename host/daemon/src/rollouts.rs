@@ -202,7 +202,7 @@ impl Daemon {
         let survey = fleet.survey_rollouts(wanted);
         tokio::spawn(async move {
             let found = survey.await.map(view_of);
-            let _ = reply.send(found.map_err(|error| FleetRefused::Unreadable(error.to_string())));
+            let _ = reply.send(found.map_err(refusal));
         });
     }
 
@@ -325,6 +325,14 @@ impl Daemon {
     }
 }
 
+/// Why rollouts cannot be told of.
+fn refusal(error: SurveyError) -> FleetRefused {
+    match error {
+        SurveyError::Spoilt { why, gate } => FleetRefused::Spoilt(why, gate),
+        error => FleetRefused::Unreadable(error.to_string()),
+    }
+}
+
 /// Has something done, and answers with how the rollout stands then.
 async fn answer(
     rollout: String,
@@ -338,10 +346,11 @@ async fn answer(
         Ok(()) => {
             info!(rollout, what, by, "done to a rollout, because an operator wants so");
             let found = survey.await.map(view_of);
-            found.map_err(|error| FleetRefused::Unreadable(error.to_string()))
+            found.map_err(refusal)
         }
         Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
         Err(OrderError::Refused(why)) => Err(FleetRefused::Unreadable(why)),
+        Err(OrderError::Spoilt { why, gate }) => Err(FleetRefused::Spoilt(why, gate)),
         Err(error @ (OrderError::Verb(_) | OrderError::NoSlot | OrderError::NothingKept)) => {
             Err(FleetRefused::NotNow(rollout, error.to_string()))
         }

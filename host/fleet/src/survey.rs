@@ -69,6 +69,14 @@ pub enum SurveyError {
     /// It takes too long.
     #[error("the fleet could not be read within {} s", PATIENCE.as_secs())]
     Late,
+    /// Somebody else has written, or deleted, what belongs to a rollout; its gate.
+    #[error("the rollout cannot be read: {why}")]
+    Spoilt {
+        /// What there is.
+        why: String,
+        /// The znode of the rollout.
+        gate: String,
+    },
     /// There is too much of it.
     #[error("the fleet has more than {RESULTS_MAX} results")]
     TooMuch,

@@ -221,6 +221,11 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether somebody else has written, or deleted, what belongs to the rollout.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        matches!(self, Self::Record(..) | Self::Request(RequestError::NoNode(_)))
+    }
+
     /// Whether others were faster, or the connection is gone: not worth a word.
     fn is_passing(&self) -> bool {
         matches!(

@@ -131,9 +131,15 @@ pub(crate) struct Timers {
     away: BTreeMap<String, Duration>,
     /// Since when it has watched a wave of a change.
     bake: Option<((u64, usize), Duration)>,
+    /// Since when there is this steward, where that may matter.
+    begun: Option<Duration>,
     /// What is known of that wave's check.
     check: Option<((u64, usize), CheckAnswer)>,
 }
+
+/// How long after it has begun a steward waits for hosts that are not there. What has made the former one go, such as a server that was
+/// away, may have made them go, too, and they are about to come back.
+const REJOIN: Duration = Duration::from_secs(20);
 
 /// How long a check that has no answer yet is left alone before it is asked again.
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
@@ -156,6 +162,14 @@ impl Timers {
     pub fn is_lost(&self, host: &str, now: Duration, world: &World) -> bool {
         let since = self.away.get(host);
         since.is_some_and(|since| now.saturating_sub(*since) >= world.gate.plan.lost_after)
+    }
+
+    /// Those of a steward that begins now.
+    pub fn begin(now: Duration) -> Self {
+        Self {
+            begun: Some(now),
+            ..Self::default()
+        }
     }
 
     /// Whether an answer to the check of a wave is of use: the wave has been through since it was asked for.
@@ -487,6 +501,21 @@ fn slots(world: &World, states: &BTreeMap<&str, HostState>, moment: Moment<'_>) 
             }
         }
     }
+    // Somebody has deleted the slot of a host that uses it.
+    let lost = world.hosts.iter().filter(|(host, _)| !world.grants.contains_key(*host));
+    let lost = lost.filter_map(|(host, view)| Some((host, &view.part.as_ref()?.0)));
+    for (host, part) in lost.filter(|(_, part)| part.state.is_in_use()).take(BATCH) {
+        if let (Some(slot), Some(goal)) = (part.slot.filter(|slot| slot.epoch == gate.epoch), &gate.goal) {
+            let grant = Grant {
+                v: FormatVersion,
+                slot,
+                serial: part.serial,
+                state: goal.state,
+                taken_back: None,
+            };
+            slots.grants.push((host.clone(), grant));
+        }
+    }
     if !slots.deletes.is_empty() || !slots.grants.is_empty() {
         return slots;
     }
@@ -539,6 +568,13 @@ fn go_on(
     }
     if is_busy {
         return None;
+    }
+    let begun = timers
+        .begun
+        .map_or(Duration::MAX, |begun| moment.now.saturating_sub(begun));
+    let is_awaited = |state: &HostState| *state == HostState::Absent;
+    if gate.state == GateState::Rolling && begun < REJOIN && states.values().any(is_awaited) {
+        return Some(Decision::Wait(Some(REJOIN.saturating_sub(begun))));
     }
     let wave = gate.reached();
     let checks = wave.is_some_and(PlanWave::check);

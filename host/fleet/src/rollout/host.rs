@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::warn;
 use zookeeper_client::{EventType, OneshotWatcher, WatchedEvent};
 
 use super::context::{Doing, Local, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted, parse};
@@ -19,6 +20,9 @@ use crate::requests::{self, ANY, Reply, RequestError, Step};
 
 /// How often a slot that cannot be used is thought about again.
 const THINK: Duration = Duration::from_secs(5);
+
+/// How often it is seen whether somebody else has written in this host's place.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// Keeps the host in a rollout.
 pub(crate) async fn run(context: RolloutContext, local: watch::Receiver<LocalRollout>) {
@@ -38,6 +42,8 @@ struct Holder<'a> {
     granted: Instant,
     /// What the fleet knows of this host.
     part: Option<WatchResult>,
+    /// The version of that znode.
+    written: Option<i32>,
     again: Option<SlotId>,
     /// What the daemon has not dealt with yet.
     asked: u64,
@@ -67,6 +73,7 @@ impl<'a> Holder<'a> {
             grant: None,
             granted: Instant::now(),
             part: None,
+            written: None,
             again: None,
             asked: 0,
             watch: String::new(),
@@ -77,18 +84,20 @@ impl<'a> Holder<'a> {
         let client = &self.context.client;
         requests::catch_up(client).await?;
         let path = self.result_path();
-        self.part = match requests::read(client, &path).await? {
-            Some(znode) => match parse::<WatchResult>(&path, znode) {
-                Ok((result, _)) => Some(result),
-                // Somebody else has made it: what this host says is written over it.
-                Err(_) => {
-                    requests::delete(client, &path).await?;
-                    None
-                }
-            },
-            None => None,
-        };
+        let found = requests::read(client, &path).await?;
         let mut grant = self.read_grant().await?;
+        let is_there = found.is_some();
+        let version = found.as_ref().map(|znode| znode.stat.version);
+        self.part = found
+            .and_then(|znode| parse::<WatchResult>(&path, znode).ok())
+            .map(|(result, _)| result);
+        self.written = version;
+        if is_there && self.part.as_ref().is_none_or(|result| result.part.is_none()) {
+            self.mend().await?;
+        }
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
         loop {
             self.context.say(None, "its slot in the rollout");
             let pause = self.act().await?;
@@ -117,7 +126,47 @@ impl<'a> Holder<'a> {
                 _ = changed(gate), if waits => {}
                 changed = self.local.changed() => changed.map_err(|_| Trouble::Over)?,
                 () = sleep_until(think), if waits => {}
+                _ = look.tick() => self.look().await?,
             }
+        }
+    }
+
+    /// Writes over what somebody else has written in the place of this host's result. Whether its action runs with the slot that it has
+    /// is not known from there any more: so it does until the watch says otherwise.
+    async fn mend(&mut self) -> Result<(), Trouble> {
+        let here = self.local.borrow().clone();
+        let Local { policy, host, .. } = here.local(self.id());
+        let held = self
+            .grant
+            .as_ref()
+            .map(|(grant, _)| grant)
+            .filter(|grant| grant.taken_back.is_none());
+        warn!(rollout = %self.context.rollout, znode = self.result_path(),
+            "somebody else has written what only this host writes; writing over it");
+        let part = Part {
+            rollout: self.context.rollout.clone(),
+            serial: held.map_or(0, |grant| grant.serial),
+            slot: held.map(|grant| grant.slot),
+            state: held.map_or(PartState::None, |_| PartState::Acting),
+            policy,
+            host,
+        };
+        let result = WatchResult {
+            part: Some(part),
+            ..here.result
+        };
+        // There is something to be written over.
+        self.part = Some(result.clone());
+        Ok(self.write(result, Vec::new()).await?)
+    }
+
+    /// Sees whether this host's result is still what it has written last. It is not watched: each change would tell of itself.
+    async fn look(&mut self) -> Result<(), Trouble> {
+        let stat = requests::stat(&self.context.client, &self.result_path()).await?;
+        match stat.map(|stat| stat.version) == self.written {
+            true => Ok(()),
+            // All is read again.
+            false => Err(RequestError::BadVersion(self.result_path()).into()),
         }
     }
 
@@ -323,6 +372,8 @@ impl<'a> Holder<'a> {
             None => Step::Create(path.clone(), data, context.own.clone()),
         });
         requests::transact(&context.client, &path, &steps).await?;
+        let before = self.written.filter(|_| self.part.is_some());
+        self.written = Some(before.map_or(0, |version| version + 1));
         self.part = Some(result);
         Ok(())
     }

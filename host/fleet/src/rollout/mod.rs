@@ -78,20 +78,25 @@ pub(crate) async fn survey(
 ) -> Result<Vec<RolloutSurvey>, SurveyError> {
     let look = async {
         let client = session.connected().await.client.clone();
+        let unreadable = |trouble: context::Trouble| SurveyError::Unreadable(trouble.to_string());
         let names = match rollout {
             Some(name) => vec![name],
-            None => orders::names(&client, root).await?,
+            None => orders::names(&client, root).await.map_err(unreadable)?,
         };
         let mut found = Vec::new();
         for name in names {
-            found.extend(orders::look(&client, root, &name).await?);
+            let looked = orders::look(&client, root, &name).await;
+            found.extend(looked.map_err(|trouble| match trouble.is_spoilt() {
+                true => SurveyError::Spoilt {
+                    why: trouble.to_string(),
+                    gate: root.gate(&name),
+                },
+                false => unreadable(trouble),
+            })?);
         }
         Ok(found)
     };
-    match timeout(PATIENCE, look).await {
-        Ok(found) => found.map_err(|trouble: context::Trouble| SurveyError::Unreadable(trouble.to_string())),
-        Err(_) => Err(SurveyError::Late),
-    }
+    timeout(PATIENCE, look).await.unwrap_or(Err(SurveyError::Late))
 }
 
 /// Does what an operator wants of a rollout.
@@ -104,7 +109,10 @@ pub(crate) async fn order(
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        orders::order(&session.client, root, rollout, verb, by).await.map(drop)
+        orders::order(&session.client, root, rollout, verb, by)
+            .await
+            .map(drop)
+            .map_err(|error| error.of(root.gate(rollout)))
     };
     timeout(PATIENCE, done)
         .await
@@ -120,7 +128,9 @@ pub(crate) async fn roll_back(
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        rollback::roll_back(&session.client, root, rollout, by).await
+        rollback::roll_back(&session.client, root, rollout, by)
+            .await
+            .map_err(|error| error.of(root.gate(rollout)))
     };
     timeout(PATIENCE, done)
         .await
@@ -137,7 +147,9 @@ pub(crate) async fn release(
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        orders::release(&session.client, root, rollout, host, by).await
+        orders::release(&session.client, root, rollout, host, by)
+            .await
+            .map_err(|error| error.of(root.gate(rollout)))
     };
     timeout(PATIENCE, done)
         .await

@@ -95,6 +95,14 @@ pub enum OrderError {
         "the last two changes that all hosts have got are kept, up to 64 KiB each, and there is none but what the znode is now: set it yourself"
     )]
     NothingKept,
+    /// Somebody else has written, or deleted, what belongs to the rollout.
+    #[error("the rollout cannot be read: {why}")]
+    Spoilt {
+        /// What there is.
+        why: String,
+        /// The znode of the rollout.
+        gate: String,
+    },
     /// ZooKeeper does not answer, or says no.
     #[error("{0}")]
     Refused(String),
@@ -102,19 +110,30 @@ pub enum OrderError {
 
 impl From<Trouble> for OrderError {
     fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Request(error) => error.into(),
-            trouble => Self::Refused(trouble.to_string()),
+        match &trouble {
+            Trouble::Request(RequestError::Denied(_)) => Self::Refused(format!("{trouble}: {STEWARDS_ONLY}")),
+            _ if trouble.is_spoilt() => Self::Spoilt {
+                why: trouble.to_string(),
+                gate: String::new(),
+            },
+            _ => Self::Refused(trouble.to_string()),
         }
     }
 }
 
 impl From<RequestError> for OrderError {
     fn from(error: RequestError) -> Self {
-        Self::Refused(match &error {
-            RequestError::Denied(_) => format!("{error}: {STEWARDS_ONLY}"),
-            _ => error.to_string(),
-        })
+        Trouble::from(error).into()
+    }
+}
+
+impl OrderError {
+    /// The same of a rollout with this gate.
+    pub(crate) fn of(self, gate: String) -> Self {
+        match self {
+            Self::Spoilt { why, .. } => Self::Spoilt { why, gate },
+            other => other,
+        }
     }
 }
 

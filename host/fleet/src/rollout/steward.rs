@@ -222,6 +222,8 @@ struct Known {
     hosts: BTreeSet<String>,
     /// The watched znode may have.
     znode: bool,
+    /// Somebody has deleted a slot, which no version tells.
+    deleted: bool,
 }
 
 impl<'a> Steward<'a> {
@@ -230,7 +232,7 @@ impl<'a> Steward<'a> {
             context,
             local,
             clock: Instant::now(),
-            timers: Timers::default(),
+            timers: Timers::begin(Duration::ZERO),
             check: None,
         }
     }
@@ -259,6 +261,7 @@ impl<'a> Steward<'a> {
             slots: false,
             hosts: BTreeSet::new(),
             znode: false,
+            deleted: false,
         };
         let mut others = 0;
         info!(%rollout, hosts = known.world.hosts.len(), "this host is the steward of the rollout");
@@ -381,6 +384,12 @@ impl<'a> Steward<'a> {
         let below = event.path.strip_prefix(root.hosts().as_str());
         let Some(below) = below.and_then(|below| below.strip_prefix('/')) else {
             known.slots |= event.path.starts_with(root.gate(&self.context.rollout).as_str());
+            let grants = root.grants(&self.context.rollout);
+            let is_grant = event
+                .path
+                .strip_prefix(grants.as_str())
+                .is_some_and(|name| name.starts_with('/'));
+            known.deleted |= is_grant && event.event_type == EventType::NodeDeleted;
             return Ok(());
         };
         let (host, what) = below.split_once('/').unwrap_or((below, ""));
@@ -420,7 +429,7 @@ impl<'a> Steward<'a> {
                 gate: gate.version,
                 counter: counter.version,
             };
-            if now != known.versions {
+            if std::mem::take(&mut known.deleted) || now != known.versions {
                 let (world, versions) = read_slots(client, root, rollout).await?;
                 let hosts = std::mem::take(&mut known.world.hosts);
                 (known.world, known.versions) = (World { hosts, ..world }, versions);
