@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use zookeeper_client::Client;
 
-use super::decide::HostState;
 use super::records::{Gate, GateState, SlotId};
+use super::world::HostState;
 use crate::Shared;
 use crate::record::{self, RecordError, ResultState, StateId, WatchResult};
 use crate::requests::{self, Owner, RequestError, Znode};

@@ -2,8 +2,9 @@
 //!
 //! Each fails as a whole if the gate or, where slots change hands, the counter is not what it was when the decision was made.
 
-use super::decide::{Slots, World};
+use super::decide::Slots;
 use super::records::{Counter, Gate};
+use super::world::World;
 use crate::layout::FleetRoot;
 use crate::record::{self, FormatVersion};
 use crate::requests::{Owner, Step};

@@ -26,6 +26,7 @@
 //!
 //! It must not know what a watch runs.
 
+mod after_wave;
 mod context;
 mod decide;
 mod enact;
@@ -41,6 +42,7 @@ mod steward;
 mod streak;
 mod verbs;
 mod waves;
+mod world;
 
 use std::time::Duration;
 
@@ -54,13 +56,13 @@ use twitcher_source::zookeeper::KeptSession;
 
 pub use context::{CheckEnd, Doing, Figures, LocalRollout, RolloutEvent, Said, Verification, Wanted};
 pub(crate) use context::{Parts, RolloutContext, RolloutPart};
-pub use decide::{HostState, HostView, Standing, World};
 pub(crate) use orders::holds_slot;
 pub use orders::{OrderError, RolloutSurvey};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, PlanWave, SlotId};
 pub(crate) use steward::resign;
 pub use streak::{After, Streak};
 pub use verbs::{Verb, VerbError};
+pub use world::{HostState, HostView, Standing, World};
 
 /// How long an operator waits.
 const PATIENCE: Duration = Duration::from_secs(20);

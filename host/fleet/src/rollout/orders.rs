@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use zookeeper_client::Client;
 
 use super::context::Trouble;
-use super::decide::{HostState, Slots, World};
+use super::decide::Slots;
 use super::enact::{change_slots, set_gate};
 use super::reading::{read_hosts, read_slots, state_of};
 use super::records::{Gate, Grant, StewardRecord};
 use super::verbs::{self, Verb, VerbError};
+use super::world::{HostState, World};
 use crate::record::{self, StateId};
 use crate::requests::{self, RequestError, STEWARDS_ONLY};
 use twitcher_model::{RolloutName, ZnodePath};

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use zookeeper_client::Client;
 
 use super::context::{Trouble, parse};
-use super::decide::{HostView, World};
 use super::enact::Versions;
 use super::records::{Counter, Gate, Grant};
+use super::world::{HostView, World};
 use crate::layout::{LIVE, rollout_znode};
 use crate::record::{self, HostRecord, LiveRecord, StateId, WatchResult};
 use crate::requests::{self, Reply, RequestError, Znode};

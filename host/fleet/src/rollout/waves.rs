@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{HostState, World};
+use super::world::{HostState, World};
 
 impl World {
     /// The wave of each host, counted from 0; nothing of hosts that no wave counts: they are absent, declined, or have another znode.
@@ -48,7 +48,7 @@ impl World {
 mod tests {
     use super::*;
     use crate::record::{FormatVersion, ResultState};
-    use crate::rollout::decide::{HostView, Standing};
+    use crate::rollout::world::{HostView, Standing};
     use crate::rollout::model::gate;
     use crate::rollout::records::{Part, PartState, Plan, PlanWave, SlotId};
     use twitcher_model::{WatchType, Wave};
