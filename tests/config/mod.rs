@@ -5,6 +5,7 @@ mod functions;
 mod limits;
 mod loads;
 mod migrating;
+mod rollouts;
 
 use std::fs;
 use std::path::PathBuf;

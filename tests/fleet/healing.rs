@@ -1,7 +1,7 @@
 //! What becomes of rollouts when somebody else has been at their znodes, when the fleet cannot be asked, and when nothing goes out.
 
-use super::Stage;
 use super::rollouts::{Fleet, states};
+use super::{Host, Stage};
 use crate::support::daemon::Site;
 use crate::support::until;
 use crate::support::zookeeper::ZooKeeperServer;
@@ -75,6 +75,14 @@ async fn a_result_that_somebody_has_written_over_is_written_again_and_frees_no_s
         states(&fleet.status()).contains(&(host.clone(), "acting".to_owned()))
     });
     assert_eq!(fleet.started("2").len(), 1, "nobody else has its slot");
+    // Also where it was deleted, and the steward has taken the slot for one of a host that has left.
+    fleet.operate(&["fleet", "pause", "repo"]);
+    delete(&fleet, &format!("/hosts/{host}/r.repo")).await;
+    until("it is as it was", || {
+        states(&fleet.status()).contains(&(host.clone(), "acting".to_owned()))
+    });
+    fleet.operate(&["fleet", "resume", "repo"]);
+    assert_eq!(fleet.started("2").len(), 1, "nobody else has its slot");
     both_end(&fleet).await;
     // Where no slot is held as well.
     set(&fleet, &format!("/hosts/{host}/r.repo"), r#"{"v":1}"#).await;
@@ -116,6 +124,30 @@ async fn where_nothing_goes_out_the_next_change_can_be_held() {
     assert!(code != 0 && said.contains("nothing is going out"), "{said}");
     fleet.operate(&["fleet", "resume", "repo"]);
     fleet.until_state("done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_after_all_were_away_waits_also_for_hosts_that_are_about_to_come_back() {
+    let mut fleet = two("wait-rejoin", "at_once = 1").await;
+    let mut sites = Vec::new();
+    for Host { daemon, site, .. } in std::mem::take(&mut fleet.hosts) {
+        daemon.stop();
+        sites.push(site);
+    }
+    fleet.stage.change("2").await;
+    let second = sites.pop().unwrap();
+    fleet.hosts.push(fleet.stage.start("web-1", sites.pop().unwrap(), &[]));
+    until("the first has the change", || {
+        states(&fleet.status()).contains(&("web-1".to_owned(), "current".to_owned())) && fleet.started("2").len() == 1
+    });
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]));
+        let late = fleet.stage.start("web-2", second, &[]);
+        let said = waits.join().unwrap();
+        assert!(said.contains("2 hosts: 2 current"), "{said}");
+        drop(late);
+    });
+    assert_eq!(fleet.started("2").len(), 2);
 }
 
 /// A rollout that does not wait for ever for a fleet.

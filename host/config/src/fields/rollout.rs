@@ -26,8 +26,11 @@ const ARGUMENTS_MAX: usize = 32;
 const WAVES_MAX: usize = 32;
 /// Most labels of a wave.
 const LABELS_MAX: usize = 32;
-/// Longest time, in seconds: a week.
-const TIME_MAX: u64 = 7 * 24 * 3600;
+/// A time of a week at most.
+const TIME: Number = Number {
+    most: 7 * 24 * 3600,
+    ..DURATION
+};
 /// How long a host must be well, unless it is said: what comes up and falls over at once is not.
 const VERIFY_FOR: Duration = Duration::from_secs(10);
 /// When a host has failed that does not get well, unless it is said.
@@ -430,13 +433,10 @@ pub(crate) struct Time(Duration);
 
 impl FieldType for Time {
     type Form = Called<Number>;
-    const FORM: Self::Form = called("a number of seconds from 0 to 604800, a week", DURATION);
+    const FORM: Self::Form = called("a number of seconds from 0 to 604800, a week", TIME);
 
     fn of(seconds: f64) -> Result<Self, Refusal> {
-        match Duration::from_secs_f64(seconds) {
-            time if time <= Duration::from_secs(TIME_MAX) => Ok(Self(time)),
-            _ => Err(Refusal::UNFIT),
-        }
+        Ok(Self(Duration::from_secs_f64(seconds)))
     }
 
     fn written(&self) -> Json {
@@ -455,7 +455,7 @@ impl FieldType for Unavailable {
     type Form = Called<Either<Words<()>, Number>>;
     const FORM: Self::Form = called(
         "WAIT or a number of seconds from 0 to 604800, a week",
-        Either(WAIT, DURATION),
+        Either(WAIT, TIME),
     );
 
     fn of(given: OneOf<(), f64>) -> Result<Self, Refusal> {

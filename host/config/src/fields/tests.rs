@@ -245,7 +245,7 @@ fn check(definition: &str, names: &[&str], read: impl Fn(&str, &Json) -> Result<
         assert!(!within.is_empty() && !beyond.is_empty(), "{definition}.{name}");
         for value in within.iter().chain(property.get("default")) {
             // Both are published with the bound of all durations, and hold a tighter one.
-            if *value == property["maximum"] && ["initial", "max_delay", "lost_after", "bake"].contains(name) {
+            if *value == property["maximum"] && ["initial", "max_delay"].contains(name) {
                 continue;
             }
             let read = read(name, value);

@@ -160,14 +160,22 @@ impl<'a> Holder<'a> {
         Ok(self.write(result, Vec::new()).await?)
     }
 
-    /// Sees whether this host's result is still what it has written last. It is not watched: each change would tell of itself.
+    /// Sees whether this host's result is still what it has written last, and writes it again if it is not. It is not watched: each change
+    /// would tell of itself.
     async fn look(&mut self) -> Result<(), Trouble> {
-        let stat = requests::stat(&self.context.client, &self.result_path()).await?;
-        match stat.map(|stat| stat.version) == self.written {
-            true => Ok(()),
-            // All is read again.
-            false => Err(RequestError::BadVersion(self.result_path()).into()),
+        let path = self.result_path();
+        let stat = requests::stat(&self.context.client, &path).await?;
+        let version = stat.map(|stat| stat.version);
+        if version == self.written {
+            return Ok(());
         }
+        let Some(result) = self.part.take() else {
+            return Err(RequestError::BadVersion(path).into());
+        };
+        warn!(rollout = %self.context.rollout, znode = path,
+            "somebody else has changed or deleted what only this host writes; writing it again");
+        (self.part, self.written) = (version.map(|_| result.clone()), version);
+        Ok(self.write(result, Vec::new()).await?)
     }
 
     /// What tells this host from another one of its name.
