@@ -38,5 +38,34 @@ RegisterWatch("/c", Exec("x"), timeout = 9, rollout = Rollout("c", at_once = 1,
 RegisterWatch("/d", Exec("x"), timeout = 9, rollout = Rollout("d", at_once = 1, verify_deadline = 30, unavailable = "soon"))
 "#,
     );
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    DIR/a.twc:4:117: verify_for must be less than verify_deadline, or every host would fail: 60 s is not less than 30 s
+      | RegisterWatch("/a", Exec("x"), timeout = 9, rollout = Rollout("a", at_once = 1, verify = Exec("true"), verify_for = 60, verify_deadline = 30))
+      |                                                                                                                     ^
+      hint: verify_deadline is counted from the end of the action, and what verify_for counts comes within it
+
+    DIR/a.twc:5:90: verify must be an Exec(…), not a function
+      | RegisterWatch("/b", Exec("x"), timeout = 9, rollout = Rollout("b", at_once = 1, verify = healthy))
+      |                                                                                          ^
+      hint: it is asked again and again, so it is a command whose exit code says how it stands: write Exec(["/usr/local/bin/healthy"]); in JSON {"exec": ["/usr/local/bin/healthy"]}
+
+    DIR/a.twc:7:27: check must be an Exec(…), not a function
+      |     waves = [Wave(check = healthy), Wave(check = Exec("true", uid = "app")), Wave()]))
+      |                           ^
+      hint: it is asked again and again, so it is a command whose exit code says how it stands: write Exec(["/usr/local/bin/healthy"]); in JSON {"exec": ["/usr/local/bin/healthy"]}
+
+    DIR/a.twc:7:50: check has "uid", which is for commands of a component
+      |     waves = [Wave(check = healthy), Wave(check = Exec("true", uid = "app")), Wave()]))
+      |                                                  ^
+      hint: the watch has a uid of its own: RegisterWatch(…, uid = …)
+
+    DIR/a.twc:8:99: verify_deadline goes with verify, which is not given
+      | RegisterWatch("/d", Exec("x"), timeout = 9, rollout = Rollout("d", at_once = 1, verify_deadline = 30, unavailable = "soon"))
+      |                                                                                                   ^
+      hint: verify = Exec(["/usr/local/bin/healthy"]) says whether a host that has acted is well
+
+    DIR/a.twc:8:117: unavailable must be WAIT or a number of seconds from 0 to 604800, a week, not "soon"
+      | RegisterWatch("/d", Exec("x"), timeout = 9, rollout = Rollout("d", at_once = 1, verify_deadline = 30, unavailable = "soon"))
+      |                                                                                                                     ^
+    "#);
 }
