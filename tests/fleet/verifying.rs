@@ -66,7 +66,7 @@ async fn a_slot_is_held_until_the_host_is_well() {
     let host = until_verifying(&fleet);
     let before = looks(&fleet);
     until("it is looked at again and again", || looks(&fleet) > before + 1);
-    assert_eq!(fleet.started("2"), [host.clone()]);
+    assert_eq!(fleet.started("2"), std::slice::from_ref(&host));
     let (code, said) = fleet.hosts[at(&fleet, &host)].operate(&["status", "repo"]);
     assert!(code == 0 && said.contains("verify of its rollout"), "{said}");
     let metrics = fleet
@@ -147,7 +147,7 @@ async fn a_daemon_that_is_killed_while_it_verifies_begins_anew_with_that_and_kee
     });
     fleet.hosts.push(daemon);
     until("it is looked at again", || looks(&fleet) == 5);
-    assert_eq!(fleet.started("2"), [host.clone()], "{:?}", fleet.status());
+    assert_eq!(fleet.started("2"), std::slice::from_ref(&host), "{:?}", fleet.status());
     unmark_all(&fleet, "slow");
     fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
     let started = fleet.started("2");

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::records::{Gate, GateState, Goal, Grant, Plan, PlanWave, SlotId, policy_digest};
 use super::after_wave::{Timers, go_on};
+use super::records::{Gate, GateState, Goal, Grant, Plan, PlanWave, SlotId, policy_digest};
 use super::world::{HostState, World};
 use crate::record::FormatVersion;
 use twitcher_model::{Lost, OnNewer, Rollout, Wave};

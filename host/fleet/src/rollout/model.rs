@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::after_wave::{CheckAnswer, Timers};
 use super::context::{Doing, Local, Verification};
 use super::decide::{Decision, Moment, decide};
 use super::records::{Gate, GateState, Goal, Grant, Part, PartState, Plan, SlotId};
 use super::verbs::{self, Verb};
-use super::after_wave::{CheckAnswer, Timers};
 use super::world::{HostState, HostView, Standing, World};
 use crate::record::{FormatVersion, ResultState, StateId};
 use twitcher_model::{AtOnce, Hardening, Lost, OnNewer, Probe, Rollout, Verify, WatchType, Wave};

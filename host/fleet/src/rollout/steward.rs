@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 use zookeeper_client::{CreateMode, EventType, PersistentWatcher, WatchedEvent};
 
+use super::after_wave::{CheckAnswer, Timers};
 use super::context::{CheckEnd, Figures, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted};
 use super::decide::{Decision, Moment, decide};
 use super::enact::{Versions, change_slots, set_gate};
 use super::reading::{read_hosts, read_slots, state_of};
 use super::records::{Counter, Gate, GateState, Goal, Plan, StewardRecord};
 use super::rollback;
-use super::after_wave::{CheckAnswer, Timers};
 use super::world::{HostState, World};
 use crate::layout::{LIVE, rollout_znode};
 use crate::record::{self, FormatVersion};

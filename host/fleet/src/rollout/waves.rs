@@ -48,9 +48,9 @@ impl World {
 mod tests {
     use super::*;
     use crate::record::{FormatVersion, ResultState};
-    use crate::rollout::world::{HostView, Standing};
     use crate::rollout::model::gate;
     use crate::rollout::records::{Part, PartState, Plan, PlanWave, SlotId};
+    use crate::rollout::world::{HostView, Standing};
     use twitcher_model::{WatchType, Wave};
 
     /// A host that has had the slot of this number, or waits for one.

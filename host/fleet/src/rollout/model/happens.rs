@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{Budget, Defect, Search, State, name};
 use crate::record::StateId;
+use crate::rollout::after_wave::CheckAnswer;
 use crate::rollout::context::Verification;
 use crate::rollout::decide::{Decision, Slots};
 use crate::rollout::holder::{Act, may_start, next};
 use crate::rollout::records::{GateState, PartState};
-use crate::rollout::after_wave::CheckAnswer;
 
 impl Search {
     /// All that can happen next.
