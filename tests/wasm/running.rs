@@ -22,6 +22,21 @@ fn seconds(run: &Value) -> f64 {
     run["seconds"].as_f64().unwrap()
 }
 
+/// Each process is a copy of one and the same.
+#[test]
+fn no_two_runs_draw_the_same_random_numbers() {
+    let (site, daemon) = started("draws", "dirs={'/out': 'OUT:rw'}", "");
+    for runs in 1..=3 {
+        let run = daemon.wait_runs("w", runs).pop().unwrap();
+        assert_eq!(outcome(&run), "success", "{run}");
+        site.set("/x", &runs.to_string());
+    }
+    let mut drawn = site.lines("out/drawn");
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert_eq!(drawn.len(), site.lines("out/drawn").len(), "{drawn:?}");
+}
+
 #[test]
 fn a_component_is_told_of_the_change_and_gets_its_grants() {
     let grants = "config={'b': '2', 'a': '1'}, args=['x', 'y z'], env={'K': 'V'}, dirs={'/out': 'OUT:rw'}";

@@ -13,6 +13,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::unistd::{chdir, fchdir};
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
+use rand::Rng as _;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
@@ -90,6 +93,7 @@ impl Host {
             .args(&grants.args)
             // There is nothing else to do in this process meanwhile, and a thread would cost more than most calls.
             .allow_blocking_current_thread(true);
+        draw_from_kernel(&mut wasi);
         for (dir, opened) in grants.dirs.iter().zip(dirs) {
             let perms = if dir.writable {
                 FsPerms::ReadWrite
@@ -153,6 +157,17 @@ impl Host {
     pub(super) fn lines(&self) -> Vec<String> {
         String::from_utf8_lossy(&self.data).lines().map(str::to_owned).collect()
     }
+}
+
+/// Has random numbers come from the kernel, when they are asked for. The library would seed its own generators from one whose state this
+/// process has as a copy of the launcher's, as all others have: each of them would draw the same numbers.
+fn draw_from_kernel(wasi: &mut WasiCtxBuilder) {
+    let mut kernel = UnwrapErr(SysRng);
+    let mut seed = [0; 16];
+    kernel.fill_bytes(&mut seed);
+    wasi.secure_random(UnwrapErr(SysRng))
+        .insecure_random(UnwrapErr(SysRng))
+        .insecure_random_seed(u128::from_ne_bytes(seed));
 }
 
 /// What it means that something failed before the call.
