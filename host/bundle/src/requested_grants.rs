@@ -124,6 +124,7 @@ pub fn compare(requested: &Requests, granted: &Grants) -> Comparison {
             config: granted.config.clone(),
             secrets: granted.secrets_in(SecretPlace::Config).cloned().collect(),
             memory: granted.memory,
+            warm: granted.warm,
             ..Grants::default()
         },
         not_granted: Vec::new(),

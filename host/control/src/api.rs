@@ -75,6 +75,9 @@ pub struct Status {
     pub waiting: u64,
     /// Most actions that may run at once.
     pub max_running: u64,
+    /// Processes of components that wait for their next runs.
+    #[serde(default)]
+    pub warm: WarmStatus,
     /// How often the process that starts actions had to be replaced.
     pub launcher_restarts: u64,
     /// How it stands with its fleet; none if it is to be in none.
@@ -84,6 +87,23 @@ pub struct Status {
     /// what a configuration, an action or an operator says is then left out of every answer.
     #[serde(default)]
     pub withheld: bool,
+}
+
+/// Processes of components that wait for their next runs, with all done that there is to do before the call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WarmStatus {
+    /// Processes that wait.
+    pub waiting: u64,
+    /// The memory that they have to themselves, in bytes.
+    pub held: u64,
+    /// Most that they may have, in bytes; with 0 there are none.
+    pub most: u64,
+    /// Runs for which one was ready.
+    pub ready: u64,
+    /// Runs for which there was to be one, and was none.
+    pub unready: u64,
+    /// Processes that ended by themselves while they waited.
+    pub ended: u64,
 }
 
 /// The end of a daemon.

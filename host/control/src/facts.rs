@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::api::{ConfigStatus, FleetMembership, Phase, SourceStatus};
+use super::api::{ConfigStatus, FleetMembership, Phase, SourceStatus, WarmStatus};
 use twitcher_model::{Moment, Overdue, RunId, Seen, Unreadable, Watch, ZnodePath};
 use twitcher_scheduler::Standing;
 use twitcher_state::Paused;
@@ -33,6 +33,8 @@ pub struct Overview {
     pub waiting: usize,
     /// Most actions that may run at once.
     pub max_running: usize,
+    /// Processes of components that wait for their next runs.
+    pub warm: WarmStatus,
     /// Watches of whose nodes something cannot be read.
     pub unreadable: usize,
     /// How it stands with its fleet, if it is to be in one.

@@ -36,6 +36,7 @@ pub fn status(host: &str, overview: Overview, watches: Vec<StateCount>, launcher
         running: overview.running as u64,
         waiting: overview.waiting as u64,
         max_running: overview.max_running as u64,
+        warm: overview.warm,
         launcher_restarts,
         fleet: overview.fleet,
         withheld: false,

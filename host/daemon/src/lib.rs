@@ -125,6 +125,8 @@ pub struct DaemonOptions {
     pub max_running: usize,
     /// Most processes that may run at once, of actions and of commands.
     pub max_processes: usize,
+    /// Most memory that processes of components may hold which wait for their next runs, in bytes; with 0 there are none.
+    pub warm_memory: u64,
 }
 
 /// Where observations come from.
@@ -189,6 +191,8 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     let supply = ComponentFinder::new(options.program.clone(), &options.code_dir, options.sources.clone());
     let cache = supply.cache_use();
     let (launches, runs) = Launches::start(launcher, options.max_processes, Some(supply.code()))?;
+    // What runs once has no next run, and what is only tried starts nothing.
+    launches.keep_warm(if options.once || options.dry_run { 0 } else { options.warm_memory });
     let loader = Loader::new(
         &options.config,
         &options.program,

@@ -59,6 +59,10 @@ impl Daemon {
             &metrics.component_loads.with_label_values(&["miss"]),
             self.cache.misses(),
         );
+        let warm = self.launches.warm();
+        raise(&metrics.warm_runs.with_label_values(&["yes"]), warm.ready());
+        raise(&metrics.warm_runs.with_label_values(&["no"]), warm.unready());
+        raise(&metrics.warm_ended, warm.ended());
         if let SourceOptions::ZooKeeper(options) = &self.options.source {
             let stats = &options.stats;
             raise(&metrics.source_sessions, stats.sessions());

@@ -15,7 +15,7 @@ use super::fleet;
 use super::several::Parts;
 use super::watches::ActiveWatch;
 use twitcher_control::Occurrence;
-use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus};
+use twitcher_control::api::{ConfigStatus, Reloaded, SourceStatus, WarmStatus};
 use twitcher_control::daemon_requests::{DaemonRequest, Done, Order, Refused, Written};
 use twitcher_control::facts::{Overview, WatchFacts};
 use twitcher_launch::Control;
@@ -213,8 +213,21 @@ impl Daemon {
             running: self.runs.len(),
             waiting: self.admission.waiting(),
             max_running: self.options.max_running,
+            warm: self.warm(),
             unreadable: self.registry.count_unreadable(),
             fleet: self.fleet.as_ref().map(fleet::membership),
+        }
+    }
+
+    fn warm(&self) -> WarmStatus {
+        let figures = self.launches.warm();
+        WarmStatus {
+            waiting: figures.waiting(),
+            held: figures.held(),
+            most: self.options.warm_memory,
+            ready: figures.ready(),
+            unready: figures.unready(),
+            ended: figures.ended(),
         }
     }
 

@@ -71,7 +71,7 @@ impl ActiveRun {
             watch: Arc::clone(watch),
             event: None,
             attempt: 1,
-            started: now.checked_sub(found.process.age()).unwrap_or(now),
+            started: now.checked_sub(found.age()).unwrap_or(now),
             pid: Some(found.process.pid()),
             state: RunsFor::SurvivingRun,
             overdue: None,
@@ -243,7 +243,7 @@ pub fn alive(found: &SurvivingRun) -> state::StartedRun {
     state::StartedRun {
         run: found.run,
         watch: found.watch.as_str().into(),
-        started: now.checked_sub(found.process.age()).unwrap_or(now),
+        started: now.checked_sub(found.age()).unwrap_or(now),
         attempt: 1,
         event: None,
     }

@@ -69,6 +69,7 @@ impl Daemon {
             )
         });
         self.drain_deadline();
+        self.launches.keep_warm(0);
         self.refuse_all_runs(Refused::Draining);
         let ids: Vec<_> = self.registry.ids().collect();
         for id in ids {

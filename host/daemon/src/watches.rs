@@ -8,7 +8,8 @@ use super::fleet::EndedFor;
 use super::several::Parts;
 use twitcher_actions::payload::Told;
 use twitcher_control::facts::LastRunFacts;
-use twitcher_model::{Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType, ZnodePath};
+use twitcher_launch::WarmSpec;
+use twitcher_model::{Action, Observation, Payload, Seen, Unreadable, Watch, WatchId, WatchType, ZnodePath};
 use twitcher_scheduler::{Input, Machine};
 use twitcher_source::{Change, Subscription};
 use twitcher_state::Paused;
@@ -322,6 +323,20 @@ impl ActiveWatches {
             remove: Vec::new(),
             add: live.flat_map(|(id, _)| self.subscriptions(*id)).collect(),
         }
+    }
+
+    /// What of components there is.
+    pub fn components(&self) -> Vec<WarmSpec> {
+        let live = self.entries.values().filter(|entry| !entry.retired);
+        let spec = |entry: &Box<ActiveWatch>| match &entry.watch.action {
+            Action::Wasm(action) => Some(WarmSpec {
+                watch: Arc::clone(&entry.watch.name),
+                action: Arc::clone(action),
+                process: Arc::clone(&entry.watch.process),
+            }),
+            Action::Shell(_) | Action::Argv(_) | Action::Function(_) => None,
+        };
+        live.filter_map(spec).collect()
     }
 
     /// Drops a watch that was removed, once its runs have ended.

@@ -9,6 +9,10 @@
 //! record names may be killed, so neither the file nor its directory may be one that others can write to. A run that is being terminated is marked in its record before
 //! its first signal: should its daemon be killed meanwhile, the next one ends what is left of it, whether or not the main process is.
 //!
+//! A process that waits for its run is in the journal from its first act, too, as one that waits; before it is handed a run, the daemon
+//! changes the record to that run's. So the next daemon finds the run, or a process that has none: nobody waits for that, and should it not
+//! have ended with its daemon, it is killed.
+//!
 //! The file is also the lock of the state directory. Its open file is shared with the launcher, and by each process until it has
 //! said that it started. So the next daemon gets it when nobody is left who might still start a run for this one, and then every run
 //! that was started is in the file. It must not know what a watch is: a name is a text.
@@ -25,6 +29,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +37,9 @@ use twitcher_files::private;
 use twitcher_files::regular::{self, Links};
 use twitcher_model::{RunId, Version};
 use twitcher_process::cgroup::RunCgroup;
-use twitcher_process::{BootId, ProcessIdentity, RunMark, RunProcesses, is_alive, since_boot};
+use twitcher_process::{
+    BootId, ProcessIdentity, RunMark, RunProcesses, is_alive, pidfd_open, pidfd_signal, since_boot,
+};
 
 /// Size of the header and of each record, in bytes.
 const SLOT: usize = 512;
@@ -40,6 +47,17 @@ const SLOT: usize = 512;
 const NAME: usize = 64;
 /// Where a record says that its run is being terminated; not part of what the checksum covers.
 const ENDING: usize = SLOT - 1;
+/// Where the record of a process that waited for its run says since when it has it, and by which number it was known before.
+const SINCE: usize = ENDING - 8;
+const FORMER: usize = SINCE - 8;
+/// Where a record says which of these its process is.
+const KIND: usize = 13;
+/// It was made for the run.
+const MADE_FOR_RUN: u8 = 0;
+/// It waits for one.
+const WAITS: u8 = 1;
+/// It waited for the run, and has it.
+const HAS_WAITED: u8 = 2;
 /// Room for so many records is reserved at a time, so that a full disk is noticed here and not by a process that starts.
 const CHUNK: u32 = 256;
 /// Most records of a file; it is read as a whole.
@@ -118,6 +136,8 @@ pub struct SurvivingRun {
     pub is_aside: bool,
     /// The state of the node that it is for, where that was known.
     pub version: Option<Version>,
+    /// Since when it runs, as the time since the boot: its process may have waited for it.
+    pub since: Duration,
     /// Its main process; of a run that was being terminated it may have ended already.
     pub process: ProcessIdentity,
     /// Its daemon was killed while it terminated the run.
@@ -126,6 +146,13 @@ pub struct SurvivingRun {
     pub(crate) mark: EndingMark,
     /// Where its processes are.
     pub(crate) family: Arc<Mutex<RunProcesses>>,
+}
+
+impl SurvivingRun {
+    /// How long it has been running.
+    pub fn age(&self) -> Duration {
+        since_boot().saturating_sub(self.since)
+    }
 }
 
 /// The place of a run's record that says whether it is being terminated.
@@ -167,6 +194,8 @@ pub struct JournalEntry {
     run: RunId,
     watch: String,
     version: Option<Version>,
+    /// It has no run yet; the number is only what it is known by.
+    waits: bool,
 }
 
 impl Journal {
@@ -313,7 +342,12 @@ fn read(file: &Arc<File>) -> io::Result<Vec<(u32, SurvivingRun)>> {
     let records = bytes.chunks_exact(SLOT).skip(1).zip(0u32..);
     let records = records.filter_map(|(record, slot)| {
         let file = Arc::clone(file);
-        Some((slot, decode(record, EndingMark { file, slot }, cgroups.as_deref())?))
+        let found = decode(record, EndingMark { file, slot }, cgroups.as_deref())?;
+        if record[KIND] == WAITS {
+            end_waiting(&found.process);
+            return None;
+        }
+        Some((slot, found))
     });
     let runs = |found: &SurvivingRun| {
         let mut family = found.family.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,6 +358,22 @@ fn read(file: &Arc<File>) -> io::Result<Vec<(u32, SurvivingRun)>> {
         is_alive || (found.is_ending && found.process.is_of_this_boot() && family.others() > 0)
     };
     Ok(records.filter(|(_, found)| runs(found)).collect())
+}
+
+/// A process that waits for a run of the last daemon will get none. It ends by itself, unless it never got as far as to wait.
+fn end_waiting(process: &ProcessIdentity) {
+    let is_it = || process.exists() && process.was_new(FIRST_ACT);
+    if !is_it() {
+        return;
+    }
+    let pid = Pid::from_raw(process.pid());
+    // Looked at again: until the pidfd was open, the id could have been given to another.
+    if let Ok(pidfd) = pidfd_open(pid)
+        && is_it()
+    {
+        // It has just ended if this fails.
+        let _ = pidfd_signal(pidfd.as_fd(), Signal::SIGKILL);
+    }
 }
 
 /// Which places are free. Bookkeeping of the daemon; nothing here is written while runs come and go.
@@ -379,7 +429,48 @@ impl JournalSlots {
             run,
             watch,
             version,
+            waits: false,
         }))
+    }
+
+    /// The same for a process that is to wait, which `number` stands for until it has a run.
+    pub(crate) fn enter_waiting(
+        &mut self,
+        journal: &Journal,
+        number: RunId,
+        watch: &str,
+    ) -> Result<Option<JournalEntry>, io::Error> {
+        let entry = self.enter(journal, number, watch, None)?;
+        Ok(entry.map(|entry| JournalEntry { waits: true, ..entry }))
+    }
+
+    /// Writes down that a process that waited has a run from now on. Fails, and the process must not get it, if it is not in the journal.
+    pub(crate) fn hand_over(
+        &mut self,
+        journal: &Journal,
+        number: RunId,
+        run: RunId,
+        version: Option<Version>,
+    ) -> io::Result<()> {
+        let Some(slot) = self.of.get(&number).copied() else {
+            // There was no room for it, which was said; a run that starts then is not written down either.
+            return Ok(());
+        };
+        let mut bytes = [0; SLOT];
+        journal.file.read_exact_at(&mut bytes, offset(slot))?;
+        if bytes[KIND] != WAITS || bytes[16..24] != number.0.to_le_bytes() || !is_whole(&bytes) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        bytes[KIND] = HAS_WAITED;
+        bytes[16..24].copy_from_slice(&run.0.to_le_bytes());
+        put_version(&mut bytes, version);
+        bytes[FORMER..SINCE].copy_from_slice(&number.0.to_le_bytes());
+        bytes[SINCE..ENDING].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
+        sign(&mut bytes);
+        journal.file.write_all_at(&bytes, offset(slot))?;
+        self.of.remove(&number);
+        self.of.insert(run, slot);
+        Ok(())
     }
 
     fn reserve(&mut self, journal: &Journal) -> io::Result<()> {
@@ -437,7 +528,6 @@ pub(crate) struct JournalWriter {
 #[derive(Debug)]
 pub(crate) struct JournalRecord {
     bytes: [u8; SLOT],
-    used: usize,
     offset: u64,
 }
 
@@ -450,19 +540,16 @@ impl JournalWriter {
     /// The record for an entry. A name that is too long is cut, which keeps its run from being found; no watch has such a name.
     pub(crate) fn draft(&self, entry: &JournalEntry) -> JournalRecord {
         let name = entry.watch.as_bytes();
-        let name = &name[..name.len().min(ENDING - NAME)];
-        let (kind, a, b) = entry.version.map_or((u8::MAX, 0, 0), |version| version.parts());
+        let name = &name[..name.len().min(FORMER - NAME)];
         let mut bytes = [0; SLOT];
-        bytes[12] = kind;
+        put_version(&mut bytes, entry.version);
+        bytes[KIND] = if entry.waits { WAITS } else { MADE_FOR_RUN };
         bytes[14..16].copy_from_slice(&(name.len() as u16).to_le_bytes());
         bytes[16..24].copy_from_slice(&entry.run.0.to_le_bytes());
         bytes[32..48].copy_from_slice(&self.boot.0);
-        bytes[48..56].copy_from_slice(&a.to_le_bytes());
-        bytes[56..64].copy_from_slice(&b.to_le_bytes());
         bytes[NAME..NAME + name.len()].copy_from_slice(name);
         JournalRecord {
             bytes,
-            used: NAME + name.len(),
             offset: offset(entry.slot),
         }
     }
@@ -472,8 +559,7 @@ impl JournalWriter {
         let mut bytes = draft.bytes;
         bytes[8..12].copy_from_slice(&nix::unistd::getpid().as_raw().to_le_bytes());
         bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
-        let sum = checksum(&bytes[8..draft.used]);
-        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        sign(&mut bytes);
         // The system call alone: this process may share its memory with the launcher.
         match rustix::io::pwrite(&self.file, &bytes, draft.offset) {
             Ok(SLOT) => Ok(()),
@@ -497,7 +583,7 @@ impl JournalWriter {
 fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<SurvivingRun> {
     let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..at + 8)?.first_chunk()?));
     let length = usize::from(u16::from_le_bytes(*bytes.get(14..16)?.first_chunk()?));
-    if u64_at(0)? != checksum(bytes.get(8..NAME + length)?) {
+    if !is_whole(bytes.first_chunk()?) {
         return None;
     }
     let version = match bytes[12] {
@@ -514,7 +600,11 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
         Duration::from_nanos(u64_at(24)?),
         BootId(*bytes.get(32..48)?.first_chunk()?),
     );
-    let cgroup = cgroups.and_then(|tree| RunCgroup::find(tree, &run.to_string()));
+    let (since, known_by) = match bytes[KIND] {
+        HAS_WAITED => (Duration::from_nanos(u64_at(SINCE)?), RunId(u64_at(FORMER)?)),
+        _ => (process.seen(), run),
+    };
+    let cgroup = cgroups.and_then(|tree| RunCgroup::find(tree, &known_by.to_string()));
     let family = RunProcesses::new(
         Pid::from_raw(process.pid()),
         &RunMark::of_run(run.to_string(), run.0),
@@ -524,6 +614,7 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
     let watch = name.strip_prefix(ASIDE);
     Some(SurvivingRun {
         run,
+        since,
         watch: watch.unwrap_or(name).to_owned(),
         is_aside: watch.is_some(),
         version,
@@ -537,6 +628,34 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
 /// The name for a run that is none of the watch's action.
 pub(crate) fn aside(watch: &str) -> Cow<'static, str> {
     format!("{ASIDE}{watch}").into()
+}
+
+fn put_version(bytes: &mut [u8; SLOT], version: Option<Version>) {
+    let (kind, a, b) = version.map_or((u8::MAX, 0, 0), |version| version.parts());
+    bytes[12] = kind;
+    bytes[48..56].copy_from_slice(&a.to_le_bytes());
+    bytes[56..64].copy_from_slice(&b.to_le_bytes());
+}
+
+/// The checksum of a record; none if it says that its name is longer than it can be.
+fn sum_of(bytes: &[u8; SLOT]) -> Option<u64> {
+    let length = usize::from(u16::from_le_bytes([bytes[14], bytes[15]]));
+    let sum = checksum(bytes.get(8..NAME + length).filter(|_| NAME + length <= ENDING)?);
+    Some(match bytes[KIND] {
+        // What was written before a process could wait has nothing else.
+        MADE_FOR_RUN => sum,
+        _ => sum ^ checksum(&bytes[FORMER..ENDING]),
+    })
+}
+
+fn sign(bytes: &mut [u8; SLOT]) {
+    if let Some(sum) = sum_of(bytes) {
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+fn is_whole(bytes: &[u8; SLOT]) -> bool {
+    sum_of(bytes).is_some_and(|sum| bytes[..8] == sum.to_le_bytes())
 }
 
 /// FNV-1a. Not against forgery, which needs root; an empty or half-written record must not look like one.

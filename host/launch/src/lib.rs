@@ -17,6 +17,8 @@
 //!
 //! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
 //!
+//! Of components that run often a process waits for each next run, all but called; it is handed what the call is for on its own channel.
+//!
 //! An action's process that is no program of its own is a copy of the launcher, which therefore reads of a request only what it needs and
 //! holds nothing of the rest ([`protocol::Page`]).
 //!
@@ -35,5 +37,6 @@ pub use daemon_side::invocation::{
 pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
 pub use daemon_side::secrets::SecretValues;
+pub use daemon_side::warm_pool::{WarmFigures, WarmSpec};
 pub use journal::{Journal, JournalError, SurvivingRun};
 pub use launcher::{Bodies, keep_inherited_descriptors, main as launcher_main};

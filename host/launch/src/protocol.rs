@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use twitcher_ipc::datagram::{Datagram, receive, send};
-use twitcher_model::{ChangeFacts, FunctionAction, Resource, WasmAction};
-use twitcher_sandbox::Reach;
+use twitcher_model::{FunctionAction, Resource, WasmAction};
+pub use twitcher_sandbox::WasmTask;
 
 mod request;
 
@@ -27,21 +27,12 @@ pub enum Task {
     Exec(Vec<String>),
     /// Runs a function of the configuration in the process itself.
     Function(FunctionAction),
-    /// Runs a component in the process itself, in the sandbox.
+    /// Runs a component in the process itself, in the sandbox. Its native code and its channel to the daemon come as descriptors.
     Wasm(Box<WasmTask>),
+    /// The same up to the call: the process waits until it is handed what that is for.
+    Wait(Arc<WasmAction>),
     /// Puts what is on stdin into this file.
     Write(Arc<Path>),
-}
-
-/// A component to run, with what it is told of the change. Its native code and its channel to the daemon come as descriptors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WasmTask {
-    /// The component and its grants.
-    pub action: Arc<WasmAction>,
-    /// What it is told.
-    pub change: ChangeFacts,
-    /// Where what it is granted of the network is; found out by [`super::Launches`].
-    pub reach: Reach,
 }
 
 /// Says what became of a request.
@@ -117,7 +108,7 @@ pub struct Setup {
 }
 
 /// What its bytes begin with: the launcher is another process, and perhaps of another version should the program have been replaced.
-const SETUP: &[u8] = b"twitcher launcher 6";
+const SETUP: &[u8] = b"twitcher launcher 7";
 
 /// Tells the launcher what it needs to know, and hands the journal over. Must come before any request.
 pub fn send_setup(socket: BorrowedFd<'_>, setup: &Setup, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -169,6 +169,9 @@ pub struct Grants {
     pub znodes: Vec<ZnodeGrant>,
     /// Most memory of its own, in bytes. Default 64 MiB.
     pub memory: u64,
+    /// How many processes of it wait for the next run. None leaves it to the daemon: one if it ran lately. It is not a matter of what is called.
+    #[serde(skip)]
+    pub warm: Option<u8>,
     /// What `config` and `env` have besides, once it was read. It does not travel to other processes: their values do.
     #[serde(skip)]
     pub secrets: Vec<Secret>,

@@ -17,6 +17,10 @@
 //! | `twitcher_updates_queued` | gauge | watches with an update that waits for a place among the running actions |
 //! | `twitcher_runs_running` | gauge | actions that run |
 //! | `twitcher_runs_running_max` | gauge | most actions that may run at once |
+//! | `twitcher_warm_processes` | gauge | processes of components that wait for their next runs |
+//! | `twitcher_warm_memory_bytes` | gauge | the memory that these have to themselves |
+//! | `twitcher_warm_runs_total` | counter | runs that such a process was to be ready for; label `ready`: yes, or no |
+//! | `twitcher_warm_ended_total` | counter | such processes that ended by themselves while they waited |
 //! | `twitcher_runs_started_total` | counter | runs that were started |
 //! | `twitcher_runs_total` | counter | runs that have ended; label `outcome` |
 //! | `twitcher_run_duration_seconds` | histogram | how long runs took |
@@ -80,6 +84,10 @@ pub struct Metrics {
     pub updates_queued: IntGauge,
     pub running: IntGauge,
     pub running_max: IntGauge,
+    pub warm_processes: IntGauge,
+    pub warm_memory: IntGauge,
+    pub warm_runs: IntCounterVec,
+    pub warm_ended: IntCounter,
     pub started: IntCounter,
     pub runs: IntCounterVec,
     pub duration: Histogram,
@@ -174,6 +182,27 @@ impl Metrics {
             )?,
             running: gauge(r, "twitcher_runs_running", "Actions that run.")?,
             running_max: gauge(r, "twitcher_runs_running_max", "Most actions that may run at once.")?,
+            warm_processes: gauge(
+                r,
+                "twitcher_warm_processes",
+                "Processes of components that wait for their next runs.",
+            )?,
+            warm_memory: gauge(
+                r,
+                "twitcher_warm_memory_bytes",
+                "The memory that processes of components which wait for their next runs have to themselves.",
+            )?,
+            warm_runs: counters(
+                r,
+                "twitcher_warm_runs_total",
+                "Runs that a process which waits was to be ready for, by whether one was.",
+                "ready",
+            )?,
+            warm_ended: counter(
+                r,
+                "twitcher_warm_ended_total",
+                "Processes of components that ended by themselves while they waited.",
+            )?,
             started: counter(r, "twitcher_runs_started_total", "Runs that were started.")?,
             runs: counters(r, "twitcher_runs_total", "Runs that have ended, by how.", "outcome")?,
             duration: histogram(r, "twitcher_run_duration_seconds", "How long runs took.", &DURATIONS)?,
@@ -347,6 +376,9 @@ impl Metrics {
     fn begin(&self) {
         for outcome in twitcher_model::Outcome::CODES {
             self.runs.with_label_values(&[outcome]);
+        }
+        for ready in ["yes", "no"] {
+            self.warm_runs.with_label_values(&[ready]);
         }
         for result in ["success", "failure"] {
             self.loads.with_label_values(&[result]);

@@ -9,6 +9,7 @@ mod progress;
 mod run_processes;
 mod stat;
 pub mod threads;
+pub mod usage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

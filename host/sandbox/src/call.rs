@@ -1,20 +1,25 @@
-//! One call of a component, in the process that was made for it.
+//! One call of a component, in the process that was made for it: at once, or when the process is told what for.
 //!
 //! It must not return into anything that the launcher left on the stack: its caller ends the process.
 
+use std::fs::File;
+use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
-use wasmtime::{Store, Trap};
+use wasmtime::{CallHook, Store, Trap};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p2::bindings::Command;
 
-use super::channel::{CallEnd, Channel, Denied, FromAction, Level, Speaker, TEXT_MAX, Timing, cut};
-use super::host::{Host, RefusedMemory, Stdio, not_called};
+use super::channel::{CallEnd, Channel, Denied, FromAction, Level, Speaker, TEXT_MAX, Timing, Waits, cut};
+use super::host::{Host, RefusedMemory, Stdio, not_called, read_all};
+use super::host_imports::Action;
 use super::host_imports::twitcher::action::types::Failure as Said;
 use super::interruption::interrupted;
 use super::native_code::{Call, Ready};
@@ -28,20 +33,69 @@ use twitcher_model::{ChangeFacts, ComponentFailure, DirGrant, MissingGrant, Wasm
 /// Exit code of a process whose component failed; the channel says how.
 const FAILED: i32 = 1;
 
+/// A component to run, with what it is told of the change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WasmTask {
+    /// The component and its grants.
+    pub action: Arc<WasmAction>,
+    /// What it is told.
+    pub change: ChangeFacts,
+    /// Where what it is granted of the network is; found out before the launch.
+    pub reach: Reach,
+}
+
+/// What the process of a component has from its launcher.
+pub struct Equipment {
+    /// To the daemon.
+    pub channel: Channel,
+    /// Its standard streams.
+    pub stdio: Stdio,
+    /// Where it goes on, if it can.
+    pub namespaces: Option<Namespaces>,
+}
+
 /// Confines the process, calls the component, tells the daemon how that ended, and returns the exit code.
-pub fn run(
-    ready: &Ready,
-    action: &Arc<WasmAction>,
-    change: &ChangeFacts,
-    reach: &Reach,
-    channel: Channel,
-    stdio: Stdio,
-    namespaces: Option<Namespaces>,
-) -> i32 {
-    let speaker = channel.speaker();
+pub fn run(ready: &Ready, task: &WasmTask, equipment: Equipment) -> i32 {
+    let speaker = equipment.channel.speaker();
     let mut timing = Timing::default();
-    let ended = prepare(ready, action, change, reach, channel, stdio, namespaces)
-        .map_or_else(|ended| ended, |(runtime, host)| call(ready, host, runtime, &mut timing));
+    let ended = prepare(ready, &task.action, Some(task), equipment).map_or_else(
+        |ended| ended,
+        |(runtime, host)| {
+            let mut store = ManuallyDrop::new(store(ready, host));
+            call(ready, &runtime, &mut store, None, &mut timing)
+        },
+    );
+    end(ended, timing, &speaker)
+}
+
+/// The same for a call that is still to come: does all that there is to do before it, waits to be handed what it is for, and calls. `begin` is
+/// called in between. Returns also if there will be no call.
+///
+/// Nothing that could be old by then is known while it waits: the directories, which the daemon compares, and the code are all that the process
+/// has; it is confined as for a call, and so are those who hand it the rest.
+pub fn wait(ready: &Ready, action: &Arc<WasmAction>, equipment: Equipment, begin: impl FnOnce()) -> i32 {
+    let speaker = equipment.channel.speaker();
+    let mut timing = Timing::default();
+    let ended = prepare(ready, action, None, equipment).map_or_else(Some, |(runtime, host)| {
+        let (store, instance) = instantiate_early(ready, &runtime, host);
+        let mut store = ManuallyDrop::new(store);
+        let dirs = store.data().directories.identities();
+        // Should the daemon have gone, there is nothing to be handed either.
+        let _ = speaker.say(&FromAction::Waits(Waits { dirs }));
+        match handed(store.data_mut()) {
+            Ok(true) => {
+                begin();
+                Some(call(ready, &runtime, &mut store, instance, &mut timing))
+            }
+            Ok(false) => None,
+            Err(ended) => Some(ended),
+        }
+    });
+    ended.map_or(0, |ended| end(ended, timing, &speaker))
+}
+
+/// Says how it ended, and gives the exit code.
+fn end(ended: CallEnd, timing: Timing, speaker: &Speaker) -> i32 {
     let code = match &ended {
         CallEnd::Success => 0,
         CallEnd::Code(code) => i32::from(*code),
@@ -52,16 +106,34 @@ pub fn run(
     code
 }
 
-/// Everything that needs rights which the component is not to have; then gives them up.
+/// Waits to be handed what the call is for, and the data, which is what its stdin is then. False if there will be none.
+fn handed(host: &mut Host) -> Result<bool, CallEnd> {
+    let failed = |error: io::Error| not_called("take over what the call is for".to_owned(), &error);
+    let Some([task, data]) = host.channel.handed().map_err(failed)? else {
+        return Ok(false);
+    };
+    let (task, data) = (read_all(&File::from(task)).map_err(failed)?, File::from(data));
+    let task = postcard::from_bytes::<WasmTask>(&task).map_err(|_| failed(Errno::EBADMSG.into()))?;
+    // SAFETY: what descriptor 0 was so far is closed and another file put there at once. Who owns the descriptor owns that one.
+    #[allow(unsafe_code)]
+    let placed = unsafe { libc::dup3(data.as_raw_fd(), 0, 0) };
+    Errno::result(placed).map_err(|errno| failed(errno.into()))?;
+    host.is_called_for(task.action, task.change, &data)?;
+    Ok(true)
+}
+
+/// Everything that needs rights which the component is not to have; then gives them up. Without a task the process waits for one.
 fn prepare(
     ready: &Ready,
     action: &Arc<WasmAction>,
-    change: &ChangeFacts,
-    reach: &Reach,
-    channel: Channel,
-    stdio: Stdio,
-    namespaces: Option<Namespaces>,
-) -> Result<(Runtime, Host), CallEnd> {
+    task: Option<&WasmTask>,
+    equipment: Equipment,
+) -> Result<(ManuallyDrop<Runtime>, Host), CallEnd> {
+    let Equipment {
+        channel,
+        stdio,
+        namespaces,
+    } = equipment;
     let grants = &action.grants;
     // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its
     // descriptors would cost as much as many a call.
@@ -81,6 +153,8 @@ fn prepare(
             with_nothing_above(fd, dir)?;
         }
     }
+    let nowhere = Reach::default();
+    let (change, reach) = task.map_or((None, &nowhere), |task| (Some(&task.change), &task.reach));
     let host = Host::new(action, change, reach, channel, stdio, &opened)?;
     let dirs: Vec<_> = opened
         .iter()
@@ -102,7 +176,7 @@ fn prepare(
         namespaces: namespaces.as_ref(),
     };
     match confinement.apply(&ready.filters) {
-        Ok(_) => Ok((runtime, host)),
+        Ok(_) => Ok((ManuallyDrop::new(runtime), host)),
         Err(error) => Err(CallEnd::Failed(
             ComponentFailure::Trap,
             format!("it was not called: {error}"),
@@ -135,18 +209,60 @@ fn with_nothing_above(fd: &mut OwnedFd, dir: &DirGrant) -> Result<(), CallEnd> {
     Ok(())
 }
 
-fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> CallEnd {
-    let began = host.started;
-    let runtime = ManuallyDrop::new(runtime);
-    // Neither is dropped: the process is about to end, and the kernel frees everything at once, faster than they would.
-    let mut store = ManuallyDrop::new(Store::new(ready.engine(), host));
+/// An instance of any kind.
+enum Instance {
+    Handler(Action),
+    Command(Command),
+    Preview1(wasmtime::Instance),
+}
+
+fn store(ready: &Ready, host: Host) -> Store<Host> {
+    let mut store = Store::new(ready.engine(), host);
     store.limiter(|host| &mut host.limits);
     // One tick of the epoch, which only the signal to stop gives, ends the call where it is.
     store.set_epoch_deadline(1);
+    store
+}
+
+/// Makes an instance before there is a call. What a component's own start asks the host for, such as the time, would be old by then: at its first
+/// question the attempt is given up, and the instance is made when there is a call.
+fn instantiate_early(ready: &Ready, runtime: &Runtime, host: Host) -> (Store<Host>, Option<Instance>) {
+    let mut early = store(ready, host);
+    early.call_hook(|store, hook| match hook {
+        CallHook::CallingHost if store.data().is_waiting() => Err(wasmtime::format_err!("there is no call yet")),
+        _ => Ok(()),
+    });
+    match runtime.block_on(instantiate(ready, &mut early)) {
+        Ok(instance) => (early, Some(instance)),
+        Err(_) => {
+            let mut host = early.into_data();
+            host.forget_instance();
+            (store(ready, host), None)
+        }
+    }
+}
+
+async fn instantiate(ready: &Ready, store: &mut Store<Host>) -> wasmtime::Result<Instance> {
+    Ok(match &ready.call {
+        Call::Handler(pre) => Instance::Handler(pre.instantiate_async(store).await?),
+        Call::Command(pre) => Instance::Command(pre.instantiate_async(store).await?),
+        Call::Preview1(pre) => Instance::Preview1(pre.instantiate_async(store).await?),
+    })
+}
+
+/// Neither the runtime nor the store is dropped: the process is about to end, and the kernel frees everything at once, faster than they would.
+fn call(
+    ready: &Ready,
+    runtime: &Runtime,
+    store: &mut Store<Host>,
+    instance: Option<Instance>,
+    timing: &mut Timing,
+) -> CallEnd {
+    let began = store.data().started;
     let result = runtime.block_on(async {
         tokio::select! {
             biased;
-            ended = enter(ready, &mut store, began, timing) => ended,
+            ended = enter(ready, store, instance, began, timing) => ended,
             () = interrupted() => {
                 Err(wasmtime::format_err!("it was interrupted").context("while a function of the host waited for it"))
             }
@@ -163,26 +279,26 @@ fn call(ready: &Ready, host: Host, runtime: Runtime, timing: &mut Timing) -> Cal
 async fn enter(
     ready: &Ready,
     store: &mut Store<Host>,
+    instance: Option<Instance>,
     began: Instant,
     timing: &mut Timing,
 ) -> wasmtime::Result<CallEnd> {
-    match &ready.call {
-        Call::Handler(pre) => {
+    let instance = match instance {
+        Some(instance) => instance,
+        None => instantiate(ready, store).await?,
+    };
+    timing.instantiate = began.elapsed();
+    match instance {
+        Instance::Handler(action) => {
             let data = store.data().data.to_vec();
-            let instance = pre.instantiate_async(&mut *store).await?;
-            timing.instantiate = began.elapsed();
-            let result = instance.twitcher_action_handler().call_on_change(store, &data).await?;
+            let result = action.twitcher_action_handler().call_on_change(store, &data).await?;
             Ok(result.map_or_else(said, |()| CallEnd::Success))
         }
-        Call::Command(pre) => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            timing.instantiate = began.elapsed();
-            let result = instance.wasi_cli_run().call_run(store).await?;
+        Instance::Command(command) => {
+            let result = command.wasi_cli_run().call_run(store).await?;
             Ok(CallEnd::Code(u8::from(result.is_err())))
         }
-        Call::Preview1(pre) => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            timing.instantiate = began.elapsed();
+        Instance::Preview1(instance) => {
             preview1::start(store, &instance).await?;
             Ok(CallEnd::Code(0))
         }

@@ -4,7 +4,7 @@
 //! the grants itself and checks what is asked against them; nothing said here widens them.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
+use twitcher_ipc::datagram;
 use twitcher_ipc::frames::{Format, Frames};
 use twitcher_model::{ComponentFailure, Grants, MissingGrant, Stat, ZnodePath};
 
@@ -51,6 +52,15 @@ pub enum FromAction {
     Znode(ZnodeRequest),
     /// How the call ended, and what it took. Nothing follows but the end of the process.
     CallEnd(CallEnd, Timing),
+    /// All that can be done before the call is done, and it waits for it. Nothing comes before this.
+    Waits(Waits),
+}
+
+/// What a process that waits to be called was made with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waits {
+    /// Device and inode of each directory that it was granted, in the order of the grants.
+    pub dirs: Vec<(u64, u64)>,
 }
 
 /// What a call took.
@@ -329,6 +339,20 @@ impl Channel {
             frames: Frames::new(FORMAT),
             cancelled: None,
         }
+    }
+
+    /// Waits for the one message that a process is handed before its call: a byte, and these descriptors. `None` if nobody will send it any
+    /// more.
+    pub(super) fn handed<const N: usize>(&self) -> io::Result<Option<[OwnedFd; N]>> {
+        let Some(socket) = &self.speaker.0 else {
+            return Ok(None);
+        };
+        // No more than that byte: what is told during the call may be behind it already.
+        let Some(arrived) = datagram::receive_into(socket.as_fd(), &mut [0])? else {
+            return Ok(None);
+        };
+        let fds = arrived.fds.try_into();
+        fds.map(Some).map_err(|_| Errno::EBADMSG.into())
     }
 
     /// The half of it that can be shared.

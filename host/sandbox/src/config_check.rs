@@ -124,7 +124,7 @@ fn host(grants: Grants, stdio: Stdio) -> Result<Host, CallEnd> {
     };
     Host::new(
         &Arc::new(action),
-        &change,
+        Some(&change),
         &Reach::default(),
         Channel::new(None),
         stdio,

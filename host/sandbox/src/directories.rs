@@ -56,6 +56,13 @@ impl Directories {
     }
 }
 
+impl Directories {
+    /// Device and inode of each; of those only that have any.
+    pub fn identities(&self) -> Vec<(u64, u64)> {
+        self.identities.iter().flatten().copied().collect()
+    }
+}
+
 fn identity(dir: impl AsFd) -> Option<(u64, u64)> {
     fstat(dir).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }

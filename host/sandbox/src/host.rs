@@ -45,7 +45,8 @@ const DATA_MAX: u64 = 64 << 20;
 /// What the functions that a component imports work on.
 pub struct Host {
     pub(super) action: Arc<WasmAction>,
-    pub(super) change: ChangeFacts,
+    /// None while it waits to be called.
+    change: Option<ChangeFacts>,
     pub(super) channel: Channel,
     pub(super) started: Instant,
     pub(super) data: Bytes,
@@ -73,9 +74,10 @@ pub struct Stdio {
 
 impl Host {
     /// Gives what is granted; `dirs` are the directories, open, in the order of the grants. The process is in `/` afterwards if there are any.
+    /// Without a change it waits for one: [`Host::is_called_for`] is to follow.
     pub fn new(
         action: &Arc<WasmAction>,
-        change: &ChangeFacts,
+        change: Option<&ChangeFacts>,
         reach: &Reach,
         channel: Channel,
         stdio: Stdio,
@@ -115,7 +117,8 @@ impl Host {
             chdir("/").map_err(|errno| not_called("leave the granted directories".to_owned(), &errno.into()))?;
         }
         let started = Instant::now();
-        let ends = change.timeout.and_then(|timeout| started.checked_add(timeout));
+        let timeout = change.and_then(|change| change.timeout);
+        let ends = timeout.and_then(|timeout| started.checked_add(timeout));
         let net = NetworkGrants::new(grants, reach, channel.speaker(), ends);
         net.configure(&mut wasi);
         let mut wasi = wasi.build_p1();
@@ -123,7 +126,7 @@ impl Host {
         Ok(Self {
             limits: GuestLimits::new(grants.memory),
             action: Arc::clone(action),
-            change: change.clone(),
+            change: change.cloned(),
             channel,
             started,
             data,
@@ -137,13 +140,38 @@ impl Host {
         })
     }
 
+    /// What is now called is called for this, with the values of its secrets among the grants. The time of the call begins.
+    pub(super) fn is_called_for(&mut self, action: Arc<WasmAction>, change: ChangeFacts, data: &File) -> Result<(), CallEnd> {
+        self.started = Instant::now();
+        self.data = read_all(data).map_err(|error| not_called("read the data".to_owned(), &error))?;
+        self.action = action;
+        self.change = Some(change);
+        Ok(())
+    }
+
+    /// What it is told of the change.
+    pub(super) fn change(&self) -> wasmtime::Result<&ChangeFacts> {
+        let why = "the component asks for the change before it is called";
+        self.change.as_ref().ok_or_else(|| wasmtime::format_err!(why))
+    }
+
+    /// Whether it waits to be called.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.change.is_none()
+    }
+
+    /// What an instance took that is not there any more can be taken again.
+    pub(super) fn forget_instance(&mut self) {
+        self.limits = GuestLimits::new(self.action.grants.memory);
+    }
+
     pub(super) fn grants(&self) -> &Grants {
         &self.action.grants
     }
 
     /// What the data says of the change; none without `payload = JSON`.
     pub(super) fn description(&self) -> wasmtime::Result<Option<&Description>> {
-        if self.change.payload == Payload::Data {
+        if self.change()?.payload == Payload::Data {
             return Ok(None);
         }
         if let Some(read) = self.description.get() {
@@ -179,7 +207,7 @@ pub(super) fn not_called(step: String, error: &io::Error) -> CallEnd {
 }
 
 /// Without moving the offset: a program reads the same from its stdin.
-fn read_all(file: &File) -> io::Result<Bytes> {
+pub(super) fn read_all(file: &File) -> io::Result<Bytes> {
     let size = file.metadata()?.len();
     if size > DATA_MAX {
         return Err(Errno::EFBIG.into());

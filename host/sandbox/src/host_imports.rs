@@ -51,22 +51,22 @@ impl types::Host for Host {}
 
 impl context::Host for Host {
     fn path(&mut self) -> wasmtime::Result<String> {
-        Ok(self.change.path.as_str().to_owned())
+        Ok(self.change()?.path.as_str().to_owned())
     }
 
     fn event(&mut self) -> wasmtime::Result<EventKind> {
-        Ok(self.change.event.into())
+        Ok(self.change()?.event.into())
     }
 
     fn node_stat(&mut self) -> wasmtime::Result<Option<Stat>> {
-        Ok(self.change.stat.map(Stat::from))
+        Ok(self.change()?.stat.map(Stat::from))
     }
 
     fn children(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
         if let Some(description) = self.description()? {
             return Ok(description.children.as_ref().map(|children| children.names.clone()));
         }
-        Ok((self.change.watch_type == WatchType::Children).then(|| self.lines()))
+        Ok((self.change()?.watch_type == WatchType::Children).then(|| self.lines()))
     }
 
     fn changed_paths(&mut self) -> wasmtime::Result<Option<Vec<String>>> {
@@ -74,25 +74,25 @@ impl context::Host for Host {
             let changed = description.changed.as_ref();
             return Ok(changed.map(|changed| changed.keys().cloned().collect()));
         }
-        Ok((self.change.watch_type == WatchType::Tree).then(|| self.lines()))
+        Ok((self.change()?.watch_type == WatchType::Tree).then(|| self.lines()))
     }
 
     fn attempt(&mut self) -> wasmtime::Result<u32> {
-        Ok(self.change.attempt)
+        Ok(self.change()?.attempt)
     }
 
     fn run_id(&mut self) -> wasmtime::Result<String> {
-        Ok(self.change.run.to_string())
+        Ok(self.change()?.run.to_string())
     }
 
     fn watch_name(&mut self) -> wasmtime::Result<String> {
-        Ok(self.change.watch.to_string())
+        Ok(self.change()?.watch.to_string())
     }
 
     fn deadline_ms(&mut self) -> wasmtime::Result<Option<u64>> {
         let left = |timeout: std::time::Duration| timeout.saturating_sub(self.started.elapsed()).as_millis();
         Ok(self
-            .change
+            .change()?
             .timeout
             .map(left)
             .map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)))

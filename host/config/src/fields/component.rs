@@ -62,8 +62,9 @@ fields! {
     /// Most memory of its own: a size such as "64MiB", or a number of bytes.
     memory: Memory = Memory(64 << 20),
 
-    /// Instances that are kept ready. This version keeps none.
-    warm: Warm = Warm::default(),
+    /// Processes of it that wait for the next run, with all done that there is to do before the call; 0: none ever. Each run still has a
+    /// process of its own. Not beside net, http or a Secret in env. Default: one if the component ran in the last ten minutes.
+    warm: Option<Warm> = None,
 }
 
 impl ComponentFields {
@@ -78,6 +79,14 @@ impl ComponentFields {
                 "is given {total} bytes in config, args, env and commands; at most {TEXT_TOTAL_MAX} are allowed"
             ))
             .hint("put large texts into a file, in a directory that dirs grants".to_owned()));
+        }
+        let warm = self.warm.map(|warm| warm.0);
+        let reaches_out = !self.net.0.is_empty() || !self.http.0.is_empty();
+        let in_env = self.env.0.secrets(SecretPlace::Env).next().is_some();
+        if warm.is_some_and(|count| count > 0) && (reaches_out || in_env) {
+            let what = if reaches_out { "net or http" } else { "a Secret in env" };
+            return Err(Mismatch::new(format!("cannot have warm processes beside {what}"))
+                .hint(format!("leave warm out: what {what} gives is found out for each run before its process is made")));
         }
         Ok(Grants {
             secrets: self
@@ -95,6 +104,7 @@ impl ComponentFields {
             commands: self.commands.0.into_iter().map(|(command, _)| command).collect(),
             znodes: self.znodes.0,
             memory: self.memory.0,
+            warm,
         })
     }
 }

@@ -4,16 +4,14 @@
 //! is granted that is not spelled out. This module must not know whether any of it exists: a directory that is granted can be made
 //! later, so it is looked for when an action starts, and then anything but a directory is refused.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
 use super::collections::{Dict, Entries, List};
 use super::declaration::FieldType;
-use super::forms::{Called, Either, Form, Literals, OneOf, Seen, Text, Whole, called, called_with_hint};
+use super::forms::{Called, Either, Literals, OneOf, Seen, Text, Whole, called, called_with_hint};
 use super::mismatch::{Mismatch, Refusal};
 use super::secret::{Named, SecretForm};
 use super::types::{ARG_MAX, LIST_MAX};
@@ -235,46 +233,19 @@ impl FieldType for Memory {
     }
 }
 
-/// `warm`, for which a later version brings other values than 0.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Warm(u32);
+/// `warm`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Warm(pub(crate) u8);
 
 impl FieldType for Warm {
-    type Form = Zero;
-    const FORM: Zero = Zero;
+    type Form = Whole;
+    const FORM: Whole = Whole { least: 0, most: 8 };
 
-    fn of(_: ()) -> Result<Self, Refusal> {
-        Ok(Self(0))
+    fn of(count: i64) -> Result<Self, Refusal> {
+        Ok(Self(count as u8))
     }
 
     fn written(&self) -> Json {
         self.0.into()
-    }
-}
-
-/// The number 0.
-pub(crate) struct Zero;
-
-impl Form for Zero {
-    type Read = ();
-
-    fn words(&self) -> Cow<'static, str> {
-        "0".into()
-    }
-
-    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        json_schema!({"const": 0})
-    }
-
-    fn read(&self, seen: Seen<'_>) -> Result<(), Refusal> {
-        match seen.int() {
-            Some(0) => Ok(()),
-            Some(n) if n > 0 => {
-                let message = format!("cannot be {n}: this version of Twitcher does not support it");
-                let hint = "leave it out: every run has an instance of its own".to_owned();
-                Err(Mismatch::new(message).hint(hint).into())
-            }
-            _ => Err(Refusal::UNFIT),
-        }
     }
 }

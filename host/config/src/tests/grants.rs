@@ -98,9 +98,11 @@ fn each_argument_says_what_it_takes() {
         r#""memory": -1"#,
         r#""memory": 1048575"#,
         r#""memory": 64.5"#,
-        r#""warm": 2"#,
+        r#""warm": 9"#,
         r#""warm": -1"#,
         r#""warm": "0""#,
+        r#""warm": 1, "net": ["db:1"]"#,
+        r#""warm": 1, "env": {"A": {"secret": "/a"}}"#,
     ];
     insta::assert_snapshot!(table(&arguments, errors_of), @r#"
     "configs": {} -> unknown argument "configs" of a component; did you mean "config"?

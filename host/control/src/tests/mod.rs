@@ -289,6 +289,7 @@ fn overview() -> Overview {
         running: 1,
         waiting: 0,
         max_running: 9,
+        warm: super::api::WarmStatus::default(),
         unreadable: 0,
         fleet: Some(FleetMembership {
             root: "/twitcher".to_owned(),

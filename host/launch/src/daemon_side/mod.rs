@@ -6,6 +6,7 @@
 
 pub mod component_channel;
 mod data_files;
+mod granted_dirs;
 pub mod invocation;
 pub mod launcher_process;
 mod liveness;
@@ -20,3 +21,5 @@ pub mod secrets;
 mod supervised_run;
 mod supervisor;
 mod survivor;
+pub mod warm_pool;
+mod warm_process;

@@ -107,6 +107,7 @@ impl NativeCode {
 fn component(invocation: &Invocation) -> Option<&Component> {
     match &invocation.task {
         Task::Wasm(task) => Some(&task.action.component),
+        Task::Wait(action) => Some(&action.component),
         Task::Exec(_) | Task::Function(_) | Task::Write(_) => None,
     }
 }

@@ -11,6 +11,7 @@ use crate::daemon_side::invocation::{AnswerTo, Asker, ComponentQuestion, Control
 use crate::daemon_side::launcher_process::{Launcher, LauncherLink};
 use crate::daemon_side::native_code::NativeCode;
 use crate::daemon_side::supervisor::Supervisor;
+use crate::daemon_side::warm_pool::{WarmFigures, WarmPool, WarmSpec};
 use twitcher_model::{Outcome, RunId};
 use twitcher_sandbox::code_cache::CodeCache;
 
@@ -80,6 +81,7 @@ pub enum RunEvent {
 #[derive(Debug)]
 pub struct Launches {
     commands: mpsc::UnboundedSender<Command>,
+    warm: Arc<WarmFigures>,
 }
 
 /// What the service is asked for.
@@ -87,6 +89,8 @@ pub struct Launches {
 pub(crate) enum Command {
     Launch(Invocation),
     Control(RunId, Control),
+    KeepWarm(u64),
+    Reloaded(Vec<WarmSpec>),
 }
 
 impl Launches {
@@ -103,16 +107,35 @@ impl Launches {
         #[allow(clippy::disallowed_methods, reason = "no disk is asked, and it is before the start")]
         let null = std::fs::File::open("/dev/null").map_err(at("open /dev/null"))?.into();
         let link = LauncherLink::new(launcher).map_err(at("watch the launcher"))?;
-        let service = Supervisor::new(link, null, commands_end, events, max_running, NativeCode::new(code));
+        let warm = Arc::<WarmFigures>::default();
+        let pool = WarmPool::new(Arc::clone(&warm));
+        let code = NativeCode::new(code);
+        let service = Supervisor::new(link, null, commands_end, events, max_running, code, pool);
         let children = signal(SignalKind::child()).map_err(at("listen for SIGCHLD"))?;
         tokio::spawn(service.serve(children));
-        Ok((Self { commands }, events_end))
+        Ok((Self { commands, warm }, events_end))
     }
 
     /// Starts a run. It is answered by [`RunEvent::Started`] and [`RunEvent::Ended`], or by the latter alone.
     pub fn launch(&self, invocation: Invocation) {
         // The service ends only with the runtime.
         let _ = self.commands.send(Command::Launch(invocation));
+    }
+
+    /// From now on processes of components may wait for their next runs, as long as they have no more memory to themselves than this, in bytes.
+    /// With 0, which is the start, there are none.
+    pub fn keep_warm(&self, bytes: u64) {
+        let _ = self.commands.send(Command::KeepWarm(bytes));
+    }
+
+    /// The configuration was loaded: these are its components. Processes that wait are those of before, and end.
+    pub fn reloaded(&self, components: Vec<WarmSpec>) {
+        let _ = self.commands.send(Command::Reloaded(components));
+    }
+
+    /// What is told of the processes that wait.
+    pub fn warm(&self) -> Arc<WarmFigures> {
+        Arc::clone(&self.warm)
     }
 
     /// Does something to a run. Without effect on one that has ended.

@@ -3,10 +3,11 @@
 use nix::errno::Errno;
 
 use crate::daemon_side::invocation::Invocation;
+use crate::daemon_side::warm_process::cpu_until_call;
 use crate::journal::JournalEntry;
 use crate::protocol::{ProcessSetup, Request, Step, Task};
-use twitcher_model::{Hardening, Outcome, RunLimits};
-use twitcher_process::RUN_ID_VARIABLE;
+use twitcher_model::{Hardening, Limit, Outcome, ProcessSettings, Resource, RunLimits, WasmAction};
+use twitcher_process::{RUN_ID_VARIABLE, usage};
 use twitcher_process::cgroup::CgroupLimits;
 use twitcher_sandbox::process_limits;
 
@@ -38,23 +39,55 @@ pub(crate) fn request(
             mark: mark.number,
             limits: match &invocation.task {
                 Task::Exec(_) | Task::Function(_) | Task::Write(_) => settings.limits.clone(),
-                Task::Wasm(task) => process_limits(
-                    &settings.limits,
-                    settings.timeout,
-                    settings.kill_after,
-                    task.action.grants.memory,
-                ),
+                Task::Wasm(task) => component_limits(settings, &task.action),
+                Task::Wait(action) => until_call(component_limits(settings, action)),
             },
             hardening: match &invocation.task {
                 Task::Exec(_) => settings.hardening.clone(),
                 // A component has its sandbox.
-                Task::Function(_) | Task::Wasm(_) | Task::Write(_) => Hardening::default(),
+                Task::Function(_) | Task::Wasm(_) | Task::Wait(_) | Task::Write(_) => Hardening::default(),
             },
             journal,
         },
         may_share_memory,
         in_cgroup,
     }
+}
+
+fn component_limits(settings: &ProcessSettings, action: &WasmAction) -> Vec<Limit> {
+    process_limits(
+        &settings.limits,
+        settings.timeout,
+        settings.kill_after,
+        action.grants.memory,
+    )
+}
+
+/// What a process has until its call, of the limits that this has.
+fn until_call(mut limits: Vec<Limit>) -> Vec<Limit> {
+    let inherited = usage::own_cpu_limit();
+    let (soft, hard) = cpu_until_call(cpu_limit(&limits).unwrap_or(inherited), inherited);
+    limits.retain(|limit| limit.resource != Resource::Cpu);
+    limits.push(Limit {
+        resource: Resource::Cpu,
+        soft,
+        hard,
+    });
+    limits
+}
+
+fn cpu_limit(limits: &[Limit]) -> Option<(u64, u64)> {
+    let cpu = limits.iter().find(|limit| limit.resource == Resource::Cpu)?;
+    Some((cpu.soft, cpu.hard))
+}
+
+/// The limits of processor time, in seconds, that the call of a process that waits is to have.
+pub(crate) fn own_cpu_limit(invocation: &Invocation) -> (u64, u64) {
+    let own = match &invocation.task {
+        Task::Wait(action) => cpu_limit(&component_limits(&invocation.process, action)),
+        Task::Exec(_) | Task::Function(_) | Task::Wasm(_) | Task::Write(_) => None,
+    };
+    own.unwrap_or_else(usage::own_cpu_limit)
 }
 
 /// What the run may use, in the form of the kernel's.
@@ -105,6 +138,7 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
         Step::Descriptors => "close inherited descriptors".to_owned(),
         Step::Load => match &invocation.task {
             Task::Wasm(task) => format!("load the native code of {}", task.action.component),
+            Task::Wait(action) => format!("load the native code of {}", action.component),
             Task::Exec(_) | Task::Function(_) | Task::Write(_) => "load native code".to_owned(),
         },
         Step::Exec => match &invocation.task {
@@ -112,6 +146,7 @@ pub(crate) fn launch_failed(invocation: &Invocation, step: Step, errno: Errno) -
             Task::Function(_) => "run the function".to_owned(),
             Task::Write(path) => format!("write {}", path.display()),
             Task::Wasm(task) => format!("run {}", task.action.component),
+            Task::Wait(action) => format!("run {}", action.component),
         },
     };
     Outcome::LaunchFailed {

@@ -150,7 +150,7 @@ impl NameResolver {
 fn grants(invocation: &Invocation) -> Option<&Grants> {
     match &invocation.task {
         Task::Wasm(task) => Some(&task.action.grants),
-        Task::Exec(_) | Task::Function(_) | Task::Write(_) => None,
+        Task::Exec(_) | Task::Function(_) | Task::Wait(_) | Task::Write(_) => None,
     }
 }
 

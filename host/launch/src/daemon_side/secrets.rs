@@ -49,7 +49,7 @@ impl SecretValues {
                         SecretPlace::Config => &mut grants.config,
                     }
                 }
-                (Task::Exec(_) | Task::Function(_) | Task::Write(_), _) => &mut *env,
+                (Task::Exec(_) | Task::Function(_) | Task::Wait(_) | Task::Write(_), _) => &mut *env,
             };
             to.retain(|(known, _)| known != name);
             to.push(pair);
@@ -144,7 +144,7 @@ impl SecretReader {
 fn wanted(invocation: &Invocation) -> Vec<Secret> {
     let granted = match &invocation.task {
         Task::Wasm(task) => &*task.action.grants.secrets,
-        Task::Exec(_) | Task::Function(_) | Task::Write(_) => &[],
+        Task::Exec(_) | Task::Function(_) | Task::Wait(_) | Task::Write(_) => &[],
     };
     invocation.process.secrets.iter().chain(granted).cloned().collect()
 }

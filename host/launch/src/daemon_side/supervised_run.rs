@@ -30,6 +30,7 @@ use crate::journal::EndingMark;
 use crate::protocol::Task;
 use twitcher_model::{ComponentFailure, Outcome};
 use twitcher_process::cgroup::RunCgroup;
+use twitcher_process::usage::Usage;
 use twitcher_process::{RunProcesses, pidfd_signal};
 use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Level, Reason, ToAction, ZnodeFailure};
 
@@ -81,6 +82,8 @@ pub(crate) struct SupervisedRun {
     /// Weak, so that the run still notices when the daemon lets go of it.
     answers: mpsc::WeakUnboundedSender<Control>,
     started: Instant,
+    /// What the process had used before the run was handed to it.
+    used: Usage,
     stopping: Option<Stopping>,
     /// The output is a flood and is not read until then.
     paused_until: Option<Instant>,
@@ -136,12 +139,18 @@ impl SupervisedRun {
             answers: answers.downgrade(),
             control,
             started: Instant::now(),
+            used: Usage::default(),
             stopping: None,
             paused_until: None,
             mark,
             family: Arc::new(Mutex::new(family)),
             cgroup: ends.cgroup,
         })
+    }
+
+    /// Of a process that waited for the run, which has used so much before.
+    pub(crate) fn had_used(self, used: Usage) -> Self {
+        Self { used, ..self }
     }
 
     /// Follows the process until it has ended and been waited for; gives the invocation back.
@@ -225,8 +234,8 @@ impl SupervisedRun {
             timing,
             elapsed: self.started.elapsed(),
             max_rss_kib: usage.ru_maxrss.max(0) as u64,
-            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
-            minor_faults: usage.ru_minflt.max(0) as u64,
+            cpu: (duration(usage.ru_utime) + duration(usage.ru_stime)).saturating_sub(self.used.cpu),
+            minor_faults: (usage.ru_minflt.max(0) as u64).saturating_sub(self.used.minor_faults),
             output_bytes: self.output.total(),
             log_ended: self.output.is_flood(),
             output_tail: self.output.into_tail(),
@@ -384,7 +393,7 @@ impl SupervisedRun {
             }
             FromAction::Command { name, args, stdin } => ComponentQuestion::Command { name, args, stdin },
             FromAction::Znode(request) => ComponentQuestion::Znode(request),
-            FromAction::CallEnd(..) => return,
+            FromAction::CallEnd(..) | FromAction::Waits(_) => return,
         };
         let logged = match &question {
             // It is told of twice: when it starts, and when it has ended.
@@ -549,7 +558,7 @@ fn outcome(status: i32) -> Outcome {
 }
 
 /// Waits for a process that has ended.
-fn wait4(pid: Pid) -> (i32, libc::rusage) {
+pub(crate) fn wait4(pid: Pid) -> (i32, libc::rusage) {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: both pointers are to live variables of the right types; an rusage of zeros is valid should the call not fill it.

@@ -2,6 +2,8 @@
 //!
 //! It must not know when or why an action runs.
 
+mod warm;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -24,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::daemon_side::component_channel;
 use crate::daemon_side::data_files::{self, DataFiles, FileWrite, Then};
+use crate::daemon_side::granted_dirs::{GrantedDirs, Identities};
 use crate::daemon_side::invocation::{Control, Invocation, RunReport};
 use crate::daemon_side::launcher_process::{LauncherLink, Sending};
 use crate::daemon_side::liveness::{Liveness, Look};
@@ -34,6 +37,8 @@ use crate::daemon_side::request::{cgroup_limits, launch_failed, request};
 use crate::daemon_side::resolver::NameResolver;
 use crate::daemon_side::secrets::{SecretReader, SecretValues};
 use crate::daemon_side::supervised_run::{Ends, MAX_LINGERING, SupervisedRun};
+use crate::daemon_side::warm_pool::WarmPool;
+use crate::daemon_side::warm_process::{Birth, Seen, WarmProcess};
 use crate::journal::{self, JournalEntry, JournalSlots};
 use crate::launcher::LAUNCHER_NAME;
 use crate::protocol::{Reply, SETUP_FAILED, Step, Task, send_request};
@@ -41,6 +46,7 @@ use twitcher_ipc::helper::is_shortage;
 use twitcher_ipc::memfd;
 use twitcher_model::{Outcome, RunId};
 use twitcher_process::cgroup::{CgroupLimits, RunCgroup};
+use twitcher_process::usage::Usage;
 use twitcher_process::{Progress, pidfd_open};
 use twitcher_sandbox::channel::Reason;
 
@@ -63,6 +69,8 @@ struct Pending {
     short_since: Option<Instant>,
     /// Its native code was found damaged or gone, and was made again.
     restored: bool,
+    /// The directories that its grants lead to, if that was looked at.
+    dirs: Identities,
 }
 
 /// A request that the launcher has, or had when it died.
@@ -133,6 +141,17 @@ pub(crate) struct Supervisor {
     without_cgroup: bool,
     /// The system has no room for a process; the next attempt is then.
     no_room_until: Option<Instant>,
+    /// Of which components processes wait.
+    warm: WarmPool,
+    /// When there may be another one to make.
+    warm_at: Option<Instant>,
+    births: HashMap<u64, Birth>,
+    /// Also those that are ending.
+    warm_processes: HashMap<RunId, WarmProcess>,
+    seen_waiting: mpsc::UnboundedSender<(RunId, Seen)>,
+    seen_waiting_end: mpsc::UnboundedReceiver<(RunId, Seen)>,
+    next_waiting: u32,
+    dirs: GrantedDirs,
 }
 
 /// A process that its launcher waits for until it has executed its program.
@@ -150,8 +169,10 @@ impl Supervisor {
         events: mpsc::UnboundedSender<RunEvent>,
         max_running: usize,
         code: NativeCode,
+        warm: WarmPool,
     ) -> Self {
         let (reaped, reaped_end) = mpsc::unbounded_channel();
+        let (seen_waiting, seen_waiting_end) = mpsc::unbounded_channel();
         Self {
             slots: JournalSlots::new(link.launcher.journal.as_deref()),
             link,
@@ -178,6 +199,14 @@ impl Supervisor {
             seen: None,
             without_cgroup: false,
             no_room_until: None,
+            warm,
+            warm_at: None,
+            births: HashMap::new(),
+            warm_processes: HashMap::new(),
+            seen_waiting,
+            seen_waiting_end,
+            next_waiting: 0,
+            dirs: GrantedDirs::new(),
         }
     }
 
@@ -187,8 +216,9 @@ impl Supervisor {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.flush();
+            self.keep_ready();
             let look_at = self.liveness.look_at();
-            let no_room_until = self.no_room_until;
+            let (no_room_until, warm_at) = (self.no_room_until, self.warm_at);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Launch(invocation)) => {
@@ -196,8 +226,13 @@ impl Supervisor {
                         self.wait(ready);
                     }
                     Some(Command::Control(run, control)) => self.control(run, control),
+                    Some(Command::KeepWarm(bytes)) => self.keep_warm(bytes),
+                    Some(Command::Reloaded(components)) => self.reloaded(components),
                     None => return,
                 },
+                (invocation, dirs) = self.dirs.found() => self.enqueue_with(invocation, dirs),
+                Some((number, seen)) = self.seen_waiting_end.recv() => self.on_seen(number, seen),
+                () = sleep_until(warm_at.unwrap_or(self.link.since)), if warm_at.is_some() => {}
                 ready = self.lookups.ready() => self.wait(ready),
                 read = self.secrets.read() => match read {
                     Ok(invocation) => self.enqueue(invocation),
@@ -274,11 +309,19 @@ impl Supervisor {
     }
 
     fn enqueue(&mut self, invocation: Invocation) {
+        if self.needs_look(&invocation) {
+            return self.dirs.keep(invocation);
+        }
+        self.enqueue_with(invocation, None);
+    }
+
+    fn enqueue_with(&mut self, invocation: Invocation, dirs: Identities) {
         self.waiting.push_back(Pending {
             invocation,
             deaths: 0,
             short_since: None,
             restored: false,
+            dirs,
         });
     }
 
@@ -301,7 +344,11 @@ impl Supervisor {
     }
 
     fn has_room(&mut self) -> bool {
-        let room = self.running.len() + self.in_flight.len() < self.max_running;
+        let busy = self.running.len() + self.in_flight.len();
+        let room = busy < self.max_running;
+        if room && busy + self.warm.len() >= self.max_running {
+            self.make_room();
+        }
         if !room && !self.waiting.is_empty() && !self.saturated {
             warn!(
                 running = self.running.len(),
@@ -318,6 +365,13 @@ impl Supervisor {
                 return self.code.restore(pending.invocation);
             }
             opened => opened,
+        };
+        let pending = match &native {
+            Ok(Some(native)) => match self.hand_over(pending, native) {
+                Some(pending) => pending,
+                None => return,
+            },
+            _ => pending,
         };
         match native.and_then(|native| self.try_send(&pending.invocation, native)) {
             Ok((seq, ends, shares)) => {
@@ -373,6 +427,7 @@ impl Supervisor {
         self.leave_slot(&pending.invocation);
         self.waiting.push_front(pending);
         self.no_room_until = Some(now + SHORTAGE_PAUSE);
+        self.give_up_waiting();
     }
 
     /// The native code of these runs was made again, or could not be.
@@ -384,6 +439,7 @@ impl Supervisor {
                     deaths: 0,
                     short_since: None,
                     restored: true,
+                    dirs: None,
                 }),
                 Err(why) => {
                     let outcome = Outcome::LaunchFailed {
@@ -429,7 +485,9 @@ impl Supervisor {
         // Who writes a data file is of the run, beside its process or before there is one.
         let (entry, cgroup) = match &invocation.task {
             Task::Write(_) => (None, None),
-            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => (self.entry(invocation), self.cgroup(invocation)?),
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) | Task::Wait(_) => {
+                (self.entry(invocation), self.cgroup(invocation)?)
+            }
         };
         let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
@@ -482,7 +540,11 @@ impl Supervisor {
             true => journal::aside(&invocation.watch),
             false => Cow::Borrowed(&*invocation.watch),
         };
-        match self.slots.enter(journal, run, &name, version) {
+        let entered = match &invocation.task {
+            Task::Wait(_) => self.slots.enter_waiting(journal, run, &name),
+            _ => self.slots.enter(journal, run, &name, version),
+        };
+        match entered {
             Ok(entry) => entry,
             Err(error) => {
                 warn!(%error, "no room in the journal of runs; should this daemon be killed, the next one may miss a run that has just started");
@@ -524,7 +586,11 @@ impl Supervisor {
             } else if let Some(at) = self.waiting.iter().position(is_it) {
                 self.waiting.remove(at);
                 self.end(run, RunReport::of(Outcome::Terminated));
-            } else if self.lookups.remove(run) || self.secrets.remove(run) || self.code.remove(run) {
+            } else if self.lookups.remove(run)
+                || self.secrets.remove(run)
+                || self.code.remove(run)
+                || self.dirs.remove(run)
+            {
                 self.end(run, RunReport::of(Outcome::Terminated));
             }
         }
@@ -543,7 +609,8 @@ impl Supervisor {
                     return;
                 }
             }
-            self.liveness.answered(Instant::now(), !self.in_flight.is_empty());
+            let unanswered = !self.in_flight.is_empty() || !self.births.is_empty();
+            self.liveness.answered(Instant::now(), unanswered);
             self.seen = None;
         }
     }
@@ -589,8 +656,11 @@ impl Supervisor {
     }
 
     fn on_started(&mut self, seq: u64, pid: Pid) {
+        if let Some(birth) = self.births.remove(&seq) {
+            return self.on_born(birth, seq, pid);
+        }
         let Some(InFlight {
-            pending: Pending { mut invocation, .. },
+            pending: Pending { invocation, .. },
             ends,
             shares,
             terminate,
@@ -599,22 +669,36 @@ impl Supervisor {
             error!(seq, "the launcher answered a request that was not made");
             return;
         };
+        if shares {
+            let (run, watch) = (invocation.run, Arc::clone(&invocation.watch));
+            self.sharing = Some(Sharing { run, watch, pid });
+        }
+        // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
+        let pidfd = pidfd_open(pid).map_err(io::Error::from);
+        self.follow(invocation, (seq, pid), pidfd, ends, Usage::default(), terminate);
+    }
+
+    /// Follows the process of a run, which is there from now on, and had used so much before it was the run's.
+    fn follow(
+        &mut self,
+        mut invocation: Invocation,
+        (seq, pid): (u64, Pid),
+        pidfd: io::Result<OwnedFd>,
+        ends: Ends,
+        used: Usage,
+        terminate: Option<Reason>,
+    ) {
         let run = invocation.run;
         // Its process has them.
         invocation.secrets = SecretValues::default();
-        if shares {
-            let watch = Arc::clone(&invocation.watch);
-            self.sharing = Some(Sharing { run, watch, pid });
-        }
         let (to, control) = mpsc::unbounded_channel();
         if let Some(reason) = terminate {
             let _ = to.send(Control::Terminate(reason));
         }
         let file = match &invocation.task {
             Task::Write(path) => Some(Arc::clone(path)),
-            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => None,
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) | Task::Wait(_) => None,
         };
-        // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
         let journal = self.link.launcher.journal.as_deref();
         let mark = journal
             .and_then(|journal| self.slots.mark(journal, run))
@@ -625,11 +709,9 @@ impl Supervisor {
             Some(_) => mpsc::unbounded_channel().0,
         };
         let control = (to.clone(), control);
-        let started = pidfd_open(pid)
-            .map_err(io::Error::from)
-            .and_then(|pidfd| SupervisedRun::new(invocation, pid, pidfd, ends, control, events, mark));
+        let started = pidfd.and_then(|pidfd| SupervisedRun::new(invocation, pid, pidfd, ends, control, events, mark));
         let process = match started {
-            Ok(process) => process,
+            Ok(process) => process.had_used(used),
             Err(error) => {
                 error!(run_id = %run, %pid, %error, "cannot follow the process of a run; killing it");
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
@@ -662,6 +744,9 @@ impl Supervisor {
     }
 
     fn on_failed(&mut self, seq: u64, step: Step, errno: Errno) {
+        if self.waiting_not_made(seq, step, errno) {
+            return;
+        }
         match self.in_flight.remove(&seq) {
             Some(InFlight {
                 pending,
@@ -708,7 +793,7 @@ impl Supervisor {
     fn ended(&mut self, invocation: &Invocation, report: RunReport) {
         match &invocation.task {
             Task::Write(path) => self.on_written(path, report.outcome),
-            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) => self.end(invocation.run, report),
+            Task::Exec(_) | Task::Function(_) | Task::Wasm(_) | Task::Wait(_) => self.end(invocation.run, report),
         }
     }
 
@@ -723,7 +808,7 @@ impl Supervisor {
     fn reap_orphans(&mut self) {
         let our_session = getsid(None).ok();
         let launcher = Pid::from_raw(self.link.launcher.pid() as i32);
-        while self.in_flight.is_empty() {
+        while self.in_flight.is_empty() && self.births.is_empty() {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) = waitid(Id::All, peek) else {
                 return;
@@ -754,6 +839,7 @@ impl Supervisor {
         } else {
             0
         };
+        self.forget_births();
         let mut unanswered: Vec<_> = self.in_flight.drain().collect();
         unanswered.sort_by_key(|(seq, _)| *seq);
         for (_, launch) in &unanswered {
@@ -791,6 +877,7 @@ impl Supervisor {
                         deaths,
                         short_since,
                         restored,
+                        dirs,
                     },
                 terminate,
                 ..
@@ -811,6 +898,7 @@ impl Supervisor {
                     deaths: deaths + 1,
                     short_since,
                     restored,
+                    dirs,
                 });
             }
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL, lock};
 use crate::journal::SurvivingRun;
-use twitcher_process::{pidfd_open, since_boot};
+use twitcher_process::pidfd_open;
 
 impl SurvivingRun {
     /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
@@ -42,7 +42,7 @@ impl SurvivingRun {
             Err(errno) => return Err(errno.into()),
         };
         let pidfd = polled(pidfd, Interest::READABLE)?;
-        let left = limit.map(|limit| (process.seen() + limit).saturating_sub(since_boot()));
+        let left = limit.map(|limit| limit.saturating_sub(self.age()));
         let told = async {
             if !self.is_ending && terminate.await.is_err() {
                 // Nobody will say it any more.

@@ -35,12 +35,55 @@ impl Drop for Running {
 
 /// The record that a process of this id would write now.
 fn record(journal: &Journal, entry: &JournalEntry, pid: i32) -> [u8; SLOT] {
-    let JournalRecord { mut bytes, used, .. } = pen(journal).draft(entry);
+    let JournalRecord { mut bytes, .. } = pen(journal).draft(entry);
     bytes[8..12].copy_from_slice(&pid.to_le_bytes());
     bytes[24..32].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
-    let sum = checksum(&bytes[8..used]);
-    bytes[..8].copy_from_slice(&sum.to_le_bytes());
+    sign(&mut bytes);
     bytes
+}
+
+/// Writes a process down as one that waits for a run.
+fn write_waiting(journal: &Journal, slots: &mut JournalSlots, number: u64, pid: i32) {
+    let entry = slots.enter_waiting(journal, RunId(number), "w").unwrap().unwrap();
+    let bytes = record(journal, &entry, pid);
+    journal.file.write_all_at(&bytes, offset(entry.slot)).unwrap();
+}
+
+#[test]
+fn a_process_that_waits_is_no_run_and_ends_with_its_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    let mut slots = JournalSlots::new(Some(&journal));
+    let mut waiting = Running::new();
+    write_waiting(&journal, &mut slots, 7, waiting.pid());
+    drop(journal);
+    let (_, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(runs(&found), []);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(waiting.0.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+}
+
+#[test]
+fn what_a_process_that_waited_was_handed_is_a_run_since_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::claim(dir.path()).unwrap();
+    let mut slots = JournalSlots::new(Some(&journal));
+    let process = Running::new();
+    write_waiting(&journal, &mut slots, 7, process.pid());
+    std::thread::sleep(Duration::from_millis(50));
+    let before = since_boot();
+    slots.hand_over(&journal, RunId(7), RunId(8), VERSION).unwrap();
+    assert!(slots.hand_over(&journal, RunId(7), RunId(9), VERSION).is_ok(), "it has no place any more");
+    drop(journal);
+    let (journal, found) = Journal::claim(dir.path()).unwrap();
+    assert_eq!(runs(&found), [(8, "w")]);
+    assert_eq!(found[0].version, VERSION);
+    assert!(found[0].since >= before && found[0].process.seen() < before);
+    // What is not in the journal as waiting is handed nothing.
+    let mut slots = JournalSlots::new(Some(&journal));
+    let entry = slots.enter_waiting(&journal, RunId(10), "w").unwrap().unwrap();
+    slots.hand_over(&journal, RunId(10), RunId(11), None).unwrap_err();
+    assert_eq!(slots.of.get(&RunId(10)), Some(&entry.slot));
 }
 
 /// Writes a process down as a run.

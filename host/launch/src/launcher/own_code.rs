@@ -13,10 +13,10 @@ use crate::launcher::data_file;
 use crate::launcher::interrupt;
 use crate::launcher::spawn::{Parent, fork};
 use crate::launcher::steps::{Frame, Settings, SpawnFailure, close_range};
-use crate::protocol::{OwnTask, OwnText, Step, Text, WasmTask};
+use crate::protocol::{OwnTask, OwnText, Step, Text};
 use twitcher_confine::namespaces::Namespaces;
 use twitcher_sandbox::channel::Channel;
-use twitcher_sandbox::{self as sandbox, Ready, Stdio};
+use twitcher_sandbox::{self as sandbox, Equipment, Ready, Stdio};
 
 /// Where a component's process has its channel.
 const CHANNEL: RawFd = 3;
@@ -81,27 +81,25 @@ fn run(
         (OwnTask::Component(task), Some((ready, channel))) => {
             match component_descriptors(channel, ready.descriptors(), namespaces) {
                 Err(failure) => failure,
-                Ok((channel, stdio, namespaces)) => return call(ready, &task, channel, stdio, namespaces),
+                Ok(equipment) => {
+                    // From here on the component's own channel says what happens.
+                    interrupt::on_sigterm(ready.engine());
+                    return sandbox::run(ready, &task, equipment);
+                }
+            }
+        }
+        (OwnTask::Wait(action), Some((ready, channel))) => {
+            match component_descriptors(channel, ready.descriptors(), namespaces) {
+                Err(failure) => failure,
+                // Until there is a call, SIGTERM ends the process.
+                Ok(equipment) => {
+                    return sandbox::wait(ready, &action, equipment, || interrupt::on_sigterm(ready.engine()));
+                }
             }
         }
         _ => (Step::Decode, Errno::EBADMSG),
     };
     frame.failed(launcher, failure)
-}
-
-/// From here on the component's own channel says what happens.
-fn call(ready: &Ready, task: &WasmTask, channel: OwnedFd, stdio: Stdio, namespaces: Option<Namespaces>) -> c_int {
-    interrupt::on_sigterm(ready.engine());
-    let channel = Channel::new(Some(channel));
-    sandbox::run(
-        ready,
-        &task.action,
-        &task.change,
-        &task.reach,
-        channel,
-        stdio,
-        namespaces,
-    )
 }
 
 /// Code of the configuration must not reach the channel. Nothing that owns a descriptor is dropped afterwards.
@@ -115,7 +113,7 @@ fn component_descriptors(
     channel: &OwnedFd,
     kept: &[RawFd],
     namespaces: Option<&Namespaces>,
-) -> Result<(OwnedFd, Stdio, Option<Namespaces>), SpawnFailure> {
+) -> Result<Equipment, SpawnFailure> {
     let at = |errno| (Step::Descriptors, errno);
     let own = namespaces.map(Namespaces::try_clone).transpose();
     let own = own.map_err(|error| at(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
@@ -142,7 +140,11 @@ fn component_descriptors(
             stdout: File::from_raw_fd(1),
             stderr: File::from_raw_fd(2),
         };
-        Ok((OwnedFd::from_raw_fd(CHANNEL), stdio, own))
+        Ok(Equipment {
+            channel: Channel::new(Some(OwnedFd::from_raw_fd(CHANNEL))),
+            stdio,
+            namespaces: own,
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::journal::JournalEntry;
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_ipc::datagram::{BODY_MAX, receive_into, send};
 use twitcher_ipc::memfd;
-use twitcher_model::{Digest, EntryPoint, FunctionAction, Hardening, Limit};
+use twitcher_model::{Digest, EntryPoint, FunctionAction, Hardening, Limit, WasmAction};
 
 /// Largest text of a request, in bytes: it holds no znode data, but may hold the text of a configuration file. What is too large for a
 /// datagram travels in a memory file.
@@ -155,6 +155,8 @@ pub enum OwnTask {
     Function(FunctionAction),
     /// A component.
     Component(Box<WasmTask>),
+    /// A component that waits for its call.
+    Wait(Arc<WasmAction>),
     /// Putting what is on stdin into this file.
     Write(Arc<Path>),
 }
@@ -314,13 +316,20 @@ fn encode(request: &Request) -> io::Result<(Kind, Vec<u8>)> {
             (Kind::Writer, postcard::to_stdvec(&text))
         }
         Task::Wasm(task) => {
-            let component = &task.action.component;
-            let (digest, entry) = (component.digest, component.entry);
             let text = own(OwnTask::Component(task.clone()));
-            (Kind::Component { digest, entry }, postcard::to_stdvec(&text))
+            (component(&task.action), postcard::to_stdvec(&text))
+        }
+        Task::Wait(action) => {
+            let text = own(OwnTask::Wait(Arc::clone(action)));
+            (component(action), postcard::to_stdvec(&text))
         }
     };
     Ok((kind, text.map_err(|_| Errno::EMSGSIZE)?))
+}
+
+fn component(action: &WasmAction) -> Kind {
+    let (digest, entry) = (action.component.digest, action.component.entry);
+    Kind::Component { digest, entry }
 }
 
 fn encode_program(argv: &[String], request: &Request) -> postcard::Result<Vec<u8>> {

@@ -336,6 +336,9 @@ pub struct RunArguments {
     /// [default: as many as the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
     pub max_running: Option<usize>,
+    /// Most memory that processes of components may hold which wait for their next runs, in MiB; with 0 there are none
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=65_536), help_heading = "Configuration")]
+    pub warm_memory: u64,
     /// Refuse to start where the kernel cannot hold components to their files and ports (Landlock, of Linux 6.7 or later)
     #[arg(long, help_heading = "Configuration")]
     pub require_landlock: bool,

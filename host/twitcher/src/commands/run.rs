@@ -163,6 +163,7 @@ fn start(arguments: args::RunArguments) -> Result<DaemonEnd> {
         drain_timeout: arguments.drain_timeout,
         max_running: places.actions,
         max_processes: places.processes,
+        warm_memory: arguments.warm_memory << 20,
     };
     let local = tokio::task::LocalSet::new();
     let ended = runtime.block_on(local.run_until(daemon::run(options, launcher, log)));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::commands::operate::states;
 use crate::commands::operate::table::{Table, cut, fields, number as figures, together, whole};
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{FleetMembership, Phase, STATES, Status, WatchState, WatchSummary};
+use twitcher_control::api::{FleetMembership, Phase, STATES, Status, WarmStatus, WatchState, WatchSummary};
 use twitcher_model::sanitize;
 
 use super::{MEDIUM, WIDE, is_at_least};
@@ -92,6 +92,9 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         let _ = write!(actions, ", {} waiting for a place", status.waiting);
     }
     rows.push(("actions", actions, None));
+    if status.warm != (WarmStatus { most: status.warm.most, ..WarmStatus::default() }) {
+        rows.push(("warm", warm(&status.warm), None));
+    }
     if let Some(problem) = &status.state_problem {
         let said = format!(
             "{}; a restart would run again what was handled since",
@@ -125,6 +128,29 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         rows.push(("as of", said, Some(Tone::Bad)));
     }
     text.push_str(&fields(&rows, look));
+    text
+}
+
+/// The processes that wait, and whether they were there when they were needed.
+fn warm(warm: &WarmStatus) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "{} for the next run of a component, with {:.1} MiB of at most {:.0}",
+        match warm.waiting {
+            0 => "none waits".to_owned(),
+            1 => "1 process waits".to_owned(),
+            many => format!("{many} processes wait"),
+        },
+        mib(warm.held),
+        mib(warm.most)
+    );
+    let runs = warm.ready + warm.unready;
+    if runs > 0 {
+        let _ = write!(text, "; one was ready for {} of {}", warm.ready, number(runs, "run", "runs"));
+    }
+    if warm.ended > 0 {
+        let _ = write!(text, "; {} ended while waiting, the log says why", warm.ended);
+    }
     text
 }
 
