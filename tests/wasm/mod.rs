@@ -16,6 +16,7 @@ mod proposals;
 mod rendering;
 mod retries;
 mod running;
+mod warm;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

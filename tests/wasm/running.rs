@@ -238,7 +238,7 @@ fn a_stopping_daemon_says_so_to_the_component() {
 
 #[test]
 fn components_survive_the_launcher() {
-    let (site, daemon) = started("echo", "dirs={'/out': 'OUT:rw'}", "");
+    let (site, daemon) = started("echo", "dirs={'/out': 'OUT:rw'}, warm=0", "");
     daemon.wait_runs("w", 1);
     let launchers = children(daemon.pid());
     let [launcher] = launchers[..] else {

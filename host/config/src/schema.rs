@@ -96,7 +96,11 @@ mod tests {
         assert_eq!(schema["required"], serde_json::json!(["component"]));
         assert_eq!(schema["additionalProperties"], serde_json::json!(false));
         assert_eq!(properties["memory"]["default"], "64MiB");
-        assert!(properties["warm"].get("default").is_none_or(|default| default.is_null()));
+        assert!(
+            properties["warm"]
+                .get("default")
+                .is_none_or(|default| default.is_null())
+        );
     }
 
     #[test]

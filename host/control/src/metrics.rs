@@ -18,8 +18,12 @@ pub fn text(metrics: &Metrics, overview: &Overview, snapshot: &Snapshot) -> Vec<
     metrics.state_writable.set(i64::from(overview.state_problem.is_none()));
     metrics.running.set(number(overview.running));
     metrics.running_max.set(number(overview.max_running));
-    metrics.warm_processes.set(i64::try_from(overview.warm.waiting).unwrap_or(i64::MAX));
-    metrics.warm_memory.set(i64::try_from(overview.warm.held).unwrap_or(i64::MAX));
+    metrics
+        .warm_processes
+        .set(i64::try_from(overview.warm.waiting).unwrap_or(i64::MAX));
+    metrics
+        .warm_memory
+        .set(i64::try_from(overview.warm.held).unwrap_or(i64::MAX));
     metrics.updates_queued.set(number(overview.waiting));
     metrics.last_load_success.set(i64::from(
         overview.config.loaded.is_some() && overview.config.errors.is_empty(),

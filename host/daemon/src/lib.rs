@@ -192,7 +192,11 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     let cache = supply.cache_use();
     let (launches, runs) = Launches::start(launcher, options.max_processes, Some(supply.code()))?;
     // What runs once has no next run, and what is only tried starts nothing.
-    launches.keep_warm(if options.once || options.dry_run { 0 } else { options.warm_memory });
+    launches.keep_warm(if options.once || options.dry_run {
+        0
+    } else {
+        options.warm_memory
+    });
     let loader = Loader::new(
         &options.config,
         &options.program,

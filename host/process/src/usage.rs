@@ -36,7 +36,9 @@ fn minor_faults(stat: &str) -> Option<u64> {
 }
 
 fn cpu_time(schedstat: &str) -> Option<Duration> {
-    Some(Duration::from_nanos(schedstat.split_ascii_whitespace().next()?.parse().ok()?))
+    Some(Duration::from_nanos(
+        schedstat.split_ascii_whitespace().next()?.parse().ok()?,
+    ))
 }
 
 /// The memory that a process has to itself, in bytes: what would be free if it ended. Where that may not be looked at, what is not of files.
@@ -47,7 +49,13 @@ pub fn private_memory(pid: Pid) -> u64 {
 }
 
 fn private(smaps: &str) -> Option<u64> {
-    let of = |line: &str| line.strip_prefix("Private_")?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    let of = |line: &str| {
+        line.strip_prefix("Private_")?
+            .split_ascii_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+    };
     let kib: Vec<u64> = smaps.lines().filter_map(of).collect();
     (!kib.is_empty()).then(|| kib.iter().sum::<u64>() << 10)
 }
@@ -82,7 +90,10 @@ mod tests {
     #[test]
     fn this_process_has_used_something_and_holds_something() {
         let usage = Usage::of(Pid::this());
-        assert!(usage.minor_faults > 0 && private_memory(Pid::this()) > 1 << 16, "{usage:?}");
+        assert!(
+            usage.minor_faults > 0 && private_memory(Pid::this()) > 1 << 16,
+            "{usage:?}"
+        );
     }
 
     #[test]

@@ -68,23 +68,36 @@ pub fn run(ready: &Ready, task: &WasmTask, equipment: Equipment) -> i32 {
     end(ended, timing, &speaker)
 }
 
-/// The same for a call that is still to come: does all that there is to do before it, waits to be handed what it is for, and calls. `begin` is
-/// called in between. Returns also if there will be no call.
+/// How far a process is that waits for its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Code of the component may run from now on: that with which an instance begins.
+    Begins,
+    /// None runs until the call.
+    Waits,
+    /// The call begins.
+    IsCalled,
+}
+
+/// The same for a call that is still to come: does all that there is to do before it, waits to be handed what it is for, and calls. `reaches` is
+/// called at each stage. Returns also if there will be no call.
 ///
 /// Nothing that could be old by then is known while it waits: the directories, which the daemon compares, and the code are all that the process
 /// has; it is confined as for a call, and so are those who hand it the rest.
-pub fn wait(ready: &Ready, action: &Arc<WasmAction>, equipment: Equipment, begin: impl FnOnce()) -> i32 {
+pub fn wait(ready: &Ready, action: &Arc<WasmAction>, equipment: Equipment, reaches: impl Fn(Stage)) -> i32 {
     let speaker = equipment.channel.speaker();
     let mut timing = Timing::default();
+    reaches(Stage::Begins);
     let ended = prepare(ready, action, None, equipment).map_or_else(Some, |(runtime, host)| {
         let (store, instance) = instantiate_early(ready, &runtime, host);
+        reaches(Stage::Waits);
         let mut store = ManuallyDrop::new(store);
         let dirs = store.data().directories.identities();
         // Should the daemon have gone, there is nothing to be handed either.
         let _ = speaker.say(&FromAction::Waits(Waits { dirs }));
         match handed(store.data_mut()) {
             Ok(true) => {
-                begin();
+                reaches(Stage::IsCalled);
                 Some(call(ready, &runtime, &mut store, instance, &mut timing))
             }
             Ok(false) => None,

@@ -13,9 +13,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::unistd::{chdir, fchdir};
+use rand::Rng as _;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
-use rand::Rng as _;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Engine, ResourceLimiter};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
@@ -141,7 +141,12 @@ impl Host {
     }
 
     /// What is now called is called for this, with the values of its secrets among the grants. The time of the call begins.
-    pub(super) fn is_called_for(&mut self, action: Arc<WasmAction>, change: ChangeFacts, data: &File) -> Result<(), CallEnd> {
+    pub(super) fn is_called_for(
+        &mut self,
+        action: Arc<WasmAction>,
+        change: ChangeFacts,
+        data: &File,
+    ) -> Result<(), CallEnd> {
         self.started = Instant::now();
         self.data = read_all(data).map_err(|error| not_called("read the data".to_owned(), &error))?;
         self.action = action;

@@ -28,7 +28,7 @@ mod network;
 mod preview1;
 mod proposals;
 
-pub use call::{Equipment, WasmTask, run, wait};
+pub use call::{Equipment, Stage, WasmTask, run, wait};
 pub use engine::{PROFILE, WASMTIME, settings};
 pub use host::Stdio;
 pub use interruption::interrupt;

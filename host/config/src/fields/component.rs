@@ -85,8 +85,11 @@ impl ComponentFields {
         let in_env = self.env.0.secrets(SecretPlace::Env).next().is_some();
         if warm.is_some_and(|count| count > 0) && (reaches_out || in_env) {
             let what = if reaches_out { "net or http" } else { "a Secret in env" };
-            return Err(Mismatch::new(format!("cannot have warm processes beside {what}"))
-                .hint(format!("leave warm out: what {what} gives is found out for each run before its process is made")));
+            return Err(
+                Mismatch::new(format!("cannot have warm processes beside {what}")).hint(format!(
+                    "leave warm out: what {what} gives is found out for each run before its process is made"
+                )),
+            );
         }
         Ok(Grants {
             secrets: self

@@ -3,12 +3,11 @@
 use nix::errno::Errno;
 
 use crate::daemon_side::invocation::Invocation;
-use crate::daemon_side::warm_process::cpu_until_call;
 use crate::journal::JournalEntry;
 use crate::protocol::{ProcessSetup, Request, Step, Task};
 use twitcher_model::{Hardening, Limit, Outcome, ProcessSettings, Resource, RunLimits, WasmAction};
-use twitcher_process::{RUN_ID_VARIABLE, usage};
 use twitcher_process::cgroup::CgroupLimits;
+use twitcher_process::{RUN_ID_VARIABLE, usage};
 use twitcher_sandbox::process_limits;
 
 /// The request for an invocation.
@@ -40,7 +39,7 @@ pub(crate) fn request(
             limits: match &invocation.task {
                 Task::Exec(_) | Task::Function(_) | Task::Write(_) => settings.limits.clone(),
                 Task::Wasm(task) => component_limits(settings, &task.action),
-                Task::Wait(action) => until_call(component_limits(settings, action)),
+                Task::Wait(action) => component_limits(settings, action),
             },
             hardening: match &invocation.task {
                 Task::Exec(_) => settings.hardening.clone(),
@@ -63,25 +62,12 @@ fn component_limits(settings: &ProcessSettings, action: &WasmAction) -> Vec<Limi
     )
 }
 
-/// What a process has until its call, of the limits that this has.
-fn until_call(mut limits: Vec<Limit>) -> Vec<Limit> {
-    let inherited = usage::own_cpu_limit();
-    let (soft, hard) = cpu_until_call(cpu_limit(&limits).unwrap_or(inherited), inherited);
-    limits.retain(|limit| limit.resource != Resource::Cpu);
-    limits.push(Limit {
-        resource: Resource::Cpu,
-        soft,
-        hard,
-    });
-    limits
-}
-
 fn cpu_limit(limits: &[Limit]) -> Option<(u64, u64)> {
     let cpu = limits.iter().find(|limit| limit.resource == Resource::Cpu)?;
     Some((cpu.soft, cpu.hard))
 }
 
-/// The limits of processor time, in seconds, that the call of a process that waits is to have.
+/// The limits of processor time, in seconds, that a process that waits is made with.
 pub(crate) fn own_cpu_limit(invocation: &Invocation) -> (u64, u64) {
     let own = match &invocation.task {
         Task::Wait(action) => cpu_limit(&component_limits(&invocation.process, action)),

@@ -134,11 +134,7 @@ impl Kept {
 
     fn wanted(&self, now: Instant) -> usize {
         let recent = self.last_run.is_some_and(|last| now < last + RECENT);
-        self.spec
-            .action
-            .grants
-            .warm
-            .map_or(usize::from(recent), usize::from)
+        self.spec.action.grants.warm.map_or(usize::from(recent), usize::from)
     }
 }
 
@@ -274,7 +270,11 @@ impl WarmPool {
     }
 
     fn end_of(&mut self, watch: &str) -> Vec<RunId> {
-        let ended: Vec<_> = self.members.extract_if(|_, member| &*member.watch == watch).map(|(number, _)| number).collect();
+        let ended: Vec<_> = self
+            .members
+            .extract_if(|_, member| &*member.watch == watch)
+            .map(|(number, _)| number)
+            .collect();
         self.tell();
         ended
     }
@@ -284,7 +284,8 @@ impl WarmPool {
         if !self.kept.get(&spec.watch)?.spec.is_same(spec) {
             return None;
         }
-        let ready = |(number, member): (&RunId, &Member)| (member.is_ready && member.watch == spec.watch).then_some(*number);
+        let ready =
+            |(number, member): (&RunId, &Member)| (member.is_ready && member.watch == spec.watch).then_some(*number);
         let number = self.members.iter().find_map(ready)?;
         self.members.remove(&number);
         self.tell();
@@ -293,7 +294,9 @@ impl WarmPool {
 
     /// Whether one is ready for a run of this.
     pub(crate) fn has_ready(&self, spec: &WarmSpec) -> bool {
-        self.members.values().any(|member| member.is_ready && member.watch == spec.watch)
+        self.members
+            .values()
+            .any(|member| member.is_ready && member.watch == spec.watch)
     }
 
     /// A run was handed to one that had waited.
@@ -334,7 +337,10 @@ impl WarmPool {
         let (due, later): (Vec<_>, Vec<_>) = lacking.partition(|kept| kept.not_before.is_none_or(|at| at <= now));
         let at = later.iter().filter_map(|kept| kept.not_before).min();
         // Those that the operator asked for come first, then those that ran last.
-        let Some(kept) = due.into_iter().max_by_key(|kept| (kept.spec.action.grants.warm.is_some(), kept.last_run)) else {
+        let Some(kept) = due
+            .into_iter()
+            .max_by_key(|kept| (kept.spec.action.grants.warm.is_some(), kept.last_run))
+        else {
             return Next::Wait(at);
         };
         if self.members.len() < MOST && self.held() + kept.size <= self.budget {
@@ -361,7 +367,9 @@ impl WarmPool {
 
     /// One waits, and has so much memory to itself. False if that is more than there is: then it is to end.
     pub(crate) fn waits(&mut self, number: RunId, held: u64, now: Instant) -> bool {
-        let Some(member) = self.members.get_mut(&number) else { return false };
+        let Some(member) = self.members.get_mut(&number) else {
+            return false;
+        };
         (member.held, member.is_ready) = (held, true);
         let watch = Arc::clone(&member.watch);
         let fits = self.held() <= self.budget;

@@ -48,7 +48,7 @@ pub(crate) struct Birth {
     pub(crate) ends: Ends,
     /// Its native code.
     pub(crate) native: FileId,
-    /// The limits of processor time, in seconds, that count from its call on.
+    /// Its limits of processor time, in seconds.
     pub(crate) cpu: (u64, u64),
 }
 
@@ -82,7 +82,12 @@ pub(crate) enum Seen {
 
 impl WarmProcess {
     /// Follows a process that has just begun.
-    pub(crate) fn new(birth: Birth, seq: u64, pid: Pid, seen: &mpsc::UnboundedSender<(RunId, Seen)>) -> io::Result<Self> {
+    pub(crate) fn new(
+        birth: Birth,
+        seq: u64,
+        pid: Pid,
+        seen: &mpsc::UnboundedSender<(RunId, Seen)>,
+    ) -> io::Result<Self> {
         let pidfd = pidfd_open(pid)?;
         let channel = birth.ends.channel.as_ref().ok_or(Errno::EBADF)?.try_clone()?;
         let watcher = tokio::spawn(watch(birth.number, pidfd.try_clone()?, channel, seen.clone()));
@@ -101,15 +106,17 @@ impl WarmProcess {
         })
     }
 
-    /// It waits: what it has used so far does not count for its call.
-    pub(crate) fn waits(&mut self, waits: Waits) {
+    /// It waits: what it has used so far does not count for its call. Fails if it would, and then it must get none.
+    pub(crate) fn waits(&mut self, waits: Waits) -> nix::Result<()> {
         self.used = Usage::of(self.pid);
         self.waits = Some(waits);
         // The kernel counts whole seconds, so what is less than a tenth of one is nothing.
         let used = self.used.cpu.as_secs() + u64::from(self.used.cpu.subsec_millis() >= 100);
         let (soft, hard) = self.cpu;
-        // Should that be refused, it has what was set at first, which is enough to end an endless loop.
-        let _ = limit_cpu(self.pid, (soft.saturating_add(used), hard.saturating_add(used)));
+        match used == 0 || soft == u64::MAX {
+            true => Ok(()),
+            false => limit_cpu(self.pid, (soft.saturating_add(used), hard.saturating_add(used))),
+        }
     }
 
     /// It says that it cannot wait.
@@ -144,7 +151,9 @@ impl WarmProcess {
 }
 
 async fn watch(number: RunId, pidfd: OwnedFd, channel: OwnedFd, seen: mpsc::UnboundedSender<(RunId, Seen)>) {
-    let Ok(pidfd) = polled(pidfd, Interest::READABLE) else { return };
+    let Ok(pidfd) = polled(pidfd, Interest::READABLE) else {
+        return;
+    };
     let said = async {
         let heard = timeout(PATIENCE, listen(channel)).await;
         let late = |_| Seen::Cannot(Some(format!("it was not ready after {} s", PATIENCE.as_secs())));
@@ -188,31 +197,5 @@ fn why(ended: CallEnd) -> Option<String> {
         CallEnd::NotCalled { step, errno } => Some(format!("cannot {step}: {}", io::Error::from_raw_os_error(errno))),
         CallEnd::Failed(_, message) => message.lines().next().map(str::to_owned),
         CallEnd::Success | CallEnd::Code(_) => None,
-    }
-}
-
-/// What a process that waits has of processor time until then, besides what its call has: an endless loop in its start ends there, should nobody be
-/// left to end it.
-const GUARD: u64 = PATIENCE.as_secs();
-
-/// The limits of processor time to begin with, of those that the call is to have and those that are handed on to every process.
-pub(crate) fn cpu_until_call((soft, hard): (u64, u64), inherited: (u64, u64)) -> (u64, u64) {
-    let most = hard.saturating_add(GUARD).min(inherited.1.max(hard));
-    (soft.min(GUARD), most)
-}
-
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn until_the_call_an_endless_loop_has_an_end() {
-        let unlimited = (u64::MAX, u64::MAX);
-        assert_eq!(cpu_until_call(unlimited, unlimited), (GUARD, u64::MAX));
-        assert_eq!(cpu_until_call((66, 67), unlimited), (GUARD, 67 + GUARD));
-        assert_eq!(cpu_until_call((3, 4), unlimited), (3, 4 + GUARD));
-        // Only root can have more than was handed on.
-        assert_eq!(cpu_until_call((66, 67), (60, 70)), (GUARD, 70));
     }
 }

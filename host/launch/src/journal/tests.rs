@@ -73,7 +73,10 @@ fn what_a_process_that_waited_was_handed_is_a_run_since_then() {
     std::thread::sleep(Duration::from_millis(50));
     let before = since_boot();
     slots.hand_over(&journal, RunId(7), RunId(8), VERSION).unwrap();
-    assert!(slots.hand_over(&journal, RunId(7), RunId(9), VERSION).is_ok(), "it has no place any more");
+    assert!(
+        slots.hand_over(&journal, RunId(7), RunId(9), VERSION).is_ok(),
+        "it has no place any more"
+    );
     drop(journal);
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(8, "w")]);

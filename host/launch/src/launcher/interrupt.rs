@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use wasmtime::Engine;
 
@@ -17,6 +18,32 @@ pub fn on_sigterm(engine: &Engine) {
     // Should the call fail, SIGTERM ends the process, which SIGKILL would do a little later anyway.
     #[allow(unsafe_code)]
     let _ = unsafe { sigaction(Signal::SIGTERM, &action) };
+}
+
+/// Most processor time of what comes before the call of a process that waits, in seconds.
+const START: i64 = 10;
+
+/// Ends this process should an endless loop be what an instance begins with: when the daemon is killed, nobody is left to.
+pub fn guard_start() {
+    let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let once = libc::itimerval {
+        it_interval: zero,
+        it_value: libc::timeval { tv_sec: START, ..zero },
+    };
+    // SAFETY: the pointer is to a live value, and nothing is to be told of a timer before. The signal of this one ends the process.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::setitimer(libc::ITIMER_PROF, &raw const once, std::ptr::null_mut());
+    }
+}
+
+/// The same is not for the call. The sandbox lets no timer be stopped, but its signal be ignored.
+pub fn end_guard() {
+    // SAFETY: SIG_IGN runs no code.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGPROF, libc::SIG_IGN);
+    }
 }
 
 extern "C" fn advance(_: i32) {

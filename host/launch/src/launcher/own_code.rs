@@ -16,7 +16,7 @@ use crate::launcher::steps::{Frame, Settings, SpawnFailure, close_range};
 use crate::protocol::{OwnTask, OwnText, Step, Text};
 use twitcher_confine::namespaces::Namespaces;
 use twitcher_sandbox::channel::Channel;
-use twitcher_sandbox::{self as sandbox, Equipment, Ready, Stdio};
+use twitcher_sandbox::{self as sandbox, Equipment, Ready, Stage, Stdio};
 
 /// Where a component's process has its channel.
 const CHANNEL: RawFd = 3;
@@ -91,9 +91,13 @@ fn run(
         (OwnTask::Wait(action), Some((ready, channel))) => {
             match component_descriptors(channel, ready.descriptors(), namespaces) {
                 Err(failure) => failure,
-                // Until there is a call, SIGTERM ends the process.
                 Ok(equipment) => {
-                    return sandbox::wait(ready, &action, equipment, || interrupt::on_sigterm(ready.engine()));
+                    return sandbox::wait(ready, &action, equipment, |stage| match stage {
+                        Stage::Begins => interrupt::guard_start(),
+                        Stage::Waits => interrupt::end_guard(),
+                        // Until then SIGTERM ends the process.
+                        Stage::IsCalled => interrupt::on_sigterm(ready.engine()),
+                    });
                 }
             }
         }

@@ -74,7 +74,10 @@ impl Supervisor {
             capture: false,
         };
         self.warm.made(number, &spec.watch);
-        let native = self.code.open(&invocation).and_then(|native| native.ok_or(Errno::ENOENT.into()));
+        let native = self
+            .code
+            .open(&invocation)
+            .and_then(|native| native.ok_or(Errno::ENOENT.into()));
         let sent = native.and_then(|native| {
             let id = file_id(&native)?;
             let (seq, ends, _) = self.try_send(&invocation, Some(native))?;
@@ -211,10 +214,17 @@ impl Supervisor {
         };
         match seen {
             Seen::Waits(waits) => {
-                process.waits(waits);
+                if let Err(errno) = process.waits(waits) {
+                    process.cannot(Some(format!(
+                        "its limit of processor time cannot count from its call: {errno}"
+                    )));
+                    process.kill();
+                    return;
+                }
                 let (pid, held) = (process.pid, private_memory(process.pid));
                 if self.warm.waits(number, held, Instant::now()) {
-                    debug!(watch = &*process.spec.watch, %pid, held, "a process of the component waits for its next run");
+                    let cpu_us = process.used.cpu.as_micros() as u64;
+                    debug!(watch = &*process.spec.watch, %pid, held, cpu_us, "a process of the component waits for its next run");
                 } else {
                     process.kill();
                 }

@@ -128,7 +128,9 @@ fn memory_is_bounded_and_what_has_not_run_for_long_gives_way() {
 fn one_that_holds_more_than_there_is_does_not_stay() {
     let mut scene = Scene::new(3 << 20);
     scene.pool.runs(&spec("a", None), scene.now);
-    let Next::Make(_) = scene.pool.next(scene.now, true) else { panic!() };
+    let Next::Make(_) = scene.pool.next(scene.now, true) else {
+        panic!()
+    };
     scene.pool.made(RunId(1), &"a".into());
     assert!(!scene.pool.waits(RunId(1), 4 << 20, scene.now));
     assert_eq!((scene.pool.len(), scene.settle()), (0, vec![]));
@@ -143,7 +145,9 @@ fn one_that_ends_by_itself_is_replaced_ever_later_and_that_is_said_once() {
     for round in 0..4 {
         scene.settle();
         said += usize::from(scene.pool.failed(RunId(scene.next), scene.now).is_some());
-        let Next::Wait(Some(at)) = scene.pool.next(scene.now, true) else { panic!() };
+        let Next::Wait(Some(at)) = scene.pool.next(scene.now, true) else {
+            panic!()
+        };
         assert_eq!(at - scene.now, Duration::from_secs(1 << round));
         scene.now = at;
     }
@@ -152,7 +156,10 @@ fn one_that_ends_by_itself_is_replaced_ever_later_and_that_is_said_once() {
     assert!(scene.pool.take(&a).is_some());
     scene.pool.was_ready(&a);
     scene.settle();
-    assert!(scene.pool.failed(RunId(scene.next), scene.now).is_some(), "it was of use in between");
+    assert!(
+        scene.pool.failed(RunId(scene.next), scene.now).is_some(),
+        "it was of use in between"
+    );
 }
 
 #[test]

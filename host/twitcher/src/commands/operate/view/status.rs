@@ -92,7 +92,12 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         let _ = write!(actions, ", {} waiting for a place", status.waiting);
     }
     rows.push(("actions", actions, None));
-    if status.warm != (WarmStatus { most: status.warm.most, ..WarmStatus::default() }) {
+    if status.warm
+        != (WarmStatus {
+            most: status.warm.most,
+            ..WarmStatus::default()
+        })
+    {
         rows.push(("warm", warm(&status.warm), None));
     }
     if let Some(problem) = &status.state_problem {
@@ -146,7 +151,12 @@ fn warm(warm: &WarmStatus) -> String {
     );
     let runs = warm.ready + warm.unready;
     if runs > 0 {
-        let _ = write!(text, "; one was ready for {} of {}", warm.ready, number(runs, "run", "runs"));
+        let _ = write!(
+            text,
+            "; one was ready for {} of {}",
+            warm.ready,
+            number(runs, "run", "runs")
+        );
     }
     if warm.ended > 0 {
         let _ = write!(text, "; {} ended while waiting, the log says why", warm.ended);
