@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -410,4 +412,81 @@ fn the_launcher_may_die_meanwhile_and_nothing_is_left_when_the_daemon_stops() {
     let waits = waiting(&daemon, 2);
     assert_eq!(daemon.stop().code(), Some(0));
     assert!(!alive(waits));
+}
+
+/// What hostile components reach for is as far away from a process that waited.
+#[test]
+fn hostile_components_are_refused_as_they_are_in_a_process_that_did_not_wait() {
+    let site = Site::new();
+    open_out(&site);
+    for dir in ["out/rw", "out/outside"] {
+        fs::create_dir(site.path(dir)).unwrap();
+        fs::set_permissions(site.path(dir), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::write(site.path("out/outside/secret"), "secret").unwrap();
+    symlink("../outside/secret", site.path("out/rw/link")).unwrap();
+    let outside = site.path("out/outside/secret").display().to_string();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    let to = tcp.local_addr().unwrap();
+    let dirs = "dirs={'/out': 'OUT/rw:rw'}, ";
+    let attempts = [
+        ("reads_passwd", String::new()),
+        ("reads", format!("{dirs}config={{'path': '/out/../outside/secret'}}")),
+        ("reads", format!("{dirs}config={{'path': '/out/link'}}")),
+        ("writes", format!("{dirs}config={{'path': '{outside}'}}")),
+        ("writes", format!("{dirs}config={{'path': '/out/link'}}")),
+        (
+            "writes_by_own_link",
+            format!("{dirs}config={{'target': '../outside/secret'}}"),
+        ),
+        ("connects", format!("config={{'address': '{to}'}}")),
+        ("listens", String::new()),
+        ("sends_udp", format!("config={{'address': '{to}'}}")),
+        ("resolves", "config={'name': 'localhost'}".to_owned()),
+    ];
+    for (number, (name, grants)) in attempts.iter().enumerate() {
+        let action = super::wasm(
+            &guest(name),
+            &format!("{grants}{}warm=1", if grants.is_empty() { "" } else { ", " }),
+        );
+        let fields = format!("znode='/x', name='hostile-{number}', run_on_load=False, uid='nobody'");
+        site.config(
+            &format!("{number}.twc"),
+            &format!("RegisterWatch({fields}, action={action})\n"),
+        );
+    }
+    site.set("/x", "first");
+    let daemon = start(&site);
+    daemon.wait("it watches", |line| message(line) == "all watches are armed");
+    until("all wait", || warm(&site)["waiting"] == attempts.len());
+    for round in ["second", "third"] {
+        let is_ready = |line: &Value| message(line) == "a process of the component waits for its next run";
+        let waited: Vec<_> = daemon
+            .wait_for(attempts.len(), "all wait", is_ready)
+            .iter()
+            .map(pid_in)
+            .collect();
+        site.set("/x", round);
+        for number in 0..attempts.len() {
+            let name = format!("hostile-{number}");
+            let ended = daemon
+                .wait_runs(&name, if round == "second" { 1 } else { 2 })
+                .pop()
+                .unwrap();
+            assert!(
+                outcome(&ended).starts_with("failed: refused: "),
+                "{:?}: {ended}",
+                attempts[number]
+            );
+            let started = |line: &Value| message(line) == "run started" && line["run_id"] == ended["run_id"];
+            let pid = pid_in(&daemon.wait("it ran", started));
+            assert!(
+                round == "third" || waited.contains(&pid),
+                "{name} ran in {pid}, not one of {waited:?}"
+            );
+        }
+    }
+    assert_eq!(site.read("out/outside/secret"), "secret");
+    assert!(tcp.accept().is_err(), "nobody connected");
 }

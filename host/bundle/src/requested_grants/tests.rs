@@ -55,6 +55,7 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
         }],
         znodes: vec![znode("/app/**", true), znode("/other", false)],
         memory: 64 << 20,
+        warm: Some(2),
         secrets: vec![
             secret(SecretPlace::Config, "token"),
             secret(SecretPlace::Env, "D"),
@@ -76,6 +77,7 @@ fn what_is_not_asked_for_is_not_given_and_both_differences_are_named() {
             http: vec![origin("https://a.example")],
             znodes: vec![znode("/app/state", true)],
             memory: 64 << 20,
+            warm: Some(2),
             ..Grants::default()
         }
     );

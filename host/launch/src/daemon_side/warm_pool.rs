@@ -54,6 +54,11 @@ impl WarmSpec {
         }
     }
 
+    /// Whether a process can wait for it at all.
+    pub fn can_wait(&self) -> bool {
+        can_wait(&self.action) && self.action.grants.warm != Some(0)
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
             Arc::ptr_eq(a, b) || a == b

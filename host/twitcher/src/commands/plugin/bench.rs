@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 
 use super::trial::{Bench, Trial, TrialError, shown};
 use twitcher_launch::{Launcher, RunReport};
-use twitcher_model::{Action, Outcome, Watch};
+use twitcher_model::{Action, Outcome, WasmAction, Watch};
 
-/// Measures a component: `rounds` calls, each beside a run of `/bin/true` through the launcher, and one as any program would start
-/// it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
+/// Measures a component: `rounds` calls in a process made for it, and as many in one that waited, each beside a run of `/bin/true` through the
+/// launcher, and one as any program would start it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
 pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds: usize) -> Result<String, TrialError> {
     let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
     let program = Arc::new(Watch {
         action: Action::Argv(["/bin/true".into()].into()),
         ..Watch::clone(watch)
     });
+    let (cold, warm) = (kept(watch, 0), kept(watch, 1));
+    let watch = &cold;
+    let can_wait = bench.keep_warm(&warm);
     let event = trial.change.event;
     let mut figures = Figures::default();
     // The first call loads the native code.
@@ -30,6 +33,10 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         )));
     }
     for _ in 0..rounds {
+        if can_wait {
+            // It is made at the end of the last round, and nothing is measured meanwhile.
+            bench.wait_until_warm().await?;
+        }
         let since = Instant::now();
         let report = bench.run(watch, event, trial.observation()).await?;
         figures.component(since.elapsed(), &report);
@@ -39,8 +46,29 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         let since = Instant::now();
         spawn_true()?;
         figures.command.push(since.elapsed());
+        if can_wait {
+            let since = Instant::now();
+            let report = bench.run(&warm, event, trial.observation()).await?;
+            figures.warm(since.elapsed(), &report);
+        }
     }
     Ok(figures.table(first, rounds))
+}
+
+/// The same watch, with so many processes that wait.
+fn kept(watch: &Watch, warm: u8) -> Arc<Watch> {
+    let action = match &watch.action {
+        Action::Wasm(action) => {
+            let mut action = WasmAction::clone(action);
+            action.grants.warm = Some(warm);
+            Action::Wasm(Arc::new(action))
+        }
+        other => other.clone(),
+    };
+    Arc::new(Watch {
+        action,
+        ..watch.clone()
+    })
 }
 
 fn spawn_true() -> Result<(), TrialError> {
@@ -61,6 +89,8 @@ struct Figures {
     call: Vec<Duration>,
     faults: Vec<u64>,
     memory: u64,
+    warm: Vec<Duration>,
+    warm_faults: Vec<u64>,
     program: Vec<Duration>,
     command: Vec<Duration>,
     failed: usize,
@@ -78,6 +108,12 @@ impl Figures {
         }
     }
 
+    fn warm(&mut self, whole: Duration, report: &RunReport) {
+        self.failed += usize::from(report.outcome != Outcome::Exited(0));
+        self.warm.push(whole);
+        self.warm_faults.push(report.minor_faults);
+    }
+
     fn table(mut self, first: Duration, rounds: usize) -> String {
         let command = median(&mut self.command);
         let mut lines = vec![format!(
@@ -93,12 +129,19 @@ impl Figures {
         line("component, from request to reaped", median(&mut self.whole));
         line("  of which until it can be called", median(&mut self.instantiate));
         line("  of which the call", median(&mut self.call));
+        if !self.warm.is_empty() {
+            line("component, by a process that waited", median(&mut self.warm));
+        }
         line("component, first run (loads native code)", first);
         line("/bin/true through the launcher", median(&mut self.program));
         line("/bin/true by std::process::Command", command);
         lines.push(format!(
-            "page faults of a run {}, largest resident set {} KiB{}",
+            "page faults of a run {}{}, largest resident set {} KiB{}",
             median(&mut self.faults),
+            match self.warm_faults.is_empty() {
+                true => String::new(),
+                false => format!(", by a process that waited {}", median(&mut self.warm_faults)),
+            },
             self.memory,
             if self.failed > 0 {
                 format!(", {} runs failed", self.failed)

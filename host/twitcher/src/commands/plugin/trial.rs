@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep;
 
 use twitcher_actions::Broker;
 use twitcher_actions::environment;
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
-use twitcher_launch::{Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport, SecretValues};
-use twitcher_model::{Grants, Observation, Payload, Stamp, Stat, Trigger, Version, Watch, WatchType};
+use twitcher_launch::{
+    Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport, SecretValues, WarmSpec,
+};
+use twitcher_model::{Action, Grants, Observation, Payload, Stamp, Stat, Trigger, Version, Watch, WatchType};
 use twitcher_sandbox::channel::Reason;
 use twitcher_sandbox::code_cache::CodeCache;
 use twitcher_scheduler::{RunIds, Start};
@@ -220,6 +223,11 @@ fn cache() -> Result<PathBuf, TrialError> {
     }
 }
 
+/// The memory that processes may have which wait for a run, in bytes.
+const WARM_MEMORY: u64 = 256 << 20;
+/// How long one may take until it waits.
+const WARM_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Runs that are made one after the other.
 pub(super) struct Bench {
     launches: Launches,
@@ -246,6 +254,36 @@ impl Bench {
             source,
             ids: RunIds::new(0),
         })
+    }
+
+    /// Keeps processes of this watch's component, as many as it says. False if it is none of which there can be any.
+    pub(super) fn keep_warm(&self, watch: &Watch) -> bool {
+        let Action::Wasm(action) = &watch.action else {
+            return false;
+        };
+        let spec = WarmSpec {
+            watch: Arc::clone(&watch.name),
+            action: Arc::clone(action),
+            process: Arc::clone(&watch.process),
+        };
+        let can_wait = spec.can_wait();
+        self.launches.keep_warm(WARM_MEMORY);
+        self.launches.reloaded(vec![spec]);
+        can_wait
+    }
+
+    /// Waits until one of them waits.
+    pub(super) async fn wait_until_warm(&self) -> Result<(), TrialError> {
+        let end = Instant::now() + WARM_PATIENCE;
+        while self.launches.warm().waiting() == 0 {
+            if Instant::now() > end {
+                return Err(TrialError::Refused(
+                    "no process of it gets ready to wait for a run".to_owned(),
+                ));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// Runs an action of a watch to its end.
