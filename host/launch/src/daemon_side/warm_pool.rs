@@ -20,7 +20,7 @@ const GIVES_WAY: Duration = Duration::from_secs(60);
 /// How long a process is not made after one that ended while it waited; doubled each time, up to [`RECENT`].
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How long after a run began no process is made, unless nothing runs: the run comes first.
-const QUIET: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(50);
 /// How long none is made once the system had no room for a process.
 const SHORTAGE: Duration = Duration::from_secs(60);
 /// What a process is thought to hold before one of its kind was looked at, in bytes.

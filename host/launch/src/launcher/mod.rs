@@ -22,7 +22,6 @@ pub mod interrupt;
 mod namespaces;
 mod own_code;
 mod program;
-mod program_text;
 pub mod spawn;
 mod steps;
 pub mod vfork;

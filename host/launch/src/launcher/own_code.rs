@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use crate::launcher::clone::Born;
 use crate::launcher::data_file;
 use crate::launcher::interrupt;
-use crate::launcher::program_text::ProgramText;
 use crate::launcher::spawn::{Parent, fork};
 use crate::launcher::steps::{Frame, Settings, SpawnFailure, close_range};
 use crate::protocol::{OwnTask, OwnText, Step, Text};
@@ -93,13 +92,9 @@ fn run(
             match component_descriptors(channel, ready.descriptors(), namespaces) {
                 Err(failure) => failure,
                 Ok(equipment) => {
-                    let text = ProgramText::find();
                     return sandbox::wait(ready, &action, equipment, |stage| match stage {
                         Stage::Begins => interrupt::guard_start(),
-                        Stage::Waits => {
-                            interrupt::end_guard();
-                            text.map();
-                        }
+                        Stage::Waits => interrupt::end_guard(),
                         // Until then SIGTERM ends the process.
                         Stage::IsCalled => interrupt::on_sigterm(ready.engine()),
                     });
