@@ -133,9 +133,11 @@ fn each_argument_says_what_it_takes() {
     "memory": -1 -> memory must be a size from "1MiB" to "4GiB", not the number -1; write a whole number with KiB, MiB or GiB right after it, or a number of bytes
     "memory": 1048575 -> memory must be a size from "1MiB" to "4GiB", not the number 1048575; write a whole number with KiB, MiB or GiB right after it, or a number of bytes
     "memory": 64.5 -> memory must be a size from "1MiB" to "4GiB", not the number 64.5; write a whole number with KiB, MiB or GiB right after it, or a number of bytes
-    "warm": 2 -> warm cannot be 2: this version of Twitcher does not support it; leave it out: every run has an instance of its own
-    "warm": -1 -> warm must be 0, not the number -1
-    "warm": "0" -> warm must be 0, not the string "0"
+    "warm": 9 -> warm must be a whole number from 0 to 8, not the number 9
+    "warm": -1 -> warm must be a whole number from 0 to 8, not the number -1
+    "warm": "0" -> warm must be a whole number from 0 to 8, not the string "0"
+    "warm": 1, "net": ["db:1"] -> the component cannot have warm processes beside net or http; leave warm out: what net or http gives is found out for each run before its process is made
+    "warm": 1, "env": {"A": {"secret": "/a"}} -> the component cannot have warm processes beside a Secret in env; leave warm out: what a Secret in env gives is found out for each run before its process is made
     "#);
 }
 
