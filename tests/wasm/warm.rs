@@ -364,7 +364,11 @@ fn walls(pid: Pid) -> BTreeMap<String, String> {
     }
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     // By the realtime timeout each run is told from all others.
-    for line in limits.lines().skip(1).filter(|line| !line.starts_with("Max realtime timeout")) {
+    for line in limits
+        .lines()
+        .skip(1)
+        .filter(|line| !line.starts_with("Max realtime timeout"))
+    {
         walls.insert(line[..26].trim().to_owned(), line[26..].to_owned());
     }
     walls

@@ -328,15 +328,15 @@ impl ActiveWatches {
     /// What of components there is.
     pub fn components(&self) -> Vec<WarmSpec> {
         let live = self.entries.values().filter(|entry| !entry.retired);
-        let spec = |entry: &Box<ActiveWatch>| match &entry.watch.action {
+        let specs = live.filter_map(|entry| match &entry.watch.action {
             Action::Wasm(action) => Some(WarmSpec {
                 watch: Arc::clone(&entry.watch.name),
                 action: Arc::clone(action),
                 process: Arc::clone(&entry.watch.process),
             }),
             Action::Shell(_) | Action::Argv(_) | Action::Function(_) => None,
-        };
-        live.filter_map(spec).collect()
+        });
+        specs.collect()
     }
 
     /// Drops a watch that was removed, once its runs have ended.
