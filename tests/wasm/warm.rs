@@ -473,7 +473,7 @@ fn hostile_components_are_refused_as_they_are_in_a_process_that_did_not_wait() {
             .map(pid_in)
             .collect();
         site.set("/x", round);
-        for number in 0..attempts.len() {
+        for (number, attempt) in attempts.iter().enumerate() {
             let name = format!("hostile-{number}");
             let ended = daemon
                 .wait_runs(&name, if round == "second" { 1 } else { 2 })
@@ -482,7 +482,7 @@ fn hostile_components_are_refused_as_they_are_in_a_process_that_did_not_wait() {
             assert!(
                 outcome(&ended).starts_with("failed: refused: "),
                 "{:?}: {ended}",
-                attempts[number]
+                attempt
             );
             let started = |line: &Value| message(line) == "run started" && line["run_id"] == ended["run_id"];
             let pid = pid_in(&daemon.wait("it ran", started));
