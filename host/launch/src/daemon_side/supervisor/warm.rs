@@ -72,6 +72,7 @@ impl Supervisor {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         };
         self.warm.made(number, &spec.watch);
         let native = self
@@ -195,6 +196,7 @@ impl Supervisor {
             version: None,
             secrets: SecretValues::default(),
             capture: false,
+            aside: false,
         };
         process.cannot(Some(launch_failed(&invocation, step, errno).to_string()));
         true
