@@ -1,10 +1,11 @@
-//! What an action finds in its environment. Pure but for the daemon's own environment.
+//! What is executed for an action, and what it finds in its environment. Pure but for the daemon's own environment.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use twitcher_files::system::DEFAULT_PATH;
 use twitcher_launch::protocol::{Task, WasmTask};
-use twitcher_model::{Action, ChangeFacts, Identity, Observation, Seen, Stat, Watch, ZnodePath};
+use twitcher_model::{Action, ChangeFacts, Deployment, Identity, Observation, Seen, Stat, Watch, ZnodePath};
 use twitcher_sandbox::Reach;
 use twitcher_scheduler::Start;
 
@@ -22,12 +23,43 @@ const KEPT_BACK: [&str; 8] = [
     "INVOCATION_ID",
 ];
 
+/// What installs bundles for the daemon: its own program, in a process of its own as for any command.
+#[derive(Debug, Clone, Default)]
+pub struct Deployer {
+    /// The program.
+    pub program: PathBuf,
+    /// The store of installed bundles.
+    pub store: PathBuf,
+    /// The directory of trusted keys.
+    pub keys: PathBuf,
+}
+
+impl Deployer {
+    /// The command of a deployment, which reads on stdin what the znode says.
+    fn command(&self, deployment: &Deployment) -> Vec<String> {
+        // A path that is not UTF-8 would become another one; an empty one is refused.
+        let path = |path: &Path| path.to_str().unwrap_or_default().to_owned();
+        let options = [
+            ("--name", deployment.name.to_string()),
+            ("--bundles", path(&self.store)),
+            ("--keys", path(&self.keys)),
+        ];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        [path(&self.program), "bundle".to_owned(), "deploy".to_owned()]
+            .into_iter()
+            .chain(options)
+            .chain(["--".to_owned(), deployment.source.to_string()])
+            .collect()
+    }
+}
+
 /// What the launcher is asked to do for an action.
-pub fn task(watch: &Watch, start: &Start) -> Task {
+pub fn task(watch: &Watch, start: &Start, deployer: &Deployer) -> Task {
     match &watch.action {
         Action::Shell(script) => Task::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_string()]),
         Action::Argv(words) => Task::Exec(words.iter().map(|word| word.to_string()).collect()),
         Action::Function(function) => Task::Function(function.clone()),
+        Action::Deploy(deployment) => Task::Exec(deployer.command(deployment)),
         Action::Wasm(action) => Task::Wasm(Box::new(WasmTask {
             action: Arc::clone(action),
             change: ChangeFacts {

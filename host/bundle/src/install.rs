@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
+use super::choice::{Choice, Expected};
 use super::installed::{Installed, InstalledError};
 use super::manifest::digest;
 use super::reader::{BundleReader, ReadError};
@@ -59,6 +60,22 @@ pub enum InstallError {
         /// The version that is current.
         current: String,
     },
+    /// It is called otherwise than is expected.
+    #[error("the bundle there is called {found}, and {expected} is expected")]
+    OtherName {
+        /// What it should be called.
+        expected: String,
+        /// What it is called.
+        found: String,
+    },
+    /// It is another one of its name than is expected.
+    #[error("the bundle there is {found}, and {expected} is expected")]
+    OtherVersion {
+        /// The one that was chosen.
+        expected: Choice,
+        /// The one that is there.
+        found: Choice,
+    },
     /// The same bundle is there already, signed, and its signature is not good any more.
     #[error(
         "{}: it is not signed, and the same bundle is installed with a signature, which stays; but {refusal}. Install a signed copy, or \
@@ -94,12 +111,41 @@ impl Store {
     /// Installs a bundle and makes it the current version of its name. A version that is there already is kept as it is, but for its
     /// signature: that may be of another key now.
     pub fn install(&self, file: &Path, trust: &Trust, downgrade: Downgrade) -> Result<Installation, StoreError> {
-        let mut reader = open_bundle(file)?;
+        self.install_from(open_bundle(file)?, file, trust, downgrade, None)
+    }
+
+    /// Installs the bundle that is expected, and no other, from an open file; `file` is what it is called in messages. It may be older
+    /// than the current version.
+    pub fn install_expected(
+        &self,
+        source: File,
+        file: &Path,
+        trust: &Trust,
+        expected: &Expected<'_>,
+    ) -> Result<Installation, StoreError> {
+        let reader = BundleReader::open(source).map_err(|error| InstallError::Read {
+            file: file.to_owned(),
+            error,
+        })?;
+        self.install_from(reader, file, trust, Downgrade::Allow, Some(expected))
+    }
+
+    fn install_from(
+        &self,
+        mut reader: BundleReader<File>,
+        file: &Path,
+        trust: &Trust,
+        downgrade: Downgrade,
+        expected: Option<&Expected<'_>>,
+    ) -> Result<Installation, StoreError> {
         let judged = trust.judge(reader.manifest_bytes(), reader.signature());
         judged.map_err(|refusal| InstallError::Refused {
             file: file.to_owned(),
             refusal,
         })?;
+        if let Some(expected) = expected {
+            expected.check(reader.manifest(), digest(reader.manifest_bytes()))?;
+        }
         let draft = self.draft()?;
         let signature = reader.signature().map(|signature| signature.to_bytes());
         write(&draft.dir.path().join(MANIFEST), reader.manifest_bytes())?;

@@ -74,6 +74,7 @@
 
 mod archive;
 mod build;
+mod choice;
 mod compatibility;
 mod install;
 mod installed;
@@ -91,6 +92,7 @@ mod writer;
 
 pub use archive::{BLOCK, padding};
 pub use build::{Build, BuildError, CompileFailure, Compiler, build};
+pub use choice::{CHOICE_MAX, Choice, ChoiceError, Expected, shown};
 pub use compatibility::{EngineFacts, Miss};
 pub use install::{InstallError, Installation, open_bundle, open_file};
 pub use installed::{Code, Hold, Installed, InstalledError};

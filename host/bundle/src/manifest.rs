@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::requested_grants::Requests;
+use twitcher_model::deployment::{BUNDLE_NAME_MAX, is_bundle_name};
 use twitcher_model::grant_syntax::check_name as check_grant_name;
 use twitcher_model::{Digest, EntryPoint, NATIVE_MAX, WASM_MAX};
 
@@ -23,7 +24,7 @@ pub const NATIVES_MAX: usize = 16;
 /// Most keys of a component's configuration that are listed.
 const KEYS_MAX: usize = 256;
 /// Longest name of a bundle, and longest version, in bytes.
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = BUNDLE_NAME_MAX;
 
 /// Name of the component in a bundle.
 pub const COMPONENT: &str = "component.wasm";
@@ -282,9 +283,7 @@ impl NativeFacts {
 
 /// Whether a bundle may have this name: a part of paths and references.
 pub fn check_name(name: &str) -> Result<(), String> {
-    let good = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_');
-    let begins = name.starts_with(|c| matches!(c, 'a'..='z' | '0'..='9'));
-    match begins && name.len() <= NAME_MAX && name.chars().all(good) {
+    match is_bundle_name(name) {
         true => Ok(()),
         false => Err(format!(
             "cannot be {name:?}: 1 to {NAME_MAX} lower-case letters, digits, - and _, the first a letter or digit"

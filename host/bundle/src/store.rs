@@ -379,7 +379,7 @@ impl Store {
     }
 
     /// The versions of a name that can be read.
-    fn versions(&self, name: &str) -> Result<Vec<Installed>, StoreError> {
+    pub(super) fn versions(&self, name: &str) -> Result<Vec<Installed>, StoreError> {
         let opened = self.dirs(name)?.into_iter().map(|dir| Installed::open(&dir));
         Ok(opened
             .filter_map(Result::ok)

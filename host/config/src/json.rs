@@ -132,7 +132,10 @@ fn fields(source: &SourceText, object: &RawValue, of: Of) -> Result<Vec<Field>, 
         }
         let value_at = offset(&source.text, value.get());
         let call = match (of, name.as_str()) {
-            (Of::Watch, "action") => call(source, value, "wasm")?.map(Value::Component),
+            (Of::Watch, "action") => match call(source, value, "wasm")? {
+                Some(component) => Some(Value::Component(component)),
+                None => call(source, value, "deploy")?.map(Value::Deploy),
+            },
             (Of::Watch, "on_failure") => call(source, value, "retry")?.map(Value::Retry),
             (Of::Watch, "rollout") if value.get().starts_with('{') => Some(Value::Rollout(Arc::new(Call {
                 within: None,
@@ -181,7 +184,7 @@ fn name_given_twice(value: &RawValue) -> (Option<String>, Vec<&RawValue>) {
     (names.into_iter().find(|name| !seen.insert(name.clone())), objects)
 }
 
-/// The component that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
+/// The component or deployment that an action is, or the retries that an `on_failure` is, if it is one: an object in an object, the only values
 /// inside a watch that have fields and so need places.
 fn call(source: &SourceText, value: &RawValue, wanted: &str) -> Result<Option<Arc<Call>>, ConfigError> {
     if !value.get().starts_with('{') {

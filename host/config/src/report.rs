@@ -79,6 +79,7 @@ fn action(action: &Action) -> String {
         Action::Shell(line) => line.to_string(),
         Action::Argv(argv) => argv.join(" "),
         Action::Function(_) => "(function)".to_owned(),
+        Action::Deploy(deployment) => format!("(deploy) {deployment}"),
         // The directory is the same for most, and would leave no room for what tells them apart.
         Action::Wasm(action) => match &action.component.bundle {
             Some(_) => format!("(bundle) {}", action.component),
@@ -195,6 +196,9 @@ pub fn to_json(reload: &Reload) -> serde_json::Value {
                 Action::Argv(argv) => hardening::written(json!(argv), &watch.process.hardening),
                 Action::Function(_) => json!("function"),
                 Action::Wasm(action) => json!({"wasm": wasm(action)}),
+                Action::Deploy(deployment) => {
+                    json!({"deploy": {"source": deployment.source.to_string(), "name": deployment.name}})
+                }
             },
             "component": match &watch.action {
                 Action::Wasm(action) => Some(component(&action.component)),

@@ -3,6 +3,7 @@
 //! This module must not know how a file is parsed or when it is read.
 
 pub(super) mod actions;
+mod deployments;
 mod rollouts;
 mod services;
 
@@ -302,6 +303,7 @@ impl<'a> Builder<'a, '_> {
         let fields = self.fields(registration, refused);
         self.check_combinations(registration, &fields, refused);
         let component = self.component(registration, fields.action.as_ref(), refused);
+        let deployment = self.deployment(registration, &fields, refused);
         let failure = match self.failure(registration, &fields.on_failure, refused) {
             (None, OnFailure::Keep) if fields.service && !is_given(registration, "on_failure") => {
                 (Some(START_AGAIN), OnFailure::Keep)
@@ -332,19 +334,20 @@ impl<'a> Builder<'a, '_> {
         let is_of_several = !znode.more.is_empty();
         let hardening = match &action {
             ActionSpec::Shell(_, hardening) | ActionSpec::Argv(_, hardening) => hardening.clone(),
-            ActionSpec::Function | ActionSpec::Component(_) => Hardening::default(),
+            ActionSpec::Function | ActionSpec::Component(_) | ActionSpec::Deploy(_) => Hardening::default(),
         };
         // The last that can fail, because it may take long.
         let mut bundle = None;
         let mut command_users = Users::default();
-        let action = match component {
-            Some(WantedComponent { call, ask, users }) => {
+        let action = match (component, deployment) {
+            (Some(WantedComponent { call, ask, users }), _) => {
                 command_users = users;
                 let action = self.resolved(registration, &call, &ask)?;
                 bundle = matches!(ask.wanted, Wanted::Bundle(_)).then(|| Arc::new(ask));
                 Action::Wasm(action)
             }
-            None => self.action(action, index)?,
+            (None, Some(deployment)) => Action::Deploy(Arc::new(deployment)),
+            (None, None) => self.action(action, index)?,
         };
         let name = fields.name.clone().or_else(|| fields.description.clone());
         let name = name.unwrap_or_else(|| default_name(&self.parsed.source.file, index + 1));

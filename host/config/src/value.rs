@@ -27,6 +27,8 @@ pub(super) enum Value {
     Exec(Arc<Call>),
     /// What `Wasm(…)` makes, or the object of an action's `"wasm"`.
     Component(Arc<Call>),
+    /// What `Deploy(…)` makes, or the object of an action's `"deploy"`.
+    Deploy(Arc<Call>),
     /// What `Retry(…)` makes, or the object of an `on_failure`'s `"retry"`.
     Retry(Arc<Call>),
     /// What `Rollout(…)` makes, or the object of a `"rollout"`.
@@ -99,6 +101,7 @@ impl fmt::Display for Value {
             Value::Function => f.write_str("a function"),
             Value::Exec(_) => f.write_str("a command"),
             Value::Component(_) => f.write_str("a component"),
+            Value::Deploy(_) => f.write_str("a Deploy(…)"),
             Value::Retry(_) => f.write_str("a Retry(…)"),
             Value::Rollout(_) => f.write_str("a Rollout(…)"),
             Value::Waves(_) => f.write_str("a list of Wave(…)"),

@@ -153,6 +153,7 @@ fn kind(action: &Action) -> &'static str {
         Action::Argv(_) => "exec",
         Action::Function(_) => "function",
         Action::Wasm(_) => "wasm",
+        Action::Deploy(_) => "deploy",
     }
 }
 
@@ -163,6 +164,7 @@ pub fn command(watch: &Watch) -> String {
         Action::Argv(words) => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
         Action::Function(_) => format!("function action of {}", watch.origin.file.display()),
         Action::Wasm(action) => action.component.to_string(),
+        Action::Deploy(deployment) => format!("deploy {deployment}"),
     }
 }
 

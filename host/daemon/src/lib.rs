@@ -47,6 +47,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use twitcher_actions::Broker;
+use twitcher_actions::environment::Deployer;
 use twitcher_components::{BundleLocations, ComponentFinder};
 use twitcher_config::change_watcher::Watcher;
 use twitcher_control::daemon_requests::{self, RequestQueue};
@@ -190,6 +191,11 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     let watcher = Watcher::new(&options.config, SETTLE).context("cannot watch the configuration")?;
     let supply = ComponentFinder::new(options.program.clone(), &options.code_dir, options.sources.clone());
     let cache = supply.cache_use();
+    let deployer = Deployer {
+        program: options.program.clone(),
+        store: options.sources.store.clone(),
+        keys: options.sources.keys.clone(),
+    };
     let (launches, runs) = Launches::start(launcher, options.max_processes, Some(supply.code()))?;
     // What runs once has no next run, and what is only tried starts nothing.
     launches.keep_warm(if options.once || options.dry_run {
@@ -225,6 +231,7 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
         registry: ActiveWatches::default(),
         runs: HashMap::new(),
         launches,
+        deployer,
         source,
         fleet,
         turns: Turns::default(),
@@ -262,6 +269,8 @@ struct Daemon {
     registry: ActiveWatches,
     runs: HashMap<RunId, ActiveRun>,
     launches: Launches,
+    /// What installs bundles.
+    deployer: Deployer,
     source: Source,
     fleet: Option<Fleet>,
     /// What watches with rollouts were told last.
@@ -627,7 +636,7 @@ impl Daemon {
                     let run = start.run;
                     let mut running = ActiveRun::new(id, watch, &start);
                     running.ungoverned = self.turns.take_ungoverned(id);
-                    match invocation(watch, start, entry.told.as_deref()) {
+                    match invocation(watch, start, &self.deployer, entry.told.as_deref()) {
                         Ok((invocation, told)) => {
                             running.tells(told);
                             self.launches.launch(invocation);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use twitcher_actions::environment;
+use twitcher_actions::environment::{self, Deployer};
 use twitcher_actions::payload::{self, Told, TooLarge};
 use twitcher_launch::{Invocation, RunReport, SecretValues, SurvivingRun};
 use twitcher_model::{
@@ -249,16 +249,21 @@ pub fn alive(found: &SurvivingRun) -> state::StartedRun {
     }
 }
 
-/// What is launched for a start, and what the run is told to be there.
+/// What is launched for a start, with what it is deployed by, and what the run is told to be there.
 ///
 /// # Errors
 /// If what it is to have on stdin is too large.
-pub fn invocation(watch: &Watch, start: Start, before: Option<&Told>) -> Result<(Invocation, Option<Told>), TooLarge> {
+pub fn invocation(
+    watch: &Watch,
+    start: Start,
+    deployer: &Deployer,
+    before: Option<&Told>,
+) -> Result<(Invocation, Option<Told>), TooLarge> {
     let (stdin, told) = payload::stdin(watch, &start, before)?;
     let invocation = Invocation {
         run: start.run,
         watch: watch.name.clone(),
-        task: environment::task(watch, &start),
+        task: environment::task(watch, &start, deployer),
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
         version: Some(start.observation.version),
@@ -283,7 +288,7 @@ pub fn definition(watch: &Watch) -> u64 {
     // These types have no value that cannot be written as JSON.
     let secrets = match &watch.action {
         Action::Wasm(wasm) => &*wasm.grants.secrets,
-        Action::Shell(_) | Action::Argv(_) | Action::Function(_) => &[],
+        Action::Shell(_) | Action::Argv(_) | Action::Function(_) | Action::Deploy(_) => &[],
     };
     let text = match (watch.payload, secrets, &*watch.more) {
         // What earlier versions knew must mean the same.

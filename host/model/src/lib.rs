@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod component;
+pub mod deployment;
 mod facts;
 mod failure;
 pub mod grant_syntax;
@@ -29,6 +30,7 @@ pub use component::{
     BundleIdentity, CommandGrant, Compiled, Component, Digest, DirGrant, EntryPoint, Grants, HostPort, HttpOrigin,
     Keep, NATIVE_MAX, WASM_MAX, WasmAction, ZnodeGrant,
 };
+pub use deployment::{BundleSource, BundleSourceError, Deployment};
 pub use facts::{EventKind, Moment, Overdue, Phase, RunEnd, RunFacts, Seen, Unreadable, timestamp};
 pub use failure::{OnFailure, Retry};
 pub use hardening::{Capabilities, Hardening};

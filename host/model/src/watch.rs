@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OnFailure, ProcessSettings, Retry, Rollout, Share, WasmAction, ZnodePath};
+use crate::{Deployment, OnFailure, ProcessSettings, Retry, Rollout, Share, WasmAction, ZnodePath};
 
 /// What of a znode is watched.
 #[derive(
@@ -148,6 +148,8 @@ pub enum Action {
     Function(FunctionAction),
     /// A component in the sandbox.
     Wasm(Arc<WasmAction>),
+    /// The installation of the bundle that the znode's data names.
+    Deploy(Arc<Deployment>),
 }
 
 /// A function of a `.twc` file. It is found again by evaluating the sources that were loaded: Starlark is deterministic.

@@ -6,9 +6,8 @@ use std::str::FromStr;
 
 use twitcher_bundle::parse_digest;
 use twitcher_model::Digest;
+use twitcher_model::deployment::{is_registry, is_repository, registry_host};
 
-/// Longest name of a repository, in bytes; registries allow no more.
-const REPOSITORY_MAX: usize = 255;
 /// Longest tag, in bytes.
 const TAG_MAX: usize = 128;
 
@@ -72,7 +71,7 @@ impl Remote {
 
     /// Whether it is on this machine, as its name says.
     pub fn is_loopback(&self) -> bool {
-        let host = host(&self.registry);
+        let host = registry_host(&self.registry);
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
@@ -86,14 +85,6 @@ impl Remote {
     }
 }
 
-/// Without the port.
-fn host(registry: &str) -> &str {
-    match registry.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => registry,
-    }
-}
-
 impl FromStr for Remote {
     type Err = RemoteError;
 
@@ -102,7 +93,9 @@ impl FromStr for Remote {
             return Err(RemoteError::Scheme(text.to_owned()));
         };
         let (registry, rest) = place.split_once('/').unwrap_or((place, ""));
-        check_registry(registry).ok_or_else(|| RemoteError::Registry(registry.to_owned()))?;
+        if !is_registry(registry) {
+            return Err(RemoteError::Registry(registry.to_owned()));
+        }
         let (named, digest) = match rest.split_once('@') {
             Some((named, digest)) => (named, Some(digest)),
             None => (rest, None),
@@ -111,7 +104,9 @@ impl FromStr for Remote {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (named, None),
         };
-        check_repository(repository).ok_or_else(|| RemoteError::Repository(repository.to_owned()))?;
+        if !is_repository(repository) {
+            return Err(RemoteError::Repository(repository.to_owned()));
+        }
         let selector = match (tag, digest) {
             (None, None) => return Err(RemoteError::Which(text.to_owned())),
             (Some(_), Some(_)) => return Err(RemoteError::Both(text.to_owned())),
@@ -132,39 +127,10 @@ impl FromStr for Remote {
     }
 }
 
-fn check_registry(registry: &str) -> Option<()> {
-    let host = host(registry);
-    let port = &registry[host.len()..];
-    let good_port = port.is_empty() || port[1..].parse::<u16>().is_ok_and(|port| port > 0);
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good_host = match inner {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host
-            .split('.')
-            .all(|label| is_word(label, |byte| byte == b'-') && label.len() < 64),
-    };
-    (good_port && good_host).then_some(())
-}
-
-fn check_repository(repository: &str) -> Option<()> {
-    let lower = repository.bytes().all(|byte| !byte.is_ascii_uppercase());
-    let good = |part: &str| is_word(part, |byte| matches!(byte, b'.' | b'_' | b'-'));
-    (lower && repository.len() <= REPOSITORY_MAX && repository.split('/').all(good)).then_some(())
-}
-
 fn check_tag(tag: &str) -> Option<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let begins = !tag.starts_with(['.', '-']);
     (begins && (1..=TAG_MAX).contains(&tag.len()) && tag.bytes().all(good)).then_some(())
-}
-
-/// Letters and digits, with others between them only.
-fn is_word(text: &str, between: impl Fn(u8) -> bool) -> bool {
-    let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    outer(bytes.first())
-        && outer(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || between(*byte))
 }
 
 impl fmt::Display for Remote {

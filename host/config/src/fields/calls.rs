@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::collections::List;
 use super::component::ComponentFields;
 use super::declaration::FieldType;
+use super::deployment::DeployFields;
 use super::forms::{Form, Seen, Text};
 use super::hardening;
 use super::mismatch::{Mismatch, Refusal};
@@ -30,6 +31,7 @@ pub(crate) enum ActionSpec {
     Argv(Arc<[Arc<str>]>, Hardening),
     Function,
     Component(Arc<Call>),
+    Deploy(Arc<Call>),
 }
 
 impl FieldType for ActionSpec {
@@ -42,7 +44,7 @@ impl FieldType for ActionSpec {
     }
 }
 
-/// A call of `Exec` or `Wasm`, in JSON an object, or a function.
+/// A call of `Exec`, `Wasm` or `Deploy`, in JSON an object, or a function.
 pub(crate) struct ActionForm;
 
 /// A command line for the shell.
@@ -78,25 +80,28 @@ impl Form for ActionForm {
     type Read = ActionSpec;
 
     fn words(&self) -> Cow<'static, str> {
-        "Exec(…), Wasm(…) or a function".into()
+        "Exec(…), Wasm(…), Deploy(…) or a function".into()
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         let exec = exec_properties(generator);
         let wasm = generator.subschema_for::<ComponentFields>();
+        let deploy = generator.subschema_for::<DeployFields>();
         json_schema!({"oneOf": [
             {"type": "object", "required": ["wasm"], "additionalProperties": false, "properties": {"wasm": wasm}},
             {"type": "object", "required": ["exec"], "additionalProperties": false, "properties": exec},
+            {"type": "object", "required": ["deploy"], "additionalProperties": false, "properties": {"deploy": deploy}},
         ]})
     }
 
     fn read(&self, seen: Seen<'_>) -> Result<ActionSpec, Refusal> {
-        let forms = "Exec(\"command\"), Exec([\"program\", \"argument\"]), Wasm(\"file.wasm\", …) or a function; in JSON {\"exec\": …} or \
-                     {\"wasm\": {\"component\": \"file.wasm\", …}}";
+        let forms = "Exec(\"command\"), Exec([\"program\", \"argument\"]), Wasm(\"file.wasm\", …), Deploy(\"oci://…\") or a function; in JSON \
+                     {\"exec\": …}, {\"wasm\": {\"component\": \"file.wasm\", …}} or {\"deploy\": {\"source\": \"oci://…\"}}";
         match seen {
             Seen::Value(Value::Function) => Ok(ActionSpec::Function),
             Seen::Value(Value::Exec(call)) => exec_of(call),
             Seen::Value(Value::Component(call)) => Ok(ActionSpec::Component(call.clone())),
+            Seen::Value(Value::Deploy(call)) => Ok(ActionSpec::Deploy(call.clone())),
             Seen::Value(Value::Dict(entries)) => match entries.as_slice() {
                 [(key, other)] if key == "wasm" => {
                     let form = "{\"wasm\": {\"component\": \"file.wasm\", …}}";
@@ -104,9 +109,15 @@ impl Form for ActionForm {
                         .hint(form.to_owned())
                         .into())
                 }
+                [(key, other)] if key == "deploy" => {
+                    let form = "{\"deploy\": {\"source\": \"oci://…\"}}";
+                    Err(Mismatch::expected("an object as \"deploy\"", other)
+                        .hint(form.to_owned())
+                        .into())
+                }
                 entries if has(entries, "exec") && !has(entries, "wasm") => exec_from(entries),
                 _ => {
-                    let mismatch = Mismatch::new("must have \"exec\" or \"wasm\" and nothing else");
+                    let mismatch = Mismatch::new("must have \"exec\", \"wasm\" or \"deploy\" and nothing else");
                     Err(mismatch.hint(forms.to_owned()).into())
                 }
             },

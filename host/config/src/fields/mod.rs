@@ -8,6 +8,7 @@ mod collections;
 pub(crate) mod commands;
 pub(crate) mod component;
 pub(crate) mod declaration;
+pub(crate) mod deployment;
 pub(crate) mod forms;
 pub(crate) mod grants;
 pub(crate) mod group;

@@ -24,7 +24,7 @@ use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkPagablePanic, St
 use super::arguments::Places;
 use super::{ScriptError, Session, convert, live, unknown};
 use crate::fields::types::constants;
-use crate::fields::{self, calls, component, group, retry, rollout};
+use crate::fields::{self, calls, component, deployment, group, retry, rollout};
 use crate::json::WATCHES_MAX;
 use crate::value::{Call, Field, Registered, Registration};
 
@@ -97,6 +97,24 @@ impl fmt::Display for Wasm {
 
 #[starlark_value(type = "Wasm")]
 impl<'v> StarlarkValue<'v> for Wasm {}
+
+/// What `Deploy(…)` makes.
+#[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+pub(super) struct Deploy {
+    #[allocative(skip)]
+    pub(super) call: Arc<Call>,
+}
+
+starlark_simple_value!(Deploy);
+
+impl fmt::Display for Deploy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deploy(…)")
+    }
+}
+
+#[starlark_value(type = "Deploy")]
+impl<'v> StarlarkValue<'v> for Deploy {}
 
 /// What `Retry(…)` makes.
 #[derive(Debug, Clone, PartialEq, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
@@ -283,6 +301,17 @@ fn registering(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Wasm> {
         let given = Given::of_call("Wasm", &[component::REF], &args.items, &kwargs, eval)?;
         Ok(Wasm { call: given.into() })
+    }
+
+    /// The installation of the bundle that the znode's data names, as an action. What its arguments may be is looked at where those of
+    /// `RegisterWatch` are.
+    fn Deploy<'v>(
+        #[starlark(args)] args: UnpackTuple<Value<'v>>,
+        #[starlark(kwargs)] kwargs: DictRef<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Deploy> {
+        let given = Given::of_call("Deploy", &deployment::NAMES[..1], &args.items, &kwargs, eval)?;
+        Ok(Deploy { call: given.into() })
     }
 }
 

@@ -10,7 +10,7 @@ use starlark::values::list::ListRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{UnpackValue, Value as Starlark, ValueLike};
 
-use super::builtins::{Exec, Retry, Rollout, Secret, Wasm, Wave};
+use super::builtins::{Deploy, Exec, Retry, Rollout, Secret, Wasm, Wave};
 use crate::fields::calls;
 use crate::value::{Call, Inner, Item, Scalar, Value};
 
@@ -24,6 +24,9 @@ pub(super) fn value(from: Starlark<'_>) -> Value {
     }
     if let Some(wasm) = from.downcast_ref::<Wasm>() {
         return Value::Component(wasm.call.clone());
+    }
+    if let Some(deploy) = from.downcast_ref::<Deploy>() {
+        return Value::Deploy(deploy.call.clone());
     }
     if let Some(retry) = from.downcast_ref::<Retry>() {
         return Value::Retry(retry.call.clone());

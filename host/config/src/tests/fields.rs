@@ -432,7 +432,7 @@ fn actions_are_commands() {
         )
     };
     insta::assert_snapshot!(actions.iter().map(of).collect::<Vec<_>>().join("\n"), @r#"
-    "true" -> action must be Exec(…), Wasm(…) or a function, not the string "true"
+    "true" -> action must be Exec(…), Wasm(…), Deploy(…) or a function, not the string "true"
     {"exec": ""} -> action must not be an empty command
     {"exec": []} -> action must not be an empty list: the first item is the program
     {"exec": ["", "a"]} -> action must have a program as the list's first item

@@ -45,12 +45,12 @@ pub(crate) fn set_users(
 }
 
 impl Builder<'_, '_> {
-    /// Any action but a component.
+    /// Any action but a component or a deployment.
     pub(super) fn action(&mut self, action: ActionSpec, index: usize) -> Option<Action> {
         Some(match action {
             ActionSpec::Shell(line, _) => Action::Shell(intern(&mut self.around.interner.shells, line)),
             ActionSpec::Argv(argv, _) => Action::Argv(intern(&mut self.around.interner.argvs, argv)),
-            ActionSpec::Component(_) => return None,
+            ActionSpec::Component(_) | ActionSpec::Deploy(_) => return None,
             ActionSpec::Function => {
                 let parsed = self.parsed;
                 let program = self.program.get_or_insert_with(|| {

@@ -6,7 +6,8 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::pair;
 use twitcher_bundle::{Reference, STORE, trust::KEYS};
-use twitcher_model::Target;
+use twitcher_model::deployment::is_bundle_name;
+use twitcher_model::{BundleSource, Target};
 use twitcher_registry::Remote;
 
 const BUILD_HELP: &str = "\
@@ -150,6 +151,21 @@ pub enum BundleCommand {
         #[allow(missing_docs)]
         trust: TrustedKeysArguments,
     },
+    /// Install the version that stdin names and make it current: what an action Deploy(…) runs
+    #[command(hide = true)]
+    Deploy {
+        /// Where the versions are
+        source: BundleSource,
+        /// What the bundle must be called
+        #[arg(long, value_parser = bundle_name)]
+        name: String,
+        /// Where to install it
+        #[arg(long = "bundles", value_name = "DIR", default_value = STORE)]
+        store: PathBuf,
+        /// Directory of the trusted keys
+        #[arg(long, value_name = "DIR", default_value = KEYS)]
+        keys: PathBuf,
+    },
     /// List the installed versions, newest installation first
     List {
         /// Where bundles are installed
@@ -176,6 +192,13 @@ pub enum BundleCommand {
         #[arg(long = "bundles", alias = "store", value_name = "DIR", default_value = STORE)]
         store: PathBuf,
     },
+}
+
+fn bundle_name(text: &str) -> Result<String, String> {
+    match is_bundle_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected lower-case letters, digits, - and _".to_owned()),
+    }
 }
 
 /// What is pulled, and where to.

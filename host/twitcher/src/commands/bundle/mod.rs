@@ -2,6 +2,7 @@
 
 mod build;
 mod cargo_metadata;
+mod deploy;
 mod registry;
 
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use twitcher_files::replace::replace;
 use twitcher_registry::OciError;
 
 use self::cargo_metadata::CargoError;
+use self::deploy::DeployError;
 use crate::args::{BundleCommand, TrustedKeysArguments};
 
 /// Variable with the password of a secret key.
@@ -132,6 +134,9 @@ pub enum BundleCommandError {
     /// A registry does not do what it should.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// It is not deployed.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
     /// It is neither a file nor the name of a bundle.
     #[error("{bundle} is not a file, and {error}")]
     Reference {
@@ -171,6 +176,12 @@ pub fn bundle(program: &Path, command: BundleCommand) -> Result<String, BundleCo
         } => registry::push(&file, &remote, plain_http),
         BundleCommand::Pull(arguments) => registry::pull(*arguments),
         BundleCommand::Use { bundle, store, trust } => Ok(switched(&Store::at(store).choose(&bundle, &trust.load()?)?)),
+        BundleCommand::Deploy {
+            source,
+            name,
+            store,
+            keys,
+        } => Ok(deploy::deploy(&source, &name, &Store::at(store), &keys)?),
         BundleCommand::List { store, trust } => list(&Store::at(store), &trust),
         BundleCommand::Remove { bundle, store } => {
             let removed = Store::at(store).remove(&bundle)?;

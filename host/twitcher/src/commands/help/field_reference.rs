@@ -56,7 +56,7 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
 fn accepted(schema: &Value, value: &Value) -> String {
     if let Some(name) = value["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return match name {
-            "Action" => "Exec(...), Wasm(...) or a function".to_owned(),
+            "Action" => "Exec(...), Wasm(...), Deploy(...) or a function".to_owned(),
             "Retry" => "Retry(...)".to_owned(),
             _ => accepted(schema, &schema["$defs"][name]),
         };

@@ -94,7 +94,7 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
     let page = topic("configuration");
     for exact in [
         "znode (string or list; required)\n    Path of the znode to watch, or a list of several:",
-        "action (Exec(...), Wasm(...) or a function; required)\n",
+        "action (Exec(...), Wasm(...), Deploy(...) or a function; required)\n",
         "run_mode (QUEUE | DISCARD | PARALLEL | RESTART; default QUEUE)\n",
         "run_on_load (True | False | IF_CHANGED; default True)\n",
         "on_failure (KEEP | STOP or Retry(...); default KEEP)\n",

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use twitcher_actions::Broker;
-use twitcher_actions::environment;
+use twitcher_actions::environment::{self, Deployer};
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
 use twitcher_launch::{
     Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport, SecretValues, WarmSpec,
@@ -303,7 +303,7 @@ impl Bench {
         self.launches.launch(Invocation {
             run,
             watch: Arc::clone(&watch.name),
-            task: environment::task(watch, &start),
+            task: environment::task(watch, &start, &Deployer::default()),
             env: environment::environment(watch, &start),
             process: Arc::clone(&watch.process),
             stdin: start.observation.stdin,
