@@ -1,6 +1,7 @@
 //! Bundles by the commands that make, check, install and remove them.
 
 mod authoring;
+pub mod deploying;
 mod installing;
 mod signing;
 

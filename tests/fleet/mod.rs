@@ -1,6 +1,7 @@
 //! Several daemons on one real ZooKeeper that tell each other what they have handled.
 
 mod access;
+mod deploying;
 mod forgetting;
 mod healing;
 mod hostile;

@@ -82,7 +82,9 @@ impl FieldType for BundleSource {
     type Form = Called<Text<Self>>;
     const FORM: Self::Form = called(
         "oci://REGISTRY/REPOSITORY, or an absolute path with {version} in the name of its file",
-        Text::new(source).most(PATH_MAX).pattern("^(oci://|/)"),
+        Text::new(source)
+            .most(PATH_MAX)
+            .pattern(r"^(oci://[^/@]+/[^:@]+|/([^{]*/)?[^/{]*\{version\}[^/{]*)$"),
     );
 
     fn of(source: Self) -> Result<Self, Refusal> {

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::Fields;
 use super::component::ComponentFields;
+use super::deployment::DeployFields;
 use super::group::GroupFields;
 use super::mismatch::Mismatch;
 use super::retry::RetryFields;
@@ -13,7 +14,28 @@ use crate::json::plain;
 use crate::schema;
 
 /// For each pattern of the schema, texts that it allows and the reader takes, and texts that neither does.
-const PATTERNS: [(&str, &[&str], &[&str]); 16] = [
+const PATTERNS: [(&str, &[&str], &[&str]); 18] = [
+    (
+        r"^(oci://[^/@]+/[^:@]+|/([^{]*/)?[^/{]*\{version\}[^/{]*)$",
+        &[
+            "/{version}",
+            "/srv/render-{version}.twb",
+            "oci://127.0.0.1:5000/tools/render",
+        ],
+        &[
+            "render",
+            "oci://h/a:1",
+            "oci://h/a@sha256:00",
+            "/srv/render.twb",
+            "/{version}/a",
+            "",
+        ],
+    ),
+    (
+        "^[a-z0-9][a-z0-9_-]*$",
+        &["render", "0a-b_c"],
+        &["", "Render", "-a", "a.b"],
+    ),
     (
         "^([1-9][0-9]?|100)%$",
         &["1%", "99%", "100%"],
@@ -121,8 +143,16 @@ impl Bounds {
         }
         assert!(of_type("string") || schema["type"].is_null(), "{schema}");
         let (least, most) = (integer("minLength").unwrap_or(0), integer("maxLength"));
-        let begin = schema["pattern"].as_str().map_or("x", |_| "/");
-        let long = |length: usize| json!(begin.to_owned() + &"x".repeat(length - 1));
+        let begin = match schema["pattern"]
+            .as_str()
+            .map(|pattern| PATTERNS.iter().find(|(known, ..)| *known == pattern))
+        {
+            None => "x",
+            // Some end with what only a path has.
+            Some(Some((_, [first, ..], _))) if !first.starts_with('/') || first.contains('{') => first,
+            Some(_) => "/",
+        };
+        let long = |length: usize| json!(begin.to_owned() + &"x".repeat(length - begin.len()));
         let bounds = match schema["pattern"].as_str() {
             None => Self::new([json!("x")], [json!(false)]),
             Some(pattern) => {
@@ -271,6 +301,9 @@ fn the_reader_and_the_schema_have_the_same_bounds() {
     });
     check("Retry", &super::retry::NAMES, |name, value| {
         RetryFields::default().set(name, &plain(value.clone()))
+    });
+    check("Deploy", &super::deployment::NAMES, |name, value| {
+        DeployFields::default().set(name, &plain(value.clone()))
     });
     check("Rollout", &super::rollout::NAMES, |name, value| {
         RolloutFields::default().set(name, &plain(value.clone()))

@@ -422,6 +422,16 @@ fn actions_are_commands() {
         r#"{"exec": "a", "capabilities": ["CAP_CHWON"]}"#,
         r#"{"exec": "a", "capabilities": ["chown"]}"#,
         r#"{"wasm": {"component": "/x"}, "read_only": true}"#,
+        r#"{"deploy": "oci://host/x"}"#,
+        r#"{"deploy": {}}"#,
+        r#"{"deploy": {"source": "x"}}"#,
+        r#"{"deploy": {"source": "oci://host/tools/x:1.0.0"}}"#,
+        r#"{"deploy": {"source": "oci://host/tools/X"}}"#,
+        r#"{"deploy": {"source": "/srv/x.twb"}}"#,
+        r#"{"deploy": {"source": "/srv/../{version}.twb"}}"#,
+        r#"{"deploy": {"source": "/srv/X-{version}.twb"}}"#,
+        r#"{"deploy": {"source": "oci://host/x", "name": "X"}}"#,
+        r#"{"deploy": {"source": "oci://host/x", "nam": "x"}}"#,
     ];
     let of = |action: &&str| {
         let text = format!("[{{\"znode\": \"/a\", \"action\": {action}}}]");
@@ -449,7 +459,17 @@ fn actions_are_commands() {
     {"exec": "a", "capabilities": true} -> action must have a list of capabilities, such as ["CAP_NET_BIND_SERVICE"] for "capabilities", not true
     {"exec": "a", "capabilities": ["CAP_CHWON"]} -> action must not name the capability "CAP_CHWON": there is none of that name
     {"exec": "a", "capabilities": ["chown"]} -> action must not name the capability "chown": there is none of that name
-    {"wasm": {"component": "/x"}, "read_only": true} -> action must have "exec" or "wasm" and nothing else
+    {"wasm": {"component": "/x"}, "read_only": true} -> action must have "exec", "wasm" or "deploy" and nothing else
+    {"deploy": "oci://host/x"} -> action must be an object as "deploy", not the string "oci://host/x"
+    {"deploy": {}} -> source is missing
+    {"deploy": {"source": "x"}} -> source "x" is neither oci://REGISTRY/REPOSITORY nor an absolute path with {version} in the name of its file
+    {"deploy": {"source": "oci://host/tools/x:1.0.0"}} -> source "oci://host/tools/x:1.0.0" has a tag or a digest, ":1.0.0": the znode's data says which version, so leave it out
+    {"deploy": {"source": "oci://host/tools/X"}} -> source "oci://host/tools/X" has "tools/X", which is not the name of a repository: lower-case letters and digits, with . _ or - between them, in parts separated by /
+    {"deploy": {"source": "/srv/x.twb"}} -> source "/srv/x.twb" has no {version} in the name of its file, as /srv/bundles/render-{version}.twb has
+    {"deploy": {"source": "/srv/../{version}.twb"}} -> source "/srv/../{version}.twb" has . or .. or a NUL character: write the path without
+    {"deploy": {"source": "/srv/X-{version}.twb"}} -> source "/srv/X-{version}.twb" does not say what the bundle is called
+    {"deploy": {"source": "oci://host/x", "name": "X"}} -> name must be the name of a bundle: 1 to 64 lower-case letters, digits, - and _, the first a letter or digit, not the string "X"
+    {"deploy": {"source": "oci://host/x", "nam": "x"}} -> unknown argument "nam" of Deploy
     "#);
     let long = format!(
         "[{{\"znode\": \"/a\", \"action\": {{\"exec\": \"{}\"}}}}]",
@@ -634,4 +654,76 @@ fn on_a_host_one_watch_has_a_rollout() {
     };
     let said = Dir::new(&[("a.json", &format!("[{}, {}]", watch("one"), watch("two")))]).errors();
     assert!(said.contains("the rollout \"repo\" is that of the watch at"), "{said}");
+}
+
+#[test]
+fn a_deployment_knows_what_its_bundles_are_called() {
+    let of = |znode: &str, deploy: &str| {
+        let text = format!(r#"[{{"znode": "{znode}", "action": {{"deploy": {deploy}}}}}]"#);
+        let mut dir = Dir::new(&[("a.json", &text)]);
+        let reload = dir.reload();
+        let Some(watch) = reload.watches.first() else {
+            return dir.errors().lines().next().unwrap_or_default().to_owned();
+        };
+        match &watch.action {
+            Action::Deploy(deployment) => deployment.to_string(),
+            other => format!("{other:?}"),
+        }
+    };
+    let all = [
+        of("/a", r#"{"source": "oci://127.0.0.1:5000/tools/render"}"#),
+        of("/a", r#"{"source": "oci://r.example/tools/x", "name": "render"}"#),
+        of("/a", r#"{"source": "/srv/render-{version}.twb"}"#),
+        of("/plugins/render", r#"{"source": "/srv/{version}.twb"}"#),
+        of("/plugins/Render", r#"{"source": "/srv/{version}.twb"}"#),
+    ];
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    render from oci://127.0.0.1:5000/tools/render
+    render from oci://r.example/tools/x
+    render from /srv/render-{version}.twb
+    render from /srv/{version}.twb
+    DIR/a.json:1:42: source "/srv/{version}.twb" does not say what the bundle is called
+    "#);
+}
+
+#[test]
+fn what_does_not_go_with_a_deployment_is_told_where_it_stands() {
+    let fields = [
+        r#""uid": "nobody""#,
+        r#""gid": "nogroup""#,
+        r#""watch_type": "WATCH_TREE""#,
+        r#""pipe_stdin": false"#,
+        r#""payload": "JSON""#,
+        r#""on_delete": true"#,
+        r#""service": true, "run_mode": "RESTART""#,
+        r#""notify_signal": "SIGHUP""#,
+        r#""run_mode": "PARALLEL""#,
+    ];
+    let of = |fields: &&str| {
+        let text =
+            format!("[{{\"znode\": \"/a\", \"action\": {{\"deploy\": {{\"source\": \"oci://h/a\"}}}}, {fields}}}]");
+        Dir::new(&[("a.json", &text)])
+            .errors()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    insta::assert_snapshot!(fields.iter().map(of).collect::<Vec<_>>().join("\n"), @r#"
+    DIR/a.json:1:72: uid is not for Deploy(…)
+    DIR/a.json:1:72: gid is not for Deploy(…)
+    DIR/a.json:1:79: Deploy(…) needs watch_type WATCH_DATA
+    DIR/a.json:1:79: pipe_stdin = False is not for Deploy(…)
+    DIR/a.json:1:76: payload = JSON is not for Deploy(…)
+    DIR/a.json:1:78: on_delete = True is not for Deploy(…): a znode that is gone names no version
+    DIR/a.json:1:76: service = True is not for Deploy(…), which ends by itself
+    DIR/a.json:1:82: notify_signal is not for Deploy(…): it would end it
+    DIR/a.json:1:77: PARALLEL is not for Deploy(…): of two versions at once the older could become current last
+    "#);
+    let several = r#"[{"znode": ["/a", "/b"], "action": {"deploy": {"source": "oci://h/a"}}}]"#;
+    assert!(
+        Dir::new(&[("a.json", several)])
+            .errors()
+            .contains("Deploy(…) is for a watch of one znode")
+    );
 }

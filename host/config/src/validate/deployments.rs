@@ -1,5 +1,7 @@
 //! A watch that deploys bundles: which ones, and what does not go with that.
 
+use nix::unistd::{getgid, getuid};
+
 use super::{Builder, is_given, value_offset};
 use crate::accounts::Who;
 use crate::fields::Fields;
@@ -36,25 +38,19 @@ impl Builder<'_, '_> {
 
     fn check_beside_deployment(&mut self, registration: &Registration, fields: &Fields, refused: &mut bool) {
         let data = "it is the znode's data, on stdin, that says which version is deployed";
-        let own = self.around.accounts.resolve(&Who::default()).ok();
         let who = Who {
             uid: fields.uid.clone(),
             gid: fields.gid.clone(),
         };
         // Who cannot be found is told where all accounts are looked up.
-        let other = self.around.accounts.resolve(&who).ok().zip(own);
-        let is_other = |name: &str| {
-            let differs = other.as_ref().is_some_and(|(one, own)| match name {
-                "uid" => one.uid != own.uid,
-                _ => one.gid != own.gid,
-            });
-            differs && is_given(registration, name)
-        };
-        let daemons =
-            "leave it out: bundles are installed as the daemon's own user, and what is in them runs as nobody for that";
+        let identity = self.around.accounts.resolve(&who).ok();
+        let (uid, gid) = identity.map_or((None, None), |identity| (identity.uid, identity.gid));
+        let is_other_user = uid.is_some_and(|uid| uid != getuid().as_raw());
+        let is_other_group = gid.is_some_and(|gid| gid != getgid().as_raw()) && is_given(registration, "gid");
+        let daemons = "leave it out: bundles are installed as the daemon's own user, whoever runs what is in them";
         let wrong = [
-            (is_other("uid"), "uid", "uid is not for Deploy(…)", daemons),
-            (is_other("gid"), "gid", "gid is not for Deploy(…)", daemons),
+            (is_other_user, "uid", "uid is not for Deploy(…)", daemons),
+            (is_other_group, "gid", "gid is not for Deploy(…)", daemons),
             (
                 fields.znode.as_ref().is_some_and(|znodes| !znodes.more.is_empty()),
                 "znode",

@@ -277,7 +277,8 @@ fn anchor(path: &str) -> String {
 /// A heading in the case of a sentence.
 fn sentence(heading: &str) -> String {
     /// Words that are not written in lower case.
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
+        "Deploy",
         "Go",
         "JSON",
         "JavaScript",

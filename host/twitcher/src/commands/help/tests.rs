@@ -83,6 +83,7 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
     for (object, heading) in [
         ("Watch", "FIELDS OF REGISTERWATCH"),
         ("Component", "ARGUMENTS OF WASM"),
+        ("Deploy", "ARGUMENTS OF DEPLOY"),
         ("Retry", "ARGUMENTS OF RETRY"),
         ("Group", "ARGUMENTS OF REGISTERGROUP"),
     ] {
