@@ -97,8 +97,8 @@ impl Deploying<'_> {
         let runs = self.daemon.wait_runs("w", self.runs);
         let outcome = if succeeds { "success" } else { "exit code 1" };
         assert_eq!(runs[self.runs - 1]["outcome"], outcome, "{}", self.daemon.text());
-        let run = &runs[self.runs - 1]["run"];
-        let of_run = |line: &Value| line["run"] == *run;
+        let run = &runs[self.runs - 1]["run_id"];
+        let of_run = |line: &Value| line["run_id"] == *run;
         self.daemon.wait(&format!("{run} says {says:?}"), |line| {
             let message = line["message"].as_str().unwrap_or_default();
             of_run(line) && says.iter().all(|part| message.contains(part))
@@ -117,7 +117,8 @@ impl Deploying<'_> {
 
     fn refuses(&mut self, data: &str, says: &[&str], current: &str) {
         self.chooses(data);
-        let shown = data.trim();
+        // A message has the beginning of it.
+        let shown: String = data.trim().chars().take(50).collect();
         let named = format!("/plugins/render says \"{shown}");
         self.ends(false, &[&[&*named], says].concat(), Some(current));
     }

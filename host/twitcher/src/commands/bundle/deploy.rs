@@ -3,7 +3,7 @@
 //! What chooses comes on stdin and may be anybody's. It must become neither a path nor a tag before it was read as a version or digest.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::{standing_text, switched};
@@ -203,6 +203,7 @@ impl Deployer<'_> {
         // Without a name, nothing is left behind by a run that is killed.
         let mut file = tempfile::tempfile()?;
         offer.write(&mut file).map_err(|problem| problem.at(&remote))?;
+        file.rewind()?;
         let shown = PathBuf::from(remote.to_string());
         let done = self.store.install_expected(file, &shown, &self.trust, &expected);
         done.map(|done| told(&done))
