@@ -334,7 +334,7 @@ impl ActiveWatches {
                 action: Arc::clone(action),
                 process: Arc::clone(&entry.watch.process),
             }),
-            Action::Shell(_) | Action::Argv(_) | Action::Function(_) => None,
+            Action::Shell(_) | Action::Argv(_) | Action::Function(_) | Action::Deploy(_) => None,
         });
         specs.collect()
     }

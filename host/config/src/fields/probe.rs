@@ -49,7 +49,7 @@ impl Form for ProbeForm {
         let spec = match seen {
             Seen::Value(Value::Exec(call)) => calls::exec_of(call)?,
             Seen::Value(Value::Dict(entries)) if calls::has(entries, "exec") => calls::exec_from(entries)?,
-            Seen::Value(value @ (Value::Function | Value::Component(_))) => {
+            Seen::Value(value @ (Value::Function | Value::Component(_) | Value::Deploy(_))) => {
                 let mismatch = Mismatch::expected("an Exec(…)", value);
                 let hint = format!(
                     "it is asked again and again, so it is a command whose exit code says how it stands: {form}"
@@ -66,7 +66,7 @@ impl Form for ProbeForm {
         let (argv, hardening) = match spec {
             ActionSpec::Shell(line, hardening) => (Arc::from(["/bin/sh".into(), "-c".into(), line]), hardening),
             ActionSpec::Argv(argv, hardening) => (argv, hardening),
-            ActionSpec::Function | ActionSpec::Component(_) => return Err(Refusal::UNFIT),
+            ActionSpec::Function | ActionSpec::Component(_) | ActionSpec::Deploy(_) => return Err(Refusal::UNFIT),
         };
         Ok(Probe { argv, hardening })
     }
