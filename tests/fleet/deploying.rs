@@ -48,6 +48,8 @@ async fn a_bundle_that_a_host_refuses_halts_the_rollout_and_rollback_brings_the_
             status["state"] == state && status["goal"] == status["newest"]
         });
     };
+    // Who comes late has it as a joiner.
+    until("both have it", || versions() == ["1.0.0", "1.0.0"]);
     waits("done");
     assert_eq!(versions(), ["1.0.0", "1.0.0"]);
     stage.change("1.1.0").await;

@@ -70,7 +70,7 @@ enum Refusal {
     },
     /// It is another one.
     #[error("{0}: {1}: put that one there, or choose another")]
-    Other(String, InstallError),
+    Other(String, Box<InstallError>),
     /// No file can be called so.
     #[error("{0} cannot have a file of that version")]
     NoFile(String),
@@ -82,7 +82,13 @@ enum Refusal {
     Registry(#[from] OciError),
     /// The bundle or the store cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl From<InstallError> for Refusal {
@@ -139,8 +145,8 @@ struct Deployer<'a> {
 impl Deployer<'_> {
     fn deploy(&self, choice: Choice) -> Result<String, Refusal> {
         match self.source {
-            BundleSource::Files(_) => self.from_file(choice),
-            BundleSource::Repository(place) => self.from_registry(place, choice),
+            BundleSource::Files(_) => self.install_file(choice),
+            BundleSource::Repository(place) => self.pull(place, choice),
         }
     }
 
@@ -157,7 +163,7 @@ impl Deployer<'_> {
         Ok(switch.map(|switch| switched(&switch)))
     }
 
-    fn from_file(&self, choice: Choice) -> Result<String, Refusal> {
+    fn install_file(&self, choice: Choice) -> Result<String, Refusal> {
         let file = match &choice {
             Choice::Version(version) => self.source.file(&version.to_string()),
             Choice::Digest(digest) => self.source.file(&digest.to_string()),
@@ -174,7 +180,7 @@ impl Deployer<'_> {
             .map_err(|error| Self::refusal(&place, error))
     }
 
-    fn from_registry(&self, place: &str, choice: Choice) -> Result<String, Refusal> {
+    fn pull(&self, place: &str, choice: Choice) -> Result<String, Refusal> {
         let remote: Remote = match &choice {
             // No tag has a +.
             Choice::Version(version) => format!("{place}:{}", version.to_string().replace('+', "_")),
@@ -219,7 +225,9 @@ impl Deployer<'_> {
                 name: expected,
                 found,
             },
-            StoreError::Install(other @ InstallError::OtherVersion { .. }) => Refusal::Other(place.to_string(), other),
+            StoreError::Install(other @ InstallError::OtherVersion { .. }) => {
+                Refusal::Other(place.to_string(), Box::new(other))
+            }
             other => other.into(),
         }
     }
