@@ -192,7 +192,7 @@ pub struct WatchSummary {
     pub watch_type: WatchType,
     /// What happens to an update while the action runs.
     pub run_mode: RunMode,
-    /// What runs: `shell`, `exec`, `function` or `wasm`.
+    /// What runs: `shell`, `exec`, `function`, `wasm` or `deploy`.
     pub action: String,
     /// Where it is defined, as `FILE:LINE`.
     pub origin: String,
