@@ -181,8 +181,10 @@ pub struct Held {
     pub threads: u64,
     pub daemon_kib: u64,
     pub launcher_kib: u64,
-    /// Processes besides the daemon and its launcher, zombies too.
+    /// Processes besides the daemon and its launcher, zombies too, and besides those of components that may wait for their next run.
     pub processes: Vec<String>,
+    /// How many of these there are.
+    pub waiting: usize,
     pub temporary: Vec<String>,
     pub state_files: usize,
 }

@@ -12,7 +12,7 @@ use crate::support::daemon::children;
 use crate::support::ensemble::Ensemble;
 
 use super::oracle::{Held, Served};
-use super::watches::MARK;
+use super::watches::{COMPONENTS, MARK};
 
 /// The launcher of a daemon.
 pub fn launcher(daemon: Pid) -> Option<Pid> {
@@ -24,6 +24,12 @@ fn is_launcher(daemon: Pid, pid: Pid) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let output = |pid| fs::read_link(format!("/proc/{pid}/fd/1")).ok();
     line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && output(pid) == output(daemon)
+}
+
+/// Whether it lives and is a copy of the launcher.
+fn is_component(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && state(pid) != Some('Z')
 }
 
 /// What a daemon holds. `out`, `temporary` and `state` are its directories.
@@ -42,11 +48,14 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
             *held.descriptors.entry(class).or_default() += count;
         }
     }
-    for pid in children(daemon) {
-        if Some(pid) != launcher {
-            held.processes.push(describe(pid));
-        }
+    let others = children(daemon).into_iter().filter(|pid| Some(*pid) != launcher);
+    // From outside nothing tells a component's process that waits from one that runs: one more than may wait is one that has not ended.
+    let (waiting, mut left): (Vec<Pid>, Vec<Pid>) = others.partition(|pid| is_component(*pid));
+    held.waiting = waiting.len();
+    if waiting.len() > COMPONENTS {
+        left.extend(waiting);
     }
+    held.processes.extend(left.into_iter().map(describe));
     for pid in all_processes() {
         let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         if is_of(&read("environ"), &read("cmdline"), out) {

@@ -16,7 +16,7 @@ use super::keeper::Keeper;
 use super::oracle::{self, Final, Served};
 use super::plan::{Episode, Fault, HOSTS, SERVERS, Step, Trouble, Write};
 use super::snapshot;
-use super::watches::{File, HEALTHY, Kind, Mode, Node, WATCHES, Watch, watch};
+use super::watches::{COMPONENTS, File, HEALTHY, Kind, Mode, Node, WATCHES, Watch, watch};
 
 /// How long after the last fault everything that is promised may take. It has to cover the longest of: an action that must be killed
 /// (3 s), a session that must expire and be made anew (some 10 s), all of it on a machine with more to do than it can.
@@ -301,7 +301,13 @@ impl Stage {
             }
             match (&host.base, host.held()) {
                 (Some(base), Some(held)) => lacks.extend(oracle::leaks(base, &held)),
-                (None, Some(held)) => lacks.extend(held.processes),
+                (None, Some(held)) => {
+                    lacks.extend(held.processes);
+                    // So that what comes is compared with all that there may be.
+                    if held.waiting < COMPONENTS {
+                        lacks.push(format!("{} of {COMPONENTS} components wait", held.waiting));
+                    }
+                }
                 (_, None) => {}
             }
             lacking.extend(lacks.into_iter().map(|lack| format!("host {index}: {lack}")));

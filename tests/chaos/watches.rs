@@ -174,6 +174,16 @@ pub const WATCHES: &[Watch] = &[
     },
 ];
 
+/// How many watches have a component, of each of which one process waits for its next run.
+pub const COMPONENTS: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < WATCHES.len() {
+        count += matches!(WATCHES[at].kind, Kind::Component) as usize;
+        at += 1;
+    }
+    count
+};
+
 impl Watch {
     /// How many may run at once.
     pub fn slots(&self) -> u32 {

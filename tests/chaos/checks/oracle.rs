@@ -315,6 +315,7 @@ fn held() -> Held {
         daemon_kib: 50_000,
         launcher_kib: 9_000,
         processes: Vec::new(),
+        waiting: 2,
         temporary: Vec::new(),
         state_files: 3,
     }
