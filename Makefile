@@ -182,11 +182,11 @@ lintian:
 # only root can boot it.
 systemd-root:
 	@mkdir -p $(CARGO_TARGET_DIR)
-	@test -n "$(SUDO)" || test -e $(SYSTEMD_ROOT)/etc/os-release || { \
+	@test -n "$(SUDO)" || test -e $(SYSTEMD_ROOT)/usr/share/doc/libgssapi-krb5-2 || { \
 	  { { command -v debootstrap && command -v systemd-nspawn; } >/dev/null || \
 	    { apt-get update -q && apt-get install -qy --no-install-recommends debootstrap systemd-container; }; } && \
-	  rm -rf --one-file-system $(SYSTEMD_ROOT).part && \
-	  debootstrap --variant=minbase --include=adduser,dbus,libpam-systemd,procps,systemd,systemd-sysv \
+	  rm -rf --one-file-system $(SYSTEMD_ROOT).part $(SYSTEMD_ROOT) && \
+	  debootstrap --variant=minbase --include=adduser,dbus,libgssapi-krb5-2,libpam-systemd,procps,systemd,systemd-sysv \
 	    "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $(SYSTEMD_ROOT).part >$(SYSTEMD_ROOT).log && \
 	  mv $(SYSTEMD_ROOT).part $(SYSTEMD_ROOT); } || \
 	  echo "no root for a machine with systemd can be made (see $(SYSTEMD_ROOT).log)"
