@@ -40,7 +40,7 @@ impl fmt::Display for Deployment {
 pub enum BundleSource {
     /// `oci://REGISTRY/REPOSITORY`.
     Repository(Arc<str>),
-    /// An absolute path whose last part has [`VERSION`] once.
+    /// An absolute path whose last part has `{version}` once.
     Files(Arc<str>),
 }
 
