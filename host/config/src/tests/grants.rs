@@ -62,8 +62,8 @@ fn a_component_is_a_path() {
     });
     insta::assert_snapshot!(all, @r#"
     {"wasm": "x.wasm"} -> action must be an object as "wasm", not the string "x.wasm"; {"wasm": {"component": "file.wasm", …}}
-    {"wasm": {"component": "/x.wasm"}, "exec": "true"} -> action must have "exec" or "wasm" and nothing else; Exec("command"), Exec(["program", "argument"]), Wasm("file.wasm", …) or a function; in JSON {"exec": …} or {"wasm": {"component": "file.wasm", …}}
-    {"wsam": {}} -> action must have "exec" or "wasm" and nothing else; Exec("command"), Exec(["program", "argument"]), Wasm("file.wasm", …) or a function; in JSON {"exec": …} or {"wasm": {"component": "file.wasm", …}}
+    {"wasm": {"component": "/x.wasm"}, "exec": "true"} -> action must have "exec", "wasm" or "deploy" and nothing else; Exec("command"), Exec(["program", "argument"]), Wasm("file.wasm", …), Deploy("oci://…") or a function; in JSON {"exec": …}, {"wasm": {"component": "file.wasm", …}} or {"deploy": {"source": "oci://…"}}
+    {"wsam": {}} -> action must have "exec", "wasm" or "deploy" and nothing else; Exec("command"), Exec(["program", "argument"]), Wasm("file.wasm", …), Deploy("oci://…") or a function; in JSON {"exec": …}, {"wasm": {"component": "file.wasm", …}} or {"deploy": {"source": "oci://…"}}
     "#);
 }
 
