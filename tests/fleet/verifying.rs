@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use nix::unistd::Pid;
+
 use super::Host;
 use super::rollouts::{Fleet, states};
+use crate::support::daemon::alive;
 use crate::support::{http, until};
 
 /// It says no where a host is marked as unwell, and takes as long as the host is marked as slow.
@@ -153,6 +156,23 @@ async fn a_daemon_that_is_killed_while_it_verifies_begins_anew_with_that_and_kee
     let started = fleet.started("2");
     assert_eq!(started.iter().filter(|one| **one == host).count(), 1, "{started:?}");
     assert_eq!(started.len(), 3);
+}
+
+/// Whoever does not listen has the time that its watch gives it, then SIGKILL: also where that is longer than the daemon waits for runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_stops_leaves_no_verify_behind() {
+    const DEAF: &str =
+        r#"at_once = 1, verify = Exec("trap '' TERM; echo $$ > SHARED/deaf; while :; do sleep 0.02; done")"#;
+    let mut fleet = Fleet::new("verify-stopped", DEAF).await;
+    fleet.join("web-1", &["--drain-timeout", "0.2"]);
+    let path = fleet.shared.path().join("deaf");
+    let pid = || fs::read_to_string(&path).ok()?.trim().parse().ok().map(Pid::from_raw);
+    until("verify runs", || pid().is_some());
+    let Host {
+        daemon, site: _site, ..
+    } = fleet.hosts.remove(0);
+    assert_eq!(daemon.stop().code(), Some(4), "it was terminated");
+    assert!(!alive(pid().unwrap()), "verify is still there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ struct RunningProbe {
     id: WatchId,
     watch: Arc<str>,
     started: SystemTime,
+    kill_after: Duration,
     what: What,
 }
 
@@ -96,6 +97,11 @@ impl Probes {
     pub(super) fn is_idle(&self) -> bool {
         let is_over = |verifying: &Verifying| matches!(verifying.phase, VerifyPhase::Over(_));
         self.running.is_empty() && self.verifying.values().all(is_over)
+    }
+
+    /// How long each that runs may take to end once it is told to.
+    pub(super) fn kill_after(&self) -> impl Iterator<Item = Duration> {
+        self.running.values().map(|probe| probe.kill_after)
     }
 
     /// When the next run is due.
@@ -295,6 +301,7 @@ impl Daemon {
             id,
             watch: Arc::clone(&watch.name),
             started: SystemTime::now(),
+            kill_after: watch.process.kill_after,
             what,
         };
         self.probes.running.insert(run, running);

@@ -45,6 +45,11 @@ impl Daemon {
             .deadline
     }
 
+    /// How many runs there are, those of rollouts' probes too.
+    fn running(&self) -> usize {
+        self.runs.len() + self.probes.kill_after().count()
+    }
+
     /// Starts nothing more and lets what runs end.
     pub(super) async fn drain(
         mut self,
@@ -111,13 +116,14 @@ impl Daemon {
                 () = &mut again, if ended == DaemonEnd::Drained => true,
             };
             if ended == DaemonEnd::Terminated {
-                error!(running = self.runs.len(), "stopping although runs survive SIGKILL");
+                error!(running = self.running(), "stopping although runs survive SIGKILL");
                 break;
             }
             let why = if asked { "asked again to stop" } else { "drain timeout" };
-            warn!(running = self.runs.len(), "{why}: terminating what still runs");
+            warn!(running = self.running(), "{why}: terminating what still runs");
             ended = DaemonEnd::Terminated;
-            let longest = self.runs.values().map(|running| running.watch.process.kill_after).max();
+            let actions = self.runs.values().map(|running| running.watch.process.kill_after);
+            let longest = actions.chain(self.probes.kill_after()).max();
             let last = Draining::within(longest.unwrap_or_default() + LAST_GRACE, true);
             self.draining = Some(last);
             deadline = last.deadline;
