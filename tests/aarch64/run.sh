@@ -62,9 +62,9 @@ RegisterWatch("/git/head", name="command", uid="nobody", action=Exec("cat > /ren
 RegisterWatch("/git/head", name="file", uid="nobody", action=Wasm("/root/hello.wasm", config={"greeting": "a component saw it"}))
 RegisterWatch("/app/port", name="bundle", uid="nobody",
               action=Wasm("render", config={"template": "/in/app.conf", "dest": "/out/app.conf"},
-                          dirs={"/in": Dir("/root"), "/out": Dir("/rendered", "rw")}))
+                          dirs={"/in": "/root:ro", "/out": "/rendered:rw"}))
 RegisterWatch("/git/head", name="confined", uid="nobody", action=Wasm("render", config={"template": "/in/app.conf", "dest": "/in/app.conf"},
-                                                                   dirs={"/in": Dir("/root")}))
+                                                                   dirs={"/in": "/root:ro"}))
 END
 cp "$here/init.sh" machine/init
 chmod 755 machine/init
