@@ -234,6 +234,7 @@ check('what is wrong with the daemon is said', async (stage) => {
   world.changes = {
     phase: 'starting',
     launcher_restarts: 2,
+    warm: { waiting: 2, held: 3 << 20, most: 64 << 20, ready: 7, unready: 1, ended: 0 },
     state_problem: 'no space left on device',
     source: { kind: 'zookeeper', target: 'zk1:2181', connected: false, since: null, problem: 'connection refused' },
     config: { paths: ['/etc/twitcher'], loaded: null, errors: [broken, 'another mistake'], notes: [] },
@@ -242,7 +243,7 @@ check('what is wrong with the daemon is said', async (stage) => {
   const problems = await page.value(textOf('#problems'));
   for (const text of ['Not connected to zk1:2181', 'connection refused', 'no space left', '2 mistakes in the configuration', broken, '1 more'])
     assert.ok(problems.includes(text), `${text} in ${problems}`);
-  assert.match(await page.value(textOf('.daemon')), /Starting[\s\S]*Launcher restarts\s+2/);
+  assert.match(await page.value(textOf('.daemon')), /Starting[\s\S]*Warm\s+2 with 3\.0 MiB, ready for 7 of 8 runs[\s\S]*Launcher restarts\s+2/);
   await stage.shot(page, 'problems');
 });
 
