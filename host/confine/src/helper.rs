@@ -81,13 +81,13 @@ pub fn give_up_rights(resources: Resources) -> Result<(), RightsError> {
         (Resource::RLIMIT_FSIZE, Some(resources.file_size)),
         (Resource::RLIMIT_NOFILE, Some(resources.files)),
         (Resource::RLIMIT_AS, resources.memory),
-        (Resource::RLIMIT_CPU, Some(resources.cpu)),
     ];
     for (resource, most) in limits {
         if let Some(most) = most {
             limit(resource, most).map_err(call("setrlimit"))?;
         }
     }
+    limit_cpu(resources.cpu).map_err(call("setrlimit"))?;
     set_no_new_privs().map_err(call("no_new_privs"))?;
     if geteuid().is_root() {
         let user = own_user()?;
@@ -122,6 +122,12 @@ pub fn limit(resource: Resource, most: u64) -> Result<(), Errno> {
     let (_, hard) = getrlimit(resource)?;
     let most = most.min(hard);
     setrlimit(resource, most, most)
+}
+
+/// With a second until SIGKILL, so that the signal by which the process ends says why.
+fn limit_cpu(seconds: u64) -> Result<(), Errno> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CPU)?;
+    setrlimit(Resource::RLIMIT_CPU, seconds.min(hard), (seconds + 1).min(hard))
 }
 
 /// The local databases alone: a server that knows of more users may not answer, and the user of helpers is none of its.

@@ -27,12 +27,28 @@ use twitcher_ipc::frames::Format;
 use twitcher_ipc::helper::{Death, ExchangeError, Helper, socket_of_helper};
 use twitcher_model::{Compiled, EntryPoint, Grants, NATIVE_MAX, Target};
 
+/// How long a helper may take.
+#[derive(Debug, Clone, Copy)]
+struct Allowed {
+    /// On the clock.
+    clock: Duration,
+    /// Processor time, in seconds.
+    cpu: u64,
+}
+
 /// Most memory for compiling, in bytes.
 const MEMORY_MAX: u64 = 6 << 30;
 /// How long a component may take to compile: the largest that toolchains make take some ten seconds.
-const COMPILE_TIME: Duration = Duration::from_secs(120);
-/// How long a component may take to judge its configuration.
-const CHECK_TIME: Duration = Duration::from_secs(5);
+const COMPILE_TIME: Allowed = Allowed {
+    clock: Duration::from_secs(120),
+    // More, so that the daemon, which can say what took too long, is first.
+    cpu: 125,
+};
+/// How long a component may take to judge its configuration. On the clock it is more: that also counts how busy the machine is with others.
+const CHECK_TIME: Allowed = Allowed {
+    clock: Duration::from_secs(60),
+    cpu: 5,
+};
 /// Messages to the helper and from it.
 const FORMAT: Format = Format::postcard(NATIVE_MAX);
 
@@ -76,6 +92,12 @@ pub enum HelperError {
     /// It took too long.
     #[error("its check took more than {} s", .0.as_secs())]
     CheckTime(Duration),
+    /// It computed for too long.
+    #[error("it took more than {0} s of processor time to compile")]
+    CompileProcessor(u64),
+    /// It computed for too long.
+    #[error("its check took more than {0} s of processor time")]
+    CheckProcessor(u64),
     /// It was killed, or gave up.
     #[error("the process that compiles it broke down: {0}")]
     Broken(String),
@@ -84,7 +106,13 @@ pub enum HelperError {
 /// Compiles a component in a helper, which is `program compile`: for this machine, or for all machines of a target.
 pub fn compile(program: &Path, wasm: Vec<u8>, target: Option<Target>) -> Result<Compiled, HelperError> {
     let request = Compile { wasm, target };
-    let CompiledReply(reply) = ask(program, "compile", &request, COMPILE_TIME, HelperError::CompileTime)?;
+    let CompiledReply(reply) = ask(
+        program,
+        "compile",
+        &request,
+        COMPILE_TIME,
+        (HelperError::CompileTime, HelperError::CompileProcessor),
+    )?;
     let (native, entry, checked) = reply.map_err(HelperError::Refused)?;
     Ok(Compiled { native, entry, checked })
 }
@@ -93,36 +121,43 @@ pub fn compile(program: &Path, wasm: Vec<u8>, target: Option<Target>) -> Result<
 pub fn check(program: &Path, native: Vec<u8>, grants: &Grants) -> Result<Result<(), Vec<String>>, HelperError> {
     let grants = grants.clone();
     let request = Check { native, grants };
-    let CheckedReply(reply) = ask(program, "judge", &request, CHECK_TIME, HelperError::CheckTime)?;
+    let CheckedReply(reply) = ask(
+        program,
+        "judge",
+        &request,
+        CHECK_TIME,
+        (HelperError::CheckTime, HelperError::CheckProcessor),
+    )?;
     reply.map_err(HelperError::Refused)
 }
 
-/// Starts a helper for one request. If it has not answered in `time`, that is the error that `too_slow` makes of it.
+/// Starts a helper for one request. If it has not answered in time, the error is what `too_slow` makes of that: on the clock, or
+/// in seconds of processor time.
 fn ask<T: DeserializeOwned>(
     program: &Path,
     subcommand: &str,
     request: &impl Serialize,
-    time: Duration,
-    too_slow: fn(Duration) -> HelperError,
+    allowed: Allowed,
+    too_slow: (fn(Duration) -> HelperError, fn(u64) -> HelperError),
 ) -> Result<T, HelperError> {
     let mut helper = Helper::start(program, subcommand, FORMAT, FORMAT)?;
-    let deadline = Instant::now() + time;
+    let deadline = Instant::now() + allowed.clock;
     let sent = helper.send(request, deadline);
     sent.and_then(|()| helper.receive(deadline))
         .map_err(|error| match error {
-            ExchangeError::TimedOut => too_slow(time),
-            ExchangeError::Gone => HelperError::Broken(verdict(&helper.cause_of_death())),
+            ExchangeError::TimedOut => too_slow.0(allowed.clock),
+            ExchangeError::Gone => cause(&helper.cause_of_death(), || too_slow.1(allowed.cpu)),
             ExchangeError::Channel(error) => HelperError::Process(error),
         })
 }
 
-fn verdict(death: &Death) -> String {
+fn cause(death: &Death, too_slow: impl FnOnce() -> HelperError) -> HelperError {
     if death.said("memory allocation of") {
-        return "it needs too much memory".to_owned();
+        return HelperError::Broken("it needs too much memory".to_owned());
     }
     match death.signal() {
-        Some(Signal::SIGXCPU) => "it needs too much time".to_owned(),
-        _ => death.to_string(),
+        Some(Signal::SIGXCPU) => too_slow(),
+        _ => HelperError::Broken(death.to_string()),
     }
 }
 
@@ -157,15 +192,10 @@ enum ServeError {
     Talk(#[from] io::Error),
 }
 
-/// Processor time for what may take so long, in seconds. More, so that the daemon, which can say what took too long, is first.
-fn cpu(time: Duration) -> u64 {
-    time.as_secs() + 5
-}
-
 fn answer_compile() -> Result<(), ServeError> {
     give_up_rights(Resources {
         memory: Some(MEMORY_MAX),
-        cpu: cpu(COMPILE_TIME),
+        cpu: COMPILE_TIME.cpu,
         files: 64,
         file_size: 0,
         tasks: Some(THREADS_MAX),
@@ -186,7 +216,7 @@ fn answer_check() -> Result<(), ServeError> {
     give_up_rights(Resources {
         // The component's memory is reserved, not used: a limit of the address space would end it at once.
         memory: None,
-        cpu: cpu(CHECK_TIME),
+        cpu: CHECK_TIME.cpu,
         files: 64,
         // A component's memory begins as a file of its own, which has no name.
         file_size: 1 << 30,
