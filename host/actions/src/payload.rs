@@ -3,6 +3,7 @@
 //! Pure. It must not know how a state was read, nor which run is the one before.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::sync::Arc;
 
@@ -174,14 +175,49 @@ pub struct Told {
 #[derive(Debug, Clone)]
 struct Marks {
     version: Version,
-    /// By path, or by a child's name: creation and modification. Of children both are 0.
-    marks: BTreeMap<Arc<str>, (i64, i64)>,
+    /// By path, or by a child's name.
+    marks: BTreeMap<Arc<str>, Mark>,
+}
+
+/// What tells one state of a node from another. Of a child that is only named there is none of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mark {
+    czxid: i64,
+    mzxid: i64,
+    /// A hash of its data, if that could be read: servers that were wiped, and set up anew by the same steps, count to the same transactions.
+    data: Option<u64>,
+}
+
+impl Mark {
+    fn of(node: &TreeNode) -> Self {
+        let hash = |data: &Bytes| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(data);
+            hasher.finish()
+        };
+        Self {
+            czxid: node.stat.czxid,
+            mzxid: node.stat.mzxid,
+            data: node.data.as_ref().map(hash),
+        }
+    }
+
+    /// What has become of the node, if anything has. What could not be read before is news; what cannot be read any more is none.
+    fn change(self, now: Mark) -> Option<NodeChange> {
+        if self.czxid != now.czxid {
+            Some(NodeChange::Created)
+        } else if self.mzxid != now.mzxid || (now.data.is_some() && self.data != now.data) {
+            Some(NodeChange::Set)
+        } else {
+            None
+        }
+    }
 }
 
 impl Told {
-    /// Whether it is of a later run than the other.
-    pub fn is_newer_than(&self, other: &Told) -> bool {
-        self.run > other.run
+    /// Whether it is of an earlier run than the other. A program that stays is told more than once in the same.
+    pub fn is_older_than(&self, other: &Told) -> bool {
+        self.run < other.run
     }
 }
 
@@ -262,7 +298,7 @@ fn contents<'a>(
     observation: &'a Observation,
     known: Option<&'a Marks>,
 ) -> (Contents<'a>, Marks) {
-    static NOTHING: (TreeNodes, BTreeMap<Arc<str>, (i64, i64)>) = (TreeNodes::new(), BTreeMap::new());
+    static NOTHING: (TreeNodes, BTreeMap<Arc<str>, Mark>) = (TreeNodes::new(), BTreeMap::new());
     let there = observation.nodes.as_deref().unwrap_or(&NOTHING.0);
     let known = known.map_or(&NOTHING.1, |known| &known.marks);
     let mut contents = Contents::default();
@@ -273,7 +309,8 @@ fn contents<'a>(
         }
         WatchType::Children => {
             let names = names(observation);
-            let marks: BTreeMap<Arc<str>, _> = names.iter().map(|name| ((*name).into(), (0, 0))).collect();
+            let mark = |name: &&str| (Arc::from(*name), Mark::default());
+            let marks: BTreeMap<Arc<str>, _> = names.iter().map(mark).collect();
             contents.children = Some(Children {
                 added: names
                     .iter()
@@ -290,8 +327,11 @@ fn contents<'a>(
             marks
         }
         WatchType::Tree => {
-            let marks = there.iter().map(|(path, node)| (path.clone(), mark(node))).collect();
-            contents.changed = Some(changes(known, there));
+            let marks = there
+                .iter()
+                .map(|(path, node)| (path.clone(), Mark::of(node)))
+                .collect();
+            contents.changed = Some(changes(known, &marks, there));
             contents.nodes = Some(there.iter().map(|(path, node)| (&**path, Node::from(node))).collect());
             marks
         }
@@ -306,17 +346,16 @@ fn names(observation: &Observation) -> Vec<&str> {
     text.lines().collect()
 }
 
-fn mark(node: &TreeNode) -> (i64, i64) {
-    (node.stat.czxid, node.stat.mzxid)
-}
-
-fn changes<'a>(known: &'a BTreeMap<Arc<str>, (i64, i64)>, there: &'a TreeNodes) -> BTreeMap<&'a str, NodeChange> {
-    let now = there.iter().filter_map(|(path, node)| {
-        let (czxid, mzxid) = mark(node);
+fn changes<'a>(
+    known: &'a BTreeMap<Arc<str>, Mark>,
+    marks: &BTreeMap<Arc<str>, Mark>,
+    there: &'a TreeNodes,
+) -> BTreeMap<&'a str, NodeChange> {
+    // Both are in the order of the paths.
+    let now = there.keys().zip(marks.values()).filter_map(|(path, mark)| {
         let change = match known.get(path) {
-            Some(before) if *before == (czxid, mzxid) => return None,
-            Some((before, _)) if *before == czxid => NodeChange::Set,
-            _ => NodeChange::Created,
+            Some(before) => before.change(*mark)?,
+            None => NodeChange::Created,
         };
         Some((&**path, change))
     });

@@ -581,7 +581,7 @@ impl Daemon {
             && entry.watch.looks_at_same(&running.watch)
         {
             if let Some(told) = running.take_told()
-                && entry.told.as_ref().is_none_or(|before| told.is_newer_than(before))
+                && entry.told.as_ref().is_none_or(|before| !told.is_older_than(before))
             {
                 entry.told = Some(Box::new(told));
             }

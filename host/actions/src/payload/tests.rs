@@ -165,6 +165,21 @@ fn a_tree_has_every_node_and_what_became_of_it() {
 }
 
 #[test]
+fn other_data_of_the_same_transactions_has_changed() {
+    let watch = watch(WatchType::Tree);
+    let at = |data| tree(&[("/a", 1, 2, data), ("/a/b", 1, 3, Some(b"same"))]);
+    let told = |run, data, before: Option<&Told>| document(&watch, &start(run, Trigger::Tree, at(data)), before);
+    let (_, first) = told(1, Some(b"one"), None);
+    // As after servers were wiped and set up anew by the same steps.
+    let (other, second) = told(2, Some(b"two"), first.as_ref());
+    assert_eq!(other["changed"], json!({"/a": "set"}));
+    let (unread, third) = told(3, None, second.as_ref());
+    assert_eq!(unread["changed"], json!({}));
+    let (read, _) = told(4, Some(b"two"), third.as_ref());
+    assert_eq!(read["changed"], json!({"/a": "set"}), "to whom it could not be shown");
+}
+
+#[test]
 fn more_than_the_bound_is_refused() {
     let watch = watch(WatchType::Data);
     // As JSON, each of these bytes is six.
