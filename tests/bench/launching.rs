@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
-use twitcher_launch::{Invocation, Launcher, Launches, RunEvent, RunReport, SecretValues, protocol::Task};
+use twitcher_launch::{Invocation, Launcher, Launches, Purpose, RunEvent, RunReport, SecretValues, protocol::Task};
 use twitcher_model::{Identity, ProcessSettings, RunId};
 
 use crate::{Table, median, ms, ratio};
@@ -94,7 +94,7 @@ impl Spawner {
             env: vec![("PATH".into(), "/bin".into())],
             process,
             stdin: Bytes::copy_from_slice(stdin),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -103,6 +103,73 @@ fn the_service_of_a_killed_daemon_goes_on() {
     daemon.daemon.wait("started again", started("s"));
     daemon.until_state("s", "up");
     assert_eq!(site.lines("out/log"), ["1 load", "1 retry"]);
+}
+
+/// Has its data as [`TELLS`], and is told by SIGHUP.
+fn told_service(more: &str) -> String {
+    format!(
+        "RegisterWatch('/n', {TELLS}, name='s', notify_signal=SIGHUP, service=True, ready_after=0.1, data_file='OUT/dir/config'{more})"
+    )
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_told_of_newer_data_and_goes_on_for_what_it_was_told_of() {
+    let site = Site::new();
+    site.set("/n", "one");
+    fs::create_dir(site.path("out/dir")).unwrap();
+    site.config("a.twc", &told_service(""));
+    let daemon = site.start();
+    daemon.wait("up", message("s", "the service is up"));
+    daemon.crash();
+    let daemon = Controlled::start(&site);
+    daemon.until_state("s", "up");
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    site.set("/n", "two");
+    until("it was told", || site.lines("out/log") == ["one", "two"]);
+    daemon.daemon.wait_for(2, "up again", message("s", "the service is up"));
+    crate::state::until_stored(&site, &format!("SELECT handled_at > {before} FROM watch"));
+    daemon.daemon.crash();
+    // Once more: what it was told of by the last daemon is what it is for.
+    let daemon = Controlled::start(&site);
+    daemon.until_state("s", "up");
+    site.set("/n", "three");
+    until("it was told", || site.lines("out/log") == ["one", "two", "three"]);
+    assert_eq!(daemon.daemon.count(started("s")), 0, "it was never replaced");
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_replaced_if_its_watch_is_defined_anew_and_ended_if_that_is_gone() {
+    let site = Site::new();
+    site.set("/n", "1");
+    let config = |value| {
+        format!(
+            "RegisterWatch('/n', {STAYS}, name='s', run_mode=RESTART, service=True, ready_after=0.1, env={{'V': '{value}'}})"
+        )
+    };
+    site.config("a.twc", &config("old"));
+    let daemon = site.start();
+    daemon.wait("up", message("s", "the service is up"));
+    let first = pid(&site);
+    daemon.crash();
+    site.config("a.twc", &config("new"));
+    let daemon = Controlled::start(&site);
+    daemon.until_state("s", "up");
+    assert!(!alive(first));
+    let second = pid(&site);
+    assert!(alive(second));
+    daemon.daemon.crash();
+    // In a file that cannot be loaded it may still be there.
+    site.config("a.twc", "RegisterWatch(");
+    let daemon = site.start();
+    daemon.wait("it is left alone", |line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("its watch is not in the configuration"))
+    });
+    assert!(alive(second));
+    site.config("a.twc", "");
+    until("it is terminated", || !alive(second));
+    drop(daemon);
 }
 
 #[test]

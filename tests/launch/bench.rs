@@ -9,7 +9,9 @@ use bytes::Bytes;
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
-use twitcher_launch::{Invocation, Journal, Launcher, Launches, RunEvent, RunReport, SecretValues, protocol::Task};
+use twitcher_launch::{
+    Invocation, Journal, Launcher, Launches, Purpose, RunEvent, RunReport, SecretValues, protocol::Task,
+};
 use twitcher_model::{Identity, Outcome, ProcessSettings, RunId};
 use twitcher_process::cgroup::CgroupTree;
 
@@ -68,7 +70,7 @@ impl Bench {
             env,
             process,
             stdin,
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,

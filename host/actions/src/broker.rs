@@ -11,7 +11,9 @@ use bytes::Bytes;
 use tracing::info;
 
 use twitcher_launch::protocol::Task;
-use twitcher_launch::{AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, RunReport, SecretValues};
+use twitcher_launch::{
+    AnswerTo, Asker, ComponentQuestion, Control, Invocation, Launches, Purpose, RunReport, SecretValues,
+};
 use twitcher_model::{CommandGrant, MissingGrant, Outcome, ProcessSettings, RunId, WasmAction, ZnodeGrant, ZnodePath};
 use twitcher_sandbox::channel::{
     CommandFailure, CommandOutput, Reason, ToAction, ZnodeFailure, ZnodeReply, ZnodeRequest, cut,
@@ -107,7 +109,7 @@ impl Broker {
             env,
             process: process.into(),
             stdin: Bytes::from(stdin),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: true,
             aside: false,

@@ -13,7 +13,7 @@ use twitcher_control::api::Reloaded;
 use twitcher_control::facts::LastRunFacts;
 use twitcher_model::WatchId;
 use twitcher_model::{EventKind, Seen};
-use twitcher_scheduler::Input;
+use twitcher_scheduler::{FoundFor, Input};
 use twitcher_state::{Handled, Parked};
 
 /// What the last load of the configuration came to.
@@ -76,7 +76,7 @@ impl Daemon {
         for (file, names) in loaded.names {
             self.state.took_names(file, names);
         }
-        self.survivors.tell_unclaimed();
+        self.survivors.tell_unclaimed(loaded.failed_files == 0);
         self.state.loaded(|name| self.registry.has(name));
         for (id, input) in plan.inputs {
             if let Some(entry) = self.registry.get_mut(id) {
@@ -187,7 +187,15 @@ impl Daemon {
         entry.machine.restore(done, still_parked.is_some());
         entry.machine.restore_size(handled.and_then(|handled| handled.size));
         for found in self.survivors.claim(watch) {
-            entry.machine.adopt(found.run, found.version, &mut self.admission);
+            let is_same = found.definition.is_none_or(|known| known == definition(watch));
+            let told = handled.filter(|handled| handled.run == found.run);
+            let found_for = match (told, found.version) {
+                _ if !is_same => None,
+                // A program that stays has been told of that since, or has at least handled it: its data is known, too.
+                (Some(handled), _) => Some(FoundFor::State(handled.position.fingerprint())),
+                (None, version) => version.map(FoundFor::Version),
+            };
+            entry.machine.adopt(found.run, found_for, &mut self.admission);
             self.runs.insert(found.run, ActiveRun::found(id, watch, &found));
         }
     }

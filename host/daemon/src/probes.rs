@@ -18,7 +18,7 @@ use twitcher_actions::environment;
 use twitcher_fleet::rollout::{After, CheckEnd, SlotId, Streak, Verification};
 use twitcher_fleet::{LastRun, StateId, outcome};
 use twitcher_launch::protocol::Task;
-use twitcher_launch::{Control, Invocation, RunReport, SecretValues};
+use twitcher_launch::{Control, Invocation, Purpose, RunReport, SecretValues};
 use twitcher_model::{Outcome, Phase, Probe, ProcessSettings, RunId, Verify, Watch, WatchId, timestamp};
 use twitcher_sandbox::channel::Reason;
 use twitcher_state::{EndedRun, StartedRun};
@@ -292,7 +292,7 @@ impl Daemon {
             env: environment::of_probe(watch, what.as_str(), seen.as_ref()),
             process: process.into(),
             stdin: Bytes::new(),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: true,

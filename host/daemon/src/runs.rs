@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use twitcher_actions::environment::{self, Deployer};
 use twitcher_actions::payload::{self, Told, TooLarge};
-use twitcher_launch::{Invocation, RunReport, SecretValues, SurvivingRun};
+use twitcher_launch::{Invocation, Purpose, RunReport, SecretValues, SurvivingRun};
 use twitcher_model::{
     Action, Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch, WatchId,
 };
@@ -266,7 +266,11 @@ pub fn invocation(
         task: environment::task(watch, &start, deployer),
         env: environment::environment(watch, &start),
         process: Arc::clone(&watch.process),
-        version: Some(start.observation.version),
+        purpose: Purpose {
+            version: Some(start.observation.version),
+            definition: definition(watch),
+            stays: watch.policy.service.is_some(),
+        },
         stdin,
         secrets: SecretValues::default(),
         capture: false,

@@ -81,12 +81,23 @@ impl Daemon {
             return;
         };
         let input = match failed {
-            None => Some(Input::Told { run, failed: None }),
+            None => {
+                // Its file was written. What the last daemon started is none of the launcher's, which sends signals else.
+                if let Some(signal) = self.notify_signal(id) {
+                    self.survivors.notify(run, signal);
+                }
+                Some(Input::Told { run, failed: None })
+            }
             Some(outcome) => self.could_not_tell(run, &outcome),
         };
         if let Some(input) = input {
             self.advance(id, input);
         }
+    }
+
+    fn notify_signal(&self, id: WatchId) -> Option<Signal> {
+        let number = self.registry.get(id)?.watch.policy.notify_signal?;
+        Signal::try_from(number).ok()
     }
 
     fn could_not_tell(&mut self, run: RunId, outcome: &Outcome) -> Option<Input> {

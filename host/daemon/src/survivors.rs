@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -13,8 +14,8 @@ use twitcher_model::{ProcessSettings, RunId, Watch};
 pub struct Survivors {
     /// By watch; those of which there is none in the configuration so far.
     unclaimed: HashMap<String, Vec<SurvivingRun>>,
-    /// How to terminate each run that is followed.
-    followed: HashMap<RunId, oneshot::Sender<()>>,
+    /// Those that are followed, each with how to have it terminated.
+    followed: HashMap<RunId, (SurvivingRun, oneshot::Sender<()>)>,
     ended: mpsc::UnboundedSender<RunId>,
     ended_end: mpsc::UnboundedReceiver<RunId>,
 }
@@ -62,7 +63,7 @@ impl Survivors {
 
     fn follow(&mut self, found: SurvivingRun, process: &ProcessSettings) {
         let (terminate, told) = oneshot::channel();
-        self.followed.insert(found.run, terminate);
+        self.followed.insert(found.run, (found.clone(), terminate));
         let (limit, kill_after) = (process.timeout, process.kill_after);
         let ended = self.ended.clone();
         tokio::spawn(async move {
@@ -74,8 +75,8 @@ impl Survivors {
     }
 
     /// Says of each run that no watch has claimed that nothing waits for it. It may be claimed later; but one that the last daemon was
-    /// terminating is terminated.
-    pub fn tell_unclaimed(&mut self) {
+    /// terminating is terminated, and so is a program that stays, if `all_loaded`: no file could not be read that its watch may be in.
+    pub fn tell_unclaimed(&mut self, all_loaded: bool) {
         let runs = self.unclaimed.values_mut();
         let ending: Vec<SurvivingRun> = runs.flat_map(|runs| runs.extract_if(.., |run| run.is_ending)).collect();
         for run in ending {
@@ -83,15 +84,34 @@ impl Survivors {
                 "the last daemon was terminating this run, whose watch is not in the configuration; going on with that");
             self.follow(run, &ProcessSettings::default());
         }
+        let runs = self.unclaimed.values_mut();
+        let stay = |run: &mut SurvivingRun| all_loaded && run.stays;
+        let unwanted: Vec<SurvivingRun> = runs.flat_map(|runs| runs.extract_if(.., stay)).collect();
+        for run in unwanted {
+            info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
+                "a service of the last daemon still runs, whose watch is not in the configuration; terminating it");
+            let id = run.run;
+            self.follow(run, &ProcessSettings::default());
+            self.terminate(id);
+        }
         for run in self.unclaimed.values().flatten() {
             info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
                 "a run of the last daemon still runs; its watch is not in the configuration");
         }
     }
 
+    /// Sends a signal to the main process of a run, if it is one of these and still there.
+    pub fn notify(&self, run: RunId, signal: Signal) {
+        if let Some((found, _)) = self.followed.get(&run)
+            && let Err(error) = found.notify(signal)
+        {
+            info!(watch = found.watch, run_id = %run, %signal, %error, "the run of the last daemon has just ended");
+        }
+    }
+
     /// Terminates a run, as RESTART does. False if it is none of these.
     pub fn terminate(&mut self, run: RunId) -> bool {
-        let Some(terminate) = self.followed.remove(&run) else {
+        let Some((_, terminate)) = self.followed.remove(&run) else {
             return false;
         };
         // It may have ended just now.

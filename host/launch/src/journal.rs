@@ -50,6 +50,10 @@ const ENDING: usize = SLOT - 1;
 /// Where the record of a process that waited for its run says since when it has it, and by which number it was known before.
 const SINCE: usize = ENDING - 8;
 const FORMER: usize = SINCE - 8;
+/// Where a record says whether its run stays, and how its watch was defined: what the next daemon needs for programs that stay. In records of
+/// versions that did not know this there are zeros, or the end of a very long name; not part of what the checksum covers.
+const STAYS: usize = DEFINITION - 1;
+const DEFINITION: usize = FORMER - 8;
 /// Where a record says which of these its process is.
 const KIND: usize = 13;
 /// It was made for the run.
@@ -136,6 +140,10 @@ pub struct SurvivingRun {
     pub is_aside: bool,
     /// The state of the node that it is for, where that was known.
     pub version: Option<Version>,
+    /// How its watch was defined then, where that is known.
+    pub definition: Option<u64>,
+    /// It does not end by itself.
+    pub stays: bool,
     /// Since when it runs, as the time since the boot: its process may have waited for it.
     pub since: Duration,
     /// Its main process; of a run that was being terminated it may have ended already.
@@ -193,9 +201,20 @@ pub struct JournalEntry {
     slot: u32,
     run: RunId,
     watch: String,
-    version: Option<Version>,
+    purpose: Purpose,
     /// It has no run yet; the number is only what it is known by.
     waits: bool,
+}
+
+/// What a run is for, as far as the next daemon needs to know it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purpose {
+    /// The state of the node.
+    pub version: Option<Version>,
+    /// How its watch is defined: the same number for the same definition; 0 where nobody asks.
+    pub definition: u64,
+    /// It does not end by itself.
+    pub stays: bool,
 }
 
 impl Journal {
@@ -405,7 +424,7 @@ impl JournalSlots {
         journal: &Journal,
         run: RunId,
         watch: &str,
-        version: Option<Version>,
+        purpose: Purpose,
     ) -> Result<Option<JournalEntry>, io::Error> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -428,7 +447,7 @@ impl JournalSlots {
             slot,
             run,
             watch,
-            version,
+            purpose,
             waits: false,
         }))
     }
@@ -440,7 +459,7 @@ impl JournalSlots {
         number: RunId,
         watch: &str,
     ) -> Result<Option<JournalEntry>, io::Error> {
-        let entry = self.enter(journal, number, watch, None)?;
+        let entry = self.enter(journal, number, watch, Purpose::default())?;
         Ok(entry.map(|entry| JournalEntry { waits: true, ..entry }))
     }
 
@@ -450,7 +469,7 @@ impl JournalSlots {
         journal: &Journal,
         number: RunId,
         run: RunId,
-        version: Option<Version>,
+        purpose: Purpose,
     ) -> io::Result<()> {
         let Some(slot) = self.of.get(&number).copied() else {
             // There was no room for it, which was said; a run that starts then is not written down either.
@@ -463,7 +482,7 @@ impl JournalSlots {
         }
         bytes[KIND] = HAS_WAITED;
         bytes[16..24].copy_from_slice(&run.0.to_le_bytes());
-        put_version(&mut bytes, version);
+        put_purpose(&mut bytes, purpose);
         bytes[FORMER..SINCE].copy_from_slice(&number.0.to_le_bytes());
         bytes[SINCE..ENDING].copy_from_slice(&(since_boot().as_nanos() as u64).to_le_bytes());
         sign(&mut bytes);
@@ -540,9 +559,9 @@ impl JournalWriter {
     /// The record for an entry. A name that is too long is cut, which keeps its run from being found; no watch has such a name.
     pub(crate) fn draft(&self, entry: &JournalEntry) -> JournalRecord {
         let name = entry.watch.as_bytes();
-        let name = &name[..name.len().min(FORMER - NAME)];
+        let name = &name[..name.len().min(STAYS - NAME)];
         let mut bytes = [0; SLOT];
-        put_version(&mut bytes, entry.version);
+        put_purpose(&mut bytes, entry.purpose);
         bytes[KIND] = if entry.waits { WAITS } else { MADE_FOR_RUN };
         bytes[14..16].copy_from_slice(&(name.len() as u16).to_le_bytes());
         bytes[16..24].copy_from_slice(&entry.run.0.to_le_bytes());
@@ -612,8 +631,11 @@ fn decode(bytes: &[u8], mark: EndingMark, cgroups: Option<&Path>) -> Option<Surv
     );
     let name = std::str::from_utf8(bytes.get(NAME..NAME + length)?).ok()?;
     let watch = name.strip_prefix(ASIDE);
+    let has_room = NAME + length <= STAYS;
     Some(SurvivingRun {
         run,
+        definition: Some(u64_at(DEFINITION)?).filter(|definition| has_room && *definition != 0),
+        stays: has_room && bytes[STAYS] == 1,
         since,
         watch: watch.unwrap_or(name).to_owned(),
         is_aside: watch.is_some(),
@@ -630,7 +652,14 @@ pub(crate) fn aside(watch: &str) -> Cow<'static, str> {
     format!("{ASIDE}{watch}").into()
 }
 
-fn put_version(bytes: &mut [u8; SLOT], version: Option<Version>) {
+fn put_purpose(bytes: &mut [u8; SLOT], purpose: Purpose) {
+    let Purpose {
+        version,
+        definition,
+        stays,
+    } = purpose;
+    bytes[STAYS] = u8::from(stays);
+    bytes[DEFINITION..FORMER].copy_from_slice(&definition.to_le_bytes());
     let (kind, a, b) = version.map_or((u8::MAX, 0, 0), |version| version.parts());
     bytes[12] = kind;
     bytes[48..56].copy_from_slice(&a.to_le_bytes());

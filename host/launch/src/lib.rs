@@ -38,5 +38,5 @@ pub use daemon_side::launcher_process::Launcher;
 pub use daemon_side::queue::{LaunchError, Launches, RunEvent};
 pub use daemon_side::secrets::SecretValues;
 pub use daemon_side::warm_pool::{WarmFigures, WarmSpec};
-pub use journal::{Journal, JournalError, SurvivingRun};
+pub use journal::{Journal, JournalError, Purpose, SurvivingRun};
 pub use launcher::{Bodies, keep_inherited_descriptors, main as launcher_main};

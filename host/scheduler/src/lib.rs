@@ -135,7 +135,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use twitcher_model::{Observation, Policy, RunId, Trigger, Version};
+use twitcher_model::{Fingerprint, Observation, Policy, RunId, Trigger, Version};
 
 pub use admission::{Admission, Full};
 pub use decision::{Decision, Dropped, Ignored, Wait};
@@ -242,6 +242,15 @@ pub enum Effect {
     },
     /// What became of an update, for the log.
     Record(Decision),
+}
+
+/// What is known of the state that a run of the last daemon is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundFor {
+    /// Its transactions: all that the run has written down.
+    Version(Version),
+    /// All of it: it is up for that state, of a program that stays.
+    State(Fingerprint),
 }
 
 /// A run to be started.

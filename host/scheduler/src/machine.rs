@@ -14,7 +14,7 @@ use std::time::Duration;
 use self::run::{Run, Update};
 use self::service::Stage;
 use super::admission::{Admission, Full};
-use super::{Decision, Dropped, Effect, Ending, Input, MachineState, RunIds, Start, Wait};
+use super::{Decision, Dropped, Effect, Ending, FoundFor, Input, MachineState, RunIds, Start, Wait};
 pub use standing::Standing;
 
 use twitcher_model::{Fingerprint, Observation, OnFailure, Policy, RunId, RunMode, Shrinkage, Version, WatchId};
@@ -107,9 +107,10 @@ impl Machine {
         self.done_size = size;
     }
 
-    /// Takes over a run of the last daemon that still goes on, and that is for this version of the node if it is known. Its end is told
+    /// Takes over a run of the last daemon that still goes on; `found_for` is what it is for, if that is known, and if the watch was then what it
+    /// is now. Its end is told
     /// like that of any other; how it ends says nothing about the watch. Before the first step.
-    pub fn adopt(&mut self, run: RunId, version: Option<Version>, admission: &mut Admission) {
+    pub fn adopt(&mut self, run: RunId, found_for: Option<FoundFor>, admission: &mut Admission) {
         admission.count(&self.policy.group);
         self.running.push(Run {
             id: run,
@@ -121,7 +122,7 @@ impl Machine {
             terminated: false,
             former: true,
             outdated: false,
-            found_for: version,
+            found_for,
             kept: None,
         });
     }

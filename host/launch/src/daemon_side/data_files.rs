@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::daemon_side::invocation::{Invocation, Renewal};
 use crate::daemon_side::secrets::SecretValues;
+use crate::journal::Purpose;
 use crate::protocol::Task;
 use twitcher_model::{Outcome, ProcessSettings, RunId};
 
@@ -117,7 +118,7 @@ fn writer(watch: &Arc<str>, run: RunId, of: &ProcessSettings, path: &Arc<Path>, 
         env: Vec::new(),
         process: Arc::new(process),
         stdin: data,
-        version: None,
+        purpose: Purpose::default(),
         secrets: SecretValues::default(),
         capture: false,
         aside: false,

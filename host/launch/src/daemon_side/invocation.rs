@@ -8,8 +8,9 @@ use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::daemon_side::secrets::SecretValues;
+use crate::journal::Purpose;
 use crate::protocol::Task;
-use twitcher_model::{Outcome, ProcessSettings, RunId, Version, WasmAction};
+use twitcher_model::{Outcome, ProcessSettings, RunId, WasmAction};
 use twitcher_process::RunMark;
 use twitcher_sandbox::channel::{Reason, Timing, ToAction, ZnodeRequest};
 
@@ -28,8 +29,8 @@ pub struct Invocation {
     pub process: Arc<ProcessSettings>,
     /// What the action gets on stdin, unless its settings say otherwise.
     pub stdin: Bytes,
-    /// The state of the node that it is for. The next daemon is told, should it find the run.
-    pub version: Option<Version>,
+    /// What it is for. The next daemon is told, should it find the run.
+    pub purpose: Purpose,
     /// What the secrets of its settings and grants are, read by [`super::queue::Launches`] and gone once the run has started.
     pub secrets: SecretValues,
     /// Whether the report is to have its output, up to [`CAPTURED`] bytes a stream; it is not logged then.

@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::daemon_side::secrets::SecretValues;
+    use crate::journal::Purpose;
     use crate::protocol::WasmTask;
     use twitcher_model::{
         ChangeFacts, Component, Digest, EntryPoint, HostPort, Keep, Payload, ProcessSettings, Trigger, WasmAction,
@@ -227,7 +228,7 @@ mod tests {
             env: Vec::new(),
             process: Arc::new(ProcessSettings::default()),
             stdin: Bytes::new(),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,

@@ -535,14 +535,14 @@ impl Supervisor {
     /// Where the process is to write itself down.
     fn entry(&mut self, invocation: &Invocation) -> Option<JournalEntry> {
         let journal = self.link.launcher.journal.as_deref()?;
-        let (run, version) = (invocation.run, invocation.version);
+        let run = invocation.run;
         let name = match invocation.aside {
             true => journal::aside(&invocation.watch),
             false => Cow::Borrowed(&*invocation.watch),
         };
         let entered = match &invocation.task {
             Task::Wait(_) => self.slots.enter_waiting(journal, run, &name),
-            _ => self.slots.enter(journal, run, &name, version),
+            _ => self.slots.enter(journal, run, &name, invocation.purpose),
         };
         match entered {
             Ok(entry) => entry,

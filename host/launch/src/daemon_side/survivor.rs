@@ -1,7 +1,7 @@
 //! Runs of a daemon that was killed: processes that are nobody's children here, but must be waited for all the same.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL, lock};
 use crate::journal::SurvivingRun;
-use twitcher_process::pidfd_open;
+use twitcher_process::{pidfd_open, pidfd_signal};
 
 impl SurvivingRun {
     /// Waits until the run's main process has ended. The run is terminated, the whole of it, once it has run for `limit`, when `terminate`
@@ -59,6 +59,19 @@ impl SurvivingRun {
             self.end_rest(Instant::now() + kill_after).await;
         }
         Ok(())
+    }
+
+    /// Sends a signal to the main process.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn notify(&self, signal: Signal) -> nix::Result<()> {
+        let pidfd = pidfd_open(Pid::from_raw(self.process.pid()))?;
+        // Until the pidfd was open, the id could have been given to another.
+        match self.process.exists() {
+            true => pidfd_signal(pidfd.as_fd(), signal),
+            false => Err(Errno::ESRCH),
+        }
     }
 
     async fn terminate(&self, pidfd: &AsyncFd<OwnedFd>, kill_after: Duration) -> io::Result<()> {

@@ -9,6 +9,20 @@ const VERSION: Option<Version> = Some(Version::Data {
     stamp: twitcher_model::Stamp { stat: 0, contents: 0 },
 });
 
+const PURPOSE: Purpose = Purpose {
+    version: VERSION,
+    definition: u64::MAX - 7,
+    stays: true,
+};
+
+fn purpose(found: &SurvivingRun) -> Purpose {
+    Purpose {
+        version: found.version,
+        definition: found.definition.unwrap_or(0),
+        stays: found.stays,
+    }
+}
+
 fn pen(journal: &Journal) -> JournalWriter {
     JournalWriter::new(journal.fd().try_clone_to_owned().unwrap()).unwrap()
 }
@@ -72,26 +86,28 @@ fn what_a_process_that_waited_was_handed_is_a_run_since_then() {
     write_waiting(&journal, &mut slots, 7, process.pid());
     std::thread::sleep(Duration::from_millis(50));
     let before = since_boot();
-    slots.hand_over(&journal, RunId(7), RunId(8), VERSION).unwrap();
+    slots.hand_over(&journal, RunId(7), RunId(8), PURPOSE).unwrap();
     assert!(
-        slots.hand_over(&journal, RunId(7), RunId(9), VERSION).is_ok(),
+        slots.hand_over(&journal, RunId(7), RunId(9), PURPOSE).is_ok(),
         "it has no place any more"
     );
     drop(journal);
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(8, "w")]);
-    assert_eq!(found[0].version, VERSION);
+    assert_eq!(purpose(&found[0]), PURPOSE);
     assert!(found[0].since >= before && found[0].process.seen() < before);
     // What is not in the journal as waiting is handed nothing.
     let mut slots = JournalSlots::new(Some(&journal));
     let entry = slots.enter_waiting(&journal, RunId(10), "w").unwrap().unwrap();
-    slots.hand_over(&journal, RunId(10), RunId(11), None).unwrap_err();
+    slots
+        .hand_over(&journal, RunId(10), RunId(11), Purpose::default())
+        .unwrap_err();
     assert_eq!(slots.of.get(&RunId(10)), Some(&entry.slot));
 }
 
 /// Writes a process down as a run.
 fn write(journal: &Journal, slots: &mut JournalSlots, run: u64, watch: &str, pid: i32) {
-    let entry = slots.enter(journal, RunId(run), watch, VERSION).unwrap().unwrap();
+    let entry = slots.enter(journal, RunId(run), watch, PURPOSE).unwrap().unwrap();
     let bytes = record(journal, &entry, pid);
     journal.file.write_all_at(&bytes, offset(entry.slot)).unwrap();
 }
@@ -113,7 +129,7 @@ fn the_next_daemon_finds_what_still_runs() {
     let long = "x".repeat(255);
     write(&journal, &mut slots, 8, &long, running.pid());
     // One whose process is gone: its record was written by another process than the one that is there now.
-    let entry = slots.enter(&journal, RunId(9), "ended", VERSION).unwrap().unwrap();
+    let entry = slots.enter(&journal, RunId(9), "ended", PURPOSE).unwrap().unwrap();
     let mut child = Command::new("/bin/true").spawn().unwrap();
     child.wait().unwrap();
     let draft = record(&journal, &entry, child.id() as i32);
@@ -124,7 +140,7 @@ fn the_next_daemon_finds_what_still_runs() {
 
     let (journal, found) = Journal::claim(dir.path()).unwrap();
     assert_eq!(runs(&found), [(7, "one"), (8, &*long)]);
-    assert_eq!(found[0].version, VERSION);
+    assert_eq!(purpose(&found[0]), PURPOSE);
     assert_eq!(found[0].process.pid(), running.pid());
     // They are still there for the daemon after this, and their places are not given to others.
     let mut slots = JournalSlots::new(Some(&journal));
@@ -208,7 +224,13 @@ fn a_place_is_used_again_but_not_after_its_launcher_died() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::claim(dir.path()).unwrap();
     let mut slots = JournalSlots::new(Some(&journal));
-    let enter = |slots: &mut JournalSlots, run| slots.enter(&journal, RunId(run), "w", None).unwrap().unwrap().slot;
+    let enter = |slots: &mut JournalSlots, run| {
+        slots
+            .enter(&journal, RunId(run), "w", Purpose::default())
+            .unwrap()
+            .unwrap()
+            .slot
+    };
     assert_eq!([enter(&mut slots, 1), enter(&mut slots, 2)], [0, 1]);
     slots.leave(RunId(1));
     assert_eq!(enter(&mut slots, 3), 0);

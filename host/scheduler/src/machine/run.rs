@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::service::Stage;
 use crate::admission::Group;
 use crate::gate::Gate;
-use crate::paths;
+use crate::{FoundFor, paths};
 use twitcher_model::{Observation, RunId, Trigger, Version};
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Run {
     /// The node went away since: the state it runs for is withdrawn.
     pub(super) outdated: bool,
     /// What a run of the last daemon is for, as far as that is known.
-    pub(super) found_for: Option<Version>,
+    pub(super) found_for: Option<FoundFor>,
     /// What it runs for, kept only where somebody may need it: for a retry, for when the watch is parked and goes on, or because a
     /// terminated run of a tree hands on its changed paths (RESTART).
     pub(super) kept: Option<Observation>,
@@ -40,9 +40,12 @@ impl Run {
     /// Whether RESTART terminates it for an update with this version. A load is an update too, but a found run that is for that very
     /// state need not be interrupted.
     pub(super) fn is_outdated_by(&self, next: Option<Version>) -> bool {
-        // What is found has written down its transactions alone.
-        let transactions = |version: Option<Version>| version.map(|version| version.parts());
-        !self.terminated && (self.found_for.is_none() || transactions(self.found_for) != transactions(next))
+        // What is found has written down its transactions alone; what stays is taken over, or is outdated.
+        let is_for_it = match (self.found_for, next) {
+            (Some(FoundFor::Version(version)), Some(next)) => version.parts() == next.parts(),
+            _ => false,
+        };
+        !self.terminated && !is_for_it
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Handled, Machine, Run, Update};
 use crate::admission::Admission;
-use crate::{Cause, Decision, Effect, Ending, Ignored, RunIds, Start};
-use twitcher_model::{Observation, RunId, RunMode};
+use crate::{Cause, Decision, Effect, Ending, FoundFor, Ignored, RunIds, Start};
+use twitcher_model::{Observation, Position, RunId, RunMode};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +88,12 @@ impl Machine {
         admission: &mut Admission,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let transactions = observation.version.parts();
+        let is_of = |found_for: FoundFor| match found_for {
+            FoundFor::Version(version) => version.parts() == observation.version.parts(),
+            FoundFor::State(state) => Position::of(observation).is(state),
+        };
         let is_for_it = |run: &&mut Run| {
-            let found_for = run.found_for.map(|version| version.parts());
-            run.stage == Stage::Coming && run.former && !run.terminated && found_for == Some(transactions)
+            run.stage == Stage::Coming && run.former && !run.terminated && run.found_for.is_some_and(is_of)
         };
         let Some(run) = self.running.iter_mut().find(is_for_it) else {
             return false;

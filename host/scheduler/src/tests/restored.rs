@@ -1,6 +1,6 @@
 //! What the last daemon knew and left behind: states that were succeeded for, parked watches, runs that still go on.
 
-use super::super::{Admission, Machine, MachineState};
+use super::super::{Admission, FoundFor, Machine, MachineState};
 use super::data;
 use super::script::Script;
 use twitcher_model::{Fingerprint, Observation, Policy, Position, RunId, RunMode, RunOnLoad, Stamp, Version};
@@ -130,7 +130,7 @@ fn a_found_run_is_waited_for() {
             ..Policy::default()
         };
         script(policy, |machine, admission| {
-            machine.adopt(RunId(99), version(1), admission)
+            machine.adopt(RunId(99), version(1).map(FoundFor::Version), admission)
         })
         .play(
             "0 data 1 => update queued (load): the action is running
@@ -161,7 +161,7 @@ fn restart_terminates_a_found_run_only_for_another_state() {
         ..Policy::default()
     };
     script(policy(), |machine, admission| {
-        machine.adopt(RunId(99), version(1), admission)
+        machine.adopt(RunId(99), version(1).map(FoundFor::Version), admission)
     })
     .play(
         "0 data 1 => update queued (load): the action is running
@@ -169,7 +169,7 @@ fn restart_terminates_a_found_run_only_for_another_state() {
          2 fail #99 => start #1 load 2",
     );
     script(policy(), |machine, admission| {
-        machine.adopt(RunId(99), version(1), admission)
+        machine.adopt(RunId(99), version(1).map(FoundFor::Version), admission)
     })
     .play(
         "0 data 1 => update queued (load): the action is running

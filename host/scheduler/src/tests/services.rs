@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Admission, MachineState};
+use super::super::{Admission, FoundFor, MachineState};
 use super::data;
 use super::script::Script;
 use twitcher_model::{OnFailure, Policy, Retry, RunId, RunMode, RunOnLoad, Stamp, Version};
@@ -185,7 +185,8 @@ fn the_program_of_a_killed_daemon_is_taken_over_if_it_is_for_the_very_state() {
     for policy in [restarted(), told()] {
         let found = |of| {
             let mut script = Script::new(policy.clone());
-            script.machine.adopt(RunId(77), version(of), &mut script.admission);
+            let found_for = version(of).map(FoundFor::Version);
+            script.machine.adopt(RunId(77), found_for, &mut script.admission);
             script
         };
         let script = found(1).play("0 data 1 => up #77 found; update ignored: the service runs for it already");
@@ -197,6 +198,25 @@ fn the_program_of_a_killed_daemon_is_taken_over_if_it_is_for_the_very_state() {
              1 exit #77 => start #1 load 2",
         );
     }
+}
+
+#[test]
+fn other_data_of_the_same_transactions_is_another_state() {
+    let found = |of: &'static str| {
+        let mut script = Script::new(told());
+        let found_for = FoundFor::State(twitcher_model::Position::of(&data(1, 1, of)).fingerprint());
+        script.machine.adopt(RunId(77), Some(found_for), &mut script.admission);
+        script
+    };
+    found("1").play("0 data 1 => up #77 found; update ignored: the service runs for it already");
+    found("other").play(
+        "0 data 1 => terminate #77; update queued (load): the running action is being terminated
+         1 exit #77 => start #1 load 1",
+    );
+    // So is one that was started as the watch was defined before.
+    let mut script = Script::new(restarted());
+    script.machine.adopt(RunId(77), None, &mut script.admission);
+    script.play("0 data 1 => terminate #77; update queued (load): the running action is being terminated");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::daemon_side::secrets::SecretValues;
 use crate::daemon_side::supervised_run::wait4;
 use crate::daemon_side::warm_pool::{Next, WarmSpec};
 use crate::daemon_side::warm_process::{Birth, Seen, WarmProcess, file_id};
+use crate::journal::Purpose;
 use crate::protocol::{Step, Task};
 use tokio::io::Interest;
 use twitcher_ipc::helper::is_shortage;
@@ -69,7 +70,7 @@ impl Supervisor {
             env: Vec::new(),
             process: spec.process.clone(),
             stdin: Bytes::new(),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,
@@ -193,7 +194,7 @@ impl Supervisor {
             env: Vec::new(),
             process: process.spec.process.clone(),
             stdin: Bytes::new(),
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,
@@ -287,10 +288,10 @@ impl Supervisor {
             return Some(pending);
         };
         let Pending { invocation, .. } = &pending;
-        let (run, version) = (invocation.run, invocation.version);
+        let (run, purpose) = (invocation.run, invocation.purpose);
         // First the journal: whoever is handed a run is in it.
         let journal = self.link.launcher.journal.as_deref();
-        let written = journal.map_or(Ok(()), |journal| self.slots.hand_over(journal, number, run, version));
+        let written = journal.map_or(Ok(()), |journal| self.slots.hand_over(journal, number, run, purpose));
         if let Err(error) = written.and_then(|()| self.hand(&process, invocation)) {
             debug!(watch = &*spec.watch, run_id = %run, %error, "cannot hand the run to the process that waits for it; it starts as any other");
             self.slots.leave(run);

@@ -13,7 +13,7 @@ use twitcher_actions::Broker;
 use twitcher_actions::environment::{self, Deployer};
 use twitcher_config::{Config, ConfigError, Evaluator, Resolver};
 use twitcher_launch::{
-    Control, Invocation, LaunchError, Launcher, Launches, RunEvent, RunReport, SecretValues, WarmSpec,
+    Control, Invocation, LaunchError, Launcher, Launches, Purpose, RunEvent, RunReport, SecretValues, WarmSpec,
 };
 use twitcher_model::{Action, Grants, Observation, Payload, Stamp, Stat, Trigger, Version, Watch, WatchType};
 use twitcher_sandbox::channel::Reason;
@@ -307,7 +307,7 @@ impl Bench {
             env: environment::environment(watch, &start),
             process: Arc::clone(&watch.process),
             stdin: start.observation.stdin,
-            version: None,
+            purpose: Purpose::default(),
             secrets: SecretValues::default(),
             capture: false,
             aside: false,
