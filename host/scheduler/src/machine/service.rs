@@ -152,6 +152,8 @@ impl Machine {
         self.handled = Handled::of(&observation);
         let run = &mut self.running[at];
         run.stage = Stage::Coming;
+        // The node may have been away meanwhile.
+        run.outdated = false;
         (run.attempt, run.since) = (attempt, since);
         run.kept = Some(observation.clone());
         effects.push(Effect::Notify {

@@ -153,6 +153,21 @@ fn a_telling_that_fails_is_tried_again_while_the_program_goes_on() {
 }
 
 #[test]
+fn told_of_a_node_that_came_again_it_is_started_again_when_it_ends() {
+    Script::new(told()).play(
+        "0 data 1 => start #1 load 1
+         0 started #1 => timer 2
+         2 timer => up #1
+         3 absent => update ignored: the node was deleted and on_delete is False
+         4 data 2 => signal #1 1
+         4 told #1 => timer 6
+         6 timer => up #1
+         7 exit #1 => retry 1 of 9 in 1.0 s: the service has ended; timer 8
+         8 timer => start #2 retry 2 attempt 2",
+    );
+}
+
+#[test]
 fn what_is_not_wanted_any_more_is_terminated() {
     let up = "0 data 1 => start #1 load 1
          0 started #1 => timer 2
