@@ -71,7 +71,7 @@ impl Behaviour {
         format!("{self:?}")
     }
 
-    fn of(word: &str) -> Self {
+    pub fn of(word: &str) -> Self {
         use Behaviour::*;
         let all = [Mix, Hang, Stubborn, Fail, Crash, Fork, Leave, Escape, Flood, Exhaust];
         all.into_iter()
@@ -81,7 +81,7 @@ impl Behaviour {
 }
 
 /// No action lives longer, whatever becomes of its daemon. Far longer than any timeout, so that one which lives so long is noticed.
-const LONGEST_LIFE: Duration = Duration::from_secs(300);
+pub const LONGEST_LIFE: Duration = Duration::from_secs(300);
 
 /// `act DIR WATCH SLOTS`: an action of a watch of which at most SLOTS may run at once. DIR is the daemon's `out`.
 pub fn act(arguments: &[String]) -> ! {
@@ -117,12 +117,16 @@ pub fn act(arguments: &[String]) -> ! {
         escape(dir, watch, &run, held.as_ref().ok());
     }
     let code = behave(behaviour);
+    if code != 0 {
+        let (at, run) = (now(), run.clone());
+        journal.write_all(Line::Failed { at, run }.text().as_bytes()).unwrap();
+    }
     let end = Line::End { at: now(), run };
     journal.write_all(end.text().as_bytes()).unwrap();
     exit(code)
 }
 
-fn behave(behaviour: Behaviour) -> i32 {
+pub fn behave(behaviour: Behaviour) -> i32 {
     match behaviour {
         Behaviour::Mix if fastrand::bool() => {}
         Behaviour::Mix => std::thread::sleep(Duration::from_millis(fastrand::u64(1..400))),
@@ -167,7 +171,7 @@ fn behave(behaviour: Behaviour) -> i32 {
 }
 
 #[allow(clippy::zombie_processes, reason = "leaving it behind is the point")]
-fn leave_behind(how: &str, life: Duration) {
+pub fn leave_behind(how: &str, life: Duration) {
     let started = Command::new(std::env::current_exe().unwrap())
         .args([LINGER, how, &life.as_millis().to_string()])
         .stdin(Stdio::null())
@@ -178,7 +182,7 @@ fn leave_behind(how: &str, life: Duration) {
 }
 
 /// Starts what leaves everything behind but the lock, which thus is held for as long as any of the run lives.
-fn escape(dir: &Path, watch: &str, run: &str, held: Option<&Flock<File>>) {
+pub fn escape(dir: &Path, watch: &str, run: &str, held: Option<&Flock<File>>) {
     if let Some(lock) = held {
         fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     }
@@ -290,13 +294,13 @@ pub fn linger(arguments: &[String]) -> ! {
 }
 
 /// Blocking does what ignoring would, for a process with one thread, and needs no unsafe code.
-fn ignore_sigterm() {
+pub fn ignore_sigterm() {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGTERM)), None).unwrap();
 }
 
 /// Takes one of the places there are; if none is free, gives who has them. Where several may run, nothing waits for those that a former
 /// daemon left, so that each daemon has places of its own.
-fn take_slot(dir: &Path, watch: &str, slots: u32, parent: i32, run: &str) -> Result<Flock<File>, String> {
+pub fn take_slot(dir: &Path, watch: &str, slots: u32, parent: i32, run: &str) -> Result<Flock<File>, String> {
     let mut others = Vec::new();
     for slot in 0..slots {
         let name = match slots {
@@ -318,11 +322,11 @@ fn take_slot(dir: &Path, watch: &str, slots: u32, parent: i32, run: &str) -> Res
     Err(others.join(", "))
 }
 
-fn append(path: &Path) -> File {
+pub fn append(path: &Path) -> File {
     OpenOptions::new().append(true).create(true).open(path).unwrap()
 }
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
 }
 

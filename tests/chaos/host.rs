@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,16 +15,19 @@ use crate::support::ensemble::Ensemble;
 use crate::support::proxy::{Proxy, Rules};
 use crate::support::{DEADLINE, until};
 
-use super::act::EXHAUSTING;
+use super::act::{EXHAUSTING, now};
+use super::disk;
 use super::journal::Journal;
+use super::lives::Life;
 use super::log::Log;
 use super::oracle::{self, Held};
 use super::plan::{Fault, OWN_CLOCK, OWN_USER, SERVERS, Scope, Trouble};
+use super::services::Instance;
 use super::snapshot;
 use super::watches::{self, BROKEN, File, HEALTHY, Kind, Places, WATCHES, Watch, watch};
 
-/// What its state directory may hold.
-const STATE_SIZE: &str = "16m";
+/// How long after there is room again everything is on the disk, in milliseconds.
+const REPAIRED: u64 = 5_000;
 /// The session timeout that daemons ask for, in seconds.
 const SESSION: &str = "3";
 /// How many processes and threads a daemon and its actions may have that are a user of their own. They need a third of it.
@@ -63,6 +65,14 @@ pub struct Host {
     pub loads: BTreeMap<&'static str, u64>,
     /// What it held when it had just settled for the first time.
     pub base: Option<Held>,
+    /// The daemons that there were before this one, oldest first.
+    pub lives: Vec<Life>,
+    /// From when to when it may not have written down what it knew, in milliseconds since 1970.
+    pub disturbed: Vec<(u64, u64)>,
+    /// What was seen to be wrong while something happened to it.
+    pub found: Vec<String>,
+    /// Programs that stay and that a killed daemon left behind.
+    pub orphans: Vec<Instance>,
 }
 
 impl Host {
@@ -76,6 +86,7 @@ impl Host {
             "out/journal",
             "out/locks",
             "out/behaviour",
+            "out/data",
             "run",
             "tmp",
             "state",
@@ -84,13 +95,13 @@ impl Host {
         }
         fs::set_permissions(dir.join("out/journal"), Permissions::from_mode(0o777)).unwrap();
         if means.mount {
-            mount(&dir.join("state"));
+            disk::mount(&dir.join("state"));
         }
         // Where they are may be out of another user's reach.
-        place(Path::new(env!("CARGO_BIN_EXE_twitcher")), &dir.join("bin/twitcher"));
-        place(&std::env::current_exe().unwrap(), &dir.join("bin/chaos"));
+        disk::place(Path::new(env!("CARGO_BIN_EXE_twitcher")), &dir.join("bin/twitcher"));
+        disk::place(&std::env::current_exe().unwrap(), &dir.join("bin/chaos"));
         if user.is_some() {
-            for name in ["out/journal", "out/locks", "run", "tmp", "state"] {
+            for name in ["out/journal", "out/locks", "out/data", "run", "tmp", "state"] {
                 chown(dir.join(name), user, user).unwrap();
             }
         }
@@ -113,6 +124,10 @@ impl Host {
             journals: journals.collect(),
             loads: BTreeMap::new(),
             base: None,
+            lives: Vec::new(),
+            disturbed: Vec::new(),
+            found: Vec::new(),
+            orphans: Vec::new(),
             dir,
         };
         host.write_component();
@@ -240,6 +255,7 @@ impl Host {
     /// Starts a daemon that ended by itself: what comes after is to be judged, too.
     pub fn revive(&mut self) {
         if self.alive().is_err() {
+            self.ended(true);
             self.spawn();
         }
     }
@@ -252,7 +268,27 @@ impl Host {
             &self.path("out"),
             &self.path("tmp"),
             &self.path("state"),
+            &self.instances(),
         ))
+    }
+
+    /// The programs that stay and live.
+    pub fn instances(&self) -> Vec<Instance> {
+        snapshot::instances(&self.path("out"))
+    }
+
+    /// What is in the data file of a watch.
+    pub fn data_file(&self, watch: &Watch) -> Option<String> {
+        fs::read_to_string(self.path("out/data").join(watch.name)).ok()
+    }
+
+    /// The daemon has ended.
+    fn ended(&mut self, killed: bool) {
+        if let Some(daemon) = self.daemon.take() {
+            let pid = daemon.id() as i32;
+            let ended = now();
+            self.lives.push(Life { pid, ended, killed });
+        }
     }
 
     /// How the actions of a watch behave from now on; none for as usual.
@@ -293,20 +329,29 @@ impl Host {
                 self.rules(|rules| rules.delay = delay);
             }
             Fault::DaemonKill => self.kill(),
-            Fault::LauncherKill => self.kill_launcher(),
+            Fault::LauncherKill => {
+                self.kill_launcher();
+                self.disturb(0);
+            }
             Fault::BothKill => {
                 self.kill_launcher();
                 self.kill();
             }
-            Fault::DaemonPause => self.signal(Signal::SIGSTOP),
+            Fault::DaemonPause => {
+                self.signal(Signal::SIGSTOP);
+                self.disturb(u64::MAX);
+            }
             Fault::DaemonRestart => self.signal(Signal::SIGTERM),
             Fault::ClockStep => self.step_clock(if trouble.choice.is_multiple_of(2) {
                 "+4000"
             } else {
                 "-4000"
             }),
-            Fault::DiskFull => self.fill_disk(),
-            Fault::CacheDamage => self.damage_cache(trouble.choice),
+            Fault::DiskFull => {
+                disk::fill(&self.path("state"));
+                self.disturb(u64::MAX);
+            }
+            Fault::CacheDamage => disk::damage_cache(&self.path("state"), trouble.choice),
             Fault::LogStall => self.log.stall(),
             Fault::ConfigChange => {
                 self.revision += 1;
@@ -342,16 +387,26 @@ impl Host {
                 self.sever();
             }
             Fault::DaemonKill | Fault::BothKill => self.spawn(),
-            Fault::DaemonPause => self.signal(Signal::SIGCONT),
+            Fault::DaemonPause => {
+                self.signal(Signal::SIGCONT);
+                self.calm();
+            }
             Fault::DaemonRestart => {
                 let daemon = self.daemon.as_mut().unwrap();
                 until("the daemon ends when it is told to", || {
                     daemon.try_wait().unwrap().is_some()
                 });
+                self.ended(false);
+                let left = self.instances().into_iter();
+                self.found
+                    .extend(left.map(|it| format!("{it:?} is left by a daemon that stopped in order")));
                 self.spawn();
             }
             Fault::ClockStep => self.step_clock("+0"),
-            Fault::DiskFull => fs::remove_file(self.path("state/filler")).unwrap(),
+            Fault::DiskFull => {
+                fs::remove_file(self.path("state/filler")).unwrap();
+                self.calm();
+            }
             Fault::LogStall => self.log.go_on(),
             Fault::ConfigRemove | Fault::ConfigBreak | Fault::ConfigDelete => {
                 self.without = None;
@@ -367,6 +422,17 @@ impl Host {
             }
             _ => {}
         }
+    }
+
+    /// What it knows may not be on the disk, from now on for so many milliseconds.
+    fn disturb(&mut self, time: u64) {
+        self.disturbed.push((now(), now().saturating_add(time)));
+    }
+
+    /// It can write everything down again, soon.
+    fn calm(&mut self) {
+        let soon = now() + REPAIRED;
+        self.disturbed.iter_mut().for_each(|(_, to)| *to = (*to).min(soon));
     }
 
     fn rules(&self, change: impl Fn(&mut crate::support::proxy::Rules)) {
@@ -419,9 +485,11 @@ impl Host {
     }
 
     fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
+        if let Some(daemon) = &mut self.daemon {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
+            self.ended(true);
+            self.orphans = self.instances();
         }
     }
 
@@ -436,37 +504,6 @@ impl Host {
             self.write("clock", to);
         }
     }
-
-    /// Removes files of the cache of native code, cuts them short in place, or leaves them alone.
-    fn damage_cache(&self, choice: u32) {
-        let entries = fs::read_dir(self.path("state/components"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        files.sort();
-        for (index, path) in files.iter().enumerate() {
-            let cut = |part: u64| {
-                let file = fs::OpenOptions::new().write(true).open(path)?;
-                file.set_len(file.metadata()?.len() / 2 * part)
-            };
-            // The daemon removes some of them itself.
-            let _ = match choice.rotate_right(index as u32 * 2) % 4 {
-                0 => fs::remove_file(path),
-                1 => cut(0),
-                2 => cut(1),
-                _ => Ok(()),
-            };
-        }
-    }
-
-    fn fill_disk(&self) {
-        let mut filler = fs::File::create(self.path("state/filler")).unwrap();
-        for size in [1 << 16, 1 << 9, 1] {
-            let block = vec![0; size];
-            while filler.write_all(&block).is_ok() {}
-        }
-    }
 }
 
 impl Drop for Host {
@@ -479,24 +516,10 @@ impl Drop for Host {
                 let _ = killpg(child, Signal::SIGKILL);
             }
         }
+        // What stays may have outlived the daemon that started it.
+        snapshot::kill_all(&self.path("out"));
         if self.mounted {
             let _ = Command::new("umount").arg("--lazy").arg(self.path("state")).status();
         }
     }
-}
-
-/// Makes a program available at another path.
-fn place(program: &Path, at: &Path) {
-    if fs::hard_link(program, at).is_err() {
-        fs::copy(program, at).unwrap();
-    }
-}
-
-fn mount(at: &Path) {
-    let options = format!("size={STATE_SIZE},mode=0700");
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &options, "chaos"])
-        .arg(at)
-        .status();
-    assert!(status.unwrap().success(), "cannot mount a file system for state");
 }

@@ -14,6 +14,10 @@ pub enum Line {
     Start(Start),
     /// It came to its end by itself.
     End { at: u64, run: String },
+    /// It is about to, and has failed.
+    Failed { at: u64, run: String },
+    /// It stays, and has been told of newer data.
+    Told { at: u64, run: String, data: String },
     /// Something of it is there that has left its group, its session and its environment.
     Still { at: u64, run: String },
     /// It found as many others of its watch at work as there may be, or more.
@@ -55,6 +59,8 @@ impl Line {
                 s.at, s.run, s.pid, s.parent, s.event, s.attempt, s.mzxid, s.revision, s.stdin
             ),
             Line::End { at, run } => format!("end\t{at}\t{run}\n"),
+            Line::Failed { at, run } => format!("failed\t{at}\t{run}\n"),
+            Line::Told { at, run, data } => format!("told\t{at}\t{run}\t{data}\n"),
             Line::Still { at, run } => format!("still\t{at}\t{run}\n"),
             Line::Crowd { at, run, others } => format!("crowd\t{at}\t{run}\t{others}\n"),
             Line::Garbage(text) => format!("{text}\n"),
@@ -80,6 +86,12 @@ fn parse(line: &str) -> Option<Line> {
             stdin: fields.next()?.to_owned(),
         }),
         "end" => Line::End { at, run },
+        "failed" => Line::Failed { at, run },
+        "told" => Line::Told {
+            at,
+            run,
+            data: fields.next()?.to_owned(),
+        },
         "still" => Line::Still { at, run },
         "crowd" => Line::Crowd {
             at,

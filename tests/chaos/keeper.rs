@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
-use super::oracle::Final;
+use super::oracle::{Below, Final};
 use super::plan::Write;
 use super::watches::{Node, ROOT, WATCHES, Watch};
 
@@ -18,6 +18,9 @@ use super::watches::{Node, ROOT, WATCHES, Watch};
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long reading or setting up everything may take, on a busy machine.
 const READING: Duration = Duration::from_secs(20);
+
+/// Most children that a znode has whose watch tells of all of them.
+const MANY: usize = 8;
 
 enum Request {
     Write {
@@ -68,13 +71,7 @@ impl Keeper {
             runtime.block_on(worker.serve(queue));
         });
         let keeper = Self { requests };
-        for watch in WATCHES {
-            assert!(
-                keeper.write(watch, Write::Set, "first"),
-                "cannot create {}",
-                watch.znode()
-            );
-        }
+        assert!(keeper.set_up("first").is_some(), "cannot create the znodes");
         keeper
     }
 
@@ -185,7 +182,7 @@ impl Worker {
 
     async fn write(&mut self, watch: &Watch, write: Write, tag: &str) -> Result<(), Error> {
         let client = self.client().await?;
-        let znode = watch.znode();
+        let znode = watch.written(tag);
         match write {
             Write::Set => set(&client, watch, tag).await,
             Write::Burst(count) => {
@@ -205,12 +202,14 @@ impl Worker {
             }
             Write::AddChild => {
                 ensure(&client, &znode, tag).await?;
-                ensure(&client, &format!("{znode}/{tag}"), tag).await
+                ensure(&client, &format!("{znode}/{tag}"), tag).await?;
+                // What an action is told of all of them stays small.
+                match watch.payload && children(&client, &znode).await?.len() > MANY {
+                    true => remove_oldest_child(&client, &znode).await,
+                    false => Ok(()),
+                }
             }
-            Write::RemoveChild => match oldest_child(&client, &znode).await? {
-                Some(name) => remove(&client, &format!("{znode}/{name}")).await,
-                None => Ok(()),
-            },
+            Write::RemoveChild => remove_oldest_child(&client, &znode).await,
         }
     }
 
@@ -219,7 +218,7 @@ impl Worker {
         let znode = match (&self.taken, give) {
             (Some(taken), _) => taken.clone(),
             (None, true) => return Ok(()),
-            (None, false) => settable(&client, watch).await?,
+            (None, false) => settable(&client, watch, tag).await?,
         };
         if !give {
             ensure(&client, &znode, tag).await?;
@@ -240,8 +239,7 @@ impl Worker {
     async fn set_up(&mut self, tag: &str) -> Result<Vec<Transactions>, Error> {
         let client = self.client().await?;
         let mut transactions = Vec::new();
-        for watch in WATCHES {
-            let znode = watch.znode();
+        for (watch, znode) in znodes() {
             ensure(&client, &znode, tag).await?;
             if watch.node != Node::Data {
                 ensure(&client, &format!("{znode}/{tag}"), tag).await?;
@@ -257,7 +255,15 @@ impl Worker {
         client.sync(ROOT).await?;
         let mut all = Vec::new();
         for watch in WATCHES {
-            all.push(absent_if_gone(state(&client, watch).await)?);
+            let mut each = Vec::new();
+            for znode in watch.znodes() {
+                let state = absent_if_gone(state(&client, watch.node, &znode).await)?;
+                each.push((znode, state));
+            }
+            all.push(match each.len() {
+                1 => each.remove(0).1,
+                _ => Final::Several(each),
+            });
         }
         Ok(all)
     }
@@ -270,29 +276,40 @@ fn absent_if_gone(state: Result<Final, Error>) -> Result<Final, Error> {
     }
 }
 
-async fn state(client: &Client, watch: &Watch) -> Result<Final, Error> {
-    let znode = watch.znode();
-    match watch.node {
+/// Every znode, with its watch.
+fn znodes() -> impl Iterator<Item = (&'static Watch, String)> {
+    WATCHES
+        .iter()
+        .flat_map(|watch| watch.znodes().into_iter().map(move |znode| (watch, znode)))
+}
+
+async fn state(client: &Client, node: Node, znode: &str) -> Result<Final, Error> {
+    match node {
         Node::Data => {
-            let (data, stat) = client.get_data(&znode).await?;
+            let (data, stat) = client.get_data(znode).await?;
             Ok(Final::Data {
                 mzxid: stat.mzxid,
                 data: String::from_utf8_lossy(&data).into_owned(),
             })
         }
         Node::Children => {
-            let mut names = client.list_children(&znode).await?;
+            let mut names = client.list_children(znode).await?;
             names.sort();
             Ok(Final::Children(names))
         }
         Node::Tree => {
-            let names = client.list_children(&znode).await?;
-            let mut paths = vec![znode.clone()];
+            let names = client.list_children(znode).await?;
+            let mut paths = vec![znode.to_owned()];
             paths.extend(names.into_iter().map(|name| format!("{znode}/{name}")));
             let mut all = Vec::new();
             for path in paths {
-                let (_, stat) = client.get_data(&path).await?;
-                all.push((path, stat.mtime.max(0) as u64));
+                let (data, stat) = client.get_data(&path).await?;
+                all.push(Below {
+                    path,
+                    since: stat.mtime.max(0) as u64,
+                    mzxid: stat.mzxid,
+                    data: String::from_utf8_lossy(&data).into_owned(),
+                });
             }
             Ok(Final::Tree(all))
         }
@@ -301,15 +318,15 @@ async fn state(client: &Client, watch: &Watch) -> Result<Final, Error> {
 
 /// Sets the data of the znode, or of one in its subtree.
 async fn set(client: &Client, watch: &Watch, tag: &str) -> Result<(), Error> {
-    let path = settable(client, watch).await?;
+    let path = settable(client, watch, tag).await?;
     match client.set_data(&path, tag.as_bytes(), None).await {
         Err(Error::NoNode) => ensure(client, &path, tag).await,
         other => other.map(drop),
     }
 }
 
-async fn settable(client: &Client, watch: &Watch) -> Result<String, Error> {
-    let znode = watch.znode();
+async fn settable(client: &Client, watch: &Watch, tag: &str) -> Result<String, Error> {
+    let znode = watch.written(tag);
     Ok(match (watch.node, oldest_child(client, &znode).await?) {
         (Node::Tree, Some(child)) => format!("{znode}/{child}"),
         _ => znode,
@@ -317,10 +334,20 @@ async fn settable(client: &Client, watch: &Watch) -> Result<String, Error> {
 }
 
 async fn oldest_child(client: &Client, znode: &str) -> Result<Option<String>, Error> {
+    Ok(children(client, znode).await?.into_iter().min())
+}
+
+async fn children(client: &Client, znode: &str) -> Result<Vec<String>, Error> {
     match client.list_children(znode).await {
-        Ok(names) => Ok(names.into_iter().min()),
-        Err(Error::NoNode) => Ok(None),
-        Err(error) => Err(error),
+        Err(Error::NoNode) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+async fn remove_oldest_child(client: &Client, znode: &str) -> Result<(), Error> {
+    match oldest_child(client, znode).await? {
+        Some(name) => remove(client, &format!("{znode}/{name}")).await,
+        None => Ok(()),
     }
 }
 

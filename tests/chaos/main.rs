@@ -1,9 +1,11 @@
 //! `make chaos` and `make soak`: real daemons on a real ensemble, tormented by the plan of a seed, and judged from outside.
 //!
 //! - `plan.rs` makes the plan from the seed alone; `watches.rs` lists the watches.
-//! - `act.rs` is the actions: this very program. They write journals (`journal.rs`), which is all the oracle hears of them.
-//! - `host.rs` is a daemon with its proxies, `log.rs` who reads its log, `keeper.rs` the one who writes znodes, `stage.rs` plays an episode and settles.
-//! - `oracle.rs` judges, from the journals, the znodes and what `snapshot.rs` finds in /proc and asks the servers.
+//! - `act.rs` is the actions: this very program, and `serve.rs` those that stay. They write journals (`journal.rs`), which is all the oracle
+//!   hears of them.
+//! - `host.rs` is a daemon with its proxies, `disk.rs` its files, `log.rs` who reads its log, `keeper.rs` the one who writes znodes, `stage.rs` plays an episode and settles.
+//! - `oracle.rs` judges, from the journals, the znodes and what `snapshot.rs` finds in /proc and asks the servers; so do `payload.rs`, what actions
+//!   are told as JSON, `services.rs`, what stays, and `lives.rs`, what one daemon leaves to the next.
 //! - `fleet/` is another stage: a dozen daemons with one rollout.
 //! - `soak.rs` and `trend.rs`: steady load, and whether anything grows under it.
 //! - `checks/` feeds plan, oracle and trend with what must be found: they are checked before they judge.
@@ -15,14 +17,19 @@
 
 mod act;
 mod checks;
+mod disk;
 mod fleet;
 mod host;
 mod journal;
 mod keeper;
+mod lives;
 mod log;
 mod oracle;
+mod payload;
 mod plan;
 mod report;
+mod serve;
+mod services;
 mod snapshot;
 mod soak;
 mod stage;
@@ -113,6 +120,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, rest)) if word == act::ACT => act::act(rest),
+        Some((word, rest)) if word == serve::SERVE => serve::serve(rest),
         Some((word, rest)) if word == act::TURN => act::turn(rest),
         Some((word, rest)) if word == act::LINGER => act::linger(rest),
         Some((word, rest)) if word == act::ESCAPED => act::escaped(rest),

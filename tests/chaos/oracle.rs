@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::journal::{Line, Start, flat, starts};
+use super::payload;
 use super::watches::{Kind, Mode, Node, Watch};
 
 /// A znode as it is in the end.
@@ -16,8 +17,31 @@ pub enum Final {
     },
     /// Sorted.
     Children(Vec<String>),
-    /// Paths, and when their data was set last, in milliseconds since 1970.
-    Tree(Vec<(String, u64)>),
+    /// All there are.
+    Tree(Vec<Below>),
+    /// Of a watch of several: each znode, by its path.
+    Several(Vec<(String, Final)>),
+}
+
+/// A znode of a subtree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    pub path: String,
+    /// When its data was set last, in milliseconds since 1970.
+    pub since: u64,
+    pub mzxid: i64,
+    pub data: String,
+}
+
+impl Final {
+    /// Whether there is nothing.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Final::Absent => true,
+            Final::Several(all) => all.iter().all(|(_, state)| state.is_absent()),
+            Final::Data { .. } | Final::Children(_) | Final::Tree(_) => false,
+        }
+    }
 }
 
 /// (a) Whether an action was started for the state that lasts, in every mode that promises it: all but DISCARD, and that too if it was
@@ -35,7 +59,14 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line], idle: bool) -> Result
     };
     match state {
         _ if watch.mode == Mode::Discard && !idle => Ok(()),
-        Final::Absent => Ok(()),
+        _ if state.is_absent() => Ok(()),
+        _ if watch.payload => {
+            let shown = last.map_or(Err("nothing".to_owned()), |last| {
+                payload::shows(watch, state, &last.stdin)
+            });
+            shown.or_else(lacking)
+        }
+        Final::Absent | Final::Several(_) => Ok(()),
         Final::Data { mzxid, data } => match for_it(&|start| start.mzxid == *mzxid && start.stdin == flat(data)) {
             true => Ok(()),
             false => lacking(format!("{data:?} of transaction {mzxid}")),
@@ -47,19 +78,19 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line], idle: bool) -> Result
                 false => lacking(format!("children {wanted:?}")),
             }
         }
-        Final::Tree(paths) => {
+        Final::Tree(nodes) => {
             let told = |path: &str, since: u64| {
                 starts(lines)
                     .filter(|start| start.at >= since)
                     .any(|start| start.stdin.split(' ').any(|told| told == path))
             };
             // What DISCARD ignored before stays untold.
-            let newest = paths.iter().map(|(_, since)| *since).max();
+            let newest = nodes.iter().map(|node| node.since).max();
             let promised = |since: u64| watch.mode != Mode::Discard || Some(since) == newest;
-            let mut promised = paths.iter().filter(|(_, since)| promised(*since));
-            match promised.find(|(path, since)| !told(path, *since)) {
+            let mut promised = nodes.iter().filter(|node| promised(node.since));
+            match promised.find(|node| !told(&node.path, node.since)) {
                 None => Ok(()),
-                Some((path, since)) => lacking(format!("to be told of {path} since {since}")),
+                Some(Below { path, since, .. }) => lacking(format!("to be told of {path} since {since}")),
             }
         }
     }
@@ -68,7 +99,7 @@ pub fn acted(watch: &Watch, state: &Final, lines: &[Line], idle: bool) -> Result
 /// Whether the last action is of the watch, or the component, as it is now.
 pub fn of_revision(watch: &Watch, revision: &str, state: &Final, lines: &[Line]) -> Result<(), String> {
     match starts(lines).next_back() {
-        Some(last) if last.revision != revision && *state != Final::Absent => Err(format!(
+        Some(last) if last.revision != revision && !state.is_absent() => Err(format!(
             "{}: ran last as revision {}, is at {revision}",
             watch.name, last.revision
         )),
@@ -102,7 +133,7 @@ pub fn overlaps(watch: &Watch, lines: &[Line]) -> Vec<String> {
                     ));
                 }
             }
-            Line::End { .. } | Line::Still { .. } => {}
+            Line::End { .. } | Line::Still { .. } | Line::Failed { .. } | Line::Told { .. } => {}
             Line::Garbage(text) => found.push(format!("{}: a line that is none: {text:?}", watch.name)),
         }
     }
@@ -118,7 +149,8 @@ pub fn doubled(watch: &Watch, lines: &[Line]) -> Vec<String> {
             found.push(format!("{}: run {} was started twice", watch.name, start.run));
         }
         // A load is for the same state again. Servers that were wiped count from the beginning, with other data.
-        let change = watch.node == Node::Data && matches!(&*start.event, "data" | "created") && start.attempt == 1;
+        let is_comparable = watch.node == Node::Data && !watch.payload;
+        let change = is_comparable && matches!(&*start.event, "data" | "created") && start.attempt == 1;
         if change && !changes.insert((start.mzxid, &start.stdin)) {
             found.push(format!(
                 "{}: two runs for transaction {}: {start:?}",
@@ -131,7 +163,7 @@ pub fn doubled(watch: &Watch, lines: &[Line]) -> Vec<String> {
 
 /// Runs for an older state after one for a newer, by the same daemon. `anew`: from when to when servers began to count from the beginning.
 pub fn stale(watch: &Watch, lines: &[Line], anew: &[(u64, u64)]) -> Vec<String> {
-    if watch.node != Node::Data || watch.mode == Mode::Parallel {
+    if watch.node != Node::Data || watch.payload || watch.mode == Mode::Parallel {
         return Vec::new();
     }
     let starts: Vec<&Start> = starts(lines).collect();
@@ -148,7 +180,7 @@ pub fn counts(watch: &Watch, lines: &[Line], writes: u64, loads: u64) -> Result<
     let retried = starts(lines).filter(|start| start.event == "retry").count() as u64;
     let loaded = starts(lines).filter(|start| start.event == "load").count() as u64;
     let all = starts(lines).count() as u64 - retried;
-    if retried > watch.retries * all {
+    if retried > watch.retries.saturating_mul(all) {
         return Err(format!("{}: {retried} retries of {all} runs", watch.name));
     }
     if all - loaded > writes {

@@ -32,6 +32,10 @@ pub fn print(seed: u64, faults: &[Fault], at_least: u64, stage: &mut Stage) -> b
             tally.violations.push(violation);
         }
     }
+    println!(
+        "\nof {} programs that stay whose daemon was killed, {} were there at the end of the episode",
+        tally.orphans, tally.kept
+    );
     tally.canaries.sort();
     if let (Some(longest), false) = (tally.canaries.last(), tally.canaries.is_empty()) {
         let at = |part: usize| tally.canaries[tally.canaries.len() * part / 100];

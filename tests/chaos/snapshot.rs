@@ -5,13 +5,16 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 use crate::support::daemon::children;
 use crate::support::ensemble::Ensemble;
 
 use super::oracle::{Held, Served};
+use super::serve::SERVE;
+use super::services::Instance;
 use super::watches::{COMPONENTS, MARK};
 
 /// The launcher of a daemon.
@@ -32,8 +35,52 @@ fn is_component(pid: Pid) -> bool {
     line.split(|byte| *byte == 0).nth(1) == Some(b"launcher") && state(pid) != Some('Z')
 }
 
-/// What a daemon holds. `out`, `temporary` and `state` are its directories.
-pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
+/// The programs that stay and live, of the daemon whose directory is `out`.
+pub fn instances(out: &Path) -> Vec<Instance> {
+    let instance = |pid: Pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let is_one = words.get(1) == Some(&SERVE.as_bytes()) && words.get(2) == Some(&out.as_os_str().as_bytes());
+        // What has just been forked looks like who forked it.
+        let leads = is_one && getpgid(Some(pid)) == Ok(pid) && state(pid) != Some('Z');
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok().filter(|_| leads)?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        let run = variables.find_map(|variable| variable.strip_prefix(b"TWITCHER_RUN_ID="))?;
+        Some(Instance {
+            watch: String::from_utf8_lossy(words.get(3)?).into_owned(),
+            run: String::from_utf8_lossy(run).into_owned(),
+            pid: pid.as_raw(),
+        })
+    };
+    all_processes().filter_map(instance).collect()
+}
+
+/// Whether a process is of one of these programs, or was made by one.
+fn is_part(pid: Pid, instances: &[Instance]) -> bool {
+    if instances.iter().any(|instance| instance.pid == pid.as_raw()) {
+        return true;
+    }
+    let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let (environment, arguments) = (read("environ"), read("cmdline"));
+    let has = |words: &[u8], wanted: &[u8]| words.split(|byte| *byte == 0).any(|word| word == wanted);
+    instances.iter().any(|instance| {
+        has(&arguments, instance.run.as_bytes())
+            || has(&environment, format!("TWITCHER_RUN_ID={}", instance.run).as_bytes())
+    })
+}
+
+/// Kills what is left of the actions of a daemon that is gone.
+pub fn kill_all(out: &Path) {
+    for pid in all_processes() {
+        let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        if is_of(&read("environ"), &read("cmdline"), out) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// What a daemon holds, but for the programs that stay. `out`, `temporary` and `state` are its directories.
+pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path, stay: &[Instance]) -> Held {
     let launcher = launcher(daemon);
     let mut held = Held {
         threads: threads(daemon),
@@ -48,7 +95,9 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
             *held.descriptors.entry(class).or_default() += count;
         }
     }
-    let others = children(daemon).into_iter().filter(|pid| Some(*pid) != launcher);
+    let others = children(daemon)
+        .into_iter()
+        .filter(|pid| Some(*pid) != launcher && !is_part(*pid, stay));
     // From outside nothing tells a component's process that waits from one that runs: one more than may wait is one that has not ended.
     let (waiting, mut left): (Vec<Pid>, Vec<Pid>) = others.partition(|pid| is_component(*pid));
     held.waiting = waiting.len();
@@ -58,7 +107,7 @@ pub fn held(daemon: Pid, out: &Path, temporary: &Path, state: &Path) -> Held {
     held.processes.extend(left.into_iter().map(describe));
     for pid in all_processes() {
         let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        if is_of(&read("environ"), &read("cmdline"), out) {
+        if is_of(&read("environ"), &read("cmdline"), out) && !is_part(pid, stay) {
             held.processes.push(describe(pid));
         }
     }
@@ -93,8 +142,9 @@ pub fn is_of(environment: &[u8], arguments: &[u8], out: &Path) -> bool {
     has(environment, &mark) || has(arguments, out)
 }
 
-/// Everything that has become ours because its parent died: to be waited for if it is dead. Gives what lives besides `known`.
-pub fn adopted(known: &[Pid]) -> Vec<String> {
+/// Everything that has become ours because its parent died: to be waited for if it is dead. Gives what lives besides `known` and
+/// the programs that `stay`.
+pub fn adopted(known: &[Pid], stay: &[Instance]) -> Vec<String> {
     let mut left = Vec::new();
     for pid in children(Pid::this()).into_iter().filter(|pid| !known.contains(pid)) {
         // The shells that guard the servers are waited for by those who started them.
@@ -103,6 +153,7 @@ pub fn adopted(known: &[Pid]) -> Vec<String> {
         }
         match state(pid) {
             Some('Z') => drop(waitpid(pid, Some(WaitPidFlag::WNOHANG))),
+            Some(_) if is_part(pid, stay) => {}
             Some(_) => left.push(describe(pid)),
             None => {}
         }

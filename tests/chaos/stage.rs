@@ -13,8 +13,11 @@ use crate::support::until;
 use super::act::now;
 use super::host::{Host, Means};
 use super::keeper::Keeper;
+use super::lives;
 use super::oracle::{self, Final, Served};
+use super::payload;
 use super::plan::{Episode, Fault, HOSTS, SERVERS, Step, Trouble, Write};
+use super::services::{self, Instance};
 use super::snapshot;
 use super::watches::{COMPONENTS, File, HEALTHY, Kind, Mode, Node, WATCHES, Watch, watch};
 
@@ -40,6 +43,9 @@ pub struct Tally {
     pub faults: BTreeMap<Fault, u64>,
     /// Wipes of the ensemble after which the transactions of other data had the same numbers as before.
     pub same_transactions: u64,
+    /// Programs that stay and whose daemon was killed, the last time in an episode; and those of them that were there at its end.
+    pub orphans: u64,
+    pub kept: u64,
     /// How long healthy watches took, in milliseconds.
     pub canaries: Vec<u64>,
     /// How long after each episode everything was as promised.
@@ -112,12 +118,23 @@ impl Stage {
         self.ensemble.heal();
         until("permission can be given back", || self.give_back());
         let settled = self.settle(&when, false);
+        self.count_kept();
         self.anew.iter_mut().for_each(|(_, to)| *to = (*to).min(now()));
         self.tally.settled.push(settled);
         self.wake(episode.number);
         self.settle(&format!("{when}, at rest"), true);
         self.judge(&when);
         self.tally.episodes += 1;
+    }
+
+    /// Counts the programs that stayed over a kill of their daemon.
+    fn count_kept(&mut self) {
+        for host in &mut self.hosts {
+            let living = host.instances();
+            let orphans = std::mem::take(&mut host.orphans);
+            self.tally.orphans += orphans.len() as u64;
+            self.tally.kept += orphans.iter().filter(|orphan| living.contains(orphan)).count() as u64;
+        }
     }
 
     /// Now that all is quiet, changes each znode once: every watch, also one that ignored things before, must be awake.
@@ -286,15 +303,17 @@ impl Stage {
     /// What has not come true yet.
     fn lacking(&mut self, idle: bool) -> Vec<String> {
         let known: Vec<Pid> = self.hosts.iter().filter_map(Host::pid).collect();
-        let mut lacking = snapshot::adopted(&known);
+        let stay: Vec<_> = self.hosts.iter().flat_map(Host::instances).collect();
+        let mut lacking = snapshot::adopted(&known, &stay);
         let Some(states) = self.keeper.read() else {
             return vec!["the ensemble does not answer".to_owned()];
         };
         for (index, host) in self.hosts.iter_mut().enumerate() {
             let mut lacks = Vec::new();
             lacks.extend(host.alive().err());
+            let instances = host.instances();
             for (watch, state) in WATCHES.iter().zip(&states) {
-                lacks.extend(lack(host, watch, state, idle));
+                lacks.extend(lack(host, watch, state, idle, &instances));
             }
             if idle {
                 lacks.extend(host.logged().err());
@@ -328,8 +347,20 @@ impl Stage {
                 wrong.extend(oracle::overlaps(watch, lines));
                 wrong.extend(oracle::doubled(watch, lines));
                 wrong.extend(oracle::stale(watch, lines, &self.anew));
+                if watch.payload && watch.kind != Kind::Service {
+                    wrong.extend(payload::adds_up(watch, lines));
+                    wrong.extend(payload::out_of_order(watch, lines, &self.anew));
+                }
+                if watch.payload && watch.kind == Kind::Service {
+                    wrong.extend(payload::told_adds_up(watch, lines));
+                }
+                wrong.extend(lives::reran(watch, lines, &host.lives, &host.disturbed));
+                if watch.kind == Kind::Service {
+                    wrong.extend(lives::replaced(watch, lines, &host.lives));
+                }
                 wrong.extend(oracle::counts(watch, lines, self.changes[watch.name], host.loads[watch.name]).err());
             }
+            wrong.extend(host.found.iter().cloned());
             if let (Some(base), Some(held)) = (&host.base, host.held()) {
                 wrong.extend(oracle::memory(base, &held));
             }
@@ -363,16 +394,19 @@ impl Stage {
 }
 
 /// What a watch has not done yet.
-fn lack(host: &mut Host, watch: &Watch, state: &Final, idle: bool) -> Vec<String> {
+fn lack(host: &mut Host, watch: &Watch, state: &Final, idle: bool, instances: &[Instance]) -> Vec<String> {
     let revision = host.revision(watch);
+    let file = host.data_file(watch);
     let journal = host.journals.get_mut(watch.name).unwrap();
     journal.refresh();
-    let acted = oracle::acted(watch, state, &journal.lines, idle);
+    let mut lacking = match watch.kind {
+        Kind::Service => services::lacking(watch, state, &journal.lines, file.as_deref(), instances),
+        _ => Vec::from_iter(oracle::acted(watch, state, &journal.lines, idle).err()),
+    };
     // A DISCARD ignores what it is told while it runs, but never a load; a change may have come while its znode was gone.
     let versioned = watch.file == File::Churn || watch.kind == Kind::Component;
-    let revision = match versioned && watch.mode != Mode::Discard && watch.node != Node::Tree {
-        true => oracle::of_revision(watch, &revision, state, &journal.lines),
-        false => Ok(()),
-    };
-    acted.err().into_iter().chain(revision.err()).collect()
+    if versioned && watch.mode != Mode::Discard && watch.node != Node::Tree {
+        lacking.extend(oracle::of_revision(watch, &revision, state, &journal.lines).err());
+    }
+    lacking
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     Exec,
     Function,
     Component,
+    /// A program that stays.
+    Service,
 }
 
 /// A configuration file.
@@ -41,7 +43,12 @@ pub enum File {
 #[derive(Debug)]
 pub struct Watch {
     pub name: &'static str,
+    /// How many znodes it looks at.
+    pub znodes: usize,
+    /// What of each.
     pub node: Node,
+    /// Whether its action is told the whole of a change (`payload=JSON`).
+    pub payload: bool,
     pub mode: Mode,
     pub kind: Kind,
     pub file: File,
@@ -63,13 +70,19 @@ const GROUPED: &str = "group='few', ";
 /// is full.
 const RESTORED: &str = "on_failure=Retry(times=20, initial=0.1, max_delay=1), ";
 
+/// What is started again for as long as it takes, and soon.
+const SERVICE: &str = "service=True, ready_after=0.3, on_failure=Retry(times=1000000, initial=0.1, max_delay=0.5), ";
+const TOLD_SERVICE: &str = "service=True, ready_after=0.3, on_failure=Retry(times=1000000, initial=0.1, max_delay=0.5), notify_signal=SIGHUP, ";
+
 /// At most so many runs of a PARALLEL watch at once.
 pub const MAX_PARALLEL: u32 = 4;
 
 const fn exec(name: &'static str, node: Node, mode: Mode) -> Watch {
     Watch {
         name,
+        znodes: 1,
         node,
+        payload: false,
         mode,
         kind: Kind::Exec,
         file: File::Steady,
@@ -79,7 +92,28 @@ const fn exec(name: &'static str, node: Node, mode: Mode) -> Watch {
     }
 }
 
-/// Every watch has a znode of its own, named like it.
+const fn several(name: &'static str, node: Node, mode: Mode) -> Watch {
+    Watch {
+        znodes: 3,
+        payload: true,
+        ..exec(name, node, mode)
+    }
+}
+
+const fn service(name: &'static str, mode: Mode) -> Watch {
+    let fields = match mode {
+        Mode::Queue => TOLD_SERVICE,
+        _ => SERVICE,
+    };
+    Watch {
+        kind: Kind::Service,
+        fields,
+        retries: u64::MAX,
+        ..exec(name, Node::Data, mode)
+    }
+}
+
+/// Every watch has znodes of its own, named like it.
 pub const WATCHES: &[Watch] = &[
     Watch {
         healthy: true,
@@ -172,6 +206,45 @@ pub const WATCHES: &[Watch] = &[
         file: File::Churn,
         ..exec("churn-tree", Node::Tree, Mode::Queue)
     },
+    several("several-queue", Node::Data, Mode::Queue),
+    Watch {
+        fields: "settle=0.2, settle_max=1, ",
+        ..several("several-settle", Node::Data, Mode::Restart)
+    },
+    several("several-tree", Node::Tree, Mode::Restart),
+    Watch {
+        fields: "run_on_load=IF_CHANGED, ",
+        ..several("several-changed", Node::Data, Mode::Queue)
+    },
+    Watch {
+        file: File::Churn,
+        ..several("several-churn", Node::Tree, Mode::Queue)
+    },
+    Watch {
+        payload: true,
+        ..exec("payload-queue", Node::Tree, Mode::Queue)
+    },
+    Watch {
+        payload: true,
+        ..exec("payload-restart", Node::Tree, Mode::Restart)
+    },
+    Watch {
+        payload: true,
+        fields: "run_on_load=IF_CHANGED, on_failure=Retry(times=2, initial=0.05, max_delay=0.2), ",
+        retries: 2,
+        ..exec("payload-retry", Node::Tree, Mode::Queue)
+    },
+    service("service-restart", Mode::Restart),
+    service("service-told", Mode::Queue),
+    Watch {
+        znodes: 2,
+        payload: true,
+        ..service("service-several", Mode::Queue)
+    },
+    Watch {
+        file: File::Churn,
+        ..service("service-churn", Mode::Restart)
+    },
 ];
 
 /// How many watches have a component, of each of which one process waits for its next run.
@@ -190,9 +263,22 @@ impl Watch {
         if self.mode == Mode::Parallel { MAX_PARALLEL } else { 1 }
     }
 
-    /// Its znode.
+    /// Its znode, or the first of several.
     pub fn znode(&self) -> String {
         format!("{ROOT}/{}", self.name)
+    }
+
+    /// Its znodes, in the order of its configuration.
+    pub fn znodes(&self) -> Vec<String> {
+        let first = std::iter::once(self.znode());
+        let more = (2..=self.znodes).map(|number| format!("{ROOT}/{}.{number}", self.name));
+        first.chain(more).collect()
+    }
+
+    /// The one of them that is written to with this tag: always the same.
+    pub fn written(&self, tag: &str) -> String {
+        let sum: usize = tag.bytes().map(usize::from).sum();
+        self.znodes().swap_remove(sum % self.znodes)
     }
 
     /// Whether its action can be told how to behave.
@@ -239,17 +325,22 @@ pub fn config(file: File, places: &Places<'_>, revision: u32, without: Option<&s
 pub const BROKEN: &str = "RegisterWatch(znode='/chaos/never', name='never',\n";
 
 fn register(text: &mut String, watch: &Watch, places: &Places<'_>, revision: u32) {
+    let data_file = format!("{}/data/{}", places.out.display(), watch.name);
+    let (word, last) = match watch.kind {
+        Kind::Service => (super::serve::SERVE, data_file.clone()),
+        _ => (super::act::ACT, watch.slots().to_string()),
+    };
     let words = [
         &*places.program.to_string_lossy(),
-        super::act::ACT,
+        word,
         &*places.out.to_string_lossy(),
         watch.name,
-        &watch.slots().to_string(),
+        &last,
     ]
     .map(|word| format!("{word:?}"))
     .join(", ");
     let action = match watch.kind {
-        Kind::Exec => format!("Exec([{words}])"),
+        Kind::Exec | Kind::Service => format!("Exec([{words}])"),
         Kind::Function => {
             let function = watch.name.replace('-', "_");
             let _ = writeln!(text, "def {function}():\n    run([{words}], stdin())\n");
@@ -268,14 +359,24 @@ fn register(text: &mut String, watch: &Watch, places: &Places<'_>, revision: u32
             places.out.to_string_lossy()
         ),
     };
+    // What stays has no time that is up.
+    let mut fields = match watch.kind {
+        Kind::Service => format!("data_file={data_file:?}, {}", watch.fields),
+        _ => format!("timeout=2, {}", watch.fields),
+    };
+    if watch.payload {
+        fields += "payload=JSON, ";
+    }
+    let znodes = match &watch.znodes()[..] {
+        [znode] => format!("{znode:?}"),
+        several => format!("{several:?}"),
+    };
     let mode = format!("{:?}", watch.mode).to_uppercase();
     let node = format!("WATCH_{:?}", watch.node).to_uppercase();
     let _ = writeln!(
         text,
-        "RegisterWatch(znode={:?}, name={:?}, action={action}, run_mode={mode}, watch_type={node}, timeout=2, kill_after=1, \
-         max_parallel={MAX_PARALLEL}, {}{env})",
-        watch.znode(),
+        "RegisterWatch(znode={znodes}, name={:?}, action={action}, run_mode={mode}, watch_type={node}, kill_after=1, \
+         max_parallel={MAX_PARALLEL}, {fields}{env})",
         watch.name,
-        watch.fields,
     );
 }

@@ -3,6 +3,7 @@
 
 mod oracle;
 mod plan;
+mod stays;
 mod trend;
 
 /// A check, by its name.
@@ -11,7 +12,7 @@ type Check = (&'static str, fn());
 /// Runs all; panics at one that fails. Gives how many there are.
 pub fn run() -> usize {
     let fleet: &[Check] = &[("the judge of a fleet", super::fleet::judge::check)];
-    let all = [plan::CHECKS, oracle::CHECKS, trend::CHECKS, fleet].concat();
+    let all = [plan::CHECKS, oracle::CHECKS, stays::CHECKS, trend::CHECKS, fleet].concat();
     for (name, check) in &all {
         if std::panic::catch_unwind(check).is_err() {
             panic!("check failed: {name}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::journal::{Line, Start, flat};
-use crate::oracle::{self, Final, Held, Served};
+use crate::oracle::{self, Below, Final, Held, Served};
 use crate::snapshot::is_of;
 use crate::watches::{Watch, watch};
 
@@ -151,10 +151,19 @@ fn children_lost() {
     assert!(oracle::acted(watch, &Final::Children(vec![]), &[start("r", "children", 1, "")], false).is_ok());
 }
 
+fn below(path: &str, since: u64) -> Below {
+    Below {
+        path: path.to_owned(),
+        since,
+        mzxid: 1,
+        data: String::new(),
+    }
+}
+
 fn tree_lost() {
     let watch = watch("tree-queue");
     let lines = [start("r", "load", 1, "/t\n/t/a\n"), start("s", "tree", 9, "/t/b\n")];
-    let state = |path: &str, since| Final::Tree(vec![("/t".into(), 900), (path.into(), since)]);
+    let state = |path: &str, since| Final::Tree(vec![below("/t", 900), below(path, since)]);
     // The first was at 1001, the second at 1009.
     assert!(oracle::acted(watch, &state("/t/a", 1001), &lines, false).is_ok());
     assert!(oracle::acted(watch, &state("/t/b", 1005), &lines, false).is_ok());
