@@ -152,6 +152,7 @@ fn no_more_run_than_may_and_each_watch_has_its_turn() {
             daemon.wait_for(seen + 1, "seen", message(watch, "change seen"));
         }
     }
+    until("the second", || site.lines("out/log").len() == 2);
     let launcher_and_actions = || children(daemon.pid()).into_iter().filter(|pid| alive(*pid)).count();
     assert!(launcher_and_actions() <= 3, "the launcher and two actions");
     assert_eq!(site.lines("out/log").len(), 2);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod finished;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::future::Future;
@@ -110,15 +112,19 @@ impl Tree {
         text(&observation)
     }
 
-    /// Writes a node of its own, and waits until that is seen: everything before it was seen by then, too. Returns what else was.
+    /// Makes a node of its own, and waits until that is seen: everything before it was seen by then, too. Returns what else was.
     async fn fence(&mut self) -> Vec<String> {
+        self.fence_by(|path| fs::create_dir(path).unwrap()).await
+    }
+
+    async fn fence_by(&mut self, make: impl Fn(&Path)) -> Vec<String> {
         let name = format!("fence{}", self.watches);
         let fence = self.subscribe(&format!("/{name}"), WatchType::Data);
         let mut seen = vec![];
         loop {
             let (watch, observation) = self.next().await;
             match (watch == fence, observation.exists()) {
-                (true, false) => self.write(&name, "fence"),
+                (true, false) => make(&self.path(&name)),
                 (true, true) => return seen,
                 (false, _) => seen.push(text(&observation)),
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::component_resolver::{Changes, Watched};
-use twitcher_files::directory_watch::settling::{PathEvent, SettleTimes};
+use twitcher_files::directory_watch::settling::{PathEvent, SettleTimes, SettledPath};
 use twitcher_files::directory_watch::{self, DirectoryEvents, DirectoryWatcher, SettledChanges, way};
 
 /// How long nothing must change before a change is told, unless the caller wishes otherwise.
@@ -96,6 +96,8 @@ impl Watcher {
             quiet: settle,
             busy: PATIENCE,
             writing: PATIENCE,
+            // What is loaded together is most often written together.
+            finished: false,
         };
         let wanted = {
             let scope = Arc::clone(&scope);
@@ -188,7 +190,7 @@ impl Scope {
             return true;
         }
         let below = self.loaded.contains(path) || path.parent().is_some_and(|parent| self.loaded.contains(parent));
-        below && (is_configuration(path) || (touch == PathEvent::Entry && may_be_directory(path)))
+        below && (is_configuration(path) || (touch.is_entry() && may_be_directory(path)))
     }
 }
 
@@ -225,7 +227,7 @@ impl Directories {
         if batch.lost {
             self.watcher.forget_all();
         }
-        for (path, entry) in &batch.paths {
+        for SettledPath { path, entry, .. } in &batch.paths {
             let scope = self.scope.read().unwrap_or_else(PoisonError::into_inner);
             let matters = scope.names(path)
                 || scope.wants(path, PathEvent::Entry)

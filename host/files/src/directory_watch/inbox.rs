@@ -2,7 +2,7 @@
 //!
 //! Nothing here blocks. It must not know which directories are watched, nor why.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::settling::{PathEvent, SettleTimes, UnsettledPaths};
+use super::settling::{PathEvent, SettleTimes, SettledPath, UnsettledPaths};
 use super::watcher::Directories;
 
 /// Events held for a reader that is busy, and unsettled paths: beyond so many, single paths are given up for "anything".
 const MOST_PATHS: usize = 32 * 1024;
+/// Most files that are told as finished at once: the first of many need not wait for the last.
+const MOST_FINISHED: usize = 256;
 /// How often events are taken in while something settles: not for each event of a burst, and before there are too many of the same
 /// path.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -36,6 +38,8 @@ pub(super) struct Inbox {
     wanted: Wanted,
     state: Mutex<State>,
     arrived: Notify,
+    /// Something arrived by which a file may be finished.
+    may_finish: Notify,
 }
 
 #[derive(Default)]
@@ -59,6 +63,7 @@ impl Inbox {
             wanted: Box::new(wanted),
             state: Mutex::default(),
             arrived: Notify::new(),
+            may_finish: Notify::new(),
         }
     }
 
@@ -87,6 +92,13 @@ impl Inbox {
         self.push(&mut self.lock(), ANYTHING.into(), PathEvent::Entry);
     }
 
+    /// Those of the paths that something happened to which was not taken in yet.
+    pub(super) fn news_of<'a>(&self, paths: &BTreeSet<&'a Path>) -> BTreeSet<&'a Path> {
+        let state = self.lock();
+        let news = state.news.iter().filter_map(|(_, path, _)| paths.get(path.as_path()));
+        news.copied().collect()
+    }
+
     fn note(&self, state: &mut State, path: PathBuf, event: PathEvent) {
         if let Some(event) = (self.wanted)(&path, event) {
             self.push(state, path, event);
@@ -95,6 +107,9 @@ impl Inbox {
 
     fn push(&self, state: &mut State, path: PathBuf, event: PathEvent) {
         let now = Instant::now();
+        if event.may_finish() {
+            self.may_finish.notify_one();
+        }
         state.news.push((now, path, event));
         if state.news.len() > MOST_PATHS {
             state.news = vec![(now, ANYTHING.into(), PathEvent::Entry)];
@@ -106,8 +121,11 @@ impl Inbox {
 /// The changes that have settled since they were last asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettledChanges {
-    /// Paths that changed; with each, whether it may be another file or directory now, or have other permissions.
-    pub paths: Vec<(PathBuf, bool)>,
+    /// Paths that are finished: what is there can be looked at. With each, whether it may be another file or directory now. They are told
+    /// once more when they have settled.
+    pub finished: Vec<(PathBuf, bool)>,
+    /// Paths that have settled.
+    pub paths: Vec<SettledPath>,
     /// Events were lost: anything may have changed, and every directory must be watched again.
     pub lost: bool,
 }
@@ -140,7 +158,7 @@ impl DirectoryEvents {
         }
     }
 
-    /// Waits until one or more paths have settled, and tells them. Cancel-safe.
+    /// Waits until one or more paths have settled or are finished, and tells them. Cancel-safe.
     pub async fn settled(&mut self) -> SettledChanges {
         self.wait(UnsettledPaths::first_due).await
     }
@@ -150,30 +168,44 @@ impl DirectoryEvents {
         self.wait(UnsettledPaths::last_due).await
     }
 
-    /// The files that somebody is writing to. Each will be told.
-    pub fn being_written(&mut self) -> HashSet<PathBuf> {
+    /// The files that somebody is writing to, and what went just now: perhaps only until something else takes the name. Each will be told.
+    pub fn in_between(&mut self) -> Arc<HashSet<PathBuf>> {
         self.take_in();
-        self.settling.being_written().map(Path::to_owned).collect()
+        self.settling.in_between()
+    }
+
+    /// Tells these paths only once they have settled: they change faster than they can be looked at.
+    pub fn be_patient<'a>(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        for path in paths {
+            self.settling.be_patient(path);
+        }
     }
 
     async fn wait(&mut self, due: fn(&UnsettledPaths) -> Option<Instant>) -> SettledChanges {
         loop {
             self.take_in();
             let now = Instant::now();
+            let finished = self.settling.take_finished(MOST_FINISHED);
             let due = due(&self.settling);
-            if due.is_some_and(|due| due <= now) {
-                let mut paths = self.settling.take_settled(now);
+            let is_due = due.is_some_and(|due| due <= now);
+            if is_due || !finished.is_empty() {
+                let mut paths = match is_due {
+                    true => self.settling.take_settled(now),
+                    false => Vec::new(),
+                };
                 let all = paths.len();
-                paths.retain(|(path, _)| path != Path::new(ANYTHING));
+                paths.retain(|settled| settled.path != Path::new(ANYTHING));
                 let lost = paths.len() < all;
-                return SettledChanges { paths, lost };
+                return SettledChanges { finished, paths, lost };
             }
-            // An event can make a file settle sooner (it was closed), but not within the quiet that has to follow it.
+            // An event can make a file settle sooner (it was closed), but not within the quiet that has to follow it. That it is finished
+            // is another thing.
             let pause = due.map(|due| due.min(now + self.times.quiet.min(DRAIN)));
             let next_look = self.next_look();
             tokio::select! {
                 () = sleep_until(pause.unwrap_or(now)), if pause.is_some() => {}
                 () = self.inbox.arrived.notified(), if pause.is_none() => {}
+                () = self.inbox.may_finish.notified(), if pause.is_some() && self.times.finished => {}
                 () = sleep_until(next_look), if self.look.is_none() => self.begin_look(),
                 took = ended(&mut self.look) => {
                     self.look = None;
@@ -237,6 +269,7 @@ mod tests {
             quiet: Duration::from_millis(1),
             busy: Duration::from_millis(10),
             writing: Duration::from_secs(1),
+            finished: false,
         };
         let inbox = Arc::new(Inbox::new(|path, what| (path != Path::new("/no")).then_some(what)));
         let directories = Arc::new(Mutex::new(Directories::new("files", Arc::clone(&inbox), None)));
@@ -253,8 +286,8 @@ mod tests {
     fn lost_events_are_told() {
         let (inbox, events) = events();
         inbox.put_anything();
-        let paths = vec![];
-        assert_eq!(settled(events), SettledChanges { paths, lost: true });
+        let told = settled(events);
+        assert!(told.lost && told.paths.is_empty());
     }
 
     #[test]
@@ -273,7 +306,7 @@ mod tests {
         inbox.put([("/no".into(), PathEvent::Entry)]);
         assert!(inbox.lock().news.is_empty());
         inbox.put([("/yes".into(), PathEvent::Entry)]);
-        let paths = vec![("/yes".into(), true)];
-        assert_eq!(settled(events), SettledChanges { paths, lost: false });
+        let told = settled(events);
+        assert!(!told.lost && told.paths.len() == 1 && told.paths[0].path == Path::new("/yes"));
     }
 }

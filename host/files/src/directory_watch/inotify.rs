@@ -267,13 +267,12 @@ impl Table {
             if let (Some(above), Some(name)) = (path.parent(), path.file_name())
                 && let Some(watch) = self.by_path.get(above).and_then(|above| self.watches.get(above))
             {
-                let matters = |interest: &Interest| {
-                    interest.has(name) && (what == PathEvent::Entry || *interest == Interest::Contents)
-                };
+                let matters =
+                    |interest: &Interest| interest.has(name) && (what.is_entry() || *interest == Interest::Contents);
                 let paths = watch.paths.iter().filter(|(_, interest)| matters(interest));
                 told.extend(paths.map(|(path, _)| (path.join(name), what)));
             }
-            if what != PathEvent::Entry || !self.by_path.contains_key(path) {
+            if !what.is_entry() || !self.by_path.contains_key(path) {
                 continue;
             }
             if !may_end(&event.kind) {
@@ -338,9 +337,9 @@ fn path_event(kind: &EventKind) -> Option<PathEvent> {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(PathEvent::Closed),
         EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => None,
         EventKind::Modify(ModifyKind::Data(_)) => Some(PathEvent::Written),
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {
-            Some(PathEvent::Entry)
-        }
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(PathEvent::Gone),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(PathEvent::Placed),
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => Some(PathEvent::Entry),
     }
 }
 
@@ -447,6 +446,7 @@ mod tests {
             quiet: Duration::from_millis(1),
             busy: Duration::from_millis(10),
             writing: Duration::from_secs(1),
+            finished: false,
         };
         let directories = Directories::new("files", Arc::clone(inbox), None);
         DirectoryEvents::new(Arc::clone(inbox), Arc::new(Mutex::new(directories)), times)
@@ -469,8 +469,8 @@ mod tests {
         let mut handler = Handler(watches);
         handler.handle_event(Ok(event(EventKind::Access(AccessKind::Open(AccessMode::Any)), "/f")));
         handler.handle_event(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-        let paths = vec![];
-        assert_eq!(settled(&mut events), SettledChanges { paths, lost: true });
+        let told = settled(&mut events);
+        assert!(told.lost && told.paths.is_empty());
     }
 
     #[test]
@@ -486,6 +486,8 @@ mod tests {
         inotify.renew(dir.path(), identity);
         assert!(inotify.is_alive(identity));
         fs::create_dir(dir.path().join("new")).unwrap();
-        assert_eq!(settled(&mut events).paths, [(dir.path().join("new"), true)]);
+        let told = settled(&mut events).paths;
+        let told: Vec<_> = told.into_iter().map(|told| (told.path, told.entry)).collect();
+        assert_eq!(told, [(dir.path().join("new"), true)]);
     }
 }

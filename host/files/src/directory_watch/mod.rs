@@ -1,4 +1,5 @@
-//! Changes of files and directories, told once they have settled: for the tree source and for the configuration.
+//! Changes of files and directories, told once they have settled, and on request at once what is finished: for the tree source and for
+//! the configuration.
 //!
 //! Directories are watched by inotify. Where that cannot be, because none is left or the file system or the permissions do not let
 //! it, they are polled, and inotify is tried again now and then. It must not know what is in the files, nor who asks.

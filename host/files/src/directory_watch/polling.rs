@@ -144,14 +144,14 @@ impl Snapshot {
             }
         }
         let gone = old.entries.keys().filter(|name| !self.entries.contains_key(*name));
-        events.extend(gone.map(|name| (directory.join(name), PathEvent::Entry)));
+        events.extend(gone.map(|name| (directory.join(name), PathEvent::Gone)));
         events
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::PathEvent::{Closed, Entry, Written};
+    use super::PathEvent::{Closed, Entry, Gone, Written};
     use super::*;
 
     struct Polled {
@@ -201,7 +201,7 @@ mod tests {
         fs::rename(polled.path("g"), polled.path("f")).unwrap();
         assert_eq!(polled.look(), events(&[("f", Entry), ("f", Written)]));
         fs::remove_file(polled.path("f")).unwrap();
-        assert_eq!(polled.look(), events(&[("f", Entry)]));
+        assert_eq!(polled.look(), events(&[("f", Gone)]));
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(polled.look(), events(&[("d", Entry)]));
         fs::remove_dir_all(polled.dir.path()).unwrap();
         let own = polled.dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(polled.look(), [(own, Entry), ("d".to_owned(), Entry)]);
+        assert_eq!(polled.look(), [(own, Entry), ("d".to_owned(), Gone)]);
         assert!(!polled.last.exists());
     }
 }

@@ -3,7 +3,7 @@
 //! Directories are watched one by one, never recursively: a directory is watched *before* it is listed, so nothing that is put
 //! into a new one can be missed. All of it blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug)]
 pub struct DirectoryWatcher {
     directories: Arc<Mutex<Directories>>,
+    inbox: Arc<Inbox>,
 }
 
 /// Begins to tell what happens to paths where it is `wanted`, and as what; asked for each event, so it must be quick. `what` is what the
@@ -36,8 +37,8 @@ pub fn open(
     let mut directories = Directories::new(what, Arc::clone(&inbox), None);
     directories.open();
     let directories = Arc::new(Mutex::new(directories));
-    let events = DirectoryEvents::new(inbox, Arc::clone(&directories), times);
-    (DirectoryWatcher { directories }, events)
+    let events = DirectoryEvents::new(Arc::clone(&inbox), Arc::clone(&directories), times);
+    (DirectoryWatcher { directories, inbox }, events)
 }
 
 impl DirectoryWatcher {
@@ -53,6 +54,11 @@ impl DirectoryWatcher {
     /// Watches what a name in a directory means, not what is in it. False if there is no such directory.
     pub fn watch_name(&mut self, directory: &Path, name: &OsStr) -> bool {
         self.lock().watch(directory, &Interest::Names([name.to_owned()].into()))
+    }
+
+    /// Those of the paths that something happened to in this moment: it will be told.
+    pub fn news_of<'a>(&self, paths: &BTreeSet<&'a Path>) -> BTreeSet<&'a Path> {
+        self.inbox.news_of(paths)
     }
 
     /// Whether this directory is watched.

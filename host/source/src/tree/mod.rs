@@ -10,6 +10,9 @@
 //!   editor replaces is the same node with other data, not another node. A directory has 0 for all of them.
 //! - **Half-written files.** A change is looked at when its path has been quiet for [`TreeOptions::quiet`]; a file that is being
 //!   written, when it is closed (or after [`TreeOptions::writing`]).
+//! - **Finished files.** A watch of a node's data need not wait for the quiet: a file that was closed after it was written, or renamed
+//!   to its path, is looked at [at once](View::first_look). What goes, what is empty, and children and subtrees, wait for it: an editor's
+//!   exchange of a file, a file that is emptied to be filled, and many files that are written together are one change.
 //! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
 //! - **Requests** replace a file as a whole, with the owner and permissions it had, and make and remove files and empty directories;
@@ -18,6 +21,7 @@
 //! - **Losing nothing.** Directories are watched before they are read; when the kernel drops events everything is read again;
 //!   and a sweep every [`TreeOptions::sweep`] finds what was missed all the same.
 
+mod first_look;
 mod node;
 mod requests;
 mod subtree;
@@ -34,6 +38,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
+use self::first_look::Looked;
 pub(super) use self::requests::TreeRequests;
 use self::watched::View;
 use super::{Change, Requests, Source, SourceConnection, SourceReport, Znodes};
@@ -82,6 +87,7 @@ pub fn spawn(options: TreeOptions) -> io::Result<Source> {
         quiet: options.quiet,
         busy: options.quiet.saturating_mul(5),
         writing: options.writing,
+        finished: true,
     };
     let way = Way::default();
     let (below, on_the_way) = (root.clone(), Arc::clone(&way));
@@ -173,29 +179,50 @@ impl Task {
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
             };
-            let writing = self.events.being_written();
+            let wake = match wake {
+                Some(Wake::Settled(mut batch)) => {
+                    view.keep_concerned(&mut batch.finished);
+                    if batch == SettledChanges::default() {
+                        continue;
+                    }
+                    Some(Wake::Settled(batch))
+                }
+                wake => wake,
+            };
+            let in_between = self.events.in_between();
             let mut todo = std::mem::take(&mut self.todo);
             let arms = matches!(wake, Some(Wake::Change(_)));
             let read = spawn_blocking(move || {
+                let mut looked = Looked::default();
+                let mut has_settled = true;
                 match wake {
                     Some(Wake::Change(change)) => todo.extend(view.change(change)),
-                    Some(Wake::Settled(batch)) => todo.extend(view.affected(&batch)),
+                    Some(Wake::Settled(batch)) => {
+                        looked = view.first_look(&batch.finished, &in_between);
+                        has_settled = batch.lost || !batch.paths.is_empty();
+                        todo.extend(view.affected(&batch));
+                    }
                     Some(Wake::Sweep) => todo.extend(view.all()),
                     None => {}
                 }
                 let all = todo.len();
-                let new = view.read(&mut todo, &writing);
-                (view, all, todo, new)
+                let mut new = std::mem::take(&mut looked.reports);
+                if has_settled {
+                    new.extend(view.read(&mut todo, &in_between));
+                }
+                (view, all, todo, new, looked.overtaken)
             });
             let all;
             let new;
-            (view, all, self.todo, new) = match read.await {
+            let overtaken;
+            (view, all, self.todo, new, overtaken) = match read.await {
                 Ok(read) => read,
                 Err(error) => {
                     error!(%error, "reading the directory failed: it is watched no longer");
                     return;
                 }
             };
+            self.events.be_patient(&overtaken);
             if arms {
                 self.arming = Some(all);
             }

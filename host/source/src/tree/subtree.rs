@@ -69,14 +69,14 @@ impl Subtree {
         &self.unread
     }
 
-    /// Walks the subtree at `top`. `enter` is called for each directory before it is listed. Files in `writing` stay what they
+    /// Walks the subtree at `top`. `enter` is called for each directory before it is listed. Files in `in_between` stay what they
     /// were, as does what cannot be read. Returns the paths that changed.
     pub(super) fn walk(
         &mut self,
         root: &Root,
         top: &str,
         (directory, most): (&Path, u64),
-        writing: &HashSet<PathBuf>,
+        in_between: &HashSet<PathBuf>,
         mut enter: impl FnMut(&Path),
     ) -> Result<Vec<String>, NodeError> {
         let mut found = BTreeMap::new();
@@ -86,7 +86,7 @@ impl Subtree {
         while let Some(path) = stack.pop() {
             let known = self.nodes.get(&path).cloned();
             let full = directory.join(&path);
-            let now = if writing.contains(&full) {
+            let now = if in_between.contains(&full) {
                 known
             } else {
                 look(root, &path, known.as_ref(), most, self.keeps_data).unwrap_or_else(|error| {

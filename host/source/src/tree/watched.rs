@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,48 +15,49 @@ use super::Way;
 use super::node::{Fingerprint, Node, NodeError, Root, StableHash, mzxid, stat, znode_name};
 use super::subtree::Subtree;
 use crate::{Change, SourceReport, Subscription};
+use twitcher_files::directory_watch::settling::SettledPath;
 use twitcher_files::directory_watch::{DirectoryWatcher, SettledChanges, way};
 use twitcher_model::{Observation, Stamp, Unreadable, Version, WatchId, WatchType};
 
 /// Most observations and, but for the last one, most bytes that are read before they are handed on: bounds memory.
-const MOST_READ: usize = 256;
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MOST_READ: usize = 256;
+pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The watched znodes of one directory.
 #[derive(Debug)]
 pub(super) struct View {
-    root: PathBuf,
-    watcher: DirectoryWatcher,
+    pub(super) root: PathBuf,
+    pub(super) watcher: DirectoryWatcher,
     way: Way,
-    watched: HashMap<WatchId, Watched>,
+    pub(super) watched: HashMap<WatchId, Watched>,
     /// By path without the leading slash, so that all below a path are neighbours.
-    by_path: BTreeMap<String, Vec<WatchId>>,
+    pub(super) by_path: BTreeMap<String, Vec<WatchId>>,
     /// Time until everything is read again.
     sweep: Duration,
     /// Most bytes of a file.
-    most: u64,
+    pub(super) most: u64,
 }
 
 #[derive(Debug)]
-struct Watched {
-    subscription: Subscription,
-    sent: Option<Version>,
+pub(super) struct Watched {
+    pub(super) subscription: Subscription,
+    pub(super) sent: Option<Version>,
     /// The file as it was last read; none if it must be read again whatever its times say.
-    fingerprint: Option<Fingerprint>,
+    pub(super) fingerprint: Option<Fingerprint>,
     subtree: Subtree,
-    unreadable: Option<Trouble>,
+    pub(super) unreadable: Option<Trouble>,
 }
 
 /// What cannot be read of a watch's node.
 #[derive(Debug)]
-struct Trouble {
+pub(super) struct Trouble {
     since: SystemTime,
     /// In the words of the log.
     why: String,
 }
 
 impl Watched {
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         &self.subscription.znode.as_str()[1..]
     }
 }
@@ -116,41 +117,24 @@ impl View {
             return self.all();
         }
         let mut affected = BTreeSet::new();
-        for (path, entry) in &batch.paths {
+        for SettledPath { path, entry, told } in &batch.paths {
             if *entry {
                 self.watcher.forget(path);
             }
-            let Ok(below) = path.strip_prefix(&self.root) else {
+            match names_below(&self.root, path) {
+                Below::Node(names) => self.affected_by(&names, *entry, *told, &mut affected),
+                Below::Swapped(names) if *entry => self.affected_by(&names, true, false, &mut affected),
+                Below::Swapped(_) | Below::Hidden => {}
                 // A directory or a link on the way to the root.
-                if *entry {
-                    return self.all();
-                }
-                continue;
-            };
-            let mut names = Vec::new();
-            let mut skipped = None;
-            for name in below.iter() {
-                match znode_name(name) {
-                    Some(name) => names.push(name),
-                    None => {
-                        skipped = Some(name);
-                        break;
-                    }
-                }
-            }
-            match skipped {
-                None => self.affected_by(&names, *entry, &mut affected),
-                // Volumes of container managers are links through one such as `..data`, which is swapped as a whole.
-                Some(name) if *entry && name.to_string_lossy().starts_with("..") => {
-                    self.affected_by(&names, true, &mut affected);
-                }
-                Some(_) => {}
+                Below::Outside if *entry => return self.all(),
+                Below::Outside => {}
             }
         }
         affected.into_iter().collect()
     }
 
-    fn affected_by(&mut self, names: &[&str], entry: bool, affected: &mut BTreeSet<WatchId>) {
+    /// `told`: nothing happened to it since its [first look](View::first_look).
+    fn affected_by(&mut self, names: &[&str], entry: bool, told: bool, affected: &mut BTreeSet<WatchId>) {
         let path = names.join("/");
         for depth in 0..=names.len() {
             let ancestor = names[..depth].join("/");
@@ -163,7 +147,10 @@ impl View {
                     WatchType::Children => entry && depth + 1 >= names.len(),
                     WatchType::Tree => true,
                 };
-                if concerned {
+                // To look again would be to look while the next change is under way, and to see the half of it.
+                let is_done =
+                    told && watched.subscription.watch_type == WatchType::Data && watched.fingerprint.is_some();
+                if concerned && !is_done {
                     watched.fingerprint = None;
                     watched.subtree.touch(&path);
                     affected.insert(*watch);
@@ -180,9 +167,9 @@ impl View {
         }
     }
 
-    /// Reads watches from the front of `todo` until enough is read. Returns what is to be reported. Files in `writing` are left for
+    /// Reads watches from the front of `todo` until enough is read. Returns what is to be reported. Paths in `in_between` are left for
     /// later.
-    pub(super) fn read(&mut self, todo: &mut VecDeque<WatchId>, writing: &HashSet<PathBuf>) -> Vec<SourceReport> {
+    pub(super) fn read(&mut self, todo: &mut VecDeque<WatchId>, in_between: &HashSet<PathBuf>) -> Vec<SourceReport> {
         // Watched before it is opened, or a change in between would be missed.
         self.watch_root();
         let root = Root::open(&self.root);
@@ -195,7 +182,7 @@ impl View {
             let Some(watch) = todo.pop_front() else {
                 break;
             };
-            bytes += self.read_one(watch, root.as_ref(), writing, &mut new);
+            bytes += self.read_one(watch, root.as_ref(), in_between, &mut new);
         }
         new
     }
@@ -205,7 +192,7 @@ impl View {
         &mut self,
         watch: WatchId,
         root: Result<&Root, &NodeError>,
-        writing: &HashSet<PathBuf>,
+        in_between: &HashSet<PathBuf>,
         reports: &mut Vec<SourceReport>,
     ) -> usize {
         let Some(mut watched) = self.watched.remove(&watch) else {
@@ -213,11 +200,11 @@ impl View {
         };
         self.watch_way(watched.path(), watched.subscription.watch_type);
         let read = match root {
-            Ok(_) if watched.sent.is_some() && writing.contains(&self.root.join(watched.path())) => {
+            Ok(_) if watched.sent.is_some() && in_between.contains(&self.root.join(watched.path())) => {
                 self.watched.insert(watch, watched);
                 return 0;
             }
-            Ok(root) => self.observe(&mut watched, root, writing),
+            Ok(root) => self.observe(&mut watched, root, in_between),
             Err(error) => Err(error.clone()),
         };
         let unread = match &read {
@@ -284,7 +271,7 @@ impl View {
         &mut self,
         watched: &mut Watched,
         root: &Root,
-        writing: &HashSet<PathBuf>,
+        in_between: &HashSet<PathBuf>,
     ) -> Result<Option<Observation>, NodeError> {
         let path = watched.path().to_owned();
         let node = root.look(&path)?;
@@ -310,18 +297,7 @@ impl View {
                         (Bytes::new(), 0)
                     }
                 };
-                Ok(Some(Observation {
-                    version: Version::Data {
-                        czxid: 0,
-                        mzxid,
-                        stamp: Stamp::default(),
-                    },
-                    stat: Some(stat(mzxid)),
-                    stdin: data,
-                    nodes: None,
-                    znodes: 0,
-                    several: None,
-                }))
+                Ok(Some(data_observation(data, mzxid)))
             }
             WatchType::Children => {
                 let names = lines(root.names(&path)?.iter());
@@ -344,7 +320,7 @@ impl View {
                 let watcher = &mut self.watcher;
                 let changed = watched
                     .subtree
-                    .walk(root, &path, (&self.root, self.most), writing, |directory| {
+                    .walk(root, &path, (&self.root, self.most), in_between, |directory| {
                         watcher.watch(directory);
                     })?;
                 let digest = watched.subtree.digest();
@@ -391,6 +367,51 @@ impl View {
             }
             self.watcher.watch(&directory);
         }
+    }
+}
+
+/// What a path is to the watched znodes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Below<'a> {
+    /// The names of a node, from the root on.
+    Node(Vec<&'a str>),
+    /// A name in the directory of these names through which all in it is swapped as a whole: volumes of container managers are links
+    /// through one such as `..data`.
+    Swapped(Vec<&'a str>),
+    /// It has, or is below, a name that is no znode's.
+    Hidden,
+    /// It is not below the root.
+    Outside,
+}
+
+pub(super) fn names_below<'a>(root: &Path, path: &'a Path) -> Below<'a> {
+    let Ok(below) = path.strip_prefix(root) else {
+        return Below::Outside;
+    };
+    let mut names = Vec::new();
+    for name in below.iter() {
+        match znode_name(name) {
+            Some(name) => names.push(name),
+            None if name.to_string_lossy().starts_with("..") => return Below::Swapped(names),
+            None => return Below::Hidden,
+        }
+    }
+    Below::Node(names)
+}
+
+/// A file's data as an observation.
+pub(super) fn data_observation(data: Bytes, mzxid: i64) -> Observation {
+    Observation {
+        version: Version::Data {
+            czxid: 0,
+            mzxid,
+            stamp: Stamp::default(),
+        },
+        stat: Some(stat(mzxid)),
+        stdin: data,
+        nodes: None,
+        znodes: 0,
+        several: None,
     }
 }
 
