@@ -24,7 +24,7 @@ KERBEROS = $(shell pkg-config --exists krb5-gssapi 2>/dev/null && ls /usr/lib/ll
 SYSTEMD_ROOT := $(CARGO_TARGET_DIR)/systemd-root
 PLUGINS := --package git-pull --package hello --package render --package webhook
 
-.PHONY: aarch64-test package-aarch64 aarch64-tools help demo demo-fleet test bench package picture deny cargo-deny chaos chaos-fleet soak zookeeper wrk clock kerberos minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
+.PHONY: aarch64-test package-aarch64 aarch64-tools help demo demo-fleet test bench package picture deny cargo-deny chaos chaos-fleet soak zookeeper wrk clock kerberos inotify-tools minisign docker-registry promtool schemathesis chromium cargo-deb cargo-generate-rpm lintian systemd-root systemd-test kazoo wasm-target preview1-target plugins python-plugin js-plugin go-plugin c-plugin
 
 help:
 	@sed -n '1,6s/^# //p' Makefile
@@ -65,7 +65,7 @@ package-aarch64: aarch64-tools cargo-deb cargo-generate-rpm
 systemd-test: zookeeper cargo-deb systemd-root
 	TWITCHER_SYSTEMD_TEST=required cargo test --locked --workspace --test e2e -- systemd::
 
-bench: zookeeper kazoo wrk wasm-target
+bench: zookeeper kazoo wrk inotify-tools wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
 	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
@@ -129,6 +129,10 @@ aarch64-tools:
 	  { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends \
 	      gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm cpio; }
 	@rustup target list --installed | grep -qx $(AARCH64) || rustup target add $(AARCH64)
+
+# The peer of --tree in `make bench`, which leaves it out without.
+inotify-tools:
+	@command -v inotifywait >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends inotify-tools; } || true
 
 # What signs and verifies bundles beside twitcher.
 minisign:

@@ -1,11 +1,12 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting many state
-//! operating rollout`.
+//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting files many
+//! state operating rollout`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
 mod bundles;
 mod component;
+mod files;
 mod launching;
 mod many;
 mod operating;
@@ -46,6 +47,9 @@ fn main() {
     }
     if wanted("reacting") {
         runtime.block_on(reacting::measure(&mut table));
+    }
+    if wanted("files") {
+        runtime.block_on(files::measure(&mut table));
     }
     if wanted("many") {
         runtime.block_on(many::measure(&mut table));
