@@ -21,7 +21,22 @@ pub struct Realm {
     kdc: Option<(Child, Pid)>,
 }
 
+/// What a realm takes.
+const PROGRAMS: [&str; 3] = ["krb5kdc", "kdb5_util", "kadmin.local"];
+
 impl Realm {
+    /// Why there can be none, if so: the library alone, with which the program is built, brings no KDC.
+    pub fn can_start() -> Result<(), String> {
+        let missing = PROGRAMS.map(program).into_iter().find(|path| !path.exists());
+        match missing {
+            Some(path) => Err(format!(
+                "there is no {}; apt install krb5-kdc krb5-admin-server",
+                path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// A realm with these principals, each with a keytab of its own; see [`Realm::keytab`]. Tickets are good for `life`.
     pub fn start(principals: &[&str], life: Duration) -> Self {
         let mut realm = Self {
@@ -111,7 +126,7 @@ impl Realm {
     }
 
     fn command(&self, program: &str, arguments: &[&str]) {
-        let output = Command::new(format!("/usr/sbin/{program}"))
+        let output = Command::new(self::program(program))
             .args(arguments)
             .env("KRB5_CONFIG", self.config())
             .env("KRB5_KDC_PROFILE", self.dir.path().join("kdc.conf"))
@@ -120,6 +135,10 @@ impl Realm {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {arguments:?}: {said}");
     }
+}
+
+fn program(name: &str) -> PathBuf {
+    ["/usr/sbin", name].iter().collect()
 }
 
 impl Drop for Realm {

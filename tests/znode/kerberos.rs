@@ -1,5 +1,6 @@
 //! SASL GSSAPI: a realm with a KDC, a server that serves nobody without a ticket, and the program as an operator starts it.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,15 +14,20 @@ use crate::support::zookeeper::{Setup, ZooKeeperServer, free_port};
 const CLIENT: &str = "twitcher";
 const SERVER: &str = "zookeeper/localhost";
 
-/// A realm, and a server in it.
-fn start(life: Duration) -> (Realm, ZooKeeperServer) {
+/// A realm, and a server in it; none where no realm can be had, which is said.
+fn start(life: Duration) -> Option<(Realm, ZooKeeperServer)> {
+    if let Err(why) = Realm::can_start() {
+        // Not captured: `make test` installs what it takes, and whoever reads what it says is to see that this was left out.
+        let _ = writeln!(std::io::stderr(), "left out, Kerberos: {why}");
+        return None;
+    }
     let realm = Realm::start(&[CLIENT, SERVER, "somebody/else"], life);
     let server = ZooKeeperServer::start_with(Setup {
         kerberos: Some((realm.config(), realm.keytab(SERVER))),
         require_sasl: true,
         ..Setup::default()
     });
-    (realm, server)
+    Some((realm, server))
 }
 
 /// `twitcher znode` by an operator with this keytab.
@@ -41,7 +47,9 @@ fn said(mut command: Command, code: i32) -> String {
 
 #[test]
 fn keys_in_a_keytab_are_enough_and_tickets_are_renewed() {
-    let (realm, mut server) = start(Duration::from_secs(4));
+    let Some((realm, mut server)) = start(Duration::from_secs(4)) else {
+        return;
+    };
     let servers = format!("localhost:{}", server.port());
     let keytab = realm.keytab(CLIENT);
     let znode = |arguments: &[&str]| said(znode(&realm, &servers, &keytab, arguments), 0);
@@ -81,7 +89,9 @@ fn keys_in_a_keytab_are_enough_and_tickets_are_renewed() {
 
 #[test]
 fn what_is_wrong_is_told_with_principal_keytab_and_realm() {
-    let (mut realm, server) = start(Duration::from_secs(600));
+    let Some((mut realm, server)) = start(Duration::from_secs(600)) else {
+        return;
+    };
     let servers = format!("localhost:{}", server.port());
     let keytab = realm.keytab(CLIENT);
     let ask = |realm: &Realm, servers: &str, keytab: &Path, more: &[&str]| {
