@@ -104,7 +104,7 @@ impl Member<'_> {
             };
             let Err(trouble) = outcome else { return };
             let options = &self.shared.options;
-            let trouble = trouble.explained(&self.path(), &options.name, self.session.credentials());
+            let trouble = trouble.explained(&options.root, &options.name, self.session.credentials());
             if self.shared.state().since.is_some() {
                 pause = PAUSE.0;
             }

@@ -2,7 +2,7 @@
 //! bundle, what the bundle must request besides.
 
 use super::grant_syntax::{self, MemorySize};
-use super::sanitize::is_harmful;
+use super::sanitize::{is_harmful, shell_word};
 use super::{Component, DirGrant, ZnodePath};
 
 /// A grant that is missing. Only one that a configuration accepts can be made.
@@ -20,7 +20,7 @@ impl MissingGrant {
         grant_syntax::host_port(address).ok()?;
         Some(Self::new(
             format!("net = [{}]", literal(address)),
-            format!("--net {}", word(address)),
+            format!("--net {}", shell_word(address)),
         ))
     }
 
@@ -44,7 +44,7 @@ impl MissingGrant {
         grant_syntax::http_origin(origin).ok()?;
         Some(Self::new(
             format!("http = [{}]", literal(origin)),
-            format!("--http {}", word(origin)),
+            format!("--http {}", shell_word(origin)),
         ))
     }
 
@@ -64,7 +64,7 @@ impl MissingGrant {
         grant_syntax::check_name(name).ok()?;
         Some(Self::new(
             format!("commands = {{{}: [\"/path/of/program\"]}}", literal(name)),
-            format!("--command {}", word(name)),
+            format!("--command {}", shell_word(name)),
         ))
     }
 
@@ -91,7 +91,7 @@ impl MissingGrant {
         grant_syntax::znode_pattern(&pattern).ok()?;
         Some(Self::new(
             format!("znodes = {{{}: \"{access}\"}}", literal(&pattern)),
-            format!("--znode {}={access}", word(&pattern)),
+            format!("--znode {}={access}", shell_word(&pattern)),
         ))
     }
 
@@ -121,7 +121,7 @@ impl MissingGrant {
         };
         Self::new(
             format!("dirs = {{{}: {}}}", literal(&dir.guest), literal(&dir.target())),
-            format!("--dir {}=rw", word(&dir.guest)),
+            format!("--dir {}=rw", shell_word(&dir.guest)),
         )
     }
 
@@ -162,15 +162,6 @@ fn literal(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// A word of a command line that no shell takes for anything else: what a component asks for can be pasted there.
-fn word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,15 @@ pub fn lines(text: &str) -> String {
     shown(&text.replace("\r\n", "\n"), |c| matches!(c, '\n' | '\t'))
 }
 
+/// A word of a command line that no shell takes for anything else: what somebody else says can be pasted there.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 fn shown(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,9 +1,10 @@
 //! Why a host is not in its fleet, and what to do about it. Pure.
 
 use crate::access;
-use crate::layout::HostName;
+use crate::layout::{FleetRoot, HostName};
 use crate::record::RecordError;
 use crate::requests::RequestError;
+use twitcher_model::sanitize;
 use twitcher_source::zookeeper::Credentials;
 
 /// Why a host is not in its fleet, or cannot publish.
@@ -26,11 +27,12 @@ pub(super) enum Trouble {
     /// The host may not write where it is to write.
     #[error(
         "no permission for znode {znode} (NoAuth): where access to a fleet is strict, only hosts that are enrolled are in it. {}",
-        remedy(name, credentials)
+        remedy(name, root, credentials)
     )]
     NotEnrolled {
         znode: String,
         name: String,
+        root: String,
         credentials: Credentials,
     },
     /// The presence has gone though the session lives.
@@ -40,15 +42,17 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// The same, with what to do where a host may not write below its own znode.
-    pub fn explained(self, own: &str, name: &HostName, credentials: &Credentials) -> Self {
+    pub fn explained(self, root: &FleetRoot, name: &HostName, credentials: &Credentials) -> Self {
+        let own = root.host(name.as_str());
         let is_own = |path: &str| {
-            path.strip_prefix(own)
+            path.strip_prefix(&own)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match self {
             Self::Request(RequestError::Denied(znode)) if is_own(&znode) => Self::NotEnrolled {
                 znode,
                 name: name.to_string(),
+                root: root.to_string(),
                 credentials: credentials.clone(),
             },
             trouble => trouble,
@@ -61,13 +65,33 @@ impl Trouble {
     }
 }
 
-/// How a host is let in.
-fn remedy(name: &str, credentials: &Credentials) -> String {
+/// How a host is let in. The command goes straight to the servers, and so needs to be told which they are and where the fleet is.
+fn remedy(name: &str, root: &str, credentials: &Credentials) -> String {
+    let command = |whom: &str| {
+        let root = sanitize::shell_word(root);
+        format!(
+            "A steward of the fleet lets it in: `twitcher fleet enroll {name} --as {whom} --fleet {root} --zk SERVERS`"
+        )
+    };
     match access::enrolled_as(credentials) {
-        Some(whom) => format!("A steward of the fleet lets it in: `twitcher fleet enroll {name} --as {whom}`"),
+        Some(whom) => command(&whom),
         None => format!(
-            "Give the daemon credentials, by --zk-cert, --zk-kerberos, --zk-sasl-file or --zk-digest-file; then a steward of the fleet lets it in: \
-             `twitcher fleet enroll {name} --as ID`"
+            "Give the daemon credentials, by --zk-cert, --zk-kerberos, --zk-sasl-file or --zk-digest-file. {}",
+            command("ID")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_lets_a_host_in_can_be_run_as_it_is_told() {
+        let (root, name) = ("/a fleet".parse().unwrap(), "web-1".parse().unwrap());
+        let denied = Trouble::from(RequestError::Denied("/a fleet/hosts/web-1/live".to_owned()));
+        let said = denied.explained(&root, &name, &Credentials::default()).to_string();
+        let command = "`twitcher fleet enroll web-1 --as ID --fleet '/a fleet' --zk SERVERS`";
+        assert!(said.contains(command), "{said}");
     }
 }

@@ -35,7 +35,9 @@ impl Reaching {
             let Some(end) = command.find('`') else { break };
             told.push_str(&rest[..at + BEGIN.len() + end]);
             let verb = command[..end].split(' ').next().unwrap_or_default();
-            if ASKING.contains(&verb) && !command[..end].contains(" --control ") {
+            // Who lets a host in asks the servers.
+            let asks = ASKING.contains(&verb) && !command.starts_with("fleet enroll ");
+            if asks && !command[..end].contains(" --control ") {
                 told.push_str(more);
             }
             told.push('`');
@@ -60,6 +62,8 @@ mod tests {
             "see `twitcher logs x --control '/tmp/a b.sock'`, then `twitcher resume 'a b' --control '/tmp/a b.sock'`; \
              `twitcher help fleet`, `systemctl status`"
         );
+        let enroll = "`twitcher fleet enroll web-1 --as ID --fleet /twitcher --zk SERVERS`";
+        assert_eq!(reaching.in_text(enroll), enroll);
         assert_eq!(reaching.in_text("`twitcher status"), "`twitcher status");
         let usual = Reaching::of(Path::new(listeners::SOCKET));
         assert_eq!(usual.in_text("`twitcher status`"), "`twitcher status`");
