@@ -276,7 +276,7 @@ async fn a_host_that_is_not_enrolled_says_so_and_what_to_do() {
     ] {
         let (code, said) = nobody.operate(command);
         assert!(
-            code == 0 && said.contains("twitcher fleet enroll web-1"),
+            code == 0 && said.contains("twitcher fleet enroll web-1") && !said.contains("--zk SERVERS --control"),
             "{what}: {said}"
         );
     }
@@ -292,7 +292,10 @@ async fn a_host_that_is_not_enrolled_says_so_and_what_to_do() {
 
     site.config("a.twc", &rollout.replace("ZNODE", &stage.znode));
     let host = stage.start("web-1", site, &["--zk-digest-file", &people.path("web-1")]);
-    host.until_problem("`twitcher fleet enroll web-1 --as digest:@FILE`");
+    host.until_problem(&format!(
+        "`twitcher fleet enroll web-1 --as digest:@FILE --fleet {} --zk SERVERS`",
+        stage.root
+    ));
     stage.change("2").await;
     until("the watch without a rollout runs", || {
         host.site.read("out/ran").ends_with('2')
@@ -415,6 +418,12 @@ async fn a_host_is_enrolled_again_and_as_somebody_else() {
             format!("web-1: already enrolled in {} as digest:web-1\n", stage.root)
         )
     );
+    // Two hosts that are one for ZooKeeper are kept from nothing of each other's.
+    let (code, said) = people.enroll(&stage, Some("ops"), &["web-2", "--as", &people.identity("web-1")]);
+    assert!(
+        code == 0 && said.contains("warning: for ZooKeeper web-2 is the same as web-1:"),
+        "{said}"
+    );
     let Host { daemon, site, .. } = host;
     daemon.stop();
     let ops = people.client(&stage, "ops").await;
@@ -530,7 +539,10 @@ async fn a_host_may_be_known_by_its_certificate() {
     let third = stage.host_with("web-3", WATCH, &tls);
     third.until_published();
     let other = stage.host_with("web-4", WATCH, &tls);
-    other.until_problem("`twitcher fleet enroll web-4 --as x509:SUBJECT`");
+    other.until_problem(&format!(
+        "`twitcher fleet enroll web-4 --as x509:SUBJECT --fleet {} --zk SERVERS`",
+        stage.root
+    ));
     stage.address = plain;
     are_confined(&people, &stage, &[]).await;
 }

@@ -233,6 +233,12 @@ impl Stewards {
         list
     }
 
+    /// Whether a list has an entry for this host beside those of stewards.
+    pub fn gives_own(&self, acl: &[Acl], host: &Identity) -> bool {
+        let host = host.auth_id();
+        !self.0.contains(&host) && acl.iter().any(|entry| *entry.auth_id() == host)
+    }
+
     /// Whether a list gives nobody else more than to read, and the host what it needs. A digest may be left out.
     pub fn is_confined(&self, acl: &[Acl], host: &Identity) -> bool {
         let needed = Permission::READ | Permission::WRITE | Permission::CREATE | Permission::DELETE;
@@ -333,6 +339,8 @@ mod tests {
         assert!(own.permission().has(Permission::DELETE) && !own.permission().has(Permission::ADMIN));
         assert!(!is_open(&list) && stewards.is_confined(&list, &host));
         assert_eq!(list.len(), 3, "{list:?}");
+        assert!(stewards.gives_own(&list, &host) && !stewards.gives_own(&stewards.list(), &host));
+        assert!(!stewards.gives_own(&list, &"sasl:web-02".parse().unwrap()));
         // A steward's host has no entry beside that.
         assert_eq!(stewards.list_of_host(&"sasl:ops".parse().unwrap()).len(), 2);
         assert!(!stewards.is_confined(&list, &"sasl:web-02".parse().unwrap()));

@@ -41,6 +41,9 @@ pub struct Enrolled {
     pub was_open: bool,
     /// Hosts that were in the fleet while access was open, are not enrolled, and cannot write any more.
     pub shut_out: Vec<String>,
+    /// Other hosts that are the same for ZooKeeper as the one that was enrolled: each can write in the place of the other. Of a steward that
+    /// cannot be told.
+    pub same: Vec<String>,
 }
 
 /// Why it was not done.
@@ -119,15 +122,18 @@ pub async fn enroll(
         shut_out: Vec::new(),
     };
     let (was_open, stewards) = office.make_strict().await?;
+    let mut same = Vec::new();
     if let Some((name, identity)) = &wanted.host {
         office.enroll(name, identity, &stewards).await?;
         office.shut_out.retain(|host| host != name.as_str());
+        same = office.who_else_is(identity, name, &stewards).await?;
     }
     Ok(Enrolled {
         stewards: stewards.names(),
         changed: office.changed,
         was_open,
         shut_out: office.shut_out,
+        same,
     })
 }
 
@@ -285,6 +291,22 @@ impl Office<'_> {
             (!stewards.is_confined(acl, identity)).then(|| list.clone())
         })
         .await
+    }
+
+    /// Other hosts that can write as whoever has this identity.
+    async fn who_else_is(&self, identity: &Identity, name: &HostName, stewards: &Stewards) -> Done<Vec<String>> {
+        let hosts = self.root.hosts();
+        let mut paths = self.paths_below(&hosts).await?;
+        paths.retain(|path| *path != self.root.host(name.as_str()));
+        paths.sort();
+        let lists = requests::acls(self.client, &paths).await?;
+        let is_it = |acl: &Vec<Acl>| stewards.gives_own(acl, identity);
+        let same = paths
+            .iter()
+            .zip(lists)
+            .filter(|(_, acl)| acl.as_ref().is_some_and(is_it));
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(same.map(|(path, _)| name(path)).collect())
     }
 
     /// Gives what is below a host's znode another list where it is to have one.

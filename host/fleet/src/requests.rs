@@ -226,6 +226,23 @@ pub(crate) async fn acl(client: &Client, path: &str) -> Reply<Vec<Acl>> {
     Ok(acl)
 }
 
+/// The access control lists of znodes, in the order of their paths; none of those that do not exist.
+pub(crate) async fn acls(client: &Client, paths: &[String]) -> Reply<Vec<Option<Vec<Acl>>>> {
+    let mut all = Vec::with_capacity(paths.len());
+    for paths in paths.chunks(PIPELINE) {
+        // What is asked for is sent by the calls, before the first answer is awaited.
+        let asked: Vec<_> = paths.iter().map(|path| client.get_acl(path)).collect();
+        for (path, asked) in paths.iter().zip(asked) {
+            all.push(match answered(path, asked).await {
+                Ok((acl, _)) => Some(acl),
+                Err(RequestError::NoNode(_)) => None,
+                Err(error) => return Err(error),
+            });
+        }
+    }
+    Ok(all)
+}
+
 /// The same, to be given to another znode.
 async fn copied(client: &Client, path: &str) -> Reply<Vec<Acl>> {
     let acl = acl(client, path).await?;

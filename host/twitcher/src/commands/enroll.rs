@@ -143,6 +143,7 @@ fn in_json(root: &FleetRoot, wanted: &Enrollment, enrolled: &Enrolled) -> serde_
         "changed": enrolled.changed,
         "was_open": enrolled.was_open,
         "shut_out": enrolled.shut_out,
+        "same": enrolled.same,
     })
 }
 
@@ -153,6 +154,14 @@ fn in_words(root: &FleetRoot, wanted: &Enrollment, enrolled: &Enrolled) -> Strin
         let already = if enrolled.changed == 0 { "already " } else { "" };
         let identity = sanitize::line(&identity.to_string()).to_string();
         let _ = writeln!(text, "{name}: {already}enrolled in {root} as {identity}");
+    }
+    if let (Some((name, _)), false) = (&wanted.host, enrolled.same.is_empty()) {
+        let same = sanitize::line(&enrolled.same.join(" "));
+        let _ = writeln!(
+            text,
+            "warning: for ZooKeeper {name} is the same as {same}: each can write what only the other is to write, and take its place. Give \
+             each host credentials of its own"
+        );
     }
     if enrolled.was_open {
         let _ = writeln!(text, "access to {root} is strict now");
