@@ -3,8 +3,8 @@
 use super::rollouts::{Fleet, states};
 use super::{Host, Stage};
 use crate::support::daemon::Site;
-use crate::support::until;
 use crate::support::zookeeper::ZooKeeperServer;
+use crate::support::{http, until};
 
 const HOSTS: [&str; 2] = ["web-1", "web-2"];
 
@@ -105,6 +105,35 @@ async fn whoever_acts_on_garbage_is_told_what_is_there_and_how_to_mend_it() {
     }
     let (_, said) = fleet.hosts[0].operate(&["fleet", "release", "web-2", "repo"]);
     assert!(said.contains("it makes no sense"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_makes_no_sense_hides_no_other() {
+    let fleet = two("heal-one", "at_once = 1").await;
+    fleet
+        .stage
+        .create(&format!("{}/rollouts/other", fleet.stage.root), "\u{0}{")
+        .await;
+    let said = fleet.operate(&["fleet", "status"]);
+    let heals = format!("twitcher znode delete -r {}/rollouts/other", fleet.stage.root);
+    for part in ["repo ", ": done", "other: cannot be read", "it makes no sense", &heals] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let json = fleet.operate(&["fleet", "status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["rollouts"][0]["name"], &json["broken"][0]["name"]),
+        (&"repo".into(), &"other".into())
+    );
+    for age in ["0", "2"] {
+        let path = format!("/v1/fleet/rollouts/other?max_age={age}");
+        let answer = http::operate(&fleet.hosts[0].socket, "GET", &path);
+        assert!(
+            answer.status == 503 && answer.body.contains("it makes no sense"),
+            "{}",
+            answer.body
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

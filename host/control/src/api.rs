@@ -36,8 +36,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::fleet::{
-    Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards, RolloutFigures,
-    RolloutHost, RolloutPart, RolloutStatus, RolloutWave, Rollouts, UnknownHost,
+    BrokenRollout, Fleet, FleetHost, FleetMembership, FleetResult, FleetRun, Forgotten, Laggard, Laggards,
+    RolloutFigures, RolloutHost, RolloutPart, RolloutStatus, RolloutWave, Rollouts, UnknownHost,
 };
 pub use super::states::{STATES, StateInfo, StateTone, States, WatchState};
 pub use twitcher_model::{EventKind, Phase};

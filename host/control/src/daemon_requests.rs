@@ -159,6 +159,16 @@ pub enum FleetRefused {
     NotNow(String, String),
 }
 
+impl FleetRefused {
+    /// What ends that the znode of a rollout, or what is below it, makes no sense.
+    pub fn heals(gate: &str) -> String {
+        format!(
+            "somebody else has been at it; once no host acts for it any more, `twitcher znode delete -r {}` has it begin anew",
+            super::view::quoted(gate)
+        )
+    }
+}
+
 /// The end of what a run wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {

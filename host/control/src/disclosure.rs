@@ -148,7 +148,9 @@ impl Shown {
                     WHY_NOT_HERE.clone_into(why);
                 }
             }
+            rollouts.broken.iter_mut().for_each(|broken| broken.help = None);
         }
+        self.problems(rollouts.broken.iter_mut().map(|broken| &mut broken.problem));
         rollouts
     }
 

@@ -180,6 +180,20 @@ pub struct Rollouts {
     pub at: Timestamp,
     /// By name.
     pub rollouts: Vec<RolloutStatus>,
+    /// Those of which nothing can be said.
+    #[serde(default)]
+    pub broken: Vec<BrokenRollout>,
+}
+
+/// A rollout of which nothing can be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BrokenRollout {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with its znodes.
+    pub problem: String,
+    /// What somebody can do about it, where that is known.
+    pub help: Option<String>,
 }
 
 /// How a change goes out.

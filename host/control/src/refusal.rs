@@ -108,10 +108,9 @@ impl From<FleetRefused> for RequestRefusal {
                 .help("start it with --fleet /PATH; see `twitcher help fleet`"),
             FleetRefused::Unreadable(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why)
                 .help("`twitcher status` shows whether there is a connection"),
-            FleetRefused::Spoilt(why, gate) => Self::new(StatusCode::SERVICE_UNAVAILABLE, why).help(format!(
-                "somebody else has been at it; once no host acts for it any more, `twitcher znode delete -r {}` has it begin anew",
-                quoted(&gate)
-            )),
+            FleetRefused::Spoilt(why, gate) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, why).help(FleetRefused::heals(&gate))
+            }
             FleetRefused::Unknown(name) => Self::new(
                 StatusCode::NOT_FOUND,
                 format!("no host of the fleet has published anything about a watch or znode {name:?}"),

@@ -401,11 +401,17 @@ async fn rollout(
 ) -> Answer<RolloutStatus> {
     let name = parameter(name)?;
     let age = fleet_cache::age(&extensions, parameters(query)?.max_age)?;
-    if !age.is_zero() {
-        let read = app.fleet.rollouts(&app.requests, age).await?;
+    let read = match age.is_zero() {
+        true => None,
+        false => Some(app.fleet.rollouts(&app.requests, age).await?),
+    };
+    // Why one of them cannot be read is found out by reading it.
+    let is_broken = |found: &Rollouts| found.broken.iter().any(|broken| broken.name == name);
+    if let Some(read) = read.filter(|read| !is_broken(&read.value)) {
         let mut found = Rollouts {
             at: read.value.at,
             rollouts: Vec::new(),
+            broken: Vec::new(),
         };
         let named = read.value.rollouts.iter().find(|rollout| rollout.name == name);
         found.rollouts.extend(named.cloned());

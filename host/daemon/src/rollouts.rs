@@ -16,7 +16,8 @@ use super::{Daemon, SourceOptions};
 use twitcher_control::api::{self, Rollouts};
 use twitcher_control::daemon_requests::{FleetRefused, RolloutOrder};
 use twitcher_fleet::rollout::{
-    Doing, HostState, LocalRollout, OrderError, PlanWave, RolloutEvent, RolloutSurvey, Said, Verb, Wanted,
+    Doing, HostState, LocalRollout, OrderError, PlanWave, RolloutEvent, RolloutSurvey, RolloutsFound, Said, Verb,
+    Wanted,
 };
 use twitcher_fleet::survey::SurveyError;
 use twitcher_fleet::{Fleet, FormatVersion, ResultState, StateId, WatchResult};
@@ -199,9 +200,15 @@ impl Daemon {
         let Ok(wanted) = wanted else {
             return drop(reply.send(Err(FleetRefused::NoRollout(which.unwrap_or_default()))));
         };
-        let survey = fleet.survey_rollouts(wanted);
+        let Some(wanted) = wanted else {
+            let survey = fleet.survey_rollouts();
+            return drop(tokio::spawn(async move {
+                let _ = reply.send(survey.await.map(view_of).map_err(refusal));
+            }));
+        };
+        let survey = fleet.survey_rollout(wanted);
         tokio::spawn(async move {
-            let found = survey.await.map(view_of);
+            let found = survey.await.map(|found| view_of(found.into()));
             let _ = reply.send(found.map_err(refusal));
         });
     }
@@ -229,7 +236,7 @@ impl Daemon {
             RolloutOrder::Retry => Verb::Retry,
             RolloutOrder::Rollback => {
                 let done = fleet.roll_back(rollout.clone(), who.clone());
-                let survey = fleet.survey_rollouts(Some(rollout));
+                let survey = fleet.survey_rollout(rollout);
                 return drop(tokio::spawn(answer(
                     name,
                     "rollback".to_owned(),
@@ -241,7 +248,7 @@ impl Daemon {
             }
             RolloutOrder::Release(host) => {
                 let done = fleet.release(rollout.clone(), host.clone(), who.clone());
-                let survey = fleet.survey_rollouts(Some(rollout));
+                let survey = fleet.survey_rollout(rollout);
                 return drop(tokio::spawn(answer(
                     name,
                     format!("release of {host}"),
@@ -253,7 +260,7 @@ impl Daemon {
             }
         };
         let done = fleet.order(rollout.clone(), verb, who.clone());
-        let survey = fleet.survey_rollouts(Some(rollout));
+        let survey = fleet.survey_rollout(rollout);
         tokio::spawn(answer(name, verb.as_str().to_owned(), who, done, survey, reply));
     }
 
@@ -345,7 +352,7 @@ async fn answer(
     let done = match done.await {
         Ok(()) => {
             info!(rollout, what, by, "done to a rollout, because an operator wants so");
-            let found = survey.await.map(view_of);
+            let found = survey.await.map(|found| view_of(found.into()));
             found.map_err(refusal)
         }
         Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
@@ -427,10 +434,16 @@ fn wave_view(wave: &PlanWave) -> api::RolloutWave {
     }
 }
 
-fn view_of(surveys: Vec<RolloutSurvey>) -> Rollouts {
+fn view_of(found: RolloutsFound) -> Rollouts {
+    let broken = found.broken.into_iter().map(|broken| api::BrokenRollout {
+        name: broken.name.to_string(),
+        problem: broken.why,
+        help: broken.spoilt.map(|gate| FleetRefused::heals(&gate)),
+    });
     Rollouts {
         at: timestamp(SystemTime::now()),
-        rollouts: surveys.iter().map(rollout_view).collect(),
+        rollouts: found.rollouts.iter().map(rollout_view).collect(),
+        broken: broken.collect(),
     }
 }
 

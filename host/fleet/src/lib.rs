@@ -51,7 +51,7 @@ pub use access::{Identity, IdentityError};
 use forget::{ForgetError, Forgotten};
 pub use layout::{FleetRoot, FleetRootError, HostName, HostNameError};
 pub use record::{FormatVersion, LastRun, RecordError, ResultState, StateId, WatchResult, outcome};
-use rollout::{LocalRollout, OrderError, Parts, RolloutEvent, RolloutPart, RolloutSurvey, Said, Verb};
+use rollout::{LocalRollout, OrderError, Parts, RolloutEvent, RolloutPart, RolloutSurvey, RolloutsFound, Said, Verb};
 use survey::{Survey, SurveyError, Surveyor};
 use twitcher_model::RolloutName;
 use unpublished::Board;
@@ -210,13 +210,19 @@ impl Fleet {
         parts.map(|(name, part)| (name.clone(), part.said.clone())).collect()
     }
 
-    /// Looks at one rollout, or at all.
-    pub fn survey_rollouts(
+    /// Looks at one rollout.
+    pub fn survey_rollout(
         &self,
-        rollout: Option<RolloutName>,
+        rollout: RolloutName,
     ) -> impl Future<Output = Result<Vec<RolloutSurvey>, SurveyError>> + Send + 'static {
         let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
         async move { rollout::survey(&session, &shared.options.root, rollout).await }
+    }
+
+    /// Looks at all rollouts.
+    pub fn survey_rollouts(&self) -> impl Future<Output = Result<RolloutsFound, SurveyError>> + Send + 'static {
+        let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
+        async move { rollout::survey_all(&session, &shared.options.root).await }
     }
 
     /// Does what an operator wants of a rollout.

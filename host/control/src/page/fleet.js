@@ -18,6 +18,7 @@
     paused: ['Paused', 'pause', 'held'],
     aborted: ['Aborted', 'leave', 'warn'],
     done: ['Done', 'check', 'good'],
+    broken: ['Cannot be read', 'alert', 'bad'],
     unknown: ['Unknown', 'ask', 'warn'],
   };
 
@@ -59,6 +60,9 @@
       rollout.plan = Array.isArray(rollout.plan) ? rollout.plan.filter(isThing) : [];
       for (const member of rollout.hosts) if (!isThing(member.last_run)) member.last_run = null;
     }
+    // Where one cannot be read, that is all there is to be said of it.
+    const broken = listIn({ broken: body?.broken ?? [] }, 'broken', 'name', 'problem');
+    for (const { name, problem, help } of broken) list.push({ name, state: 'broken', why: problem, help, hosts: [], plan: [], broken: true });
     fleet.rollouts = list;
   }
 
@@ -166,7 +170,7 @@
     card.node.setAttribute('aria-label', `Rollout ${name}`);
     say(card.znode, short(rollout.znode ?? ''));
     const states = countStatesOf(PLACES, rollout.hosts);
-    if (rollout.znode == null) refill(card.state, badge(['Nothing has gone out yet', 'leave', 'dim']));
+    if (rollout.znode == null && !rollout.broken) refill(card.state, badge(['Nothing has gone out yet', 'leave', 'dim']));
     else refill(card.state, badge(lookOf(GATES, rollout.state)));
     refill(
       card.change,
@@ -175,14 +179,18 @@
     );
     refill(
       card.figures,
-      ...states.map(([state, many]) => {
+      ...(rollout.broken ? [] : states).map(([state, many]) => {
         const [word, shapeName, tone] = lookOf(PLACES, state);
         const shown = badge([word, shapeName, tone]);
         shown.append(el('b', {}, many.toLocaleString('en')));
         return shown;
       }),
-      el('span', { class: 'dim' }, `${number(rollout.slots)} of ${count(number(rollout.at_once), 'slot')} held`),
-      el('span', { class: 'dim' }, `${number(rollout.max_failures)} may fail`),
+      ...(rollout.broken
+        ? []
+        : [
+            el('span', { class: 'dim' }, `${number(rollout.slots)} of ${count(number(rollout.at_once), 'slot')} held`),
+            el('span', { class: 'dim' }, `${number(rollout.max_failures)} may fail`),
+          ]),
     );
     fillAdvice(card.advice, rollout);
     fillLanes(card, rollout);
@@ -198,7 +206,11 @@
     const why = rollout.why ? visible(rollout.why, true) : '';
     const lines = [];
     let tone = 'warn';
-    if (rollout.state === 'halted') {
+    if (rollout.broken) {
+      tone = 'bad';
+      lines.push([el('span', { class: 'theirs' }, why)]);
+      if (rollout.help) lines.push([el('span', { class: 'theirs' }, visible(rollout.help, true))]);
+    } else if (rollout.state === 'halted') {
       tone = 'bad';
       lines.push(
         [el('span', { class: 'theirs' }, why.includes('fleet status') || !why ? `${count(failed, 'host')} failed, ${number(rollout.max_failures)} may.` : `${why}.`), ' No other host starts.'],

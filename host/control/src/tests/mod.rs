@@ -331,6 +331,7 @@ fn fleet() -> Fleet {
 fn rollouts(why: &str) -> Rollouts {
     Rollouts {
         at: jiff::Timestamp::UNIX_EPOCH,
+        broken: Vec::new(),
         rollouts: vec![RolloutStatus {
             name: "repo".to_owned(),
             znode: Some("/git/head".to_owned()),

@@ -57,7 +57,7 @@ use twitcher_source::zookeeper::KeptSession;
 pub use context::{CheckEnd, Doing, Figures, LocalRollout, RolloutEvent, Said, Verification, Wanted};
 pub(crate) use context::{Parts, RolloutContext, RolloutPart};
 pub(crate) use orders::holds_slot;
-pub use orders::{OrderError, RolloutSurvey};
+pub use orders::{BrokenRollout, OrderError, RolloutSurvey, RolloutsFound};
 pub use records::{Gate, GateState, Goal, Part, PartState, Plan, PlanWave, SlotId};
 pub(crate) use steward::resign;
 pub use streak::{After, Streak};
@@ -72,29 +72,45 @@ pub(crate) async fn take_part(context: RolloutContext, local: tokio::sync::watch
     tokio::join!(host::run(context.clone(), local.clone()), steward::run(context, local));
 }
 
-/// Looks at one rollout, or at all.
+/// Looks at one rollout.
 pub(crate) async fn survey(
     session: &KeptSession,
     root: &FleetRoot,
-    rollout: Option<RolloutName>,
+    rollout: RolloutName,
 ) -> Result<Vec<RolloutSurvey>, SurveyError> {
     let look = async {
         let client = session.connected().await.client.clone();
+        let looked = orders::look(&client, root, &rollout).await;
+        let found = looked.map_err(|trouble| match trouble.is_spoilt() {
+            true => SurveyError::Spoilt {
+                why: trouble.to_string(),
+                gate: root.gate(&rollout),
+            },
+            false => SurveyError::Unreadable(trouble.to_string()),
+        })?;
+        Ok(found.into_iter().collect())
+    };
+    timeout(PATIENCE, look).await.unwrap_or(Err(SurveyError::Late))
+}
+
+/// Looks at all rollouts. What is wrong with one hides no other.
+pub(crate) async fn survey_all(session: &KeptSession, root: &FleetRoot) -> Result<RolloutsFound, SurveyError> {
+    let look = async {
+        let client = session.connected().await.client.clone();
         let unreadable = |trouble: context::Trouble| SurveyError::Unreadable(trouble.to_string());
-        let names = match rollout {
-            Some(name) => vec![name],
-            None => orders::names(&client, root).await.map_err(unreadable)?,
-        };
-        let mut found = Vec::new();
-        for name in names {
-            let looked = orders::look(&client, root, &name).await;
-            found.extend(looked.map_err(|trouble| match trouble.is_spoilt() {
-                true => SurveyError::Spoilt {
+        let mut found = RolloutsFound::default();
+        for name in orders::names(&client, root).await.map_err(unreadable)? {
+            match orders::look(&client, root, &name).await {
+                Ok(looked) => found.rollouts.extend(looked),
+                Err(trouble @ context::Trouble::Request(RequestError::Disconnected)) => {
+                    return Err(unreadable(trouble));
+                }
+                Err(trouble) => found.broken.push(BrokenRollout {
                     why: trouble.to_string(),
-                    gate: root.gate(&name),
-                },
-                false => unreadable(trouble),
-            })?);
+                    spoilt: trouble.is_spoilt().then(|| root.gate(&name)),
+                    name,
+                }),
+            }
         }
         Ok(found)
     };

@@ -29,6 +29,35 @@ pub struct RolloutSurvey {
     pub hosts: Vec<(String, HostState)>,
 }
 
+/// A rollout of which nothing can be said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenRollout {
+    /// Its name.
+    pub name: RolloutName,
+    /// What is wrong with its znodes.
+    pub why: String,
+    /// The znode of the rollout, if it makes no sense: it has to go.
+    pub spoilt: Option<String>,
+}
+
+/// The rollouts of a fleet.
+#[derive(Debug, Clone, Default)]
+pub struct RolloutsFound {
+    /// Those that can be read.
+    pub rollouts: Vec<RolloutSurvey>,
+    /// The others.
+    pub broken: Vec<BrokenRollout>,
+}
+
+impl From<Vec<RolloutSurvey>> for RolloutsFound {
+    fn from(rollouts: Vec<RolloutSurvey>) -> Self {
+        Self {
+            rollouts,
+            broken: Vec::new(),
+        }
+    }
+}
+
 /// Looks at a rollout; none if there is no such.
 pub(crate) async fn look(
     client: &Client,

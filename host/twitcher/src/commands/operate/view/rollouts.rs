@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::commands::operate::table::{Table, cut, whole};
 use crate::commands::operate::theme::{Theme, Tone, number};
-use twitcher_control::api::{RolloutHost, RolloutStatus, Rollouts};
+use twitcher_control::api::{BrokenRollout, RolloutHost, RolloutStatus, Rollouts};
 use twitcher_model::sanitize;
 
 use super::quoted;
@@ -19,8 +19,23 @@ pub(crate) fn rollouts(found: &Rollouts, look: &Theme) -> String {
     for rollout in &found.rollouts {
         text.push_str(&head(rollout, look));
     }
-    if !found.rollouts.is_empty() {
+    for broken in &found.broken {
+        text.push_str(&broken_rollout(broken, look));
+    }
+    if !text.is_empty() {
         text.push('\n');
+    }
+    text
+}
+
+/// One of which nothing can be said, with what ends that.
+fn broken_rollout(broken: &BrokenRollout, look: &Theme) -> String {
+    let name = look.paint(&sanitize::line(&broken.name), Tone::Strong);
+    let problem = sanitize::line(&broken.problem);
+    let mut text = format!("{name}: {}, {problem}\n", look.paint("cannot be read", Tone::Bad));
+    if let Some(help) = &broken.help {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {}", sanitize::line(help));
     }
     text
 }
