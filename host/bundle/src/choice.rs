@@ -67,7 +67,7 @@ impl fmt::Display for Choice {
 
 /// What somebody said, for a message: a part of it, on one line.
 pub fn shown(data: &[u8]) -> String {
-    quoted(String::from_utf8_lossy(data).trim())
+    quoted(String::from_utf8_lossy(data).trim_matches(|c: char| c.is_ascii_whitespace()))
 }
 
 /// What a bundle must be to be installed.

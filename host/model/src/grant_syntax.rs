@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::sanitize::is_harmful;
 use crate::{HostPort, HttpOrigin, ZnodePath};
 
 /// Longest name in a grant, in bytes.
@@ -43,9 +44,22 @@ impl GrantSyntaxError {
 /// A text in quotes, shortened for a message.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
-        None => format!("{text:?}"),
-        Some((at, _)) => format!("{:?}…", &text[..at]),
+        None => in_quotes(text),
+        Some((at, _)) => format!("{}…", in_quotes(&text[..at])),
     }
+}
+
+/// A text in quotes, in which whoever reads it sees what looks like a space and is none.
+fn in_quotes(text: &str) -> String {
+    let text = format!("{text:?}");
+    let mut quoted = String::with_capacity(text.len());
+    for c in text.chars() {
+        match (c.is_whitespace() && c != ' ') || is_harmful(c) {
+            true => quoted.extend(c.escape_unicode()),
+            false => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Checks a name by which a component asks for something.
