@@ -76,6 +76,18 @@ impl Builder<'_, '_> {
                 data,
             ),
             (
+                fields.data_file.is_some(),
+                "data_file",
+                "data_file is not for Deploy(…)",
+                data,
+            ),
+            (
+                is_given(registration, "cwd"),
+                "cwd",
+                "cwd is not for Deploy(…), which looks for nothing there",
+                "leave it out",
+            ),
+            (
                 fields.on_delete,
                 "on_delete",
                 "on_delete = True is not for Deploy(…): a znode that is gone names no version",

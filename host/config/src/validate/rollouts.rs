@@ -73,7 +73,8 @@ impl Builder<'_, '_> {
             self.error(registration, at, message, Some(hint));
             *refused = true;
         }
-        if fields.timeout.is_none() && rollout.is_some() {
+        // What stays ends its turn once it is up, and may have none.
+        if fields.timeout.is_none() && !fields.service && rollout.is_some() {
             let place = self.place(registration.within.as_deref());
             let at = value_offset(registration, "rollout");
             let message = "a run without a timeout can hold its slot of the rollout for ever";
