@@ -192,6 +192,8 @@ impl Deployer<'_> {
         {
             return Ok(done);
         }
+        // It may take longer than the run has, and then this is all that it leaves.
+        eprintln!("pulling {remote}");
         let mut offer = Offer::of(&remote, Some(self.name), false).map_err(Self::named)?;
         let judged = self.trust.judge(offer.manifest_bytes(), offer.signature());
         judged.map_err(|refusal| not_trusted(&remote, refusal))?;
