@@ -115,8 +115,14 @@ impl Surveyor {
         }
     }
 
+    /// A survey that was begun after it was asked for. Whoever has to wait for another to be made waits no longer for both.
     pub async fn newest(&self) -> Result<Arc<Survey>, SurveyError> {
-        let asked = Instant::now();
+        timeout(PATIENCE, self.begun_since(Instant::now()))
+            .await
+            .unwrap_or(Err(SurveyError::Late))
+    }
+
+    async fn begun_since(&self, asked: Instant) -> Result<Arc<Survey>, SurveyError> {
         let mut last = self.last.lock().await;
         if let Some(made) = &*last {
             if made.begun >= asked {
@@ -129,7 +135,7 @@ impl Surveyor {
             let session = self.session.connected().await;
             self.make(&session.client).await
         };
-        let survey = Arc::new(timeout(PATIENCE, made).await.map_err(|_| SurveyError::Late)??);
+        let survey = Arc::new(made.await?);
         *last = Some(Made {
             begun,
             next: Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST),
