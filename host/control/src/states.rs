@@ -162,8 +162,8 @@ pub const STATES: [StateInfo; 18] = [
         words: "waiting",
         tone: Waits,
         symbol: "clock",
-        means: "As many actions run as may at once, in all (--max-running) or in its group: it runs when it is its turn.",
-        next: "`twitcher history --outcome running` shows what runs.",
+        means: "It runs when it is its turn: its rollout gives it one, or as many actions run as may at once, in all or in its group.",
+        next: "If its rollout does not, `twitcher fleet status` says why; `twitcher history --outcome running` shows what runs.",
     },
     StateInfo {
         state: Queued,

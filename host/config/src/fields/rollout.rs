@@ -67,10 +67,11 @@ fields! {
     /// gives its slot back. Default: that the action has succeeded is enough.
     verify: Option<ProbeSpec> = None,
 
-    /// Seconds that verify must succeed without a break. Default: 10.
+    /// Seconds that verify must succeed without a break: less than verify_deadline, or every host would fail. Default: 10.
     verify_for: Option<Time> = None,
 
-    /// Seconds after which a host has failed that verify has not succeeded on for verify_for. Default: 300.
+    /// Seconds after which a host has failed that verify has not succeeded on for verify_for, counted from the end of the action. It has
+    /// failed before if too few are left. Default: 300.
     verify_deadline: Option<Time> = None,
 
     /// What a host does while the fleet cannot be asked. WAIT: nothing, whatever changes. A number: after so many seconds it acts without

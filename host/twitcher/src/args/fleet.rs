@@ -82,7 +82,8 @@ Example: twitcher fleet release web-31";
 
 const WAIT_HELP: &str = "\
 For pipelines: what the znode is now is what is waited for, whatever it was before. Exit code 0 once every host that is there has it; 1 if \
-the rollout is halted or aborted, if it is done but for hosts that failed or are held, or if it takes too long.
+the rollout is halted or aborted, if it is done but for hosts that failed or are held, or if it takes too long; 5 if it cannot be told: no \
+daemon, no connection, no such rollout.
 
 Example: git push && twitcher znode set /git/head \"$(git rev-parse HEAD)\" && twitcher fleet wait repo --timeout 600";
 

@@ -67,6 +67,7 @@ Exit codes:
   3  `run` cannot start: no such configuration path, pid file locked, state directory in use, log file not writable, ...
   4  `run` stopped, but terminated actions that took longer than --drain-timeout
   5  a command on a running daemon: none listens on --control, access is denied, or no answer makes sense;
+     `fleet laggards`, `fleet wait`, whose 1 is an answer: the daemon has none, as there is no such watch or rollout;
      `znode`, `fleet enroll`: no session with ZooKeeper within --timeout; nothing was changed
   6  `znode`: the znode, or the parent of what is to be created, does not exist
   7  `znode`: it exists already, or has another version than --if-version says
@@ -336,7 +337,7 @@ pub struct RunArguments {
     /// [default: as many as the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Configuration")]
     pub max_running: Option<usize>,
-    /// Most memory that processes of components may hold which wait for their next runs, in MiB; with 0 there are none
+    /// Most memory that processes of components may hold which wait for their next runs, in MiB; one holds 2 or more. With 0 there are none
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=65_536), help_heading = "Configuration")]
     pub warm_memory: u64,
     /// Refuse to start where the kernel cannot hold components to their files and ports (Landlock, of Linux 6.7 or later)

@@ -85,6 +85,8 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
         ("Component", "ARGUMENTS OF WASM"),
         ("Deploy", "ARGUMENTS OF DEPLOY"),
         ("Retry", "ARGUMENTS OF RETRY"),
+        ("Rollout", "ARGUMENTS OF ROLLOUT"),
+        ("Wave", "ARGUMENTS OF WAVE"),
         ("Group", "ARGUMENTS OF REGISTERGROUP"),
     ] {
         let fields = schema["$defs"][object]["properties"].as_object().unwrap();

@@ -92,7 +92,10 @@ fn head(status: &Status, watches: &[WatchSummary], look: &Theme) -> String {
         let _ = write!(actions, ", {} waiting for a place", status.waiting);
     }
     rows.push(("actions", actions, None));
-    if status.warm
+    if status.warm.most == 0 {
+        let said = "no process waits for the next run of a component: --warm-memory is 0";
+        rows.push(("warm", said.to_owned(), None));
+    } else if status.warm
         != (WarmStatus {
             most: status.warm.most,
             ..WarmStatus::default()
