@@ -189,6 +189,7 @@ async fn member(
             acting: false,
             answered,
             verification: None,
+            unverified: false,
             check: None,
         }]);
         fleet.keep(std::iter::empty());

@@ -141,7 +141,7 @@ fn ended(run: u64) -> EndedRun {
     EndedRun {
         run: RunId(run),
         watch: format!("watch-{}", run % 1000).into(),
-        event: Some(Trigger::Data),
+        event: Some(Trigger::Data.into()),
         attempt: 1,
         outcome: Some(twitcher_model::Outcome::Exited(0)),
         started: SystemTime::now(),

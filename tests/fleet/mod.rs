@@ -10,6 +10,7 @@ mod pace;
 mod page;
 mod rollouts;
 mod telling;
+mod verify_once;
 mod verifying;
 
 use std::path::PathBuf;

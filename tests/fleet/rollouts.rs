@@ -18,6 +18,8 @@ pub(super) struct Fleet {
     pub stage: Stage,
     pub shared: TempDir,
     rollout: String,
+    /// What else there is to be said of the watch.
+    pub watch: &'static str,
     pub hosts: Vec<Host>,
 }
 
@@ -28,6 +30,7 @@ impl Fleet {
             stage: Stage::new(&ZooKeeperServer::shared().address(), test).await,
             shared: TempDir::new().unwrap(),
             rollout: rollout.to_owned(),
+            watch: "timeout = 60",
             hosts: Vec::new(),
         }
     }
@@ -38,8 +41,9 @@ impl Fleet {
             .replace("HOST", name)
             .replace("SHARED", &self.shared.path().to_string_lossy());
         let config = format!(
-            "RegisterWatch(znode = \"{}\", name = \"repo\", timeout = 60, action = Exec({action:?}), rollout = Rollout(\"repo\", {}))",
+            "RegisterWatch(znode = \"{}\", name = \"repo\", {}, action = Exec({action:?}), rollout = Rollout(\"repo\", {}))",
             self.stage.znode,
+            self.watch,
             self.rollout
                 .replace("HOST", name)
                 .replace("SHARED", &self.shared.path().to_string_lossy())

@@ -58,8 +58,8 @@ pub struct WatchFacts {
     pub handled: Option<Seen>,
     /// Since when the node has lost more than `refuse_shrink` lets it, if it has.
     pub refused: Option<SystemTime>,
-    /// Since when it is being found out whether the host is well, by `verify` of its rollout, if it is.
-    pub verifying: Option<SystemTime>,
+    /// What `verify` of its rollout does, if it does something. Boxed, because that is rare.
+    pub verify: Option<Box<VerifyFacts>>,
     /// Since when its program runs, if it is one that stays and has handled the newest state.
     pub up: Option<SystemTime>,
     /// Its runs that go on, oldest first.
@@ -76,6 +76,19 @@ pub struct WatchFacts {
     pub overdue: Option<(RunId, Overdue)>,
     /// Since when the source is not connected, if it is not.
     pub as_of: Option<SystemTime>,
+}
+
+/// What `verify` of a watch's rollout does.
+#[derive(Debug, Clone)]
+pub struct VerifyFacts {
+    /// Since when it is being found out whether the host is well, if it is.
+    pub since: Option<SystemTime>,
+    /// The run that is at it just now.
+    pub run: Option<RunId>,
+    /// What the last run has said that did not find the host well.
+    pub said: Option<String>,
+    /// A run whose answer is not wanted any more, and when SIGKILL ends it: what is next waits for that.
+    pub ending: Option<(RunId, SystemTime)>,
 }
 
 /// The last run of a watch that ended.

@@ -49,7 +49,7 @@ pub fn watched(name: &str) -> WatchFacts {
         znodes: Vec::new(),
         handled: None,
         refused: None,
-        verifying: None,
+        verify: None,
         up: None,
         running: Vec::new(),
         last_run: None,

@@ -8,7 +8,7 @@ use super::api::{
     Drain, LastRun, NodeState, Pause, Run, RunDetail, StateCount, Status, UnreadableNode, WatchState, WatchSummary,
     WatchedZnode,
 };
-use super::facts::{LastRunFacts, Overview, WatchFacts};
+use super::facts::{LastRunFacts, Overview, VerifyFacts, WatchFacts};
 use super::readiness::unready;
 use twitcher_model::{
     Action, Outcome, Overdue, RunEnd, RunFacts, RunId, Seen, Shrinkage, Unreadable, Watch, timestamp,
@@ -227,10 +227,10 @@ fn why(watched: &WatchFacts) -> Option<String> {
         Some(1) => format!("a part cannot be read, the rest is watched: {}", unreadable.why),
         Some(parts) => format!("{parts} parts cannot be read, the rest is watched: {}", unreadable.why),
     });
-    let verifying = watched.verifying.map(|since| {
-        let time = spoken(watched.clock.wall.duration_since(since).unwrap_or_default());
-        format!("its action has succeeded, and verify of its rollout says whether the host is well, for {time} now")
-    });
+    let verifying = watched
+        .verify
+        .as_deref()
+        .map(|verify| verify_words(verify, watched.clock.wall));
     let refused = watched.standing.shrunk.filter(|_| state != MachineState::Idle);
     let refused = refused.map(|shrunk| refused_words(watched, &shrunk));
     let all: Vec<String> = [overdue, unreadable, refused, verifying, said]
@@ -238,6 +238,26 @@ fn why(watched: &WatchFacts) -> Option<String> {
         .flatten()
         .collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What verify of its rollout does.
+fn verify_words(verify: &VerifyFacts, now: SystemTime) -> String {
+    let ends = verify.ending.map(|(run, kill_at)| {
+        let left = match kill_at.duration_since(now) {
+            Ok(left) => format!("SIGKILL follows in {}", spoken(left)),
+            Err(_) => "it was sent SIGKILL".to_owned(),
+        };
+        format!(
+            "a verify of its rollout that was ended still runs (run {run}), and what is next waits for its end; {left}"
+        )
+    });
+    let looks = verify.since.map(|since| {
+        let time = spoken(now.duration_since(since).unwrap_or_default());
+        let run = verify.run.map(|run| format!(" (run {run})")).unwrap_or_default();
+        let said = verify.said.as_deref().map(|said| format!(", which said last that it is not: {}", said.trim_start_matches("verify: "))).unwrap_or_default();
+        format!("its action has succeeded, and verify of its rollout says whether the host is well, for {time} now{said}{run}")
+    });
+    [looks, ends].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// For how long a service has been running.

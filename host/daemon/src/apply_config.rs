@@ -92,6 +92,7 @@ impl Daemon {
             self.advance(id, input);
             self.registry.forget_if_finished(id);
         }
+        self.end_stray_probes();
         self.launches.reloaded(self.registry.components());
         self.admit();
         self.report_all();

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::Daemon;
+use super::probes::verify_of;
 use super::rollouts::part_view;
 use super::runs::ActiveRun;
 use super::watches::ActiveWatch;
@@ -30,6 +31,10 @@ use twitcher_source::Source;
 pub(super) struct EndedFor {
     at: Option<StateId>,
     last: LastRun,
+    /// It has succeeded in its turn, and its rollout's verify has not said yet that the host is well. Whatever becomes of the host's slot,
+    /// it is not taken for current.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unverified: bool,
     /// It ended while the daemon stopped.
     #[serde(skip)]
     stopping: bool,
@@ -88,9 +93,19 @@ impl Daemon {
             Outcome::code(Some(&report.outcome)),
             Outcome::words(Some(&report.outcome)),
         );
+        let at = running.seen().as_ref().map(state_id);
+        let before = self
+            .registry
+            .get(running.id)
+            .and_then(|entry| entry.facts.result.as_ref());
+        let is_unverified = match report.outcome.is_success() {
+            true => !running.ungoverned && verify_of(&running.watch).is_some(),
+            false => before.is_some_and(|before| before.unverified && before.at == at),
+        };
         let result = EndedFor {
             stopping: self.phase == Phase::Draining,
-            at: running.seen().as_ref().map(state_id),
+            at,
+            unverified: is_unverified,
             last: LastRun {
                 run: run.to_string(),
                 // What a component says of its failure is for those who may read its output.
@@ -119,6 +134,19 @@ impl Daemon {
         result.last = last;
         let text = serde_json::to_string(result).unwrap_or_default();
         self.state.result(&entry.watch, text.into());
+    }
+
+    /// Notes whether it is still to be found out if the host is well that has acted. Kept, because a watch can leave its rollout and come
+    /// back, and nobody else knows then.
+    pub(super) fn note_unverified(&mut self, id: WatchId, is: bool) {
+        let Some(entry) = self.registry.get_mut(id) else { return };
+        let Some(result) = entry.facts.result.as_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut result.unverified, is) != is {
+            let text = serde_json::to_string(result).unwrap_or_default();
+            self.state.result(&entry.watch, text.into());
+        }
     }
 
     /// Tells the fleet where this host stands with a watch.
@@ -179,8 +207,13 @@ impl Daemon {
         };
         // What came while the action ran is ignored for good in DISCARD: nobody has handled it.
         let ignores = watch.policy.run_mode == RunMode::Discard && handled.is_some();
+        let at = facts.result.as_ref().and_then(|result| result.at);
+        // It was run for once more, as `retry` has it, and has failed then.
+        let has_failed_since =
+            matches!(state, ResultState::Failed | ResultState::Held) && is_behind && at == seen && at == handled;
         let good = match state {
             ResultState::Current if !ignores => seen,
+            _ if has_failed_since => None,
             _ => handled,
         };
         Some(WatchResult {
@@ -189,7 +222,7 @@ impl Daemon {
             znode: watch.znode.to_string(),
             kind: watch.watch_type,
             state,
-            at: facts.result.as_ref().and_then(|result| result.at),
+            at,
             good,
             last: facts.result.as_ref().map(|result| result.last.clone()),
             part: None,

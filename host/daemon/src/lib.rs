@@ -88,6 +88,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const SOURCE_RESTART: Duration = Duration::from_secs(1);
 /// How long after SIGKILL a run may take to be gone before the daemon stops without it.
 const LAST_GRACE: Duration = Duration::from_secs(3);
+/// What a process of a component that waits holds at least, in bytes.
+const ONE_WARM: u64 = 2 << 20;
 /// How long the source is given at the end to close its session.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -203,6 +205,13 @@ pub async fn run(mut options: DaemonOptions, launcher: Launcher, log: Log) -> an
     } else {
         options.warm_memory
     });
+    if (1..ONE_WARM).contains(&options.warm_memory) {
+        warn!(
+            "--warm-memory is {} MiB, and a process that waits for the next run of its component holds {} MiB at least: none waits",
+            options.warm_memory >> 20,
+            ONE_WARM >> 20
+        );
+    }
     let loader = Loader::new(
         &options.config,
         &options.program,
@@ -485,7 +494,7 @@ impl Daemon {
             RunEvent::Started { run, pid } => {
                 if let Some(watch) = self.broker.watch_of(run) {
                     self.state.started(runs::command(run, watch));
-                } else if self.probe_started(run) {
+                } else if self.probe_started(run, pid) {
                     // It is no run of an action.
                 } else if let Some(running) = self.runs.get_mut(&run) {
                     self.state.started(running.process_started(run, pid));
@@ -528,7 +537,9 @@ impl Daemon {
                 timeout,
                 kill_after,
             } => {
-                self.on_overdue(run, timeout, kill_after);
+                if !self.probe_overdue(run, timeout, kill_after) {
+                    self.on_overdue(run, timeout, kill_after);
+                }
             }
             RunEvent::Told { run, failed } => self.on_told(run, failed),
             RunEvent::LauncherReplaced { .. } => self.metrics.launcher_restarts.inc(),
@@ -740,7 +751,10 @@ impl Daemon {
 
     fn on_survivor_ended(&mut self, run: RunId) {
         self.state.vanished(run);
-        let Some(running) = self.runs.remove(&run) else { return };
+        let Some(running) = self.runs.remove(&run) else {
+            // A verify that was left behind: another may have waited for its end.
+            return self.run_due_probes();
+        };
         let facts = running.vanished(run);
         let ActiveRun { id, watch, .. } = running;
         self.metrics.runs.with_label_values(&[Outcome::code(None)]).inc();

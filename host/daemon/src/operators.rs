@@ -99,7 +99,7 @@ impl Daemon {
             }
             DaemonRequest::Running(reply) => {
                 let running = self.runs.iter().map(|(run, running)| running.facts(*run));
-                drop(reply.send(running.collect()));
+                drop(reply.send(running.chain(self.probes.facts()).collect()));
             }
             DaemonRequest::Output(run, reply) => self.show_output(run, reply),
             DaemonRequest::Order(name, order, reply) => self.order(&name, order, reply),
@@ -166,7 +166,7 @@ impl Daemon {
             clock: moment,
             seen: facts.seen,
             refused: facts.refused,
-            verifying: self.probes.verifying_since(id),
+            verify: self.probes.verify_facts(id, &watch.name).map(Box::new),
             znodes: self.registry.parts(id).map(Parts::seen).unwrap_or_default(),
             up: machine
                 .up()

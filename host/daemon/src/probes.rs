@@ -4,29 +4,37 @@
 //! What is run is always what this host's own configuration says. Each is a run of its own, with the user, the limits and the environment of
 //! its watch; it is no run of the watch's action, and nothing here starts or signals one. Of those that say that all is well nothing is
 //! kept.
+//!
+//! Of a watch one verify runs at most, and one check. One that is not wanted any more is terminated, and has `kill_after` until SIGKILL as
+//! every run has; until it is gone the next one waits, and so does the turn of the watch's action, which would find beside it what still
+//! uses the ports and files that the action is about to change.
+
+mod checking;
+mod verifying;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tracing::{info, warn};
 
 use super::Daemon;
-use super::fleet::state_id;
+use checking::Check;
 use twitcher_actions::environment;
-use twitcher_fleet::rollout::{After, CheckEnd, SlotId, Streak, Verification};
-use twitcher_fleet::{LastRun, StateId, outcome};
+use twitcher_control::facts::VerifyFacts;
+use twitcher_fleet::LastRun;
+use twitcher_fleet::rollout::{CheckEnd, SlotId, Verification};
 use twitcher_launch::protocol::Task;
 use twitcher_launch::{Control, Invocation, Purpose, RunReport, SecretValues};
-use twitcher_model::{Outcome, Phase, Probe, ProcessSettings, RunId, Verify, Watch, WatchId, timestamp};
+use twitcher_model::{Occasion, Overdue, Phase, Probe, ProcessSettings, RunFacts, RunId, Watch, WatchId};
 use twitcher_sandbox::channel::Reason;
+use twitcher_scheduler::MachineState;
 use twitcher_state::{EndedRun, StartedRun};
+pub(super) use verifying::verify_of;
+use verifying::{VerifyPhase, Verifying};
 
 /// How long one run may take whose watch has no timeout.
 const TIME: Duration = Duration::from_secs(300);
-/// With this exit code a check is asked again.
-const NOT_YET: i32 = 75;
 
 /// The runs of `verify` and `check`, and what has come of them.
 #[derive(Debug, Default)]
@@ -41,8 +49,13 @@ struct RunningProbe {
     id: WatchId,
     watch: Arc<str>,
     started: SystemTime,
+    pid: Option<i32>,
     kill_after: Duration,
     what: What,
+    /// Its answer is not wanted any more: it was terminated, and SIGKILL follows then.
+    ends: Option<SystemTime>,
+    /// Its time is up.
+    overdue: Option<Overdue>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,42 +67,12 @@ enum What {
 
 impl What {
     /// `TWITCHER_EVENT` of its runs.
-    fn as_str(self) -> &'static str {
+    fn occasion(self) -> Occasion {
         match self {
-            Self::Verify(_) => "verify",
-            Self::Check(..) => "check",
+            Self::Verify(_) => Occasion::Verify,
+            Self::Check(..) => Occasion::Check,
         }
     }
-}
-
-/// Whether a host that has acted is well.
-#[derive(Debug)]
-struct Verifying {
-    slot: SlotId,
-    /// The state that it has acted for.
-    of: StateId,
-    since: SystemTime,
-    streak: Streak,
-    /// Whether it was well when it was last looked at.
-    was_well: Option<bool>,
-    /// The last run that said by itself that it was not.
-    failure: Option<LastRun>,
-    phase: VerifyPhase,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum VerifyPhase {
-    Running(RunId),
-    Pausing(Duration),
-    Over(Verification),
-}
-
-/// The check that was asked for last.
-#[derive(Debug)]
-struct Check {
-    number: u64,
-    run: Option<RunId>,
-    end: Option<CheckEnd>,
 }
 
 impl Probes {
@@ -108,7 +91,7 @@ impl Probes {
     pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |verifying: &Verifying| match verifying.phase {
             VerifyPhase::Pausing(until) => Some(until),
-            VerifyPhase::Running(_) | VerifyPhase::Over(_) => None,
+            VerifyPhase::Waiting | VerifyPhase::Running(_) | VerifyPhase::Over(_) => None,
         };
         self.verifying.values().filter_map(due).min()
     }
@@ -118,15 +101,16 @@ impl Probes {
         let verifying = self.verifying.get(&id)?;
         let how = match verifying.phase {
             VerifyPhase::Over(how) => how,
-            VerifyPhase::Running(_) | VerifyPhase::Pausing(_) => Verification::Running,
+            VerifyPhase::Waiting | VerifyPhase::Running(_) | VerifyPhase::Pausing(_) => Verification::Running,
         };
         Some((verifying.slot, how))
     }
 
-    /// Since when it is being found out whether the host is well.
-    pub(super) fn verifying_since(&self, id: WatchId) -> Option<SystemTime> {
+    /// What the fleet is told of a host that is not well, while it is being found out whether it gets so.
+    pub(super) fn failure(&self, id: WatchId) -> Option<&LastRun> {
         let verifying = self.verifying.get(&id)?;
-        (!matches!(verifying.phase, VerifyPhase::Over(_))).then_some(verifying.since)
+        let is_over = matches!(verifying.phase, VerifyPhase::Over(_));
+        verifying.told.as_ref().filter(|_| !is_over)
     }
 
     /// What the check that was asked for last has come to.
@@ -134,56 +118,65 @@ impl Probes {
         let check = self.checks.get(&id)?;
         Some((check.number, check.end.clone()?))
     }
+
+    /// What operators are told of a watch's verify, if it is being found out whether the host is well or one that was ended still runs.
+    pub(super) fn verify_facts(&self, id: WatchId, watch: &str) -> Option<VerifyFacts> {
+        let verifying = self.verifying.get(&id);
+        let verifying = verifying.filter(|verifying| !matches!(verifying.phase, VerifyPhase::Over(_)));
+        let ending = self.running.iter().find_map(|(run, probe)| {
+            let is_it = &*probe.watch == watch && matches!(probe.what, What::Verify(_));
+            Some((*run, probe.ends.filter(|_| is_it)?))
+        });
+        (verifying.is_some() || ending.is_some()).then(|| VerifyFacts {
+            since: verifying.map(|verifying| verifying.since),
+            run: verifying.and_then(|verifying| match verifying.phase {
+                VerifyPhase::Running(run) => Some(run),
+                VerifyPhase::Waiting | VerifyPhase::Pausing(_) | VerifyPhase::Over(_) => None,
+            }),
+            said: verifying.and_then(|verifying| Some(verifying.failure.as_ref()?.outcome.clone())),
+            ending,
+        })
+    }
+
+    /// Those that run.
+    pub(super) fn facts(&self) -> impl Iterator<Item = RunFacts> {
+        self.running.iter().map(|(run, probe)| RunFacts {
+            run: *run,
+            watch: Arc::clone(&probe.watch),
+            event: Some(probe.what.occasion()),
+            attempt: 1,
+            started: probe.started,
+            pid: probe.pid,
+            overdue: probe.overdue,
+            end: None,
+        })
+    }
+
+    /// Whether one of a watch runs whose answer is not wanted any more.
+    fn is_ending(&self, watch: &str, occasion: Occasion) -> bool {
+        let mut running = self.running.values();
+        running.any(|probe| &*probe.watch == watch && probe.what.occasion() == occasion && probe.ends.is_some())
+    }
 }
 
 impl Daemon {
-    /// Finds out whether the host is well that has acted for a state with this slot, unless it is at that already.
-    pub(super) fn begin_verify(&mut self, id: WatchId, slot: SlotId, of: StateId) {
-        let known = self.probes.verifying.get(&id);
-        if known.is_some_and(|known| known.slot == slot) || self.phase == Phase::Draining {
-            return;
-        }
-        self.end_verify(id);
-        let Some(entry) = self.registry.get(id) else { return };
-        let is_newest = entry.facts.seen.as_ref().map(state_id) == Some(of);
-        if !is_newest || entry.machine.is_acting() || verify_of(&entry.watch).is_none() {
-            return;
-        }
-        info!(watch = &*entry.watch.name, %slot, "the action has succeeded; its rollout's verify says whether the host is well");
-        let now = self.now();
-        let verifying = Verifying {
-            slot,
-            of,
-            since: SystemTime::now(),
-            streak: Streak::begin(now),
-            was_well: None,
-            failure: None,
-            phase: VerifyPhase::Pausing(now),
-        };
-        self.probes.verifying.insert(id, verifying);
-        self.run_due_probes();
+    /// Whether a verify of the watch still runs that has nobody to answer to.
+    pub(super) fn has_stale_verify(&self, watch: &str) -> bool {
+        self.probes.is_ending(watch, Occasion::Verify) || self.survivors.is_probing(watch)
     }
 
-    /// What was found out of a watch's host counts no more: its action runs, or what it has acted for is not the newest.
-    pub(super) fn end_verify(&mut self, id: WatchId) {
-        if let Some(Verifying {
-            phase: VerifyPhase::Running(run),
-            ..
-        }) = self.probes.verifying.remove(&id)
-        {
-            self.launches.control(run, Control::Terminate(Reason::Superseded));
-        }
-    }
-
-    /// The watch has seen a state.
-    pub(super) fn end_verify_of_older(&mut self, id: WatchId) {
-        let seen = self
-            .registry
-            .get(id)
-            .and_then(|entry| entry.facts.seen.as_ref().map(state_id));
-        let verifying = self.probes.verifying.get(&id);
-        if verifying.is_some_and(|verifying| Some(verifying.of) != seen) {
-            self.end_verify(id);
+    /// The configuration is another one: of watches that were removed, or have no rollout any more, nobody wants to know anything.
+    pub(super) fn end_stray_probes(&mut self) {
+        let known: Vec<WatchId> = (self.probes.verifying.keys().chain(self.probes.checks.keys()))
+            .copied()
+            .collect();
+        for id in known {
+            let entry = self.registry.get(id);
+            if entry.is_none_or(|entry| entry.machine.state() == MachineState::Retired || entry.watch.rollout.is_none())
+            {
+                self.end_verify(id);
+                self.end_check(id);
+            }
         }
     }
 
@@ -191,87 +184,27 @@ impl Daemon {
     pub(super) fn end_probes(&mut self) {
         self.probes.verifying.clear();
         self.probes.checks.clear();
-        for run in self.probes.running.keys() {
-            self.launches.control(*run, Control::Terminate(Reason::Shutdown));
+        let all: Vec<RunId> = self.probes.running.keys().copied().collect();
+        for run in all {
+            self.terminate_probe(run, Reason::Shutdown);
         }
     }
 
-    /// Runs the check of a wave.
-    pub(super) fn begin_check(&mut self, id: WatchId, number: u64, wave: usize) {
-        if let Some(Check { run: Some(run), .. }) = self.probes.checks.remove(&id) {
-            self.launches.control(run, Control::Terminate(Reason::Superseded));
+    fn terminate_probe(&mut self, run: RunId, why: Reason) {
+        if let Some(probe) = self.probes.running.get_mut(&run) {
+            let now = SystemTime::now();
+            probe
+                .ends
+                .get_or_insert_with(|| now.checked_add(probe.kill_after).unwrap_or(now));
         }
-        let Some(entry) = self.registry.get(id).filter(|_| self.phase != Phase::Draining) else {
-            return;
-        };
-        let watch = Arc::clone(&entry.watch);
-        let of_wave = watch
-            .rollout
-            .as_ref()
-            .and_then(|rollout| rollout.waves.get(wave)?.check.clone());
-        let (run, end) = match of_wave {
-            Some(probe) => {
-                info!(
-                    watch = &*watch.name,
-                    wave = wave + 1,
-                    "asking whether the next wave of the rollout may go"
-                );
-                (
-                    Some(self.launch_probe(id, &watch, &probe, What::Check(number, wave), TIME)),
-                    None,
-                )
-            }
-            None => {
-                let host = self
-                    .fleet
-                    .as_ref()
-                    .map_or("this host", |fleet| fleet.options().name.as_str());
-                let why = format!(
-                    "wave {} has a check, and the configuration of {host}, the steward, has none for it",
-                    wave + 1
-                );
-                (None, Some(CheckEnd::Bad(why)))
-            }
-        };
-        self.probes.checks.insert(id, Check { number, run, end });
+        self.launches.control(run, Control::Terminate(why));
     }
 
     /// Runs what is due.
     pub(super) fn run_due_probes(&mut self) {
-        let now = self.now();
-        let is_due = |verifying: &Verifying| matches!(verifying.phase, VerifyPhase::Pausing(until) if until <= now);
-        let due: Vec<WatchId> = self
-            .probes
-            .verifying
-            .iter()
-            .filter_map(|(id, verifying)| is_due(verifying).then_some(*id))
-            .collect();
-        for id in due {
-            let watch = self.registry.get(id).map(|entry| Arc::clone(&entry.watch));
-            let verifying = self
-                .probes
-                .verifying
-                .get(&id)
-                .map(|verifying| (verifying.slot, verifying.streak));
-            let (Some(watch), Some((slot, streak))) = (watch, verifying) else {
-                self.end_verify(id);
-                continue;
-            };
-            let Some(verify) = verify_of(&watch) else {
-                // A new configuration wants none.
-                self.end_verify(id);
-                continue;
-            };
-            let left = streak.left(verify.deadline, now);
-            if left.is_zero() {
-                let verify = verify.clone();
-                self.is_unwell(id, &verify);
-                continue;
-            }
-            let run = self.launch_probe(id, &watch, &verify.probe, What::Verify(slot), left);
-            if let Some(verifying) = self.probes.verifying.get_mut(&id) {
-                verifying.phase = VerifyPhase::Running(run);
-            }
+        if self.phase != Phase::Draining {
+            self.run_due_verifies();
+            self.run_due_checks();
         }
     }
 
@@ -289,7 +222,7 @@ impl Daemon {
             run,
             watch: Arc::clone(&watch.name),
             task: Task::Exec(probe.argv.iter().map(|word| word.to_string()).collect()),
-            env: environment::of_probe(watch, what.as_str(), seen.as_ref()),
+            env: environment::of_probe(watch, what.occasion().as_str(), seen.as_ref()),
             process: process.into(),
             stdin: Bytes::new(),
             purpose: Purpose::default(),
@@ -301,26 +234,40 @@ impl Daemon {
             id,
             watch: Arc::clone(&watch.name),
             started: SystemTime::now(),
+            pid: None,
             kill_after: watch.process.kill_after,
             what,
+            ends: None,
+            overdue: None,
         };
         self.probes.running.insert(run, running);
         run
     }
 
     /// The process of a run exists. False if it is none of these.
-    pub(super) fn probe_started(&mut self, run: RunId) -> bool {
+    pub(super) fn probe_started(&mut self, run: RunId, pid: i32) -> bool {
         let Some(probe) = self.probes.running.get_mut(&run) else {
             return false;
         };
-        probe.started = SystemTime::now();
+        (probe.started, probe.pid) = (SystemTime::now(), Some(pid));
         self.state.started(StartedRun {
             run,
             watch: Arc::clone(&probe.watch),
             started: probe.started,
             attempt: 1,
-            event: None,
+            event: Some(probe.what.occasion()),
         });
+        true
+    }
+
+    /// The time of a run is up. False if it is none of these.
+    pub(super) fn probe_overdue(&mut self, run: RunId, timeout: Duration, kill_after: Duration) -> bool {
+        let Some(probe) = self.probes.running.get_mut(&run) else {
+            return false;
+        };
+        let now = SystemTime::now();
+        let kill_at = now.checked_add(kill_after).unwrap_or(now);
+        probe.overdue = Some(Overdue { timeout, kill_at });
         true
     }
 
@@ -337,127 +284,17 @@ impl Daemon {
             true => self.state.ended(ended(run, &probe, report.clone())),
             false => self.state.forget(run),
         }
+        // Another may have waited for that.
+        self.run_due_probes();
         true
     }
-
-    /// What follows on a run of `verify`. Whether somebody may ask for the run.
-    fn verify_ended(&mut self, run: RunId, probe: &RunningProbe, slot: SlotId, report: &RunReport) -> bool {
-        let (id, now) = (probe.id, self.now());
-        let verify = self.registry.get(id).and_then(|entry| verify_of(&entry.watch).cloned());
-        let is_it = |verifying: &&mut Verifying| verifying.slot == slot && verifying.phase == VerifyPhase::Running(run);
-        let Some(verifying) = self.probes.verifying.get_mut(&id).filter(is_it) else {
-            // It was ended for something newer.
-            return false;
-        };
-        let Some(verify) = verify else {
-            self.end_verify(id);
-            return false;
-        };
-        let is_well = report.outcome.is_success();
-        let words = Outcome::words(Some(&report.outcome));
-        let was_well = verifying.was_well.replace(is_well);
-        let watch = &*probe.watch;
-        if was_well != Some(is_well) {
-            match is_well {
-                true => {
-                    info!(watch, run_id = %run, "verify says that the host is well; it must be so for {} s", verify.steady.as_secs_f64())
-                }
-                false => warn!(watch, run_id = %run, "verify says that the host is not well: {words}"),
-            }
-        }
-        let is_cut_short = report.outcome == Outcome::TimedOut && verifying.streak.left(verify.deadline, now).is_zero();
-        let after = verifying.streak.look(is_well, verify.steady, verify.deadline, now);
-        let is_too_late = is_well && after == After::Unwell;
-        let is_why = is_too_late || (!is_well && !is_cut_short);
-        if is_why || (!is_well && verifying.failure.is_none()) {
-            let said = if is_too_late { "well too late" } else { &words };
-            verifying.failure = Some(LastRun {
-                run: run.to_string(),
-                outcome: outcome(&format!("verify: {said}")),
-                attempt: 1,
-                started: timestamp(probe.started),
-                seconds: (report.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
-                ungoverned: false,
-            });
-        }
-        match after {
-            After::Pause(pause) => verifying.phase = VerifyPhase::Pausing(now + pause),
-            After::Well => {
-                verifying.phase = VerifyPhase::Over(Verification::Well);
-                info!(watch, "the host is well");
-            }
-            After::Unwell => self.is_unwell(id, &verify),
-        }
-        !is_well || is_too_late
-    }
-
-    /// The host has not got well in time.
-    fn is_unwell(&mut self, id: WatchId, verify: &Verify) {
-        let Some(verifying) = self.probes.verifying.get_mut(&id) else {
-            return;
-        };
-        verifying.phase = VerifyPhase::Over(Verification::Unwell);
-        let failure = verifying.failure.take();
-        let (steady, deadline) = (verify.steady.as_secs_f64(), verify.deadline.as_secs_f64());
-        if let Some(entry) = self.registry.get(id) {
-            let (watch, run) = (&*entry.watch.name, failure.as_ref().map(|last| &*last.run));
-            warn!(
-                watch,
-                run_id = run,
-                "the host has not been well for {steady} s within {deadline} s: it has failed for its rollout"
-            );
-        }
-        if let Some(last) = failure {
-            self.note_last(id, last);
-        }
-    }
-
-    /// What follows on a check. Whether somebody may ask for the run.
-    fn check_ended(
-        &mut self,
-        run: RunId,
-        probe: &RunningProbe,
-        (number, wave): (u64, usize),
-        report: &RunReport,
-    ) -> bool {
-        let is_it = |check: &&mut Check| check.number == number && check.run == Some(run);
-        let Some(check) = self.probes.checks.get_mut(&probe.id).filter(is_it) else {
-            return false;
-        };
-        check.run = None;
-        let (watch, wave) = (&*probe.watch, wave + 1);
-        let (end, is_kept) = match &report.outcome {
-            Outcome::Exited(0) => (CheckEnd::Good, false),
-            Outcome::Exited(NOT_YET) => (CheckEnd::NotYet, false),
-            failed => {
-                let host = self
-                    .fleet
-                    .as_ref()
-                    .map_or("this host", |fleet| fleet.options().name.as_str());
-                let words = Outcome::words(Some(failed));
-                let why = format!("the check of wave {wave} says no, {words}: on {host}, twitcher logs {run}");
-                (CheckEnd::Bad(why), true)
-            }
-        };
-        match &end {
-            CheckEnd::Good => info!(watch, run_id = %run, wave, "the check says that the next wave may go"),
-            CheckEnd::NotYet => info!(watch, run_id = %run, wave, "the check has no answer yet; it is asked again"),
-            CheckEnd::Bad(why) => warn!(watch, run_id = %run, "{why}"),
-        }
-        check.end = Some(end);
-        is_kept
-    }
-}
-
-fn verify_of(watch: &Watch) -> Option<&Verify> {
-    watch.rollout.as_ref()?.verify.as_ref()
 }
 
 fn ended(run: RunId, probe: &RunningProbe, report: RunReport) -> EndedRun {
     EndedRun {
         run,
         watch: Arc::clone(&probe.watch),
-        event: None,
+        event: Some(probe.what.occasion()),
         attempt: 1,
         outcome: Some(report.outcome),
         started: probe.started,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::fleet::{run_view, state_id};
+use super::probes::verify_of;
 use super::watches::ActiveWatch;
 use super::{Daemon, SourceOptions};
 use twitcher_control::api::{self, Rollouts};
@@ -133,7 +134,7 @@ impl Daemon {
                 continue;
             }
             let Some(entry) = self.registry.get(id) else { continue };
-            let Some(version) = entry.machine.wants_turn(now, &self.admission) else {
+            let Some(version) = self.wants_turn(id) else {
                 continue;
             };
             warn!(
@@ -270,7 +271,7 @@ impl Daemon {
         let standing = entry.machine.standing(self.now());
         let seen = entry.facts.seen.as_ref().map(state_id);
         let unreadable = self.registry.unreadable(id).is_some();
-        let doing = match entry.machine.wants_turn(self.now(), &self.admission) {
+        let doing = match self.wants_turn(id) {
             _ if standing.loading || (seen.is_none() && !unreadable) => Doing::Unsure,
             Some(version) => Doing::Wants(state_of(version)),
             None if standing.wait.is_some() => Doing::Waiting,
@@ -278,6 +279,9 @@ impl Daemon {
         };
         let mut result = self.result(entry, unreadable).unwrap_or_else(|| nothing_seen(entry));
         let acting = entry.machine.is_acting();
+        if let Some(failure) = self.probes.failure(id) {
+            result.last = Some(failure.clone());
+        }
         if self.phase == Phase::Draining && !acting && result.state == ResultState::Behind {
             // Whoever stops needs no slot that it has not begun to use.
             result.state = ResultState::Held;
@@ -289,9 +293,18 @@ impl Daemon {
             doing,
             acting,
             answered: self.turns.answered.get(&id).copied().unwrap_or(0),
+            unverified: verify_of(&entry.watch).is_some()
+                && entry.facts.result.as_ref().is_some_and(|result| result.unverified),
             verification: self.probes.verification(id),
             check: self.probes.check(id),
         })
+    }
+
+    /// The state that a watch would start for, if it might: nothing as long as a verify still runs that was ended.
+    fn wants_turn(&self, id: WatchId) -> Option<Version> {
+        let entry = self.registry.get(id)?;
+        let wants = entry.machine.wants_turn(self.now(), &self.admission)?;
+        (!self.has_stale_verify(&entry.watch.name)).then_some(wants)
     }
 
     pub(super) fn on_rollout(&mut self, event: RolloutEvent) {
@@ -303,15 +316,16 @@ impl Daemon {
         let Some(entry) = self.registry.get(id) else { return };
         match event.wanted {
             Wanted::Start(state) => {
-                let wants = entry.machine.wants_turn(self.now(), &self.admission);
-                if let Some(version) = wants.filter(|version| state_of(*version) == state) {
+                if let Some(version) = self.wants_turn(id).filter(|version| state_of(*version) == state) {
                     info!(watch = &*entry.watch.name, %state, "its turn in the rollout has come");
                     self.turns.set_ungoverned(id, false);
                     self.advance(id, Input::Turn { version });
                 }
             }
             Wanted::Verify(slot, of) => self.begin_verify(id, slot, of),
+            Wanted::EndVerify => self.end_verify(id),
             Wanted::Check(wave) => self.begin_check(id, event.number, wave),
+            Wanted::EndCheck => self.end_check(id),
             Wanted::Again => {
                 info!(
                     watch = &*entry.watch.name,

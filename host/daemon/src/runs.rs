@@ -9,7 +9,8 @@ use twitcher_actions::environment::{self, Deployer};
 use twitcher_actions::payload::{self, Told, TooLarge};
 use twitcher_launch::{Invocation, Purpose, RunReport, SecretValues, SurvivingRun};
 use twitcher_model::{
-    Action, Observation, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch, WatchId,
+    Action, Observation, Occasion, Overdue, Payload, Position, RunEnd, RunFacts, RunId, Seen, Stat, Trigger, Watch,
+    WatchId,
 };
 use twitcher_scheduler::Start;
 use twitcher_state::{self as state, EndedRun, Handled};
@@ -85,7 +86,7 @@ impl ActiveRun {
         RunFacts {
             run,
             watch: Arc::clone(&self.watch.name),
-            event: self.event,
+            event: self.event.map(Occasion::Action),
             attempt: self.attempt,
             started: self.started,
             pid: self.pid,
@@ -147,7 +148,7 @@ impl ActiveRun {
             watch: Arc::clone(&self.watch.name),
             started: self.started,
             attempt: self.attempt,
-            event: self.event,
+            event: self.event.map(Occasion::Action),
         }
     }
 
@@ -212,7 +213,7 @@ impl ActiveRun {
         EndedRun {
             run,
             watch: Arc::clone(&self.watch.name),
-            event: self.event,
+            event: self.event.map(Occasion::Action),
             attempt: self.attempt,
             outcome: Some(report.outcome),
             started: self.started,

@@ -16,6 +16,8 @@ pub struct Survivors {
     unclaimed: HashMap<String, Vec<SurvivingRun>>,
     /// Those that are followed, each with how to have it terminated.
     followed: HashMap<RunId, (SurvivingRun, oneshot::Sender<()>)>,
+    /// Those that were asked by a rollout whether something is well, which are being terminated, with their watches.
+    aside: HashMap<RunId, String>,
     ended: mpsc::UnboundedSender<RunId>,
     ended_end: mpsc::UnboundedReceiver<RunId>,
 }
@@ -32,6 +34,7 @@ impl Survivors {
         let mut survivors = Self {
             unclaimed,
             followed: HashMap::new(),
+            aside: HashMap::new(),
             ended,
             ended_end,
         };
@@ -39,10 +42,16 @@ impl Survivors {
             info!(watch = run.watch, run_id = %run.run, pid = run.process.pid(),
                 "a verify or check of the last daemon still runs, and its answer would reach nobody; terminating it");
             let id = run.run;
+            survivors.aside.insert(id, run.watch.clone());
             survivors.follow(run, &ProcessSettings::default());
             survivors.terminate(id);
         }
         survivors
+    }
+
+    /// Whether a verify or check of the last daemon still runs for this watch.
+    pub fn is_probing(&self, watch: &str) -> bool {
+        self.aside.values().any(|of| of == watch)
     }
 
     /// The runs of a watch that has just become known. Each will be answered by [`Survivors::ended`].
@@ -125,6 +134,7 @@ impl Survivors {
         match self.ended_end.recv().await {
             Some(run) => {
                 self.followed.remove(&run);
+                self.aside.remove(&run);
                 run
             }
             None => std::future::pending().await,

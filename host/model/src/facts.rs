@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, RunId, Stat, Trigger, Version};
+use crate::{Occasion, Outcome, RunId, Stat, Version};
 
 /// What a daemon is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -134,7 +134,7 @@ pub struct RunFacts {
     /// Name of its watch.
     pub watch: Arc<str>,
     /// Why it runs; none if nobody knows any more.
-    pub event: Option<Trigger>,
+    pub event: Option<Occasion>,
     /// Counted from 1.
     pub attempt: u32,
     /// When it started.

@@ -36,7 +36,9 @@ pub use failure::{OnFailure, Retry};
 pub use hardening::{Capabilities, Hardening};
 pub use id::{RunId, RunIdError, WatchId};
 pub use missing_grant::MissingGrant;
-pub use observation::{ChangeFacts, Observation, PAYLOAD_MAX, Stamp, Stat, TreeNode, TreeNodes, Trigger, Version};
+pub use observation::{
+    ChangeFacts, Observation, Occasion, PAYLOAD_MAX, Stamp, Stat, TreeNode, TreeNodes, Trigger, Version,
+};
 pub use outcome::{ComponentFailure, Outcome};
 pub use path::{ZnodePath, ZnodePathError};
 pub use position::{Fingerprint, Position};

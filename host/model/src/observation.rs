@@ -189,6 +189,36 @@ impl fmt::Display for Trigger {
     }
 }
 
+/// Why something runs: its watch's action, or what a rollout asks beside that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// Whether the host is well, once it has acted.
+    Verify,
+    /// Whether the next wave may go.
+    Check,
+    /// The action runs.
+    #[serde(untagged)]
+    Action(Trigger),
+}
+
+impl Occasion {
+    /// The name that processes, logs and the history get.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Check => "check",
+            Self::Action(trigger) => trigger.as_str(),
+        }
+    }
+}
+
+impl From<Trigger> for Occasion {
+    fn from(trigger: Trigger) -> Self {
+        Self::Action(trigger)
+    }
+}
+
 /// What a component is told of the change that it runs for, besides the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeFacts {

@@ -49,7 +49,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use twitcher_model::{Outcome, Position, RunId, Stat, Trigger, Watch, WatchType, ZnodePath};
+use twitcher_model::{Occasion, Outcome, Position, RunId, Stat, Watch, WatchType, ZnodePath};
 
 pub use history::{History, HistoryError, RunQuery, RunRecord};
 
@@ -172,7 +172,7 @@ pub struct StartedRun {
     /// Counted from 1.
     pub attempt: u32,
     /// Why it runs; none if nobody knows any more, or if it is a command of a component.
-    pub event: Option<Trigger>,
+    pub event: Option<Occasion>,
 }
 
 /// A run that has ended.
@@ -183,7 +183,7 @@ pub struct EndedRun {
     /// Name of its watch.
     pub watch: Arc<str>,
     /// Why it ran; none if nobody knows any more.
-    pub event: Option<Trigger>,
+    pub event: Option<Occasion>,
     /// Counted from 1.
     pub attempt: u32,
     /// How it ended; none if nobody watched.

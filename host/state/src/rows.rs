@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, named_params, params};
 
 use super::{EndedRun, FormerRun, Handled, Parked, Paused, StartedRun, WatchNames, WatchRecord};
-use twitcher_model::{Outcome, Position, RunId, Stamp, Stat, Trigger, Version, WatchType, ZnodePath};
+use twitcher_model::{Occasion, Outcome, Position, RunId, Stamp, Stat, Version, WatchType, ZnodePath};
 
 /// What a run costs in the database besides its texts, about.
 const ROW: usize = 200;
@@ -126,7 +126,7 @@ pub(super) fn put_running(statement: &mut rusqlite::CachedStatement<'_>, run: &S
         &*run.watch,
         millis(run.started),
         run.attempt,
-        run.event.map(Trigger::as_str),
+        run.event.map(Occasion::as_str),
     ])?;
     Ok(())
 }
@@ -147,7 +147,7 @@ pub(super) fn put_ended(statement: &mut rusqlite::CachedStatement<'_>, ended: &E
     statement.execute(params![
         ended.run.0.cast_signed(),
         &*ended.watch,
-        ended.event.map(Trigger::as_str),
+        ended.event.map(Occasion::as_str),
         ended.attempt,
         Outcome::code(outcome),
         words,

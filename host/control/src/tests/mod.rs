@@ -257,7 +257,7 @@ fn running() -> RunFacts {
     RunFacts {
         run: RUNNING,
         watch: "a".into(),
-        event: Some(Trigger::Data),
+        event: Some(Trigger::Data.into()),
         attempt: 2,
         started: SystemTime::UNIX_EPOCH,
         pid: Some(77),

@@ -55,6 +55,8 @@ pub struct Local {
     pub verifies: bool,
     /// How far that is, and under which slot.
     pub verification: Option<(SlotId, Verification)>,
+    /// Whether that is still to be found out of what it has last succeeded for.
+    pub unverified: bool,
 }
 
 /// How far it is found out whether a host that has acted is well.
@@ -96,6 +98,8 @@ pub struct LocalRollout {
     pub answered: u64,
     /// How far [`Wanted::Verify`] is.
     pub verification: Option<(SlotId, Verification)>,
+    /// Whether what it has last succeeded for in its turn was not found well yet, also where it was a watch that is here again now.
+    pub unverified: bool,
     /// What the [`Wanted::Check`] of the event with this number has come to.
     pub check: Option<(u64, CheckEnd)>,
 }
@@ -113,6 +117,7 @@ impl LocalRollout {
             host: host.to_owned(),
             verifies: self.policy.verify.is_some(),
             verification: self.verification,
+            unverified: self.unverified,
         }
     }
 }
@@ -137,8 +142,12 @@ pub enum Wanted {
     Again,
     /// It has acted for this state with this slot, and whether it is well is to be found out.
     Verify(SlotId, StateId),
+    /// Whether it is well nobody wants to know any more: the slot is not its own.
+    EndVerify,
     /// The check of this wave, counted from 0, is to be run.
     Check(usize),
+    /// What the check says nobody waits for any more.
+    EndCheck,
 }
 
 /// What is to be known of a rollout on this host.

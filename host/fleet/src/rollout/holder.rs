@@ -18,6 +18,8 @@ pub(crate) enum Act {
     Again(SlotId),
     /// Write down that the action has succeeded, and find out whether the host is well.
     Verify(SlotId, StateId),
+    /// Find out no more whether the host is well: the slot for which that was begun is not its own any more.
+    EndVerify,
     /// Give the slot back.
     GiveBack(SlotId, PartState),
     /// Say where the watch stands.
@@ -39,13 +41,19 @@ pub(crate) fn next(
     again: Option<SlotId>,
 ) -> Act {
     let is_over = |grant: &Grant| part.is_some_and(|(part, ..)| part.slot == Some(grant.slot) && part.state.is_over());
-    let Some(grant) = grant.filter(|grant| grant.taken_back.is_none() && !is_over(grant)) else {
+    let grant = grant.filter(|grant| grant.taken_back.is_none() && !is_over(grant));
+    if let Some((slot, Verification::Running)) = local.verification
+        && grant.is_none_or(|grant| grant.slot != slot)
+    {
+        return Act::EndVerify;
+    }
+    let Some(grant) = grant else {
         return tell(part, local);
     };
     let slot = grant.slot;
     // It has left the rollout, or is not the machine that it was: whoever wants the slot may be about to take it.
     if part.is_none() {
-        return Act::GiveBack(slot, PartState::Declined);
+        return Act::GiveBack(slot, without_slot(local, PartState::Declined));
     }
     // The machine was installed anew: the action of its former self may still run, and nobody knows. An operator may.
     let is_of_former = part.is_some_and(|(part, ..)| part.state.is_in_use() && part.host != local.host);
@@ -89,12 +97,21 @@ fn after_success(grant: &Grant, local: &Local, is_outdated: bool) -> Act {
     let slot = grant.slot;
     let known = local.verification.filter(|(of, _)| *of == slot);
     match known.map(|(_, how)| how) {
-        _ if is_outdated => Act::GiveBack(slot, PartState::Declined),
+        _ if is_outdated => Act::GiveBack(slot, without_slot(local, PartState::Declined)),
         Some(Verification::Well) => Act::GiveBack(slot, PartState::Succeeded),
         Some(Verification::Unwell) => Act::GiveBack(slot, PartState::Unwell),
         _ if local.seen != Some(grant.state) => Act::LookAgain,
         Some(Verification::Running) => Act::Wait,
         None => Act::Verify(slot, grant.state),
+    }
+}
+
+/// What a host says of itself that has no slot, or gives back one that it has not used: that it has acted and is not known to be well
+/// must not be lost with the slot under which that was to be found out.
+pub(crate) fn without_slot(local: &Local, otherwise: PartState) -> PartState {
+    match local.unverified {
+        true => PartState::Unverified,
+        false => otherwise,
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::warn;
 use zookeeper_client::{EventType, OneshotWatcher, WatchedEvent};
 
-use super::context::{Doing, Local, LocalRollout, RolloutContext, RolloutEvent, Trouble, Wanted, parse};
-use super::holder::{Act, Refusal, may_start, next};
+use super::context::{Doing, Local, LocalRollout, RolloutContext, RolloutEvent, Trouble, Verification, Wanted, parse};
+use super::holder::{Act, Refusal, may_start, next, without_slot};
 use super::records::{Gate, Grant, Part, PartState, SlotId};
 use crate::layout::{LIVE, rollout_znode};
 use crate::record::{self, FormatVersion, WatchResult};
@@ -135,7 +135,7 @@ impl<'a> Holder<'a> {
     /// is not known from there any more: so it does until the watch says otherwise.
     async fn mend(&mut self) -> Result<(), Trouble> {
         let here = self.local.borrow().clone();
-        let Local { policy, host, .. } = here.local(self.id());
+        let local = here.local(self.id());
         let held = self
             .grant
             .as_ref()
@@ -147,9 +147,9 @@ impl<'a> Holder<'a> {
             rollout: self.context.rollout.clone(),
             serial: held.map_or(0, |grant| grant.serial),
             slot: held.map(|grant| grant.slot),
-            state: held.map_or(PartState::None, |_| PartState::Acting),
-            policy,
-            host,
+            state: held.map_or(without_slot(&local, PartState::None), |_| PartState::Acting),
+            policy: local.policy,
+            host: local.host,
         };
         let result = WatchResult {
             part: Some(part),
@@ -234,7 +234,11 @@ impl<'a> Holder<'a> {
             matches!(act, Act::Start(_) | Act::Again(_) | Act::GiveBack(..) | Act::LookAgain) || local.acting,
         );
         match act {
-            Act::Wait => Ok(Pause::Local),
+            Act::Wait => self.tell_failure(here).await,
+            Act::EndVerify => {
+                self.ask(&here, Wanted::EndVerify);
+                Ok(Pause::Local)
+            }
             Act::LookAgain => Ok(Pause::Gate),
             Act::Start(slot) => self.start(slot, &here).await,
             Act::Again(slot) => {
@@ -262,15 +266,15 @@ impl<'a> Holder<'a> {
                 sleep(self.context.turn.mul_f64(fastrand::f64())).await;
                 let here = self.local.borrow().clone();
                 let before = self.part.as_ref().and_then(|result| result.part.clone());
+                let local = here.local(self.id());
                 let mut part = before.unwrap_or_else(|| Part {
                     rollout: self.context.rollout.clone(),
                     serial: 0,
                     slot: None,
-                    state: PartState::None,
+                    state: without_slot(&local, PartState::None),
                     policy: String::new(),
                     host: String::new(),
                 });
-                let local = here.local(self.id());
                 (part.policy, part.host) = (local.policy, local.host);
                 self.write(
                     WatchResult {
@@ -283,6 +287,25 @@ impl<'a> Holder<'a> {
                 Ok(Pause::None)
             }
         }
+    }
+
+    /// Says why the host is not well, while it is being found out whether it gets so.
+    async fn tell_failure(&mut self, here: LocalRollout) -> Result<Pause, Trouble> {
+        let said = self.part.as_ref().filter(|said| {
+            let is_verifying = |part: &Part| part.state == PartState::Verifying;
+            said.part.as_ref().is_some_and(is_verifying) && said.last != here.result.last
+        });
+        let is_verifying = matches!(here.verification, Some((_, Verification::Running)));
+        let Some(said) = said.filter(|_| is_verifying) else {
+            return Ok(Pause::Local);
+        };
+        let result = WatchResult {
+            last: here.result.last,
+            ..said.clone()
+        };
+        sleep(self.context.turn.mul_f64(fastrand::f64())).await;
+        self.write(result, Vec::new()).await?;
+        Ok(Pause::None)
     }
 
     /// Writes down what its slot has come to.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use super::after_wave::{CheckAnswer, Timers};
 use super::context::{Doing, Local, Verification};
 use super::decide::{Decision, Moment, decide};
+use super::holder::without_slot;
 use super::records::{Gate, GateState, Goal, Grant, Part, PartState, Plan, SlotId};
 use super::verbs::{self, Verb};
 use super::world::{HostState, HostView, Standing, World};
@@ -78,6 +79,8 @@ enum Defect {
     NoGateCheck,
     /// A host that comes back takes up the slot that it had before it left.
     OldSlotUsed,
+    /// A host that has left the rollout and comes back does not know that it was not found well.
+    UnverifiedForgotten,
     /// A slot is given back as soon as the action has succeeded, whatever verify says.
     UnverifiedFrees,
     /// The next wave goes without its check.
@@ -137,6 +140,10 @@ struct Host {
     verification: Option<(SlotId, Verification)>,
     /// It has acted for this state, and whether it is well nobody has found out.
     unproven: Option<i64>,
+    /// It has acted for this state, and was not found well since.
+    unverified: Option<i64>,
+    /// Whether it remembers that when it has left the rollout and comes back.
+    remembers: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -199,6 +206,7 @@ impl Host {
             host: String::new(),
             verifies: kind.verifies,
             verification: self.verification,
+            unverified: self.remembers && self.unverified == Some(self.good),
         }
     }
 
@@ -221,6 +229,7 @@ impl Host {
             true => {
                 self.good = state;
                 self.unproven = kind.verifies.then_some(state);
+                self.unverified = self.unproven;
             }
             false => self.given_up = Some(state),
         }
@@ -284,6 +293,8 @@ impl Search {
             reruns: false,
             verification: None,
             unproven: None,
+            unverified: None,
+            remembers: true,
         };
         State {
             znode: 1,
@@ -363,6 +374,13 @@ impl Search {
                 "{unproven} hosts act or are not known to be well at once: {state:#?}"
             ));
         }
+        let world = Self::world(state);
+        for (at, host) in state.hosts.iter().enumerate() {
+            let is_current = world.host_state(&name(at), |_| false) == Some(HostState::Current);
+            if is_current && goal.is_some() && host.unverified.map(StateId::Zxid) == goal {
+                return Err(format!("a host is current that nobody has found well: {state:#?}"));
+            }
+        }
         if self.kind.checks && state.gate.wave > 0 && state.checked != state.gate.serial {
             return Err(format!("a wave goes that no check has let go: {state:#?}"));
         }
@@ -375,7 +393,7 @@ impl Search {
         }
         if steps.is_empty() && state.gate.state.is_open() {
             let is_through = |host: &Host| {
-                let is_proven = host.unproven.is_none();
+                let is_proven = host.unproven.is_none() && host.unverified.is_none();
                 (host.good == state.znode && is_proven) || host.given_up == Some(state.znode) || host.part.is_none()
             };
             if !state.hosts.iter().all(is_through) || state.gate.state != GateState::Done {
@@ -415,7 +433,7 @@ impl Host {
             rollout: "repo".parse().unwrap(),
             serial: 0,
             slot: None,
-            state: PartState::None,
+            state: without_slot(&local, PartState::None),
             policy: String::new(),
             host: String::new(),
         });

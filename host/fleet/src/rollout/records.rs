@@ -341,6 +341,8 @@ pub enum PartState {
     Verifying,
     /// Its action has succeeded, and it has not got well; the slot is free.
     Unwell,
+    /// Its action has succeeded, and whether it is well was not found out; the slot, if it had one, is free.
+    Unverified,
     /// Its action has succeeded, or there was nothing to be done; the slot is free.
     Succeeded,
     /// Its action has failed; the slot is free.
@@ -355,12 +357,20 @@ pub enum PartState {
 impl PartState {
     /// Whether the slot is free again.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Unwell | Self::Declined)
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Unwell | Self::Unverified | Self::Declined
+        )
     }
 
     /// Whether the host has begun to use its slot, and not ended.
     pub fn is_in_use(self) -> bool {
         matches!(self, Self::Acting | Self::Verifying)
+    }
+
+    /// Whether its action has succeeded and the host is not known to be well, though it is to be.
+    pub fn is_unproven(self) -> bool {
+        matches!(self, Self::Verifying | Self::Unwell | Self::Unverified)
     }
 
     /// Whether the change has failed on the host.

@@ -228,6 +228,13 @@ struct Known {
     deleted: bool,
 }
 
+/// Whoever is the steward next asks anew.
+impl Drop for Steward<'_> {
+    fn drop(&mut self) {
+        self.end_check();
+    }
+}
+
 impl<'a> Steward<'a> {
     fn new(context: &'a RolloutContext, local: watch::Receiver<LocalRollout>) -> Self {
         Self {
@@ -278,6 +285,7 @@ impl<'a> Steward<'a> {
                 by: self.context.host(),
             };
             let decision = decide(&known.world, &known.goal, &policy, &mut self.timers, moment);
+            self.forgo_check(known.world.gate.state);
             let wait = match decision {
                 Decision::Wait(wait) => wait,
                 Decision::Check(which) => {
@@ -326,6 +334,25 @@ impl<'a> Steward<'a> {
             watch,
             wanted: Wanted::Check(which.1),
         });
+    }
+
+    /// Has the check ended that nobody waits for any more: the rollout is held, another change goes out, or hosts of the wave act again.
+    fn forgo_check(&mut self, state: GateState) {
+        let is_awaited = |of| state == GateState::Checking && self.timers.waits_for_check(of);
+        if self.check.is_some_and(|(_, of)| !is_awaited(of)) {
+            self.end_check();
+        }
+    }
+
+    fn end_check(&mut self) {
+        if self.check.take().is_some() {
+            // Without a daemon there is nobody to be told.
+            let _ = self.context.events.send(RolloutEvent {
+                number: self.context.number(),
+                watch: self.local.borrow().result.watch.clone(),
+                wanted: Wanted::EndCheck,
+            });
+        }
     }
 
     /// Takes the answer to the check that was asked for last.

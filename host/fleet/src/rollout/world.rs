@@ -151,7 +151,7 @@ impl World {
         let goal = self.gate.goal.as_ref();
         if goal.is_some_and(|goal| goal.znode != standing.znode || goal.kind != standing.kind) {
             Some(HostState::Other)
-        } else if goal.is_some() && standing.good == goal.map(|goal| goal.state) && !self.is_unwell(part) {
+        } else if goal.is_some() && standing.good == goal.map(|goal| goal.state) && !part.state.is_unproven() {
             Some(HostState::Current)
         } else if self.has_failed(part) {
             Some(HostState::Failed)
@@ -162,12 +162,6 @@ impl World {
         } else {
             Some(HostState::Waiting)
         }
-    }
-
-    /// Whether its action has succeeded for this change, and it has not got well since.
-    fn is_unwell(&self, part: &Part) -> bool {
-        let is_ours = part.slot.is_some_and(|slot| slot.epoch == self.gate.epoch);
-        part.state == PartState::Unwell && part.serial == self.gate.serial && is_ours
     }
 
     /// Whether it failed for this change, and is not to try again.

@@ -6,7 +6,7 @@ fn running(run: u64, event: Option<Trigger>) -> StartedRun {
         watch: "a".into(),
         started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         attempt: 4,
-        event,
+        event: event.map(Into::into),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
+use twitcher_model::Trigger;
 use twitcher_model::{Action, Origin, Payload, Policy, ProcessSettings, Stamp, Version};
 
 fn watch(name: &str) -> Watch {
@@ -64,7 +65,7 @@ fn ended(run: u64, watch: &str) -> EndedRun {
     EndedRun {
         run: RunId(run),
         watch: watch.into(),
-        event: Some(Trigger::Data),
+        event: Some(Trigger::Data.into()),
         attempt: 2,
         outcome: Some(Outcome::Exited(3)),
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000),

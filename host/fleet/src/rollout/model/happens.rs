@@ -96,6 +96,9 @@ impl Search {
                     step(&|next| {
                         next.hosts[at].verification = Some((slot, how));
                         next.hosts[at].unproven = None;
+                        if how == Verification::Well {
+                            next.hosts[at].unverified = None;
+                        }
                         budget(&mut next.left);
                     });
                 };
@@ -127,6 +130,7 @@ impl Search {
                     (next.hosts[at].part, next.hosts[at].again) = (None, None);
                     (next.hosts[at].verification, next.hosts[at].unproven) = (None, None);
                     next.left.leaves -= 1;
+                    next.hosts[at].remembers = self.defect != Defect::UnverifiedForgotten;
                 });
             }
             if let Some((slot, running, gate, grant)) = host.starting {
@@ -194,6 +198,7 @@ impl Search {
                     let serial = host.grant().map_or(0, |grant| grant.serial);
                     step(&|next| next.hosts[at].write(slot, serial, how, self.kind));
                 }
+                Act::EndVerify => step(&|next| next.hosts[at].verification = None),
                 Act::Tell => step(&|next| next.hosts[at].tell(self.kind)),
                 Act::LookAgain | Act::Wait => {}
             }

@@ -39,7 +39,7 @@ const VERIFIES: Kind = Kind {
 const CHECKS: Kind = Kind { checks: true, ..PLAIN };
 
 #[rustfmt::skip]
-const WORLDS: [(usize, u32, Kind, Budget); 19] = [
+const WORLDS: [(usize, u32, Kind, Budget); 20] = [
     (4, 2, PLAIN, NOTHING),
     (4, 2, PLAIN, Budget { failures: 1, ..NOTHING }),
     (4, 2, PLAIN, Budget { pauses: 1, ..NOTHING }),
@@ -56,6 +56,7 @@ const WORLDS: [(usize, u32, Kind, Budget); 19] = [
     (2, 1, VERIFIES, Budget { newer: 1, crashes: 1, ..NOTHING }),
     (2, 1, VERIFIES, Budget { newer: 1, pauses: 1, ..NOTHING }),
     (2, 1, VERIFIES, Budget { newer: 1, failures: 1, ..NOTHING }),
+    (2, 1, VERIFIES, Budget { failures: 1, leaves: 2, ..NOTHING }),
     (2, 1, CHECKS, Budget { failures: 1, retries: 1, crashes: 1, ..NOTHING }),
     (2, 1, CHECKS, Budget { newer: 1, failures: 1, ..NOTHING }),
     (2, 1, Kind { verifies: true, checks: true, restarts: true }, Budget { newer: 1, ..NOTHING }),
@@ -84,6 +85,7 @@ fn the_search_finds_what_is_wrong() {
         (Defect::NoGateCheck, PLAIN, Budget { pauses: 1, ..NOTHING }),
         (Defect::OldSlotUsed, PLAIN, Budget { leaves: 1, ..newer }),
         (Defect::UnverifiedFrees, VERIFIES, NOTHING),
+        (Defect::UnverifiedForgotten, VERIFIES, Budget { leaves: 1, ..NOTHING }),
         (Defect::CheckIgnored, CHECKS, NOTHING),
     ] {
         let found = Search::new(3, 1, budget, kind, defect).run();

@@ -52,11 +52,12 @@ pub(crate) fn rollout(rollout: &RolloutStatus, look: &Theme) -> String {
     text.push('\n');
     let mut table = Table::new(&[cut("HOST", 12), whole("STATE"), whole("STARTED"), cut("WHY", 16)]);
     for host in hosts {
-        // What ran for an older change says nothing of this one.
+        // What ran for an older change, or with the slot before this one, says nothing of what is happening now.
+        let is_former = matches!(host.state.as_str(), "waiting" | "granted" | "acting");
         let ran = host
             .last_run
             .as_ref()
-            .filter(|_| host.serial == rollout.serial && host.state != "waiting");
+            .filter(|_| host.serial == rollout.serial && !is_former);
         let started = ran.map(|run| look.ago(run.started));
         table.row([
             (sanitize::line(&host.host), None),
@@ -171,6 +172,9 @@ fn head(rollout: &RolloutStatus, look: &Theme) -> String {
 fn steward(rollout: &RolloutStatus) -> String {
     match &rollout.steward {
         Some(steward) => format!("  steward {}", sanitize::line(steward)),
+        None if rollout.hosts.iter().any(|host| host.live) => {
+            "  no steward: none of the hosts that are there is it yet, or may be; `twitcher status` on one of them says so".to_owned()
+        }
         None => "  no steward: no host that has it is there".to_owned(),
     }
 }
@@ -197,7 +201,12 @@ fn why(host: &RolloutHost, rollout: &RolloutStatus) -> String {
         ("declined", _) => "held on the host, or it cannot read the znode: twitcher status there".to_owned(),
         ("other", _) => "its watch of this rollout watches another znode".to_owned(),
         ("granted" | "acting" | "verifying", _) if !host.live => "it is not there".to_owned(),
-        ("verifying", _) => "its action has succeeded; verify says whether it is well".to_owned(),
+        ("verifying", Some(last)) if last.outcome.starts_with("verify: ") => format!(
+            "not well yet, {}: on the host, twitcher logs {}",
+            sanitize::line(&last.outcome),
+            sanitize::line(&last.run)
+        ),
+        ("verifying", _) => "its action has succeeded; verify says whether it is well, and has not said no".to_owned(),
         ("current", Some(last)) if last.ungoverned => match differs {
             "" => "acted without its turn".to_owned(),
             differs => format!("acted without its turn; {differs}"),
@@ -263,6 +272,44 @@ mod tests {
             steward: Some("web-07".to_owned()),
             hosts,
         }
+    }
+
+    #[test]
+    fn what_verify_answers_is_told_and_what_ran_before_this_turn_is_not() {
+        let ran = |outcome: &str, host: RolloutHost| RolloutHost {
+            last_run: Some(FleetRun {
+                run: "1m83w1vm50002".to_owned(),
+                outcome: outcome.to_owned(),
+                attempt: 1,
+                started: Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_secs(120),
+                duration: 1.0,
+                ungoverned: false,
+            }),
+            ..host
+        };
+        let hosts = vec![
+            ran("exit code 1", host("web-1", "acting")),
+            ran("success", host("web-2", "verifying")),
+            ran("verify: exit code 4", host("web-3", "verifying")),
+        ];
+        let text = rollout(
+            &RolloutStatus {
+                steward: None,
+                ..halted(hosts)
+            },
+            &look(),
+        );
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        assert!(!row("web-1").contains("min"), "{text}");
+        assert!(row("web-2").contains("has not said no"), "{text}");
+        assert!(
+            row("web-3").contains("not well yet, verify: exit code 4: on the host, twitcher logs 1m83w1vm50002"),
+            "{text}"
+        );
+        assert!(
+            text.contains("none of the hosts that are there is it yet, or may be"),
+            "{text}"
+        );
     }
 
     #[test]
