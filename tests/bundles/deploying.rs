@@ -1,6 +1,7 @@
 //! Bundles that a znode chooses: installed by an action of the daemon, whatever the znode says.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -67,9 +68,14 @@ impl Scene {
 
     /// The watch `w` of a znode that chooses, and a daemon.
     fn start(&self, action: &str, data: &str) -> Deploying<'_> {
+        self.start_within(60, action, data)
+    }
+
+    /// The same, whose runs have so many seconds.
+    fn start_within(&self, timeout: u32, action: &str, data: &str) -> Deploying<'_> {
         self.site.config(
             "w.twc",
-            &format!("RegisterWatch('/plugins/render', {action}, name='w', timeout=60)\n"),
+            &format!("RegisterWatch('/plugins/render', {action}, name='w', timeout={timeout})\n"),
         );
         self.site.set("/plugins/render", data);
         let path = |name: &str| self.site.path(name).display().to_string();
@@ -170,6 +176,21 @@ fn a_znode_chooses_among_what_is_signed_in_a_registry() {
     w.deploys("1.0.0\n", "a DOWNGRADE from 1.1.0+b7", "1.0.0");
     w.deploys("1.0.0", "was the current version already", "1.0.0");
     w.refuses("1.5.0", &["cannot reach the registry"], "1.0.0");
+}
+
+/// What looks like a space and is none is seen, and a run whose time is up has said what it was waiting for.
+#[test]
+fn what_is_odd_or_takes_too_long_is_told() {
+    let (scene, deaf) = (Scene::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let place = format!("oci://{}/tools/render", deaf.local_addr().unwrap());
+    let mut w = scene.start_within(2, &format!("Deploy('{place}')"), "1.0.0\u{a0}");
+    w.ends(false, &[r#"says "1.0.0\u{a0}", which is not deployed"#], None);
+    w.chooses("1.0.0");
+    assert_eq!(w.daemon.wait_runs("w", 2)[1]["outcome"], "timed out");
+    let pulls = format!("pulling {place}:1.0.0");
+    w.daemon.wait(&pulls, |line| {
+        line["message"].as_str().is_some_and(|text| text.contains(&pulls))
+    });
 }
 
 #[test]

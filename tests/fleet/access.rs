@@ -424,6 +424,8 @@ async fn a_host_is_enrolled_again_and_as_somebody_else() {
         code == 0 && said.contains("warning: for ZooKeeper web-2 is the same as web-1:"),
         "{said}"
     );
+    let (code, said) = people.enroll(&stage, Some("ops"), &["web-2", "--as", &people.identity("web-2")]);
+    assert!(code == 0 && !said.contains("warning"), "{said}");
     let Host { daemon, site, .. } = host;
     daemon.stop();
     let ops = people.client(&stage, "ops").await;

@@ -114,11 +114,15 @@ async fn a_rollout_that_makes_no_sense_hides_no_other() {
         .stage
         .create(&format!("{}/rollouts/other", fleet.stage.root), "\u{0}{")
         .await;
+    let counter = format!("{}/rollouts/other/grants", fleet.stage.root);
+    fleet.stage.create(&counter, r#"{"v":1,"granted":0}"#).await;
     let said = fleet.operate(&["fleet", "status"]);
     let heals = format!("twitcher znode delete -r {}/rollouts/other", fleet.stage.root);
     for part in ["repo ", ": done", "other: cannot be read", "it makes no sense", &heals] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    let (code, said) = fleet.hosts[0].operate(&["fleet", "wait", "nowhere"]);
+    assert_eq!(code, 5, "1 would be an answer: {said}");
     let json = fleet.operate(&["fleet", "status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(

@@ -120,6 +120,27 @@ async fn a_watch_does_not_wait_for_a_fleet_that_never_answers() {
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
 }
 
+/// Surveys are made one after the other, and whoever waits for them all hears in time what the matter is.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_about_a_fleet_that_does_not_answer_is_told_so() {
+    let server = ZooKeeperServer::shared();
+    let proxy = Proxy::to(server.port());
+    let mut stage = Stage::new(&server.address(), "fleet-hangs").await;
+    stage.address = proxy.address();
+    let host = stage.host_with("web-1", WATCH, &[]);
+    host.until_published();
+    proxy.rules(|rules| rules.blackhole = true);
+    std::thread::scope(|scope| {
+        let asks = [(); 4].map(|()| scope.spawn(|| host.operate(&["fleet", "hosts"])));
+        for (code, said) in asks.map(|asks| asks.join().unwrap()) {
+            assert!(
+                code != 0 && said.contains("the fleet ") && said.contains(" be read"),
+                "{said}"
+            );
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_takes_two_sessions_whatever_it_watches() {
     let server = ZooKeeperServer::shared();

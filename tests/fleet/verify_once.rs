@@ -21,8 +21,8 @@ async fn alone(test: &str, rollout: &str) -> Fleet {
     let mut fleet = Fleet::new(test, rollout).await;
     fleet.watch = "timeout = 60, kill_after = 1.5";
     fleet.join("web-1", &[]);
+    until("it has the first state", || fleet.started("1").len() == 1);
     fleet.until_state("done");
-    until("it has the first state", || state(&fleet) == "current");
     fleet
 }
 

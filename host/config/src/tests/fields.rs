@@ -694,6 +694,8 @@ fn what_does_not_go_with_a_deployment_is_told_where_it_stands() {
         r#""watch_type": "WATCH_TREE""#,
         r#""pipe_stdin": false"#,
         r#""payload": "JSON""#,
+        r#""data_file": "/run/version""#,
+        r#""cwd": "/srv""#,
         r#""on_delete": true"#,
         r#""service": true, "run_mode": "RESTART""#,
         r#""notify_signal": "SIGHUP""#,
@@ -715,6 +717,8 @@ fn what_does_not_go_with_a_deployment_is_told_where_it_stands() {
     DIR/a.json:1:79: Deploy(…) needs watch_type WATCH_DATA
     DIR/a.json:1:79: pipe_stdin = False is not for Deploy(…)
     DIR/a.json:1:76: payload = JSON is not for Deploy(…)
+    DIR/a.json:1:78: data_file is not for Deploy(…)
+    DIR/a.json:1:72: cwd is not for Deploy(…), which looks for nothing there
     DIR/a.json:1:78: on_delete = True is not for Deploy(…): a znode that is gone names no version
     DIR/a.json:1:76: service = True is not for Deploy(…), which ends by itself
     DIR/a.json:1:82: notify_signal is not for Deploy(…): it would end it

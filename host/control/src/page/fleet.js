@@ -239,6 +239,7 @@
     const run = host.last_run;
     const words = [];
     if (host.state === 'failed' && run) words.push(`${run.outcome}, attempt ${run.attempt}, run ${run.run}`);
+    if (host.state === 'verifying' && run?.outcome?.startsWith('verify: ')) words.push(`not well yet, ${run.outcome}, run ${run.run}`);
     if (host.state === 'lost') words.push('went away with a slot');
     if (host.state === 'declined') words.push('held on the host, or it cannot read the znode');
     if (host.state === 'other') words.push('its watch of this rollout watches another znode');

@@ -150,7 +150,7 @@ mod tests {
     use crate::record::{FormatVersion, ResultState, StateId, WatchResult};
     use crate::rollout::decide::decide;
     use crate::rollout::model;
-    use crate::rollout::records::{Goal, Part, PartState, Plan, SlotId};
+    use crate::rollout::records::{Goal, Grant, Part, PartState, Plan, SlotId};
     use crate::rollout::world::HostView;
     use jiff::Timestamp;
     use twitcher_model::{Rollout, WatchType, Wave};
@@ -295,6 +295,32 @@ mod tests {
         stage.host("web-2", false, PartState::None);
         assert_eq!(stage.at(5), Decision::Wait(Some(seconds(15))));
         assert_eq!(stage.gate_at(20).state, GateState::Checking);
+    }
+
+    #[test]
+    fn a_host_that_is_not_known_to_be_well_gets_another_slot_when_it_has_lost_one() {
+        for (part, gets_one) in [
+            (PartState::Verifying, true),
+            (PartState::Unverified, true),
+            (PartState::Succeeded, false),
+        ] {
+            let mut stage = Stage::new(GateState::Rolling);
+            stage.host("web-1", true, part);
+            let taken_back = Grant {
+                v: FormatVersion,
+                slot: SlotId { epoch: 1, number: 4 },
+                serial: 3,
+                state: stage.goal.state,
+                taken_back: Some("ann".to_owned()),
+            };
+            stage.world.grants.insert("web-1".to_owned(), taken_back);
+            let (_, standing) = stage.world.hosts.get_mut("web-1").unwrap().part.as_mut().unwrap();
+            standing.good = Some(stage.goal.state);
+            match stage.at(100) {
+                Decision::Slots(slots) => assert!(gets_one && slots.grants[0].1.slot.number == 10, "{slots:?}"),
+                other => assert!(!gets_one, "{part:?}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -164,3 +164,118 @@ pub(crate) fn may_start(gate: &Gate, grant: Option<&Grant>, slot: SlotId, state:
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::FormatVersion;
+    use crate::rollout::model::gate;
+
+    const SLOT: SlotId = SlotId { epoch: 1, number: 7 };
+
+    fn grant() -> Grant {
+        Grant {
+            v: FormatVersion,
+            slot: SLOT,
+            serial: 0,
+            state: StateId::Zxid(9),
+            taken_back: None,
+        }
+    }
+
+    fn part(state: PartState) -> Part {
+        Part {
+            rollout: "repo".parse().unwrap(),
+            serial: 0,
+            slot: Some(SLOT),
+            state,
+            policy: String::new(),
+            host: String::new(),
+        }
+    }
+
+    /// It has acted, and is being verified.
+    fn local() -> Local {
+        let state = Some(StateId::Zxid(9));
+        Local {
+            doing: Doing::Nothing,
+            acting: false,
+            state: ResultState::Current,
+            seen: state,
+            at: state,
+            good: state,
+            policy: String::new(),
+            host: String::new(),
+            verifies: true,
+            verification: Some((SLOT, Verification::Running)),
+            unverified: true,
+        }
+    }
+
+    fn act(grant: Option<&Grant>, part: Option<&Part>, local: &Local) -> Act {
+        let part = part.map(|part| (part, ResultState::Current, local.good));
+        next(Some(&gate()), grant, part, local, Duration::ZERO, None)
+    }
+
+    #[test]
+    fn a_slot_that_is_taken_back_ends_verify_and_the_next_one_begins_it_anew() {
+        let verifying = part(PartState::Verifying);
+        assert_eq!(act(Some(&grant()), Some(&verifying), &local()), Act::Wait);
+        let taken_back = Grant {
+            taken_back: Some("ann".to_owned()),
+            ..grant()
+        };
+        assert_eq!(act(Some(&taken_back), Some(&verifying), &local()), Act::EndVerify);
+        assert_eq!(act(None, Some(&verifying), &local()), Act::EndVerify);
+        let ended = Local {
+            verification: None,
+            ..local()
+        };
+        assert_eq!(act(Some(&taken_back), Some(&verifying), &ended), Act::Wait);
+        let next = Grant {
+            slot: SlotId { epoch: 1, number: 8 },
+            ..grant()
+        };
+        assert_eq!(
+            act(Some(&next), Some(&verifying), &ended),
+            Act::Verify(next.slot, grant().state)
+        );
+    }
+
+    #[test]
+    fn a_watch_that_comes_back_says_that_it_was_not_found_well() {
+        let ended = Local {
+            verification: None,
+            ..local()
+        };
+        assert_eq!(
+            act(Some(&grant()), None, &ended),
+            Act::GiveBack(SLOT, PartState::Unverified)
+        );
+        let verified = Local {
+            unverified: false,
+            ..ended
+        };
+        assert_eq!(
+            act(Some(&grant()), None, &verified),
+            Act::GiveBack(SLOT, PartState::Declined)
+        );
+    }
+
+    /// What a retry has failed for it is not good for, though it was once.
+    #[test]
+    fn a_retry_that_fails_has_failed() {
+        let acting = part(PartState::Acting);
+        let failed = Local {
+            state: ResultState::Failed,
+            good: None,
+            verification: None,
+            unverified: false,
+            ..local()
+        };
+        assert_eq!(
+            act(Some(&grant()), Some(&acting), &failed),
+            Act::GiveBack(SLOT, PartState::Failed)
+        );
+    }
+}
