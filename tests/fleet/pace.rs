@@ -131,7 +131,7 @@ async fn whoever_asks_about_a_fleet_that_does_not_answer_is_told_so() {
     host.until_published();
     proxy.rules(|rules| rules.blackhole = true);
     std::thread::scope(|scope| {
-        let asks = [(); 4].map(|()| scope.spawn(|| host.operate(&["fleet", "hosts"])));
+        let asks = [(); 4].map(|()| scope.spawn(|| host.operate(&["fleet", "laggards"])));
         for (code, said) in asks.map(|asks| asks.join().unwrap()) {
             assert!(
                 code != 0 && said.contains("the fleet ") && said.contains(" be read"),
