@@ -178,7 +178,10 @@ fn daemon() -> Status {
         running: 1,
         waiting: 0,
         max_running: 64,
-        warm: WarmStatus::default(),
+        warm: WarmStatus {
+            most: 64 << 20,
+            ..WarmStatus::default()
+        },
         launcher_restarts: 0,
         fleet: None,
         withheld: false,
