@@ -57,12 +57,15 @@ fn accepted(schema: &Value, value: &Value) -> String {
     if let Some(name) = value["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return match name {
             "Action" => "Exec(...), Wasm(...), Deploy(...) or a function".to_owned(),
-            "Retry" => "Retry(...)".to_owned(),
+            call @ ("Retry" | "Rollout" | "Wave") => format!("{call}(...)"),
             _ => accepted(schema, &schema["$defs"][name]),
         };
     }
     if let Some(retry) = value["properties"].get("retry") {
         return accepted(schema, retry);
+    }
+    if value["properties"].get("exec").is_some() {
+        return "Exec(...)".to_owned();
     }
     for alternatives in ["oneOf", "anyOf"] {
         if let Some(list) = value[alternatives].as_array() {

@@ -101,6 +101,8 @@ fn the_reference_has_every_field_with_what_the_schema_says() {
         "run_mode (QUEUE | DISCARD | PARALLEL | RESTART; default QUEUE)\n",
         "run_on_load (True | False | IF_CHANGED; default True)\n",
         "on_failure (KEEP | STOP or Retry(...); default KEEP)\n",
+        "rollout (Rollout(...))\n",
+        "verify (Exec(...))\n",
         "max_parallel (whole number from 1 to 10000; default 16)\n",
         "uid (string or whole number)\n",
         "notify_signal (a name such as SIGHUP or whole number from 1 to 31)\n",
