@@ -1,6 +1,7 @@
 //! Three real ZooKeeper servers that form an ensemble on loopback.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 use super::until;
 use super::zookeeper::{Member, ZooKeeperServer};
@@ -38,6 +39,11 @@ impl Ensemble {
     pub fn addresses(&self) -> String {
         let addresses: Vec<String> = self.servers.iter().map(ZooKeeperServer::address).collect();
         addresses.join(",")
+    }
+
+    /// Where the servers have their data.
+    pub fn data(&self) -> Vec<PathBuf> {
+        self.servers.iter().map(ZooKeeperServer::data).collect()
     }
 
     /// One of the servers.

@@ -9,7 +9,9 @@ pub mod http;
 pub mod kdc;
 pub mod proxy;
 pub mod registry;
+pub mod rollout_oracle;
 pub mod schema;
+pub mod txnlog;
 pub mod writer;
 pub mod zookeeper;
 

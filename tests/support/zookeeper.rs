@@ -133,6 +133,18 @@ impl ZooKeeperServer {
         self.dir.path().join(name)
     }
 
+    /// Where it has its data: snapshots, and the log of its transactions.
+    pub fn data(&self) -> PathBuf {
+        self.file("data")
+    }
+
+    /// Memory that its process has, in KiB; none if it does not run.
+    pub fn resident(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.as_ref()?.server)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;
