@@ -61,14 +61,16 @@ fn main() {
         runtime.block_on(operating::measure(&mut table));
     }
     if wanted("rollout") {
-        // More only when that is said: a part named `rollout=10000` for example.
+        // More only when that is said: parts named `rollout=10000` or `rollout-ensemble=10000` for example.
         runtime.block_on(rollout::measure(&mut table, &[100, 1000]));
+        runtime.block_on(rollout::measure_ensemble(&mut table, &[1000]));
     }
-    let many = parts
-        .iter()
-        .filter_map(|part| part.strip_prefix("rollout=")?.parse().ok());
-    let many: Vec<usize> = many.collect();
-    runtime.block_on(rollout::measure(&mut table, &many));
+    let many = |prefix: &str| {
+        let many = parts.iter().filter_map(|part| part.strip_prefix(prefix)?.parse().ok());
+        many.collect::<Vec<usize>>()
+    };
+    runtime.block_on(rollout::measure(&mut table, &many("rollout=")));
+    runtime.block_on(rollout::measure_ensemble(&mut table, &many("rollout-ensemble=")));
     println!("\n{}", table.0);
 }
 

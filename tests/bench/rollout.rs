@@ -1,117 +1,224 @@
 //! A rollout to many hosts whose actions do nothing: what it costs beside the writes alone that it is made of. The hosts are members of
-//! the fleet as daemons have them, each with a session of its own, in this one process.
+//! the fleet as daemons have them, each with a session of its own, in this one process. In the end the oracle reads the servers' own logs.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use twitcher_fleet::rollout::{Doing, LocalRollout, Wanted};
-use twitcher_fleet::{Fleet, FleetOptions, FormatVersion, ResultState, StateId, WatchResult, identity::HostId};
-use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, WatchType, Wave};
-use twitcher_source::zookeeper::{self, ZooKeeperOptions};
 use zookeeper_client::{Acls, Client, CreateMode};
 
+use crate::support::ensemble::Ensemble;
+use crate::support::members::{GATE, Members, ROOT, Setting};
+use crate::support::rollout_oracle::Oracle;
+use crate::support::txnlog;
 use crate::support::zookeeper::ZooKeeperServer;
 use crate::{Table, ms, ratio};
 
-const ZNODE: &str = "/head";
 const PROBE: &str = "/probe";
-const HOSTS: &str = "/twitcher/hosts";
-const GATE: &str = "/twitcher/rollouts/bench";
-const GRANTS: &str = "/twitcher/rollouts/bench/grants";
 /// How often a change goes out.
 const CHANGES: usize = 3;
+/// Most transactions for a host and a change where hosts are many: its grant, its start, its result, and its share of the steward's.
+const TRANSACTIONS: f64 = 3.1;
+/// Most that a host which is not the steward is told of a change by the fleet: its grant.
+const EVENTS: f64 = 1.0;
 
 /// `hosts` are how many there are; more than one figure, and each is a measurement of its own.
 pub async fn measure(table: &mut Table, hosts: &[usize]) {
     for hosts in hosts {
-        one(table, *hosts).await;
+        one(table, *hosts, &Servers::One(ZooKeeperServer::start())).await;
     }
 }
 
-async fn one(table: &mut Table, hosts: usize) {
-    let server = ZooKeeperServer::start();
-    let client = Client::connect(&server.address()).await.unwrap();
-    let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
-    for path in [ZNODE, PROBE] {
-        client.create(path, b"", &options).await.unwrap();
+/// The same with an ensemble of three.
+pub async fn measure_ensemble(table: &mut Table, hosts: &[usize]) {
+    for hosts in hosts {
+        one(table, *hosts, &Servers::Three(Ensemble::start())).await;
     }
-    let dir = TempDir::new().unwrap();
-    let (goals, _) = watch::channel(None);
-    let at_once = (hosts / 20).max(1);
-    for number in 0..hosts {
-        let state = dir.path().join(number.to_string());
-        fs::create_dir(&state).unwrap();
-        tokio::spawn(member(server.address(), number, state, at_once, goals.subscribe()));
-    }
-    let mut times = Vec::new();
-    let mut transactions = 0;
-    for change in 0..=CHANGES {
-        let before = transaction(&client).await;
-        let begun = Instant::now();
-        let stat = client
-            .set_data(ZNODE, change.to_string().as_bytes(), None)
-            .await
-            .unwrap();
-        goals.send_replace(Some(stat.mzxid));
-        until_done(&client, stat.mzxid, hosts).await;
-        // With the first the sessions are opened and the steward is elected.
-        if change > 0 {
-            times.push(begun.elapsed());
-            transactions += transaction(&client).await - before;
+}
+
+enum Servers {
+    One(ZooKeeperServer),
+    Three(Ensemble),
+}
+
+impl Servers {
+    fn all(&self) -> Vec<&ZooKeeperServer> {
+        match self {
+            Self::One(server) => vec![server],
+            Self::Three(ensemble) => (0..3).map(|index| ensemble.server(index)).collect(),
         }
     }
+
+    fn addresses(&self) -> String {
+        let addresses: Vec<String> = self.all().iter().map(|server| server.address()).collect();
+        addresses.join(",")
+    }
+
+    fn data(&self) -> Vec<PathBuf> {
+        self.all().iter().map(|server| server.data()).collect()
+    }
+
+    /// What has passed over the connection of each session.
+    fn traffic(&self) -> BTreeMap<i64, Traffic> {
+        self.all().into_iter().flat_map(traffic).collect()
+    }
+}
+
+/// What a server has received and sent over a connection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Traffic {
+    requests: i64,
+    replies_and_events: i64,
+    /// None where nobody counts them.
+    bytes: Option<i64>,
+}
+
+/// What the server itself says of its connections, and of their bytes the kernel.
+fn traffic(server: &ZooKeeperServer) -> Vec<(i64, Traffic)> {
+    let bytes = bytes_sent(server.port());
+    let connections = server.four_letters("cons").unwrap();
+    let connection = |line: &str| {
+        let field = |name: &str| {
+            let rest = line.split_once(&format!("{name}="))?.1;
+            rest.split([',', ')']).next()
+        };
+        let session = i64::from_str_radix(field("sid")?.strip_prefix("0x")?, 16).ok()?;
+        let peer = line.trim().strip_prefix('/')?.split('[').next()?;
+        Some((
+            session,
+            Traffic {
+                requests: field("recved")?.parse().ok()?,
+                replies_and_events: field("sent")?.parse().ok()?,
+                bytes: bytes.get(peer).copied(),
+            },
+        ))
+    };
+    connections.lines().filter_map(connection).collect()
+}
+
+/// How much the kernel has sent from a port, by who is at the other end. Nothing where it cannot be asked.
+fn bytes_sent(port: u16) -> BTreeMap<String, i64> {
+    let filter = format!("sport = :{port}");
+    let output = Command::new("ss")
+        .args(["-tinHO", "state", "established", &filter])
+        .output();
+    let text = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let connection = |line: &str| {
+        let peer = line.split_whitespace().nth(3)?;
+        let peer = peer
+            .strip_prefix("[::ffff:")
+            .map_or(peer.to_owned(), |peer| peer.replacen(']', "", 1));
+        let sent = line.split_once("bytes_sent:")?.1;
+        Some((peer, sent.split_whitespace().next()?.parse().ok()?))
+    };
+    text.lines().filter_map(connection).collect()
+}
+
+async fn one(table: &mut Table, hosts: usize, servers: &Servers) {
+    let client = Client::connect(&servers.addresses()).await.unwrap();
+    let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    client.create(PROBE, b"", &options).await.unwrap();
+    let at_once = (hosts / 20).max(1);
+    let setting = Setting {
+        hosts,
+        at_once,
+        max_failures: 0,
+        takes: Duration::ZERO,
+        session_timeout: Duration::from_secs(30),
+        servers: vec![servers.addresses()],
+    };
+    let members = Members::start(setting, client.clone()).await;
+    // With the first the sessions are opened and the steward is elected.
+    let first = members.change().await;
+    members.until_done(first).await;
+    let mut times = Vec::new();
+    let before = (transaction(&client).await, servers.traffic());
+    for _ in 0..CHANGES {
+        let begun = Instant::now();
+        let state = members.change().await;
+        members.until_done(state).await;
+        times.push(begun.elapsed());
+    }
+    // Each change was written, and that is none of the fleet's.
+    let transactions = transaction(&client).await - before.0 - CHANGES as i64 - 1;
+    let after = servers.traffic();
+    let memory: u64 = servers.all().iter().filter_map(|server| server.resident()).sum();
     let time = crate::median(times);
     let floor = writes(&client, hosts * 3).await;
-    let each = transactions as f64 / (CHANGES * hosts) as f64;
+    let log = txnlog::read_ensemble(&servers.data()).unwrap();
+    let oracle = Oracle::judge(ROOT, &log);
+    assert_eq!(oracle.violations(), []);
+    assert_eq!(oracle.figures().most_held, at_once);
+
+    let on = match servers {
+        Servers::One(_) => "",
+        Servers::Three(_) => " on an ensemble of three",
+    };
+    let whose = format!("rollout to {hosts} hosts{on}");
     table.row(
         format!(
-            "rollout to {hosts} hosts, {at_once} at once, actions that do nothing; beside {} writes alone",
+            "{whose}, {at_once} at once, actions that do nothing; beside {} writes alone",
             hosts * 3
         ),
         ms(time),
         ratio(time, floor),
     );
+    let a_host = |count: f64| count / (CHANGES * hosts) as f64;
+    let each = a_host(transactions as f64);
+    table.row("… transactions for a host", format!("{each:.2}"), "");
+    assert!(hosts < 1000 || each <= TRANSACTIONS, "{each} transactions for a host");
+    let steward = client.check_stat(&format!("{GATE}/steward")).await.unwrap();
+    let steward = steward.map_or(0, |stat| stat.ephemeral_owner);
+    let (mut of_hosts, mut of_steward) = (Vec::new(), Traffic::default());
+    for session in oracle.sessions() {
+        let (Some(before), Some(after)) = (before.1.get(&session), after.get(&session)) else {
+            continue;
+        };
+        let passed = Traffic {
+            requests: after.requests - before.requests,
+            replies_and_events: after.replies_and_events - before.replies_and_events,
+            bytes: after.bytes.zip(before.bytes).map(|(after, before)| after - before),
+        };
+        if session == steward {
+            of_steward = passed
+        } else {
+            of_hosts.push(passed)
+        }
+    }
+    let sum = |of: fn(&Traffic) -> i64| of_hosts.iter().map(of).sum::<i64>() as f64;
+    let a_session = (CHANGES * of_hosts.len()) as f64;
+    let events = sum(|it| it.replies_and_events - it.requests) / a_session;
+    table.row("… events that a host is told of", format!("{events:.2}"), "");
+    assert!(events <= EVENTS, "{events} events for a host");
+    let told = a_host((of_steward.replies_and_events - of_steward.requests) as f64);
     table.row(
-        format!("… transactions for each of the {hosts} hosts"),
-        format!("{each:.2}"),
+        "… events of each host that its steward is told of",
+        format!("{told:.2}"),
         "",
     );
+    if of_hosts.iter().all(|it| it.bytes.is_some())
+        && let Some(steward) = of_steward.bytes
+    {
+        let bytes = sum(|it| it.bytes.unwrap_or(0)) / a_session;
+        table.row("… bytes that a host reads", format!("{bytes:.0}"), "");
+        let bytes = a_host(steward as f64);
+        table.row("… bytes that its steward reads of each host", format!("{bytes:.0}"), "");
+    }
+    table.row(
+        "… memory of the servers afterwards",
+        format!("{} MiB", memory >> 10),
+        "",
+    );
+    members.stop().await;
 }
 
 /// The number of the newest transaction, which is this.
 async fn transaction(client: &Client) -> i64 {
     client.set_data(PROBE, b"", None).await.unwrap().mzxid
-}
-
-/// Waits until a state has gone out to so many hosts.
-async fn until_done(client: &Client, state: i64, hosts: usize) {
-    let goal = format!("{state:#x}");
-    loop {
-        let watcher = client.check_and_watch_stat(GATE).await.unwrap().1;
-        let gate = client.get_data(GATE).await.map(|(data, _)| data).unwrap_or_default();
-        let gate: Value = serde_json::from_slice(&gate).unwrap_or_default();
-        assert_ne!(gate["state"], "halted", "{gate}");
-        let there = client
-            .check_stat(HOSTS)
-            .await
-            .unwrap()
-            .map_or(0, |stat| stat.num_children);
-        if gate["goal"]["state"] == goal.as_str() && gate["state"] == "done" && there as usize == hosts {
-            let grants = client.check_stat(GRANTS).await.unwrap().unwrap().num_children;
-            if grants as usize == hosts {
-                return;
-            }
-        }
-        // Hosts that join tell nobody who watches the gate.
-        let _ = tokio::time::timeout(Duration::from_millis(200), watcher.changed()).await;
-    }
 }
 
 /// How long so many writes take that wait for nothing.
@@ -126,81 +233,4 @@ async fn writes(client: &Client, count: usize) -> Duration {
         done.unwrap().unwrap();
     }
     begun.elapsed()
-}
-
-/// A daemon whose watch has a rollout, as the fleet sees it.
-async fn member(
-    address: String,
-    number: usize,
-    state: PathBuf,
-    at_once: usize,
-    mut goals: watch::Receiver<Option<i64>>,
-) {
-    let requests = zookeeper::requests(ZooKeeperOptions {
-        session_timeout: Duration::from_secs(30),
-        ..ZooKeeperOptions::new(address.parse().unwrap())
-    });
-    let options = FleetOptions {
-        root: "/twitcher".parse().unwrap(),
-        name: format!("host-{number:05}").parse().unwrap(),
-        labels: BTreeMap::new(),
-        id: HostId::of(&state).map_err(Arc::new),
-        boot: String::new(),
-        version: "",
-    };
-    let mut fleet = Fleet::join(options, requests.znodes.keep_session().unwrap());
-    let policy = Arc::new(Rollout {
-        name: "bench".parse().unwrap(),
-        at_once: AtOnce::Hosts(at_once as u32),
-        max_failures: 0,
-        waves: vec![Wave::default()],
-        lost_after: Duration::from_secs(600),
-        lost: Lost::Hold,
-        on_newer: OnNewer::Restart,
-        verify: None,
-        unavailable: None,
-    });
-    let (mut seen, mut good, mut answered) = (None, None, 0);
-    loop {
-        let is_current = seen == good;
-        fleet.roll_out(vec![LocalRollout {
-            policy: Arc::clone(&policy),
-            result: WatchResult {
-                v: FormatVersion,
-                watch: "bench".to_owned(),
-                znode: ZNODE.to_owned(),
-                kind: WatchType::Data,
-                state: if is_current {
-                    ResultState::Current
-                } else {
-                    ResultState::Behind
-                },
-                at: good,
-                good,
-                last: None,
-                part: None,
-            },
-            seen,
-            doing: match seen {
-                None => Doing::Unsure,
-                Some(_) if is_current => Doing::Nothing,
-                Some(state) => Doing::Wants(state),
-            },
-            acting: false,
-            answered,
-            verification: None,
-            unverified: false,
-            check: None,
-        }]);
-        fleet.keep(std::iter::empty());
-        tokio::select! {
-            Ok(()) = goals.changed() => seen = goals.borrow_and_update().map(StateId::Zxid),
-            event = fleet.next_event() => {
-                answered = event.number;
-                if let Wanted::Start(state) = event.wanted {
-                    good = Some(state);
-                }
-            }
-        }
-    }
 }

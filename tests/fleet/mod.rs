@@ -8,6 +8,7 @@ mod hostile;
 mod hostile_rollouts;
 mod pace;
 mod page;
+mod replayed;
 mod rollouts;
 mod telling;
 mod verify_once;

@@ -7,6 +7,7 @@ pub mod ensemble;
 pub mod guests;
 pub mod http;
 pub mod kdc;
+pub mod members;
 pub mod proxy;
 pub mod registry;
 pub mod rollout_oracle;

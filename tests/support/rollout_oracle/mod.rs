@@ -135,6 +135,11 @@ impl Oracle {
         self.znodes.iter().map(|(path, znode)| (&**path, &*znode.data))
     }
 
+    /// The sessions of the hosts that are there at the end.
+    pub fn sessions(&self) -> impl Iterator<Item = i64> {
+        self.present.keys().copied()
+    }
+
     /// Hosts that are there and take part at the end, but do not have what goes out.
     pub fn lacking(&self, rollout: &str) -> Vec<&str> {
         self.rollouts.get(rollout).map_or_else(Vec::new, |rollout| {
