@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::support::ensemble::Ensemble;
-use crate::support::members::{GATE, Members, ROOT, Setting};
+use crate::support::members::{self, GATE, Members, ROOT, Setting};
 use crate::support::rollout_oracle::Oracle;
 use crate::support::txnlog;
 use crate::support::zookeeper::ZooKeeperServer;
@@ -119,7 +119,7 @@ fn bytes_sent(port: u16) -> BTreeMap<String, i64> {
 }
 
 async fn one(table: &mut Table, hosts: usize, servers: &Servers) {
-    let client = Client::connect(&servers.addresses()).await.unwrap();
+    let client = members::connect(&servers.addresses()).await;
     let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
     client.create(PROBE, b"", &options).await.unwrap();
     let at_once = (hosts / 20).max(1);

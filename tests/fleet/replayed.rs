@@ -71,7 +71,7 @@ async fn until_granted(client: &Client, more: u64) {
 async fn a_hundred_hosts_keep_what_is_promised_by_the_servers_own_log() {
     let server = ZooKeeperServer::start();
     let ways: Vec<Proxy> = (0..WAYS).map(|_| Proxy::to(server.port())).collect();
-    let client = Client::connect(&server.address()).await.unwrap();
+    let client = members::connect(&server.address()).await;
     let members = Members::start(setting(ways.iter().map(Proxy::address).collect()), client.clone()).await;
     let operator = members.operator();
     let rollout = || ROLLOUT.parse::<RolloutName>().unwrap();
@@ -263,7 +263,7 @@ fn doctor(log: &[Transaction]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_logs_of_an_ensemble_are_one() {
     let mut ensemble = Ensemble::start();
-    let client = Client::connect(&ensemble.addresses()).await.unwrap();
+    let client = members::connect(&ensemble.addresses()).await;
     let setting = Setting {
         hosts: 20,
         ..setting(vec![ensemble.addresses()])

@@ -61,6 +61,12 @@ pub struct Members {
     _states: TempDir,
 }
 
+/// A session for who looks on, which outlasts that a busy process has thousands of them to open.
+pub async fn connect(servers: &str) -> Client {
+    let connector = Client::connector().with_session_timeout(Duration::from_secs(60));
+    connector.connect(servers).await.unwrap()
+}
+
 /// What a host is called.
 pub fn name(number: usize) -> String {
     format!("host-{number:05}")
@@ -78,6 +84,8 @@ impl Members {
         for number in 0..setting.hosts {
             let state = states.path().join(number.to_string());
             fs::create_dir(&state).unwrap();
+            // What a member would write itself, but one sync of the disk for each of thousands takes its time.
+            fs::copy("/proc/sys/kernel/random/uuid", state.join("fleet-id")).unwrap();
             handles.push(tasks.spawn(member(setting.clone(), number, state, seen.subscribe())));
         }
         Self {
