@@ -17,7 +17,7 @@ use crate::support::until;
 use super::super::act::Behaviour;
 use super::super::snapshot;
 use super::plan::Fault;
-use super::{AT_ONCE, MAX_FAILURES, ROLLOUT, ZNODE};
+use super::{AT_ONCE, MAX_FAILURES, ROLLOUT, ROOT, ZNODE};
 
 const SERVERS: usize = 3;
 /// The session timeout that daemons ask for, in seconds.
@@ -120,7 +120,7 @@ impl Member {
             .args(&words[1..])
             .args(["run", "--log-format", "json", "--drain-timeout", "5"])
             .args(["--zk", &addresses.join(","), "--zk-session-timeout", SESSION])
-            .args(["--fleet", "/twitcher", "--fleet-name", &self.name])
+            .args(["--fleet", ROOT, "--fleet-name", &self.name])
             .args(["--label", &fs::read_to_string(self.dir.join("labels")).unwrap()])
             .arg("--config")
             .arg(self.dir.join("conf"))

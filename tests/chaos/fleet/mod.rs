@@ -4,6 +4,7 @@
 //! - `plan.rs` makes an episode from the seed alone.
 //! - `member.rs` is a daemon of the fleet, what is done to it, and how it reaches the servers: by proxies, or in a network of its own.
 //! - `judge.rs` says what is wrong, from the journal that all actions share and from what verbs were answered.
+//! - In the end the oracle says what is wrong by the servers' own transaction logs.
 //!
 //! An action is `turn` of `act.rs`: of as many places as the rollout has slots it takes one that is free, which the kernel gives back however
 //! it ends. Who finds none writes that down: more hosts act than may.
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::support::ensemble::Ensemble;
-use crate::support::until;
+use crate::support::rollout_oracle::Oracle;
+use crate::support::{txnlog, until};
 
 use super::act::now;
 use super::journal::{Journal, Line};
@@ -37,6 +39,7 @@ const AT_ONCE: u32 = 3;
 const MAX_FAILURES: u32 = 2;
 const ROLLOUT: &str = "repo";
 const ZNODE: &str = "/chaos-fleet";
+const ROOT: &str = "/twitcher";
 /// How long after the last fault everything that is promised may take, on a machine that does something else besides: sessions that expire,
 /// holders that are taken for lost, a change that goes out from the first wave on.
 const SETTLE: Duration = Duration::from_secs(180);
@@ -270,7 +273,21 @@ impl Stage {
         self.journal.lines = judge::last_starts(lines);
     }
 
+    /// What the logs of the servers say of all that there was.
+    fn judge_logs(&mut self) {
+        match txnlog::read_ensemble(&self.ensemble.data()) {
+            Ok(log) => {
+                let oracle = Oracle::judge(ROOT, &log);
+                println!("\nby the servers' logs: {:?}", oracle.figures());
+                let found = oracle.violations().iter();
+                self.violations.extend(found.map(|it| format!("by the servers' logs: {it}")));
+            }
+            Err(why) => self.violations.push(format!("the servers' logs cannot be judged: {why}")),
+        }
+    }
+
     fn report(&mut self, seed: u64, episodes: u64) -> bool {
+        self.judge_logs();
         println!("\nfleet, seed {seed}: {episodes} episodes, {} changes\n", self.changes);
         for (title, counts) in [("fault", &self.faults), ("verb that was answered", &self.verbs)] {
             println!("| {title} | times |\n| --- | ---: |");
