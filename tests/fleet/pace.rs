@@ -6,6 +6,7 @@ use zookeeper_client::{Acls, CreateMode};
 
 use super::{Stage, WATCH};
 use crate::support::daemon::Site;
+use crate::support::guests::guest;
 use crate::support::proxy::Proxy;
 use crate::support::until;
 use crate::support::zookeeper::ZooKeeperServer;
@@ -152,17 +153,23 @@ async fn a_host_takes_two_sessions_whatever_it_watches() {
     }
     let config = r#"
 RegisterWatch(znode = "ZNODE", name = "repo", action = Exec("true"))
+RegisterWatch(znode = "ZNODE", name = "turns", action = Exec("true"), rollout = Rollout("turns", at_once = 1))
+RegisterWatch(znode = "ZNODE", name = "plugin", action = Wasm("GUEST",
+    config = {"do": "create", "path": "ZNODE/made"}, znodes = {"ZNODE/**": "rw"}))
 RegisterWatch(znode = "ZNODE/tree", name = "tree", watch_type = WATCH_TREE, action = Exec("true"))
 RegisterWatch(znode = "ZNODE/list", name = "list", watch_type = WATCH_CHILDREN, action = Exec("true"))
 def register(number):
     RegisterWatch(znode = "ZNODE-far/" + str(number) + "/away", name = "far" + str(number), action = Exec("true"))
 [register(number) for number in range(100)]
 "#;
-    let host = stage.host_with("web-1", config, &[]);
+    let config = config.replace("GUEST", &guest("znodes").display().to_string());
+    let host = stage.host_with("web-1", &config, &[]);
     host.until_published();
-    for watch in ["repo", "tree", "list"] {
+    for watch in ["repo", "turns", "plugin", "tree", "list"] {
         host.daemon.wait_runs(watch, 1);
     }
+    let made = stage.client.check_stat(&format!("{}/made", stage.znode)).await;
+    assert!(made.unwrap().is_some(), "the plugin has made a request");
     for (path, watch) in [("", "repo"), ("/tree/part", "tree")] {
         let path = format!("{}{path}", stage.znode);
         stage.client.set_data(&path, b"2", None).await.unwrap();

@@ -145,6 +145,15 @@ impl ZooKeeperServer {
         line.trim().strip_suffix(" kB")?.parse().ok()
     }
 
+    /// Time of a processor that its process has had; none if it does not run.
+    pub fn processor_time(&self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.as_ref()?.server)).ok()?;
+        // In ticks, of which Linux tells programs a hundred a second; after the name, which may have anything in it.
+        let fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let ticks: Vec<u64> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        Some(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;

@@ -280,9 +280,12 @@ impl Stage {
                 let oracle = Oracle::judge(ROOT, &log);
                 println!("\nby the servers' logs: {:?}", oracle.figures());
                 let found = oracle.violations().iter();
-                self.violations.extend(found.map(|it| format!("by the servers' logs: {it}")));
+                self.violations
+                    .extend(found.map(|it| format!("by the servers' logs: {it}")));
             }
-            Err(why) => self.violations.push(format!("the servers' logs cannot be judged: {why}")),
+            Err(why) => self
+                .violations
+                .push(format!("the servers' logs cannot be judged: {why}")),
         }
     }
 
