@@ -211,6 +211,9 @@ async fn one(table: &mut Table, hosts: usize, servers: &Servers) {
         let bytes = a_host(steward as f64);
         table.row("… bytes that its steward reads of each host", format!("{bytes:.0}"), "");
     }
+    if let Servers::Three(_) = servers {
+        idle(table, servers).await;
+    }
     table.row(
         "… memory of the servers afterwards",
         format!("{} MiB", memory >> 10),
