@@ -151,8 +151,15 @@ async fn one(table: &mut Table, hosts: usize, servers: &Servers) {
     let memory: u64 = servers.all().iter().filter_map(|server| server.resident()).sum();
     let time = crate::median(times);
     let floor = writes(&client, hosts * 3).await;
-    let log = txnlog::read_ensemble(&servers.data()).unwrap();
-    let oracle = Oracle::judge(ROOT, &log);
+    let steward = client.check_stat(&format!("{GATE}/steward")).await.unwrap();
+    let steward = steward.map_or(0, |stat| stat.ephemeral_owner);
+    let data = servers.data();
+    // The sessions must not be left alone for so long.
+    let judged = tokio::task::spawn_blocking(move || {
+        let log = txnlog::read_ensemble(&data).unwrap();
+        Oracle::judge(ROOT, &log)
+    });
+    let oracle = judged.await.unwrap();
     assert_eq!(oracle.violations(), []);
     let held = oracle.figures().most_held;
     assert!(held > at_once / 2, "{held} of {at_once} slots were held at once");
@@ -174,8 +181,6 @@ async fn one(table: &mut Table, hosts: usize, servers: &Servers) {
     let each = a_host(transactions as f64);
     table.row("… transactions for a host", format!("{each:.2}"), "");
     assert!(hosts < 1000 || each <= TRANSACTIONS, "{each} transactions for a host");
-    let steward = client.check_stat(&format!("{GATE}/steward")).await.unwrap();
-    let steward = steward.map_or(0, |stat| stat.ephemeral_owner);
     let (mut of_hosts, mut of_steward) = (Vec::new(), Traffic::default());
     for session in oracle.sessions() {
         let (Some(before), Some(after)) = (before.1.get(&session), after.get(&session)) else {

@@ -13,7 +13,9 @@ pub struct Rollout {
     grants: BTreeMap<String, Grant>,
     parts: BTreeMap<String, Part>,
     /// Slots that their hosts have given back.
-    over: BTreeSet<String>,
+    over: BTreeSet<(String, String)>,
+    /// Hosts whose slot is in force.
+    held: BTreeSet<String>,
     /// What each host has started for last: the change, and the state.
     started: BTreeMap<String, (u64, String)>,
     /// Hosts that count as failed for this change.
@@ -64,13 +66,8 @@ impl Rollout {
         lacking.map(|(host, _)| &**host)
     }
 
-    fn is_held(&self, grant: &Grant) -> bool {
-        grant.taken_back.is_none() && !self.over.contains(&grant.slot)
-    }
-
-    fn holders(&self) -> BTreeSet<String> {
-        let held = self.grants.iter().filter(|(_, grant)| self.is_held(grant));
-        held.map(|(host, _)| host.clone()).collect()
+    fn is_over(&self, host: &str, slot: &str) -> bool {
+        self.over.contains(&(host.to_owned(), slot.to_owned()))
     }
 
     /// Takes what a transaction has changed, and judges it.
@@ -168,7 +165,7 @@ impl Rollout {
         };
         let before = self.parts.insert(host.to_owned(), part.clone());
         let Some(slot) = part.slot.clone() else { return };
-        if is_in_use(&part) && self.over.contains(&slot) {
+        if is_in_use(&part) && self.is_over(host, &slot) {
             judgement.report(Rule::Exit, format!("{host} uses slot {slot}, which it has given back"));
         }
         let is_same = before.is_some_and(|before| before.slot == part.slot && before.state == part.state);
@@ -180,7 +177,10 @@ impl Rollout {
         if !matches!(&*part.state, "succeeded" | "declined") && !has_failed {
             return;
         }
-        if self.over.insert(slot.clone()) && has_failed {
+        if self.slot(host) == Some(&*slot) {
+            self.held.remove(host);
+        }
+        if self.over.insert((host.to_owned(), slot.clone())) && has_failed {
             judgement.figures.failed += 1;
             self.judge_failure(host, &part, &slot, judgement);
         }
@@ -262,11 +262,11 @@ impl Rollout {
             let what = "slots change hands whatever has become of the gate and of others";
             judgement.report(Rule::Fence, what);
         }
-        let before = self.holders();
-        let mut new = 0;
+        let (mut new, mut new_holders) = (0, false);
         for (host, grant) in changed {
+            let was_held = self.held.remove(&host);
             let former = self.grants.remove(&host);
-            let held = former.as_ref().filter(|former| self.is_held(former));
+            let held = former.as_ref().filter(|_| was_held);
             let Some(grant) = grant else {
                 if held.is_some() && self.parts.contains_key(&host) {
                     judgement.report(
@@ -299,6 +299,10 @@ impl Rollout {
                     new += self.judge_grant(&host, &grant, &gate, granted_before, judgement);
                 }
             }
+            if grant.taken_back.is_none() && !self.is_over(&host, &grant.slot) {
+                self.held.insert(host.clone());
+                new_holders |= !was_held;
+            }
             self.grants.insert(host, grant);
         }
         if self.granted != granted_before + new {
@@ -308,15 +312,11 @@ impl Rollout {
             );
             judgement.report(Rule::Fence, what);
         }
-        let holders = self.holders();
-        judgement.figures.most_held = holders.len().max(judgement.figures.most_held);
+        let held = self.held.len();
+        judgement.figures.most_held = held.max(judgement.figures.most_held);
         // With a newer change there may be fewer slots than are held.
-        if holders.len() > gate.at_once && holders.difference(&before).next().is_some() {
-            let what = format!(
-                "{} slots are held, and there are {}: {holders:?}",
-                holders.len(),
-                gate.at_once
-            );
+        if held > gate.at_once && new_holders {
+            let what = format!("{held} slots are held, and there are {}: {:?}", gate.at_once, self.held);
             judgement.report(Rule::Bound, what);
         }
     }
