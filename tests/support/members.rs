@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ impl Members {
     /// A host that has no watch, with which somebody operates.
     pub fn operator(&self) -> Operator {
         let state = TempDir::new().unwrap();
-        let (fleet, requests) = join(&self.setting, "operator", 0, &state.path().to_owned());
+        let (fleet, requests) = join(&self.setting, "operator", 0, state.path());
         Operator {
             fleet,
             _requests: requests,
@@ -182,7 +182,7 @@ pub struct Operator {
     _state: TempDir,
 }
 
-fn join(setting: &Setting, name: &str, number: usize, state: &PathBuf) -> (Fleet, Requests) {
+fn join(setting: &Setting, name: &str, number: usize, state: &Path) -> (Fleet, Requests) {
     let servers = &setting.servers[number % setting.servers.len()];
     let requests = zookeeper::requests(ZooKeeperOptions {
         session_timeout: setting.session_timeout,
