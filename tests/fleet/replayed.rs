@@ -212,8 +212,8 @@ fn doctor(log: &[Transaction]) {
             found(Rule::Held, &format!("a {what} comes after it is {state}"), &|log| {
                 let held = position(log, 0, &is_held);
                 let last = log[..held].iter().rposition(is).unwrap();
-                let moved = log.remove(last);
-                log.insert(held, moved);
+                let moved = log.remove(held);
+                log.insert(last, moved);
             });
         }
     }
