@@ -11,13 +11,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use twitcher_fleet::rollout::{Doing, LocalRollout, Wanted};
 use twitcher_fleet::{Fleet, FleetOptions, FormatVersion, ResultState, StateId, WatchResult, identity::HostId};
 use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, WatchType, Wave};
 use twitcher_source::Requests;
 use twitcher_source::zookeeper::{self, ZooKeeperOptions};
-use zookeeper_client::{Acls, Client, CreateMode};
+use zookeeper_client::{Acls, Client, CreateMode, Error, OneshotWatcher, Stat};
 
 /// The znode whose changes go out.
 pub const ZNODE: &str = "/head";
@@ -142,19 +142,31 @@ impl Members {
         let goal = format!("{state:#x}");
         let (begun, patience) = (Instant::now(), Duration::from_secs(600));
         loop {
-            let watcher = self.client.check_and_watch_stat(GATE).await.unwrap().1;
-            let gate = self.client.get_data(GATE).await.map(|(data, _)| data);
-            let gate: Value = serde_json::from_slice(&gate.unwrap_or_default()).unwrap_or_default();
-            let [there, grants] = [HOSTS, GRANTS].map(|path| self.client.check_stat(path));
-            let [there, grants] =
-                [there.await, grants.await].map(|stat| stat.unwrap().map_or(0, |stat| stat.num_children));
-            if gate["goal"]["state"] == goal.as_str() && is_so(&gate, there as usize, grants as usize) {
+            assert!(begun.elapsed() < patience, "not within {patience:?}: {what}");
+            let Ok((gate, there, grants, watcher)) = self.look().await else {
+                // The server that was asked is gone.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            if gate["goal"]["state"] == goal.as_str() && is_so(&gate, there, grants) {
                 return;
             }
-            assert!(begun.elapsed() < patience, "not within {patience:?}: {what}: {gate}");
             // Hosts that join tell nobody who watches the gate.
             let _ = timeout(Duration::from_millis(200), watcher.changed()).await;
         }
+    }
+
+    /// The gate, how many hosts are known, how many have had a slot; and what tells of the next change of the gate.
+    async fn look(&self) -> Result<(Value, usize, usize, OneshotWatcher), Error> {
+        let watcher = self.client.check_and_watch_stat(GATE).await?.1;
+        let gate = match self.client.get_data(GATE).await {
+            Ok((data, _)) => serde_json::from_slice(&data).unwrap_or_default(),
+            Err(Error::NoNode) => Value::Null,
+            Err(error) => return Err(error),
+        };
+        let [there, grants] = [HOSTS, GRANTS].map(|path| self.client.check_stat(path));
+        let count = |stat: Option<Stat>| stat.map_or(0, |stat| stat.num_children as usize);
+        Ok((gate, count(there.await?), count(grants.await?), watcher))
     }
 
     /// A host that has no watch, with which somebody operates.
