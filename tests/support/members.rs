@@ -284,6 +284,7 @@ async fn member(setting: Setting, number: usize, state: PathBuf, mut told: watch
             acting: watch.acting.is_some(),
             answered,
             verification: None,
+            unverified: false,
             check: None,
         }]);
         fleet.keep(std::iter::empty());

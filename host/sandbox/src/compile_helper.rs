@@ -131,14 +131,16 @@ pub fn check(program: &Path, native: Vec<u8>, grants: &Grants) -> Result<Result<
     reply.map_err(HelperError::Refused)
 }
 
-/// Starts a helper for one request. If it has not answered in time, the error is what `too_slow` makes of that: on the clock, or
-/// in seconds of processor time.
+/// What it means that a helper takes too long: on the clock, or in seconds of processor time.
+type TooSlow = (fn(Duration) -> HelperError, fn(u64) -> HelperError);
+
+/// Starts a helper for one request. If it has not answered in time, the error is what `too_slow` makes of that.
 fn ask<T: DeserializeOwned>(
     program: &Path,
     subcommand: &str,
     request: &impl Serialize,
     allowed: Allowed,
-    too_slow: (fn(Duration) -> HelperError, fn(u64) -> HelperError),
+    too_slow: TooSlow,
 ) -> Result<T, HelperError> {
     let mut helper = Helper::start(program, subcommand, FORMAT, FORMAT)?;
     let deadline = Instant::now() + allowed.clock;
