@@ -21,7 +21,8 @@ const OUTGOING_MAX: usize = 16 << 20;
 
 /// A channel to a running component.
 pub struct ComponentChannel {
-    socket: AsyncFd<OwnedFd>,
+    /// None once the component has said that its call ended: it says nothing afterwards, and closing its end would only wake the daemon.
+    socket: Option<AsyncFd<OwnedFd>>,
     incoming: Frames,
     outgoing: VecDeque<u8>,
     /// A question was asked and is not answered.
@@ -40,7 +41,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 impl ComponentChannel {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            socket: polled(socket, Interest::READABLE | Interest::WRITABLE)?,
+            socket: Some(polled(socket, Interest::READABLE | Interest::WRITABLE)?),
             incoming: Frames::new(FORMAT),
             outgoing: VecDeque::new(),
             asked: false,
@@ -51,17 +52,17 @@ impl ComponentChannel {
 
     /// Returns when there is something to read, or room for what waits to be written.
     pub async fn ready(&self) {
-        if self.closed {
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.closed) else {
             return std::future::pending().await;
-        }
+        };
         let writable = async {
             match self.outgoing.is_empty() {
                 true => std::future::pending().await,
-                false => drop(self.socket.writable().await),
+                false => drop(socket.writable().await),
             }
         };
         tokio::select! {
-            _ = self.socket.readable() => {}
+            _ = socket.readable() => {}
             () = writable => {}
         }
     }
@@ -70,17 +71,20 @@ impl ComponentChannel {
     pub fn read(&mut self, mut handle: impl FnMut(FromAction)) {
         let mut buffer = [0; 16 * 1024];
         for _ in 0..16 {
-            if self.closed {
+            let Some(socket) = self.socket.as_ref().filter(|_| !self.closed) else {
                 return;
-            }
-            match recv(self.socket.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            };
+            match recv(socket.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(0) => self.closed = true,
                 Ok(length) => {
                     self.incoming.push(&buffer[..length]);
                     self.take(&mut handle);
+                    if self.ended.is_some() {
+                        self.socket = None;
+                    }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return forget_readiness(&self.socket, Interest::READABLE),
+                Err(Errno::EAGAIN) => return forget_readiness(socket, Interest::READABLE),
                 Err(_) => self.closed = true,
             }
         }
@@ -118,11 +122,12 @@ impl ComponentChannel {
     /// Writes what the socket takes.
     pub fn write(&mut self) {
         while !self.outgoing.is_empty() && !self.closed {
+            let Some(socket) = &self.socket else { return };
             let (bytes, _) = self.outgoing.as_slices();
-            match send(self.socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+            match send(socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
                 Ok(sent) => drop(self.outgoing.drain(..sent)),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return forget_readiness(&self.socket, Interest::WRITABLE),
+                Err(Errno::EAGAIN) => return forget_readiness(socket, Interest::WRITABLE),
                 Err(_) => {
                     self.outgoing.clear();
                     return;
@@ -135,13 +140,20 @@ impl ComponentChannel {
     fn close(&mut self) {
         self.closed = true;
         self.outgoing.clear();
-        // Fails only if the other end has gone.
-        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Both);
+        if let Some(socket) = &self.socket {
+            // Fails only if the other end has gone.
+            let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
+        }
     }
 
     /// Whether what it says is no longer listened to.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the component has said that its call ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// How the component said that its call ended, and what it took.

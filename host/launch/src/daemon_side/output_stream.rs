@@ -2,7 +2,7 @@
 //!
 //! It must not know when the process ends: what is there after that is read like everything before.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::{io, mem};
 
 use nix::errno::Errno;
@@ -25,6 +25,8 @@ const FLOOD_PIPE: i32 = 1024 * 1024;
 pub(crate) struct OutputStream {
     pub(crate) name: &'static str,
     pub(crate) pipe: Option<AsyncFd<OwnedFd>>,
+    /// In place of `pipe`, once nobody is to be woken for it.
+    quiet: Option<OwnedFd>,
     lines: Lines,
     wide: bool,
 }
@@ -36,6 +38,7 @@ impl OutputStream {
         Ok(Self {
             name,
             pipe: Some(pipe),
+            quiet: None,
             lines: Lines::default(),
             wide: false,
         })
@@ -45,6 +48,7 @@ impl OutputStream {
         Self {
             name: self.name,
             pipe: self.pipe.take(),
+            quiet: self.quiet.take(),
             lines: mem::take(&mut self.lines),
             wide: self.wide,
         }
@@ -55,6 +59,14 @@ impl OutputStream {
             // Refused when the user has too many large pipes: then it stays slow.
             let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(FLOOD_PIPE));
             self.wide = true;
+        }
+    }
+
+    /// Has nobody be woken any more when something is there or the other end is closed: the end of the process is to come, and what is there is
+    /// read then.
+    pub(crate) fn hush(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            self.quiet = Some(pipe.into_inner());
         }
     }
 
@@ -83,17 +95,21 @@ impl OutputStream {
             4
         };
         for _ in 0..reads {
-            let Some(pipe) = &self.pipe else { return };
-            match read(pipe.as_fd(), &mut buffer) {
+            let Some(pipe) = self.pipe.as_ref().map(AsyncFd::get_ref).or(self.quiet.as_ref()) else {
+                return;
+            };
+            match read(pipe, &mut buffer) {
                 Ok(length) if length > 0 => self.log_bytes(&buffer[..length], output, run),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     // Tokio is to forget its readiness, so that the next wait is for something new.
-                    forget_readiness(pipe, Interest::READABLE);
+                    if let Some(pipe) = &self.pipe {
+                        forget_readiness(pipe, Interest::READABLE);
+                    }
                     return;
                 }
                 Ok(_) | Err(_) => {
-                    self.pipe = None;
+                    (self.pipe, self.quiet) = (None, None);
                     self.lines.finish(|line| log_line(line, self.name, output, run));
                 }
             }

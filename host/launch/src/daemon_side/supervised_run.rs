@@ -166,6 +166,10 @@ impl SupervisedRun {
                 }
                 Wake::Channel => {
                     self.listen();
+                    if self.talk.as_ref().is_some_and(ComponentChannel::has_ended) {
+                        // Its process ends, which closes one after the other. Of that the end alone is to wake anybody.
+                        self.streams.iter_mut().for_each(OutputStream::hush);
+                    }
                     yield_now().await;
                     self.slow_down_flood();
                 }
