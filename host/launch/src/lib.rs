@@ -11,9 +11,10 @@
 //! clones may run any code, and cloning it is cheap. `CLONE_PARENT` makes actions the daemon's children: the daemon waits for
 //! them itself, with their resource usage, and loses nothing when the launcher dies.
 //!
-//! It is the child itself that says [`protocol::Reply::Started`], as its first act, on the launcher's socket, and a child that cannot say
+//! It is the child itself that says [`protocol::Reply::Started`], as its first act, on a socket of the launcher's, and a child that cannot say
 //! it ends. So once the daemon has closed that socket to further messages, a request without an answer is not carried out any more:
-//! it is sent to the next launcher and nothing runs twice.
+//! it is sent to the next launcher and nothing runs twice. A child that the launcher waits for, until it has executed its program, says so where
+//! nobody is woken: the daemon would be in its way, and hears of it from the launcher right afterwards.
 //!
 //! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
 //!
@@ -30,7 +31,7 @@ mod journal;
 mod launcher;
 pub mod protocol;
 
-pub use allocator::release_free_memory;
+pub use allocator::{Allocator, release_free_memory};
 pub use daemon_side::invocation::{
     AnswerTo, Asker, CAPTURED, Captured, ComponentQuestion, Control, Invocation, Renewal, RunReport, Written,
 };

@@ -38,7 +38,8 @@ pub enum Task {
 /// Says what became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// The process exists, and leads a session of its own. Sent by the process itself before it is set up any further.
+    /// The process exists, and leads a session of its own. Sent by the process itself before it is set up any further; if the launcher waits for
+    /// it to execute its program, where it wakes nobody.
     Started {
         /// Of the request.
         seq: u64,
@@ -54,6 +55,8 @@ pub enum Reply {
         /// Its error number.
         errno: i32,
     },
+    /// A process that the launcher waited for has executed its program, or ended: what it said is there to be read.
+    Executed,
 }
 
 /// Exit code of a process that reported [`Reply::Failed`]. A program may use it too: only the reply tells.
@@ -108,25 +111,41 @@ pub struct Setup {
 }
 
 /// What its bytes begin with: the launcher is another process, and perhaps of another version should the program have been replaced.
-const SETUP: &[u8] = b"twitcher launcher 7";
+const SETUP: &[u8] = b"twitcher launcher 8";
 
-/// Tells the launcher what it needs to know, and hands the journal over. Must come before any request.
-pub fn send_setup(socket: BorrowedFd<'_>, setup: &Setup, journal: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// What a launcher gets with its setup.
+#[derive(Debug)]
+pub struct Equipment {
+    /// A socket on which processes say that they have started, should nobody be woken for it.
+    pub births: OwnedFd,
+    /// The journal, if there is one.
+    pub journal: Option<OwnedFd>,
+}
+
+/// Tells the launcher what it needs to know, and hands over its end of the socket for births, and the journal. Must come before any request.
+pub fn send_setup(
+    socket: BorrowedFd<'_>,
+    setup: &Setup,
+    births: BorrowedFd<'_>,
+    journal: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let body = postcard::to_extend(setup, SETUP.to_vec()).map_err(|_| Errno::EMSGSIZE)?;
-    send(socket, &body, journal.as_slice())
+    let fds: Vec<_> = [births].into_iter().chain(journal).collect();
+    send(socket, &body, &fds)
 }
 
 /// Receives what [`send_setup`] sends; `EBADMSG` for anything else, `None` at the end of the stream.
-pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<(Setup, Option<OwnedFd>)>> {
+pub fn receive_setup(socket: BorrowedFd<'_>) -> io::Result<Option<(Setup, Equipment)>> {
     let Some(Datagram { body, fds, cut }) = receive(socket)? else {
         return Ok(None);
     };
     let setup = body
         .strip_prefix(SETUP)
         .and_then(|rest| postcard::from_bytes(rest).ok());
-    match setup.filter(|_| !cut && fds.len() <= 1) {
-        Some(setup) => Ok(Some((setup, fds.into_iter().next()))),
-        None => Err(Errno::EBADMSG.into()),
+    let mut fds = fds.into_iter();
+    match (setup, fds.next(), fds.next(), fds.next()) {
+        (Some(setup), Some(births), journal, None) if !cut => Ok(Some((setup, Equipment { births, journal }))),
+        _ => Err(Errno::EBADMSG.into()),
     }
 }
 

@@ -141,7 +141,7 @@ fn prepare(
     action: &Arc<WasmAction>,
     task: Option<&WasmTask>,
     equipment: Equipment,
-) -> Result<(ManuallyDrop<Runtime>, Host), CallEnd> {
+) -> Result<(ManuallyDrop<Arc<Runtime>>, Host), CallEnd> {
     let Equipment {
         channel,
         stdio,
@@ -150,14 +150,12 @@ fn prepare(
     let grants = &action.grants;
     // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its
     // descriptors would cost as much as many a call.
-    let mut runtime = Builder::new_current_thread();
-    runtime.enable_time();
-    if !grants.net.is_empty() || !grants.http.is_empty() {
-        runtime.enable_io();
-    }
-    let runtime = runtime
-        .build()
-        .map_err(|error| not_called("start its runtime".to_owned(), &error))?;
+    let runtime = if grants.net.is_empty() && grants.http.is_empty() {
+        Arc::clone(&ready.runtime)
+    } else {
+        let polling = Builder::new_current_thread().enable_all().build();
+        Arc::new(polling.map_err(|error| not_called("start its runtime".to_owned(), &error))?)
+    };
     // Once, for both layers: whoever renames or links in between has them agree on what was found first.
     let opened: Result<Vec<_>, _> = grants.dirs.iter().map(granted_dir).collect();
     let mut opened = opened?;

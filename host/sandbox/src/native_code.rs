@@ -1,12 +1,14 @@
 //! Native code in memory: loaded once by the launcher, run by the processes that it clones.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
+use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Module};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -31,6 +33,9 @@ pub enum LoadError {
     /// The code is of another version, machine or profile, or is damaged.
     #[error("cannot load the native code: {0:#}")]
     Code(wasmtime::Error),
+    /// What waits for its calls cannot be made.
+    #[error("cannot start the async runtime: {0}")]
+    Runtime(io::Error),
     /// Its processes could not be confined.
     #[error("cannot prepare the sandbox: {0}")]
     Confine(#[from] ConfineError),
@@ -43,6 +48,8 @@ pub enum LoadError {
 pub struct Ready {
     pub(super) call: Call,
     pub(super) filters: Arc<Filters>,
+    /// For a call that the kernel need not be asked to poll anything for.
+    pub(super) runtime: Arc<Runtime>,
     descriptors: Vec<RawFd>,
 }
 
@@ -95,6 +102,7 @@ struct Ground {
     components: Linker<Host>,
     modules: wasmtime::Linker<Host>,
     filters: Arc<Filters>,
+    runtime: Arc<Runtime>,
 }
 
 /// The device and inode of a file. The code of one component may be of a bundle at first, and be compiled here once that is not trusted
@@ -141,6 +149,7 @@ impl LoadedCode {
         Ok(Ready {
             call,
             filters: Arc::clone(&ground.filters),
+            runtime: Arc::clone(&ground.runtime),
             descriptors: open_descriptors().into_iter().filter(opened).collect(),
         })
     }
@@ -174,11 +183,14 @@ impl Ground {
         // numbers' look at the processor, which in a virtual machine costs as much as a short call.
         Engine::tls_eager_initialize();
         drop(WasiCtxBuilder::new().build());
+        // It has neither threads nor descriptors, so each clone has a whole one.
+        let runtime = Builder::new_current_thread().enable_time().build();
         Ok(Self {
             engine,
             components,
             modules,
             filters,
+            runtime: Arc::new(runtime.map_err(LoadError::Runtime)?),
         })
     }
 

@@ -80,6 +80,9 @@ use clap::Parser;
 
 use args::Cli;
 
+#[global_allocator]
+static ALLOCATOR: twitcher_launch::Allocator = twitcher_launch::Allocator;
+
 fn main() -> ExitCode {
     let code = commands::carry_out(Cli::parse().command);
     code.unwrap_or_else(|error| {

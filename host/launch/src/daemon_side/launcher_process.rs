@@ -34,6 +34,8 @@ pub struct Launcher {
     pub(crate) cgroups: Option<Arc<CgroupTree>>,
     setup: Setup,
     socket: OwnedFd,
+    /// What processes say here wakes nobody: the launcher, which waits for them, says when it is to be read.
+    births: OwnedFd,
 }
 
 impl Launcher {
@@ -86,8 +88,8 @@ impl Launcher {
         cgroups: Option<Arc<CgroupTree>>,
         setup: Setup,
     ) -> io::Result<Self> {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (ours, theirs) = socket_pair()?;
+        let (births, their_births) = socket_pair()?;
         // The socket travels as stdin: a descriptor that need not be made inheritable, so that no other child can get it.
         let child = Program::new(&program)
             .args(&arguments)
@@ -95,7 +97,8 @@ impl Launcher {
             .current_dir("/")
             .stdin(theirs)
             .spawn()?;
-        match send_setup(ours.as_fd(), &setup, journal.as_ref().map(|journal| journal.fd())) {
+        let journal_fd = journal.as_ref().map(|journal| journal.fd());
+        match send_setup(ours.as_fd(), &setup, their_births.as_fd(), journal_fd) {
             // It died already; whoever watches it will notice.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,
@@ -108,6 +111,7 @@ impl Launcher {
             cgroups,
             setup,
             socket: ours,
+            births,
         })
     }
 
@@ -122,6 +126,13 @@ impl Launcher {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// Ours, which does not block, and the launcher's.
+fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((ours, theirs))
 }
 
 /// The launcher now in service.
@@ -158,7 +169,13 @@ impl LauncherLink {
 
     /// From now on nothing can be said to us. What was said before can still be read.
     pub(crate) fn hang_up(&self) -> io::Result<()> {
+        shutdown(self.launcher.births.as_raw_fd(), Shutdown::Read)?;
         Ok(shutdown(self.fd().as_raw_fd(), Shutdown::Read)?)
+    }
+
+    /// The next birth that was told of without waking anybody, if there is one.
+    pub(crate) fn birth(&self) -> Option<Reply> {
+        receive_reply(self.launcher.births.as_fd()).ok().flatten()
     }
 
     /// The next reply, if there is one. Does not ask tokio whether there is: a process says that it failed before it exits, so after

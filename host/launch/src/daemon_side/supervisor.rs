@@ -598,9 +598,15 @@ impl Supervisor {
 
     fn read_replies(&mut self) {
         loop {
-            match self.link.reply() {
+            let reply = self.link.reply();
+            // A process says that it has started before anything else, and perhaps on the other socket.
+            while let Some(Reply::Started { seq, pid }) = self.link.birth() {
+                self.on_started(seq, Pid::from_raw(pid));
+            }
+            match reply {
                 Ok(Some(Reply::Started { seq, pid })) => self.on_started(seq, Pid::from_raw(pid)),
                 Ok(Some(Reply::Failed { seq, step, errno })) => self.on_failed(seq, step, Errno::from_raw(errno)),
+                Ok(Some(Reply::Executed)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The end of the stream. A launcher that lives on without it is of no use; its pidfd says when it is gone.
                 Ok(None) | Err(_) => {

@@ -10,9 +10,13 @@ use wasmtime::Engine;
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
-/// Has SIGTERM interrupt what this engine runs, in this process: it must be one made for a single call.
-pub fn on_sigterm(engine: &Engine) {
-    let _ = ENGINE.set(engine.clone());
+/// Says which engine runs all components. In the launcher, so that no process need say it again.
+pub fn know(engine: &Engine) {
+    ENGINE.get_or_init(|| engine.clone());
+}
+
+/// Has SIGTERM interrupt what the engine runs, in this process: it must be one made for a single call.
+pub fn on_sigterm() {
     let action = SigAction::new(SigHandler::Handler(advance), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler only reads a cell that was set before, and what it calls changes atomic values: both are safe at any moment.
     // Should the call fail, SIGTERM ends the process, which SIGKILL would do a little later anyway.

@@ -31,7 +31,7 @@ use self::spawn::{Parent, spawn};
 use self::steps::close_range;
 use self::vfork::ChildStack;
 use crate::journal::JournalWriter;
-use crate::protocol::{Page, Reply, Step, receive_setup, send_reply};
+use crate::protocol::{Equipment, Page, Reply, Step, receive_setup, send_reply};
 use twitcher_model::FunctionAction;
 use twitcher_sandbox::LoadedCode;
 
@@ -67,7 +67,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     } else {
         None
     };
-    let Some((setup, journal)) = receive_setup(channel.as_fd())? else {
+    let Some((setup, Equipment { births, journal })) = receive_setup(channel.as_fd())? else {
         return Ok(());
     };
     let (soft, hard) = setup.open_files;
@@ -78,6 +78,7 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     let namespaces = EmptyNamespaces::default();
     let parent = Parent {
         channel: channel.as_fd(),
+        births: births.as_fd(),
         pen: pen.as_ref(),
         bodies,
         ignored: &ignored,
@@ -87,7 +88,14 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
     keep_heap_in_order();
     let mut components = LoadedCode::default();
     let mut page = Page::default();
-    while let Some(received) = page.receive(channel.as_fd())? {
+    loop {
+        let received = match page.receive(channel.as_fd()) {
+            Ok(Some(received)) => received,
+            // It may have gone without having read all that was said to it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let outcome = match received {
             Ok(request) => {
                 let seq = request.head.seq;
@@ -107,7 +115,6 @@ pub fn main(bodies: &Bodies) -> io::Result<()> {
             )?;
         }
     }
-    Ok(())
 }
 
 /// Has what this process was started with open, besides the standard streams, stay with it: what it executes does not get it. Whoever started the

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
+use crate::allocator::allocate_afresh;
 use crate::launcher::clone::Born;
 use crate::launcher::data_file;
 use crate::launcher::interrupt;
@@ -54,6 +55,9 @@ fn run(
     born: Born,
     launcher: &Parent<'_>,
 ) -> c_int {
+    if component.is_some() {
+        allocate_afresh();
+    }
     let read = text.and_then(|text| text.read().ok()).and_then(|text| text.own());
     let Some(OwnText { task, env, cwd, setup }) = read else {
         return frame.failed(launcher, (Step::Decode, Errno::EBADMSG));
@@ -83,7 +87,7 @@ fn run(
                 Err(failure) => failure,
                 Ok(equipment) => {
                     // From here on the component's own channel says what happens.
-                    interrupt::on_sigterm(ready.engine());
+                    interrupt::on_sigterm();
                     return sandbox::run(ready, &task, equipment);
                 }
             }
@@ -96,7 +100,7 @@ fn run(
                         Stage::Begins => interrupt::guard_start(),
                         Stage::Waits => interrupt::end_guard(),
                         // Until then SIGTERM ends the process.
-                        Stage::IsCalled => interrupt::on_sigterm(ready.engine()),
+                        Stage::IsCalled => interrupt::on_sigterm(),
                     });
                 }
             }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::launcher::clone::Born;
 use crate::launcher::spawn::{Parent, fork, run_to_end};
 use crate::launcher::steps::{Frame, Settings, SpawnFailure};
-use crate::protocol::{ProgramText, Step};
+use crate::protocol::{ProgramText, Reply, Step, send_reply};
 
 /// A program that is about to be executed.
 pub struct Program<'a> {
@@ -61,10 +61,11 @@ impl<'a> Program<'a> {
     }
 
     /// Clones a process that goes through the steps and becomes the program.
-    pub fn spawn(self, may_share: bool, launcher: &Parent<'_>) -> Result<(), SpawnFailure> {
+    pub fn spawn(mut self, may_share: bool, launcher: &Parent<'_>) -> Result<(), SpawnFailure> {
         let at = |errno| (Step::Clone, errno);
         match launcher.stack {
             Some(stack) if may_share => {
+                self.frame.waited_for = true;
                 // SAFETY: for a program the steps are system calls on memory that was prepared before; what they allocate they free
                 // again, and a panic ends here. The launcher's only signal handlers are the standard library's, which end the process.
                 // The child's other attributes (descriptors, signal dispositions, ids, limits, directory) are its own.
@@ -74,7 +75,10 @@ impl<'a> Program<'a> {
                         run_to_end(|| self.run(born, launcher))
                     })
                 }
-                .map_err(at)
+                .map_err(at)?;
+                // Should the daemon have gone, the next request says so.
+                let _ = send_reply(launcher.channel, Reply::Executed);
+                Ok(())
             }
             _ => fork(self.frame.cgroup.as_ref(), |born| self.run(born, launcher)).map_err(at),
         }

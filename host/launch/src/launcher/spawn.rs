@@ -15,6 +15,7 @@ use nix::unistd::write;
 use crate::journal::JournalWriter;
 use crate::launcher::Bodies;
 use crate::launcher::clone::{self, Born, Side};
+use crate::launcher::interrupt;
 use crate::launcher::namespaces::EmptyNamespaces;
 use crate::launcher::own_code::OwnCode;
 use crate::launcher::program::Program;
@@ -27,6 +28,8 @@ use twitcher_sandbox::LoadedCode;
 pub struct Parent<'a> {
     /// The launcher's end of the socket.
     pub channel: BorrowedFd<'a>,
+    /// On which a process says that it has started if the launcher waits for it.
+    pub births: BorrowedFd<'a>,
     /// With which processes write themselves down.
     pub pen: Option<&'a JournalWriter>,
     /// What processes run that are not programs of their own.
@@ -54,6 +57,7 @@ pub fn spawn(received: Received<'_>, components: &mut LoadedCode, launcher: &Par
                 say(&format!("twitcher launcher: component {digest}: {error}\n"));
                 (Step::Load, Errno::ENOEXEC)
             })?;
+            interrupt::know(ready.engine());
             Some((ready, fd()?))
         }
     };
@@ -61,6 +65,7 @@ pub fn spawn(received: Received<'_>, components: &mut LoadedCode, launcher: &Par
         seq: head.seq,
         stdio,
         cgroup: if head.in_cgroup { Some(fd()?) } else { None },
+        waited_for: false,
     };
     match head.kind {
         Kind::Program => {

@@ -31,6 +31,8 @@ pub struct Frame {
     pub stdio: [OwnedFd; 3],
     /// The directory of the run's cgroup.
     pub cgroup: Option<OwnedFd>,
+    /// The launcher waits for it to execute its program, and says so then: until that, whoever is woken is in its way.
+    pub waited_for: bool,
 }
 
 /// A [`ProcessSetup`] in the form that system calls take.
@@ -85,7 +87,12 @@ impl Frame {
         }
         // Without this message the daemon would take the request for one that was never carried out: then it must not be.
         let (seq, pid) = (self.seq, getpid().as_raw());
-        send_reply(launcher.channel, Reply::Started { seq, pid }).map_err(|_| SETUP_FAILED)?;
+        let to = if self.waited_for {
+            launcher.births
+        } else {
+            launcher.channel
+        };
+        send_reply(to, Reply::Started { seq, pid }).map_err(|_| SETUP_FAILED)?;
         if let Some(pen) = launcher.pen {
             pen.put_down();
         }
