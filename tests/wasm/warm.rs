@@ -383,11 +383,16 @@ fn the_walls_around_it_are_those_of_a_process_that_did_not_wait() {
     let site = site(
         "sleeps",
         &format!("warm=1, {OUT}"),
-        "uid='nobody', timeout=600, run_mode=PARALLEL",
+        "uid='nobody', timeout=600, run_mode=PARALLEL, run_on_load=False",
     );
     let daemon = start(&site);
+    let first = waiting(&daemon, 1);
+    kill(first, Signal::SIGKILL).unwrap();
+    gone(first);
+    // The next one that waits takes its time.
+    site.set("/x", "first");
     let cold = process(&daemon, 1);
-    let waits = waiting(&daemon, 1);
+    let waits = waiting(&daemon, 2);
     assert_ne!(cold, waits);
     until("the other is confined, too", || walls(cold)["Seccomp"] == "2");
     assert_eq!(walls(waits), walls(cold));

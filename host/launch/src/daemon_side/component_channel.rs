@@ -29,6 +29,10 @@ pub struct ComponentChannel {
     asked: bool,
     ended: Option<(CallEnd, Timing)>,
     closed: bool,
+    /// It has said or been told something.
+    used: bool,
+    /// It has gone without having read all that it was sent.
+    left_unread: bool,
 }
 
 /// The two ends of a new channel: ours, and the component's.
@@ -47,6 +51,8 @@ impl ComponentChannel {
             asked: false,
             ended: None,
             closed: false,
+            used: false,
+            left_unread: false,
         })
     }
 
@@ -77,6 +83,7 @@ impl ComponentChannel {
             match recv(socket.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(0) => self.closed = true,
                 Ok(length) => {
+                    self.used = true;
                     self.incoming.push(&buffer[..length]);
                     self.take(&mut handle);
                     if self.ended.is_some() {
@@ -85,7 +92,10 @@ impl ComponentChannel {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return forget_readiness(socket, Interest::READABLE),
-                Err(_) => self.closed = true,
+                Err(error) => {
+                    self.closed = true;
+                    self.left_unread = error == Errno::ECONNRESET;
+                }
             }
         }
     }
@@ -109,6 +119,7 @@ impl ComponentChannel {
 
     /// Tells the component something.
     pub fn tell(&mut self, message: &ToAction) {
+        self.used = true;
         if !matches!(message, ToAction::Cancel(_)) {
             self.asked = false;
         }
@@ -149,6 +160,12 @@ impl ComponentChannel {
     /// Whether what it says is no longer listened to.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the process has gone without having read what it was handed before anything else. The kernel says so: a socket that is closed with
+    /// something to be read in it resets the other one.
+    pub fn was_not_taken(&self) -> bool {
+        self.left_unread && !self.used
     }
 
     /// Whether the component has said that its call ended.

@@ -82,8 +82,8 @@ pub(crate) struct SupervisedRun {
     /// Weak, so that the run still notices when the daemon lets go of it.
     answers: mpsc::WeakUnboundedSender<Control>,
     started: Instant,
-    /// What the process had used before the run was handed to it.
-    used: Usage,
+    /// What the process had used before the run was handed to it; none if it was made for the run.
+    waited: Option<Usage>,
     stopping: Option<Stopping>,
     /// The output is a flood and is not read until then.
     paused_until: Option<Instant>,
@@ -100,6 +100,18 @@ struct Stopping {
     term_at: Option<Instant>,
     kill_at: Instant,
     killed: bool,
+}
+
+impl Stopping {
+    /// Of what has ended already.
+    fn at_once(reason: Reason) -> Self {
+        Self {
+            reason: StopReason::Requested(reason),
+            term_at: None,
+            kill_at: Instant::now(),
+            killed: true,
+        }
+    }
 }
 
 enum Wake {
@@ -139,7 +151,7 @@ impl SupervisedRun {
             answers: answers.downgrade(),
             control,
             started: Instant::now(),
-            used: Usage::default(),
+            waited: None,
             stopping: None,
             paused_until: None,
             mark,
@@ -148,13 +160,14 @@ impl SupervisedRun {
         })
     }
 
-    /// Of a process that waited for the run, which has used so much before.
-    pub(crate) fn had_used(self, used: Usage) -> Self {
-        Self { used, ..self }
+    /// Of a process that waited for the run, if it did, and had used so much before.
+    pub(crate) fn had_waited(self, waited: Option<Usage>) -> Self {
+        Self { waited, ..self }
     }
 
-    /// Follows the process until it has ended and been waited for; gives the invocation back.
-    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, RunReport) {
+    /// Follows the process until it has ended and been waited for; gives the invocation back. Without a report the process had waited and was
+    /// on its way out when the run was handed to it: nothing of the run has been carried out.
+    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, Option<RunReport>) {
         loop {
             match self.wake().await {
                 Wake::Exited => break,
@@ -223,6 +236,12 @@ impl SupervisedRun {
         }
         // What it said last is there after its end like its output.
         self.listen();
+        if self.waited.is_some() && self.talk.as_ref().is_some_and(ComponentChannel::was_not_taken) {
+            match self.told_to_end() {
+                None => return (self.invocation, None),
+                Some(reason) => self.stopping = Some(Stopping::at_once(reason)),
+            }
+        }
         self.let_streams_linger(lingering);
         let ended = self.talk.as_mut().and_then(ComponentChannel::take_ended);
         let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
@@ -232,19 +251,29 @@ impl SupervisedRun {
             warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, limit, "the kernel killed the run: it needed more memory than limits={{\"memory\": ...}} gives it");
         }
         let captured = self.output.captured.take();
+        let used = self.waited.unwrap_or_default();
         let report = RunReport {
             outcome,
             captured,
             timing,
             elapsed: self.started.elapsed(),
             max_rss_kib: usage.ru_maxrss.max(0) as u64,
-            cpu: (duration(usage.ru_utime) + duration(usage.ru_stime)).saturating_sub(self.used.cpu),
-            minor_faults: (usage.ru_minflt.max(0) as u64).saturating_sub(self.used.minor_faults),
+            cpu: (duration(usage.ru_utime) + duration(usage.ru_stime)).saturating_sub(used.cpu),
+            minor_faults: (usage.ru_minflt.max(0) as u64).saturating_sub(used.minor_faults),
             output_bytes: self.output.total(),
             log_ended: self.output.is_flood(),
             output_tail: self.output.into_tail(),
         };
-        (self.invocation, report)
+        (self.invocation, Some(report))
+    }
+
+    /// The reason, if the run is to end by what it was told last. It is told no more afterwards.
+    fn told_to_end(&mut self) -> Option<Reason> {
+        self.control.close();
+        std::iter::from_fn(|| self.control.try_recv().ok()).find_map(|control| match control {
+            Control::Terminate(reason) => Some(reason),
+            _ => None,
+        })
     }
 
     async fn wake(&mut self) -> Wake {

@@ -22,7 +22,7 @@ use nix::unistd::{Pid, getsid, pipe2};
 use tokio::io::Interest;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::daemon_side::component_channel;
 use crate::daemon_side::data_files::{self, DataFiles, FileWrite, Then};
@@ -87,7 +87,8 @@ struct Reaped {
     seq: u64,
     pid: Pid,
     invocation: Invocation,
-    report: RunReport,
+    /// None if the run is still to be started.
+    report: Option<RunReport>,
 }
 
 impl Sharing {
@@ -126,6 +127,8 @@ pub(crate) struct Supervisor {
     in_flight: HashMap<u64, InFlight>,
     failed: HashMap<u64, (Step, Errno)>,
     running: HashMap<RunId, mpsc::UnboundedSender<Control>>,
+    /// Runs that were to be terminated when their process had ended, of which the supervisor had not heard.
+    told_too_late: HashSet<RunId>,
     pids: HashSet<Pid>,
     next_seq: u64,
     max_running: usize,
@@ -188,6 +191,7 @@ impl Supervisor {
             in_flight: HashMap::new(),
             failed: HashMap::new(),
             running: HashMap::new(),
+            told_too_late: HashSet::new(),
             pids: HashSet::new(),
             next_seq: 1,
             max_running,
@@ -572,8 +576,11 @@ impl Supervisor {
             other => other,
         };
         if let Some(to) = self.running.get(&run) {
-            // A run that has just ended hears no more.
-            let _ = to.send(control);
+            let is_end = matches!(control, Control::Terminate(_));
+            // A run that has just ended hears no more; it may be one that is to start again.
+            if to.send(control).is_err() && is_end {
+                self.told_too_late.insert(run);
+            }
         } else if let Control::Terminate(reason) = control {
             let is_it = |pending: &Pending| {
                 let Pending { invocation, .. } = pending;
@@ -681,17 +688,17 @@ impl Supervisor {
         }
         // As our own child it cannot vanish before we wait for it; one that is not ours was never started by our launcher.
         let pidfd = pidfd_open(pid).map_err(io::Error::from);
-        self.follow(invocation, (seq, pid), pidfd, ends, Usage::default(), terminate);
+        self.follow(invocation, (seq, pid), pidfd, ends, None, terminate);
     }
 
-    /// Follows the process of a run, which is there from now on, and had used so much before it was the run's.
+    /// Follows the process of a run, which is there from now on; if it waited for that, it had used so much before.
     fn follow(
         &mut self,
         mut invocation: Invocation,
         (seq, pid): (u64, Pid),
         pidfd: io::Result<OwnedFd>,
         ends: Ends,
-        used: Usage,
+        waited: Option<Usage>,
         terminate: Option<Reason>,
     ) {
         let run = invocation.run;
@@ -717,7 +724,7 @@ impl Supervisor {
         let control = (to.clone(), control);
         let started = pidfd.and_then(|pidfd| SupervisedRun::new(invocation, pid, pidfd, ends, control, events, mark));
         let process = match started {
-            Ok(process) => process.had_used(used),
+            Ok(process) => process.had_waited(waited),
             Err(error) => {
                 error!(run_id = %run, %pid, %error, "cannot follow the process of a run; killing it");
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
@@ -779,12 +786,22 @@ impl Supervisor {
             seq,
             pid,
             invocation,
-            mut report,
+            report,
         } = reaped;
         if !invocation.is_writer() {
             self.running.remove(&invocation.run);
         }
         self.pids.remove(&pid);
+        let Some(mut report) = report else {
+            debug!(watch = &*invocation.watch, run_id = %invocation.run, %pid,
+                "the process that waited had just gone when the run was handed to it; it starts as any other");
+            self.slots.leave(invocation.run);
+            return match self.told_too_late.remove(&invocation.run) {
+                true => self.end(invocation.run, RunReport::of(Outcome::Terminated)),
+                false => self.wait([invocation]),
+            };
+        };
+        self.told_too_late.remove(&invocation.run);
         if report.outcome == Outcome::Exited(SETUP_FAILED) {
             self.read_replies();
         }

@@ -308,7 +308,7 @@ impl Supervisor {
             used,
             ..
         } = process;
-        self.follow(pending.invocation, (seq, pid), Ok(pidfd), ends, used, None);
+        self.follow(pending.invocation, (seq, pid), Ok(pidfd), ends, Some(used), None);
         None
     }
 
