@@ -19,7 +19,7 @@ pub fn release_free_memory() {
     }
 }
 
-/// The program's allocator: the system's, but for processes that have a [`Region`].
+/// The program's allocator: the system's, but for processes that are about to call a component, which have a region of their own.
 #[derive(Debug)]
 pub struct Allocator;
 
