@@ -11,7 +11,7 @@
 //! - **Half-written files.** A change is looked at when its path has been quiet for [`TreeOptions::quiet`]; a file that is being
 //!   written, when it is closed (or after [`TreeOptions::writing`]).
 //! - **Finished files.** A watch of a node's data need not wait for the quiet: a file that was closed after it was written, or renamed
-//!   to its path, is looked at [at once](View::first_look). What goes, what is empty, and children and subtrees, wait for it: an editor's
+//!   to its path, is looked at at once (see `first_look`). What goes, what is empty, and children and subtrees, wait for it: an editor's
 //!   exchange of a file, a file that is emptied to be filled, and many files that are written together are one change.
 //! - **Links** are followed if they stay below the directory and are relative; others are errors. A change to what a link leads
 //!   to is noticed by the sweep, or at once when the link itself, or one like `..data`, is replaced.
