@@ -51,20 +51,21 @@ chmod 755 machine/root
 echo first > machine/tree/git/head
 echo 8080 > machine/tree/app/port
 echo 'listen = {{ data }}' > machine/root/app.conf
-mkdir -m 777 machine/rendered
+mkdir -m 777 machine/rendered machine/read-only
+cp machine/root/app.conf machine/read-only
 rm -rf key key.pub dist
 "$native" key generate key > /dev/null
 "$native" bundle build "$components/render.wasm" --name render --version 1.0.0 --target aarch64-linux --dir /in=ro --dir /out=rw \
-    --config-key template --config-key dest --key key --out dist > /dev/null
+    --config-key template --config-key dest --config-key command --key key --out dist > /dev/null
 cp dist/render-1.0.0.twb key.pub machine/root
 cat > machine/watches/all.twc << 'END'
 RegisterWatch("/git/head", name="command", uid="nobody", action=Exec("cat > /rendered/head; id -u >> /rendered/head; uname -m >> /rendered/head"))
 RegisterWatch("/git/head", name="file", uid="nobody", action=Wasm("/root/hello.wasm", config={"greeting": "a component saw it"}))
 RegisterWatch("/app/port", name="bundle", uid="nobody",
-              action=Wasm("render", config={"template": "/in/app.conf", "dest": "/out/app.conf"},
+              action=Wasm("render", config={"template": "/in/app.conf", "dest": "/out/app.conf", "command": ""},
                           dirs={"/in": "/root:ro", "/out": "/rendered:rw"}))
-RegisterWatch("/git/head", name="confined", uid="nobody", action=Wasm("render", config={"template": "/in/app.conf", "dest": "/in/app.conf"},
-                                                                   dirs={"/in": "/root:ro"}))
+RegisterWatch("/app/port", name="confined", uid="nobody", action=Wasm("render", config={"template": "/in/app.conf", "dest": "/in/port.conf", "command": ""},
+                                                                   dirs={"/in": "/read-only:ro"}))
 END
 cp "$here/init.sh" machine/init
 chmod 755 machine/init
