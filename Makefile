@@ -65,9 +65,10 @@ package-aarch64: aarch64-tools cargo-deb cargo-generate-rpm
 systemd-test: zookeeper cargo-deb systemd-root
 	TWITCHER_SYSTEMD_TEST=required cargo test --locked --workspace --test e2e -- systemd::
 
+# BASE=path/to/an/older/twitcher is measured in turns with this one.
 bench: zookeeper kazoo wrk inotify-tools wasm-target
 	cargo build --quiet --locked --release --package hello --target wasm32-wasip2
-	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
+	PYTHON=$(BENCH_VENV)/bin/python TWITCHER_BENCH_BASE=$(if $(BASE),$(abspath $(BASE))) TWITCHER_BENCH_COMPONENT=$(CARGO_TARGET_DIR)/wasm32-wasip2/release/hello.wasm \
 	  cargo bench --locked --package twitcher-host --bench compare
 
 # Installs with `apt install ./target/packages/twitcher_*.deb`, `dnf install ./target/packages/twitcher-*.rpm`, or as INSTALL in the tarball

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::peer::Peer;
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ms, ratio};
 
 const VERSIONS: usize = 30;
 const MANY: usize = 20;

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
 use twitcher_launch::RunReport;
 use twitcher_launch::protocol::{Task, WasmTask};
 use twitcher_model::{
@@ -17,7 +15,9 @@ use twitcher_sandbox::Reach;
 use twitcher_sandbox::code_cache::CodeCache;
 
 use crate::launching::{Spawner, command_true};
-use crate::{Table, median, ms, ratio};
+use crate::machine::fork_exit;
+use crate::table::Table;
+use crate::{before, median, ms, ratio};
 
 const ROUNDS: usize = 500;
 const WARM_UP: usize = 50;
@@ -45,6 +45,7 @@ pub async fn measure(table: &mut Table) {
     resolve(&components, &file);
     table.row("the same from the cache", ms(begin.elapsed()), "");
 
+    before::measure(table, &file);
     let floor = median((0..ROUNDS).map(|_| fork_exit()).collect());
     let (mut spawner, process) = (Spawner::new(), process());
     let (mut ours, mut theirs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,18 +59,18 @@ pub async fn measure(table: &mut Table) {
         }
     }
     faults.sort_unstable();
-    let (ours, theirs) = (median(ours), median(theirs));
+    let (samples, ours, theirs) = (ours.clone(), median(ours), median(theirs));
     table.row(
         "fork + _exit + wait, the floor",
         ms(floor),
         format!("{} of `Command`", ratio(floor, theirs)),
     );
-    table.row(
+    table.beside(
         format!(
             "component `hello` in the sandbox, {} page faults",
             faults[faults.len() / 2]
         ),
-        ms(ours),
+        samples,
         format!(
             "{} of `Command`, {} of the floor",
             ratio(ours, theirs),
@@ -109,18 +110,6 @@ fn resolve(components: &CodeCache, file: &Path) -> Component {
 /// A custom section, which makes another component of one without changing what it does.
 fn custom_section(tag: u8) -> Vec<u8> {
     vec![0, 3, 1, b'n', tag]
-}
-
-#[allow(unsafe_code)]
-fn fork_exit() -> Duration {
-    let begin = Instant::now();
-    // SAFETY: the child makes one system call, which ends it.
-    match unsafe { fork() }.unwrap() {
-        // SAFETY: _exit takes any code and does not return.
-        ForkResult::Child => unsafe { libc::_exit(0) },
-        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
-    };
-    begin.elapsed()
 }
 
 /// As what components run here.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::peer::Peer;
 use crate::reacting::Actions;
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ratio};
 
 const ROUNDS: usize = 400;
 const WARM_UP: usize = 30;
@@ -100,21 +101,23 @@ pub async fn measure(table: &mut Table) {
         samples[2].push(shell.renamed(round).await);
         samples[3].push(ours.renamed(round).await);
     }
-    let [shell_written, written, shell_renamed, renamed] = samples.map(|samples| median(samples[WARM_UP..].to_vec()));
-    table.row(
+    let samples = samples.map(|samples| samples[WARM_UP..].to_vec());
+    let [shell_written, written, shell_renamed, renamed] = samples.clone().map(median);
+    let [by_shell, by_us, renamed_for_shell, renamed_for_us] = samples;
+    table.beside(
         "a file written → `inotifywait -m` and a shell's loop, the command has exited",
-        ms(shell_written),
+        by_shell,
         "1",
     );
-    table.row(
+    table.beside(
         "a file written → Twitcher with `--tree`, its action has exited",
-        ms(written),
+        by_us,
         ratio(written, shell_written),
     );
-    table.row("a file renamed into place → the loop", ms(shell_renamed), "1");
-    table.row(
+    table.beside("a file renamed into place → the loop", renamed_for_shell, "1");
+    table.beside(
         "a file renamed into place → Twitcher",
-        ms(renamed),
+        renamed_for_us,
         ratio(renamed, shell_renamed),
     );
 }

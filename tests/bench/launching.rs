@@ -11,22 +11,25 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use twitcher_launch::{Invocation, Launcher, Launches, Purpose, RunEvent, RunReport, SecretValues, protocol::Task};
 use twitcher_model::{Identity, ProcessSettings, RunId};
 
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ms, ratio};
 
 const ROUNDS: usize = 500;
 const WARM_UP: usize = 50;
 
 pub async fn measure(table: &mut Table) {
     let mut spawner = Spawner::new();
-    let (small, command) = in_turns(&mut spawner).await;
-    table.row("`std::process::Command` of /bin/true, small process", ms(command), "1");
-    table.row(
+    let (through, by_command) = in_turns(&mut spawner).await;
+    let (small, command) = (median(through.clone()), median(by_command.clone()));
+    table.beside("`std::process::Command` of /bin/true, small process", by_command, "1");
+    table.beside(
         "`Exec([\"/bin/true\"])` through the launcher",
-        ms(small),
+        through,
         ratio(small, command),
     );
     let ballast = vec![1u8; 500 << 20];
     let (large, command_large) = in_turns(&mut spawner).await;
+    let (large, command_large) = (median(large), median(command_large));
     black_box(&ballast);
     table.row(
         "the same, daemon holding 500 MB",
@@ -119,7 +122,7 @@ pub fn command_true() -> Duration {
     begin.elapsed()
 }
 
-async fn in_turns(spawner: &mut Spawner) -> (Duration, Duration) {
+async fn in_turns(spawner: &mut Spawner) -> (Vec<Duration>, Vec<Duration>) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + WARM_UP {
         let pair = (spawner.run_true().await, command_true());
@@ -128,5 +131,5 @@ async fn in_turns(spawner: &mut Spawner) -> (Duration, Duration) {
             theirs.push(pair.1);
         }
     }
-    (median(ours), median(theirs))
+    (ours, theirs)
 }

@@ -1,25 +1,30 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's. Parts can be named: `cargo bench --bench compare -- launching component bundles reacting files many
+//! absolute times are this machine's, and what its primitives cost is measured with them. Parts can be named: `cargo bench --bench compare -- machine launching component bundles reacting files many
 //! state operating rollout`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
+mod before;
 mod bundles;
 mod component;
 mod files;
 mod launching;
+mod machine;
 mod many;
 mod operating;
 mod peer;
 mod reacting;
 mod rollout;
 mod state;
+mod table;
 
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
+
+use table::Table;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -32,10 +37,13 @@ fn main() {
     {
         return runtime.block_on(reacting::bare_peer(servers, path));
     }
-    let mut table = Table("| measured | median | ratio |\n| --- | --- | --- |\n".to_owned());
+    let mut table = Table::default();
     // `cargo bench` itself passes an option.
     let parts: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| *named == part);
+    if wanted("machine") {
+        machine::measure(&mut table);
+    }
     if wanted("launching") {
         runtime.block_on(launching::measure(&mut table));
     }
@@ -71,17 +79,11 @@ fn main() {
     };
     runtime.block_on(rollout::measure(&mut table, &many("rollout=")));
     runtime.block_on(rollout::measure_ensemble(&mut table, &many("rollout-ensemble=")));
-    println!("\n{}", table.0);
-}
-
-struct Table(String);
-
-impl Table {
-    fn row(&mut self, what: impl Display, median: impl Display, ratio: impl Display) {
-        let row = format!("| {what} | {median} | {ratio} |\n");
-        eprint!("{row}");
-        self.0.push_str(&row);
-    }
+    // Where cargo has what is built.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
+    table.finish(target).unwrap();
 }
 
 fn median(mut samples: Vec<Duration>) -> Duration {

@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use zookeeper_client::{Acls, Client, CreateMode};
 
+use crate::ms;
 use crate::peer::Peer;
 use crate::support::zookeeper::ZooKeeperServer;
-use crate::{Table, ms};
+use crate::table::Table;
 
 pub const MANY: usize = 10_000;
 const BATCH: usize = 500;

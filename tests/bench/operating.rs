@@ -16,7 +16,8 @@ use crate::reacting::Actions;
 use crate::support::http::browse;
 use crate::support::until;
 use crate::support::zookeeper::{ZooKeeperServer, free_port};
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ms, ratio};
 
 const ASKED: usize = 30;
 /// Quiet and hammered by turns; hammered for a minute in all.

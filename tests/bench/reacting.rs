@@ -12,7 +12,8 @@ use zookeeper_client::{Acls, Client, CreateMode};
 use crate::launching::Spawner;
 use crate::peer::Peer;
 use crate::support::zookeeper::ZooKeeperServer;
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ms, ratio};
 
 const ROUNDS: usize = 600;
 const WARM_UP: usize = 50;
@@ -61,26 +62,28 @@ pub async fn measure(table: &mut Table) {
         launch.push(by_bench.end_of(&data).await - begin);
         spawner.ended().await;
     }
-    let [ours, kazoo, bare, launch] = [ours, kazoo, bare, launch].map(|samples| median(samples[WARM_UP..].to_vec()));
+    let all = [ours, kazoo, bare, launch].map(|samples| samples[WARM_UP..].to_vec());
+    let [ours, kazoo, bare, launch] = all.clone().map(median);
+    let [our_samples, kazoo_samples, bare_samples, launch_samples] = all;
     let allowed = bare.mul_f64(1.3) + launch;
-    table.row(
+    table.beside(
         "`set_data` → kazoo DataWatch, its subprocess has exited",
-        ms(kazoo),
+        kazoo_samples,
         "1",
     );
-    table.row(
+    table.beside(
         "`set_data` → Twitcher, its action has exited",
-        ms(ours),
+        our_samples,
         ratio(ours, kazoo),
     );
-    table.row(
+    table.beside(
         "`set_data` → zookeeper-client watch + get, nothing run",
-        ms(bare),
+        bare_samples,
         ratio(bare, kazoo),
     );
-    table.row(
+    table.beside(
         "the same action through the launcher alone",
-        ms(launch),
+        launch_samples,
         ratio(launch, kazoo),
     );
     table.row(

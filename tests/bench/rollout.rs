@@ -14,7 +14,8 @@ use crate::support::members::{self, GATE, Members, ROOT, Setting};
 use crate::support::rollout_oracle::Oracle;
 use crate::support::txnlog;
 use crate::support::zookeeper::ZooKeeperServer;
-use crate::{Table, ms, ratio};
+use crate::table::Table;
+use crate::{ms, ratio};
 
 const PROBE: &str = "/probe";
 /// How often a change goes out.

@@ -19,7 +19,8 @@ use zookeeper_client::{Acls, Client, CreateMode};
 use crate::peer::Peer;
 use crate::reacting::Actions;
 use crate::support::zookeeper::ZooKeeperServer;
-use crate::{Table, median, ms, ratio};
+use crate::table::Table;
+use crate::{median, ms, ratio};
 
 const ROUNDS: usize = 600;
 const WARM_UP: usize = 50;

@@ -1,0 +1,79 @@
+//! The program of another build beside this one: `make bench BASE=path/to/twitcher`. Ratios to what else there is on a machine differ from
+//! machine to machine; what a change of ours is worth is told by the build before it, in the same run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::table::Table;
+
+/// How often each program measures, in turns.
+const TURNS: usize = 5;
+const ROUNDS: &str = "100";
+
+/// What `plugin bench` calls what it measures.
+const ROWS: [&str; 3] = [
+    "component, from request to reaped",
+    "component, by a process that waited",
+    "/bin/true through the launcher",
+];
+
+/// The program to compare with, if one is named.
+pub fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("TWITCHER_BENCH_BASE").filter(|name| !name.is_empty())?;
+    let program = PathBuf::from(&named);
+    assert!(
+        program.is_file(),
+        "BASE={}: there is no such program",
+        program.display()
+    );
+    Some(program)
+}
+
+/// `plugin bench` of both.
+pub fn measure(table: &mut Table, component: &Path) {
+    let before = program();
+    let ours = Path::new(env!("CARGO_BIN_EXE_twitcher"));
+    let mut samples = ROWS.map(|_| (Vec::new(), Vec::new()));
+    for _ in 0..TURNS {
+        for (text, of_ours) in [
+            (Some(bench(ours, component)), true),
+            (before.as_deref().map(|before| bench(before, component)), false),
+        ] {
+            let Some(text) = text else { continue };
+            for (row, (now, then)) in ROWS.iter().zip(&mut samples) {
+                // An older one has no processes that wait.
+                let times = if of_ours { now } else { then };
+                times.extend(time_of(&text, row));
+            }
+        }
+    }
+    for (row, (now, then)) in ROWS.iter().zip(samples) {
+        let then = Some(then).filter(|then| !then.is_empty());
+        if !now.is_empty() {
+            table.judged(format!("`plugin bench`: {row}"), now, then, "");
+        }
+    }
+}
+
+fn bench(program: &Path, component: &Path) -> String {
+    let output = Command::new(program)
+        .args(["plugin", "bench", "--rounds", ROUNDS])
+        .arg(component)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn time_of(text: &str, row: &str) -> Option<Duration> {
+    let line = text.lines().find(|line| line.starts_with(row))?;
+    let mut words = line[row.len()..].split_whitespace();
+    let (number, unit) = (words.next()?.parse::<f64>().ok()?, words.next()?);
+    let microseconds = match unit {
+        "us" => number,
+        "ms" => number * 1e3,
+        _ => return None,
+    };
+    Some(Duration::from_secs_f64(microseconds / 1e6))
+}
