@@ -1,6 +1,6 @@
-//! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised:
-//! absolute times are this machine's, and what its primitives cost is measured with them. Parts can be named: `cargo bench --bench compare -- machine launching component bundles reacting files many
-//! state operating rollout`.
+//! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised: absolute times
+//! are this machine's, and what its primitives cost is measured with them. Parts can be named: `cargo bench --bench compare -- machine launching
+//! component bundles reacting files many state operating rollout`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 

@@ -40,7 +40,8 @@ static REGION: Region = Region {
 
 /// The size of the region.
 const SIZE: usize = 1 << 20;
-/// So much of it is made available at once, in bytes: what the host allocates for a call of a small component.
+/// So much of it is made available at once, in bytes: what the host allocates for a call of a small component. The kernel counts these pages
+/// among the faults of the process, though none of them interrupts it.
 const POPULATED: usize = 96 << 10;
 
 /// Has this process allocate from a region of its own from now on. Without room for one all stays as it is.
