@@ -3,6 +3,7 @@
 //! As in `fields`, both file formats come here and the published JSON Schema is made from the same declaration. This module must
 //! not look anything up: no files, no components.
 
+use super::arguments::arguments;
 use super::commands::Commands;
 use super::declaration::fields;
 use super::grants::{Arguments, Dirs, Memory, Settings, Warm, Znodes};
@@ -10,9 +11,8 @@ use super::mismatch::Mismatch;
 use super::network::{Hosts, Origins};
 use super::process::Environment;
 use crate::accounts::Who;
-use crate::error::did_you_mean;
 use crate::reference::Reference;
-use crate::value::{Call, Field, Value, quoted};
+use crate::value::{Call, Field, Value};
 use twitcher_model::{Grants, SecretPlace};
 
 /// The argument that says which component, and the only one that can be given by position.
@@ -20,8 +20,6 @@ pub(crate) const REF: &str = NAMES[0];
 
 /// Most bytes of text that a component is given, in all: they travel with every run.
 const TEXT_TOTAL_MAX: usize = 1 << 20;
-/// Most arguments of one component, known or not.
-const ARGUMENTS_MAX: usize = 32;
 
 fields! {
     /// A component with what it is granted. What is not granted, it cannot reach.
@@ -126,22 +124,8 @@ pub(crate) struct Written {
 
 /// The component that is meant, with what it is granted; or all that is wrong, each with the offset of its place.
 pub(crate) fn read(call: &Call) -> Result<Written, Vec<(u32, Mismatch)>> {
-    if call.arguments.len() > ARGUMENTS_MAX {
-        let message = format!("a component has no more than {} arguments", NAMES.len());
-        return Err(vec![(call.at, Mismatch::new(message))]);
-    }
     let mut fields = ComponentFields::default();
-    let mut faults = Vec::new();
-    for argument in &call.arguments {
-        let name = argument.name.as_str();
-        if !NAMES.contains(&name) {
-            let mismatch = Mismatch::new(format!("unknown argument {} of a component", quoted(name)));
-            faults.push((argument.name_at, mismatch.hint(did_you_mean(name, NAMES))));
-        } else if let Err(mismatch) = fields.set(name, &argument.value) {
-            let message = format!("{name} {}", mismatch.message);
-            faults.push((argument.value_at, Mismatch { message, ..mismatch }));
-        }
-    }
+    let mut faults = arguments(call, ("a component", &NAMES), |name, value| fields.set(name, value));
     let given = |argument: &Field| argument.name == REF && argument.value != Value::None;
     if !call.arguments.iter().any(given) {
         let hint = "it is the first argument of Wasm(…): a path, or the name of a bundle".to_owned();

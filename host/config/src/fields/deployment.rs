@@ -5,17 +5,14 @@
 
 use std::sync::Arc;
 
+use super::arguments::arguments;
 use super::declaration::{FieldType, fields};
 use super::forms::{Called, Text, called};
 use super::mismatch::{Mismatch, Refusal};
-use crate::error::did_you_mean;
-use crate::value::{Call, Field, quoted};
+use crate::value::{Call, quoted};
 use twitcher_model::deployment::{BUNDLE_NAME_MAX, is_bundle_name};
 use twitcher_model::grant_syntax::PATH_MAX;
 use twitcher_model::{BundleSource, Deployment, ZnodePath};
-
-/// Most arguments of one call, known or not.
-const ARGUMENTS_MAX: usize = 32;
 
 fields! {
     /// Bundles of which the znode's data chooses one, by its version, such as 1.2.0, or its digest, sha256:…. It is installed, if it is signed
@@ -32,27 +29,8 @@ fields! {
 
 /// What is meant for a watch of `znode`; or all that is wrong, each with the offset of its place.
 pub(crate) fn read(call: &Call, znode: Option<&ZnodePath>) -> Result<Deployment, Vec<(u32, Mismatch)>> {
-    if call.arguments.len() > ARGUMENTS_MAX {
-        let message = format!("Deploy has no more than {} arguments", NAMES.len());
-        return Err(vec![(call.at, Mismatch::new(message))]);
-    }
     let mut fields = DeployFields::default();
-    let mut faults = Vec::new();
-    for Field {
-        name,
-        name_at,
-        value_at,
-        value,
-    } in &call.arguments
-    {
-        if !NAMES.contains(&name.as_str()) {
-            let mismatch = Mismatch::new(format!("unknown argument {} of Deploy", quoted(name)));
-            faults.push((*name_at, mismatch.hint(did_you_mean(name, NAMES))));
-        } else if let Err(mismatch) = fields.set(name, value) {
-            let message = format!("{name} {}", mismatch.message);
-            faults.push((*value_at, Mismatch { message, ..mismatch }));
-        }
-    }
+    let faults = arguments(call, ("Deploy", &NAMES), |name, value| fields.set(name, value));
     if !faults.is_empty() {
         return Err(faults);
     }

@@ -3,6 +3,7 @@
 //! Both file formats come here, so that a field means the same in both, and the published JSON Schema is made from the same
 //! declaration. This module must not know where a value stands in a file, nor look anything up: no users, no files.
 
+mod arguments;
 pub(crate) mod calls;
 mod collections;
 pub(crate) mod commands;

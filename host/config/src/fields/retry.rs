@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::arguments::arguments;
 use super::collections::List;
 use super::declaration::{FieldType, fields};
 use super::forms::{Called, Number, Whole, called};
 use super::mismatch::{Mismatch, Refusal};
 use super::types::DURATION;
-use crate::error::did_you_mean;
-use crate::value::{Call, Field, Value, quoted};
+use crate::value::{Call, Value};
 use twitcher_model::{OnFailure, Retry};
 
-/// Most arguments of one call, known or not.
-const ARGUMENTS_MAX: usize = 32;
 /// Longest delay, in seconds: a day.
 const DELAY_MAX: u64 = 24 * 3600;
 
@@ -49,27 +47,8 @@ fields! {
 
 /// What is meant; or all that is wrong, each with the offset of its place.
 pub(crate) fn read(call: &Call) -> Result<(Retry, OnFailure), Vec<(u32, Mismatch)>> {
-    if call.arguments.len() > ARGUMENTS_MAX {
-        let message = format!("Retry has no more than {} arguments", NAMES.len());
-        return Err(vec![(call.at, Mismatch::new(message))]);
-    }
     let mut fields = RetryFields::default();
-    let mut faults = Vec::new();
-    for Field {
-        name,
-        name_at,
-        value_at,
-        value,
-    } in &call.arguments
-    {
-        if !NAMES.contains(&name.as_str()) {
-            let mismatch = Mismatch::new(format!("unknown argument {} of Retry", quoted(name)));
-            faults.push((*name_at, mismatch.hint(did_you_mean(name, NAMES))));
-        } else if let Err(mismatch) = fields.set(name, value) {
-            let message = format!("{name} {}", mismatch.message);
-            faults.push((*value_at, Mismatch { message, ..mismatch }));
-        }
-    }
+    let mut faults = arguments(call, ("Retry", &NAMES), |name, value| fields.set(name, value));
     if faults.is_empty() && fields.initial.0 > fields.max_delay.0 {
         let given = |name: &str| {
             call.arguments

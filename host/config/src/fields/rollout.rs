@@ -10,18 +10,16 @@ use std::time::Duration;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
+use super::arguments::{Faults, arguments};
 use super::collections::{Dict, Entries};
 use super::declaration::{FieldType, fields};
 use super::forms::{Called, Either, Form, Number, OneOf, Seen, Text, Whole, Word, Words, called};
 use super::mismatch::{Mismatch, Refusal};
 use super::probe::ProbeSpec;
 use super::types::DURATION;
-use crate::error::did_you_mean;
-use crate::value::{Call, Field, Value, quoted};
+use crate::value::{Call, Field, Value};
 use twitcher_model::{AtOnce, Lost, OnNewer, Rollout, RolloutName, Verify, Wave};
 
-/// Most arguments of one call, known or not.
-const ARGUMENTS_MAX: usize = 32;
 /// Most waves of a rollout.
 const WAVES_MAX: usize = 32;
 /// Most labels of a wave.
@@ -103,37 +101,6 @@ pub(crate) mod wave {
         /// steward. If it succeeds the next one goes; with exit code 75 it is asked again; if it fails otherwise the rollout is halted.
         check: Option<ProbeSpec> = None,
     }
-}
-
-type Faults = Vec<(u32, Mismatch)>;
-
-/// Reads the arguments of a call.
-fn arguments(
-    call: &Call,
-    (of, names): (&str, &[&'static str]),
-    mut set: impl FnMut(&str, &Value) -> Result<(), Mismatch>,
-) -> Faults {
-    if call.arguments.len() > ARGUMENTS_MAX {
-        let message = format!("{of} has no more than {} arguments", names.len());
-        return vec![(call.at, Mismatch::new(message))];
-    }
-    let mut faults = Vec::new();
-    for Field {
-        name,
-        name_at,
-        value_at,
-        value,
-    } in &call.arguments
-    {
-        if !names.contains(&name.as_str()) {
-            let mismatch = Mismatch::new(format!("unknown argument {} of {of}", quoted(name)));
-            faults.push((*name_at, mismatch.hint(did_you_mean(name, names.iter().copied()))));
-        } else if let Err(mismatch) = set(name, value) {
-            let message = format!("{name} {}", mismatch.message);
-            faults.push((*value_at, Mismatch { message, ..mismatch }));
-        }
-    }
-    faults
 }
 
 /// What is meant; or all that is wrong, each with the offset of its place.
