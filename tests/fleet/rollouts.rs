@@ -1,12 +1,14 @@
 //! Changes that go out to so many hosts at once, judged from outside: by what the actions themselves have written down.
 
 use std::fs;
+use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Host, Stage};
-use crate::support::daemon::Site;
+use crate::support::daemon::{PROGRAM, Site};
 use crate::support::zookeeper::ZooKeeperServer;
 use crate::support::{http, until};
 
@@ -240,6 +242,29 @@ async fn a_bad_change_stops_after_so_many_hosts_and_the_next_goes_out() {
     fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
     assert_eq!(fleet.started("1").len(), 12);
     assert_eq!(fleet.most_at_once(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_has_given_up_undoes_no_change_that_came_after_it() {
+    let fleet = Fleet::new("rollout-late", "at_once = 2").await;
+    let fleet = fleet.of(&["web-1", "web-2"]);
+    until("all have the first state", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    fleet.stage.change("2").await;
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    // A daemon that does nothing for a while has all that it was told before it when it goes on.
+    fleet.hosts[0].daemon.signal(Signal::SIGSTOP);
+    for verb in ["rollback", "pause"] {
+        let mut command = Command::new("timeout");
+        command.args(["0.7", PROGRAM, "fleet", verb, "repo", "--control"]);
+        let status = command.arg(&fleet.hosts[0].socket).status().unwrap();
+        assert_eq!(status.code(), Some(124), "{verb}");
+    }
+    fleet.stage.change("3").await;
+    fleet.hosts[0].daemon.signal(Signal::SIGCONT);
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!((fleet.started("3").len(), fleet.started("1").len()), (2, 2));
+    assert_eq!(fleet.status()["state"], "done");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -355,15 +355,24 @@ fn refusal(error: SurveyError) -> FleetRefused {
 }
 
 /// Has something done, and answers with how the rollout stands then.
+///
+/// Whoever does not wait for the answer any more has been told that it was not done, and may have done something else since: then it is not.
 async fn answer(
     rollout: String,
     what: String,
     by: String,
     done: impl Future<Output = Result<(), OrderError>>,
     survey: impl Future<Output = Result<Vec<RolloutSurvey>, SurveyError>>,
-    reply: oneshot::Sender<Result<Rollouts, FleetRefused>>,
+    mut reply: oneshot::Sender<Result<Rollouts, FleetRefused>>,
 ) {
-    let done = match done.await {
+    let done = tokio::select! {
+        biased;
+        () = reply.closed() => {
+            return info!(rollout, what, by, "not done to a rollout: whoever asked for it does not wait any more");
+        }
+        done = done => done,
+    };
+    let done = match done {
         Ok(()) => {
             info!(rollout, what, by, "done to a rollout, because an operator wants so");
             let found = survey.await.map(|found| view_of(found.into()));
@@ -372,7 +381,7 @@ async fn answer(
         Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
         Err(OrderError::Refused(why)) => Err(FleetRefused::Unreadable(why)),
         Err(OrderError::Spoilt { why, gate }) => Err(FleetRefused::Spoilt(why, gate)),
-        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot | OrderError::NothingKept)) => {
+        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot | OrderError::NothingKept | OrderError::Newer(_))) => {
             Err(FleetRefused::NotNow(rollout, error.to_string()))
         }
     };

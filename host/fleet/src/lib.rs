@@ -243,7 +243,15 @@ impl Fleet {
         by: String,
     ) -> impl Future<Output = Result<(), OrderError>> + Send + 'static {
         let (shared, session) = (Arc::clone(&self.shared), self.session.borrow().clone());
-        async move { rollout::roll_back(&session, &shared.options.root, &rollout, &by).await }
+        let seen = self.seen(&rollout);
+        async move { rollout::roll_back(&session, &shared.options.root, &rollout, seen, &by).await }
+    }
+
+    /// The znode of a rollout that this host takes part in, and what it has seen last of it.
+    fn seen(&self, rollout: &RolloutName) -> Option<(String, StateId)> {
+        let state = self.shared.state();
+        let local = state.parts.all.get(rollout)?.local.borrow();
+        Some((local.result.znode.clone(), local.seen?))
     }
 
     /// Takes back the slot of a host.

@@ -49,6 +49,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::FleetRoot;
+use crate::record::StateId;
 use crate::requests::RequestError;
 use crate::survey::SurveyError;
 use twitcher_model::RolloutName;
@@ -142,11 +143,12 @@ pub(crate) async fn roll_back(
     session: &KeptSession,
     root: &FleetRoot,
     rollout: &RolloutName,
+    seen: Option<(String, StateId)>,
     by: &str,
 ) -> Result<(), OrderError> {
     let done = async {
         let session = session.connected().await;
-        rollback::roll_back(&session.client, root, rollout, by)
+        rollback::roll_back(&session.client, root, rollout, seen, by)
             .await
             .map_err(|error| error.of(root.gate(rollout)))
     };

@@ -125,6 +125,9 @@ pub enum OrderError {
         "the last two changes that all hosts have got are kept, up to 64 KiB each, and there is none but what the znode is now: set it yourself"
     )]
     NothingKept,
+    /// What there is to go back from is not what the operator can have seen here.
+    #[error("znode {0} is not what this host has seen last: look at what goes out now, and say it again")]
+    Newer(String),
     /// Somebody else has written, or deleted, what belongs to the rollout.
     #[error("the rollout cannot be read: {why}")]
     Spoilt {

@@ -60,11 +60,13 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// Sets the znode to what all hosts had before what goes out now.
+/// Sets the znode to what all hosts had before what goes out now. `seen` is what this host had seen of it when it was asked: a word that
+/// has waited for a session, or for a process that was stopped, must not undo a change that came after it.
 pub(crate) async fn roll_back(
     client: &Client,
     root: &FleetRoot,
     rollout: &RolloutName,
+    seen: Option<(String, StateId)>,
     by: &str,
 ) -> Result<(), OrderError> {
     requests::catch_up(client).await?;
@@ -81,6 +83,12 @@ pub(crate) async fn roll_back(
         return Err(OrderError::NothingKept);
     };
     let current = requests::data(client, &goal.znode, usize::MAX).await?;
+    let state = current
+        .as_ref()
+        .map_or(StateId::Absent, |(_, stat)| StateId::Zxid(stat.mzxid));
+    if seen.is_some_and(|(znode, seen)| znode == goal.znode && seen != state) {
+        return Err(OrderError::Newer(goal.znode));
+    }
     let mut kept = None;
     for path in [root.good(rollout), root.good_before(rollout)] {
         let found = requests::data(client, &path, DATA_MAX).await?;
