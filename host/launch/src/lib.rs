@@ -18,7 +18,9 @@
 //!
 //! Before that it writes itself down in the [`Journal`], if the daemon keeps one: what the next daemon waits for, should this one be killed.
 //!
-//! Of components that run often a process waits for each next run, all but called; it is handed what the call is for on its own channel.
+//! Of components that run often a process waits for each next run, all but called; it is handed what the call is for on its own channel. A
+//! component's run is over when its process has said that the call is: that is killed then, so that it executes nothing any more, and what it
+//! had mapped is taken apart beside what comes next, which takes the kernel as long as the call.
 //!
 //! An action's process that is no program of its own is a copy of the launcher, which therefore reads of a request only what it needs and
 //! holds nothing of the rest ([`protocol::Page`]).

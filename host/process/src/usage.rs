@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
@@ -28,6 +29,11 @@ impl Usage {
             minor_faults: minor_faults(&read("stat")).unwrap_or_default(),
         }
     }
+}
+
+/// The processor time of a process, also of one that is ending.
+pub fn cpu_time_of(pid: Pid) -> nix::Result<Duration> {
+    clock_gettime(ClockId::pid_cpu_clock_id(pid)?).map(Duration::from)
 }
 
 /// The name stands in parentheses and may itself hold any of them: what follows the last one is safe.
@@ -90,6 +96,7 @@ mod tests {
     #[test]
     fn this_process_has_used_something_and_holds_something() {
         let usage = Usage::of(Pid::this());
+        assert!(cpu_time_of(Pid::this()).unwrap() > Duration::ZERO);
         assert!(
             usage.minor_faults > 0 && private_memory(Pid::this()) > 1 << 16,
             "{usage:?}"

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
@@ -17,7 +18,7 @@ use wasmtime::{CallHook, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::Command;
 
-use super::channel::{CallEnd, Channel, Denied, FromAction, Level, Speaker, TEXT_MAX, Timing, Waits, cut};
+use super::channel::{CallEnd, Channel, Denied, FromAction, Held, Level, Speaker, TEXT_MAX, Timing, Waits, cut};
 use super::host::{Host, RefusedMemory, Stdio, not_called, read_all};
 use super::host_imports::Action;
 use super::host_imports::twitcher::action::types::Failure as Said;
@@ -114,8 +115,13 @@ fn end(ended: CallEnd, timing: Timing, speaker: &Speaker) -> i32 {
         CallEnd::Code(code) => i32::from(*code),
         CallEnd::Failed(..) | CallEnd::NotCalled { .. } => FAILED,
     };
+    let held = getrusage(UsageWho::RUSAGE_SELF).map(|usage| Held {
+        max_rss_kib: usage.max_rss().max(0).cast_unsigned(),
+        minor_faults: usage.minor_page_faults().max(0).cast_unsigned(),
+    });
+    let held = held.unwrap_or_default();
     // Should the daemon have gone, the exit code still says whether it went well.
-    let _ = speaker.say(&FromAction::CallEnd(ended, timing));
+    let _ = speaker.say(&FromAction::CallEnd(ended, timing, held));
     code
 }
 

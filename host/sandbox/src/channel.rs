@@ -50,8 +50,9 @@ pub enum FromAction {
     },
     /// Uses a znode; answered by [`ToAction::Znode`].
     Znode(ZnodeRequest),
-    /// How the call ended, and what it took. Nothing follows but the end of the process.
-    CallEnd(CallEnd, Timing),
+    /// How the call ended, what it took, and what the process has held. Nothing follows: whoever hears it ends the process, should it not be on
+    /// its way already.
+    CallEnd(CallEnd, Timing, Held),
     /// All that can be done before the call is done, and it waits for it. Nothing comes before this.
     Waits(Waits),
 }
@@ -70,6 +71,15 @@ pub struct Timing {
     pub instantiate: Duration,
     /// The call itself.
     pub call: Duration,
+}
+
+/// What a process has held, by its own account: what the kernel says is known only when its memory has been taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// Its largest resident set, in KiB.
+    pub max_rss_kib: u64,
+    /// Page faults served without I/O.
+    pub minor_faults: u64,
 }
 
 /// The level of a log line.

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::daemon_side::polled::{forget_readiness, polled};
 use twitcher_ipc::frames::Frames;
-use twitcher_sandbox::channel::{CallEnd, FORMAT, FromAction, Timing, ToAction};
+use twitcher_sandbox::channel::{CallEnd, FORMAT, FromAction, Held, Timing, ToAction};
 
 /// Most bytes that wait to be read by the component: more than any one answer.
 const OUTGOING_MAX: usize = 16 << 20;
@@ -27,7 +27,7 @@ pub struct ComponentChannel {
     outgoing: VecDeque<u8>,
     /// A question was asked and is not answered.
     asked: bool,
-    ended: Option<(CallEnd, Timing)>,
+    ended: Option<(CallEnd, Timing, Held)>,
     closed: bool,
     /// It has said or been told something.
     used: bool,
@@ -104,8 +104,8 @@ impl ComponentChannel {
         loop {
             match self.incoming.take() {
                 Ok(None) => return,
-                Ok(Some(FromAction::CallEnd(ended, timing))) if self.ended.is_none() => {
-                    self.ended = Some((ended, timing))
+                Ok(Some(FromAction::CallEnd(ended, timing, held))) if self.ended.is_none() => {
+                    self.ended = Some((ended, timing, held))
                 }
                 Ok(Some(message @ (FromAction::Log { .. } | FromAction::Denied(_)))) => handle(message),
                 Ok(Some(question @ (FromAction::Command { .. } | FromAction::Znode(_)))) if !self.asked => {
@@ -173,8 +173,8 @@ impl ComponentChannel {
         self.ended.is_some()
     }
 
-    /// How the component said that its call ended, and what it took.
-    pub fn take_ended(&mut self) -> Option<(CallEnd, Timing)> {
+    /// How the component said that its call ended, what it took and what its process held.
+    pub fn take_ended(&mut self) -> Option<(CallEnd, Timing, Held)> {
         self.ended.take()
     }
 }
@@ -246,9 +246,16 @@ mod tests {
         let timing = Timing::default();
         says(
             &mut theirs,
-            &FromAction::CallEnd(CallEnd::Failed(ComponentFailure::Permanent, "no".into()), timing),
+            &FromAction::CallEnd(
+                CallEnd::Failed(ComponentFailure::Permanent, "no".into()),
+                timing,
+                Held::default(),
+            ),
         );
-        says(&mut theirs, &FromAction::CallEnd(CallEnd::Success, timing));
+        says(
+            &mut theirs,
+            &FromAction::CallEnd(CallEnd::Success, timing, Held::default()),
+        );
         assert_eq!(heard(&mut talk), []);
         is_over(&mut talk, &mut theirs);
         let ended = talk.take_ended().unwrap().0;

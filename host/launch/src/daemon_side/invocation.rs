@@ -171,9 +171,10 @@ impl AnswerTo {
 pub struct RunReport {
     /// The outcome.
     pub outcome: Outcome,
-    /// From the process's first instant until it was waited for.
+    /// From the process's first instant until it was waited for; of a component, until its call had ended.
     pub elapsed: Duration,
-    /// Largest resident set of the process or a child it waited for, in KiB.
+    /// Largest resident set of the process or a child it waited for, in KiB; of a component as its process said itself, and where the kernel says
+    /// otherwise in the end the log tells.
     pub max_rss_kib: u64,
     /// User and system time of the process and the children it waited for.
     pub cpu: Duration,

@@ -116,6 +116,13 @@ impl OutputStream {
         }
     }
 
+    /// The same for the last time: nobody writes any more, though the other end may not be closed yet.
+    pub(crate) fn log_last(&mut self, output: &mut Output, run: &Invocation) {
+        self.log(output, run);
+        (self.pipe, self.quiet) = (None, None);
+        self.lines.finish(|line| log_line(line, self.name, output, run));
+    }
+
     fn log_bytes(&mut self, bytes: &[u8], output: &mut Output, run: &Invocation) {
         output.note(bytes);
         if let Some(captured) = &mut output.captured {

@@ -28,11 +28,11 @@ use crate::daemon_side::polled::polled;
 use crate::daemon_side::queue::RunEvent;
 use crate::journal::EndingMark;
 use crate::protocol::Task;
-use twitcher_model::{ComponentFailure, Outcome};
+use twitcher_model::{ComponentFailure, Outcome, RunId};
 use twitcher_process::cgroup::RunCgroup;
-use twitcher_process::usage::Usage;
+use twitcher_process::usage::{Usage, cpu_time_of};
 use twitcher_process::{RunProcesses, pidfd_signal};
-use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Level, Reason, ToAction, ZnodeFailure};
+use twitcher_sandbox::channel::{CallEnd, CommandFailure, FromAction, Held, Level, Reason, ToAction, ZnodeFailure};
 
 /// Why a run is ended before it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,9 @@ const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
 /// How often a terminated run's leftovers are looked for.
 pub(crate) const FAMILY_POLL: Duration = Duration::from_millis(25);
-/// How long after SIGKILL a run's leftovers may take to vanish.
-pub(crate) const FAMILY_GRACE: Duration = Duration::from_secs(2);
+/// At how many looks a run's leftovers may still be there after SIGKILL: some two seconds. Not a time, for this daemon may be stopped, or its
+/// machine suspended, when it is up, and nothing would have been killed.
+const FAMILY_LOOKS: u32 = 80;
 /// Most runs whose output is read after they have ended, because a process they left behind holds it open.
 pub(crate) const MAX_LINGERING: usize = 256;
 
@@ -67,6 +68,43 @@ pub(crate) struct Ends {
     pub(crate) output: [OwnedFd; 2],
     pub(crate) channel: Option<OwnedFd>,
     pub(crate) cgroup: Option<Arc<RunCgroup>>,
+}
+
+/// What is due for a run's leftovers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// They have time yet.
+    Wait,
+    /// SIGKILL.
+    Kill,
+    /// Nothing more: they survive it.
+    GiveUp,
+}
+
+/// The end of a run's leftovers.
+#[derive(Debug)]
+pub(crate) struct LastRites {
+    kill_at: Instant,
+    looks: u32,
+}
+
+impl LastRites {
+    /// They are killed from then on.
+    pub(crate) fn new(kill_at: Instant) -> Self {
+        Self { kill_at, looks: 0 }
+    }
+
+    /// What is due now that some were seen.
+    pub(crate) fn due(&mut self, now: Instant) -> Due {
+        if now < self.kill_at {
+            return Due::Wait;
+        }
+        self.looks += 1;
+        match self.looks > FAMILY_LOOKS {
+            true => Due::GiveUp,
+            false => Due::Kill,
+        }
+    }
 }
 
 /// A started process.
@@ -110,6 +148,41 @@ impl Stopping {
             term_at: None,
             kill_at: Instant::now(),
             killed: true,
+        }
+    }
+}
+
+/// A run that is over.
+pub(crate) struct Over {
+    pub(crate) invocation: Invocation,
+    /// None if the process had waited and was on its way out when the run was handed to it: nothing of the run has been carried out.
+    pub(crate) report: Option<RunReport>,
+    /// Its process, if that is still to be waited for. It runs nothing any more.
+    pub(crate) leaving: Option<Leaving>,
+}
+
+/// A process that runs nothing any more, and whose memory is being taken apart.
+pub(crate) struct Leaving {
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+    run: RunId,
+    watch: Arc<str>,
+    /// Its largest resident set, in KiB, as it said itself.
+    said: u64,
+    /// Removed with this.
+    _cgroup: Option<Arc<RunCgroup>>,
+}
+
+impl Leaving {
+    /// Waits until it is gone.
+    pub(crate) async fn gone(self) {
+        let _ = self.pidfd.readable().await;
+        let (_, usage) = wait4(self.pid);
+        let (watch, run, said) = (&*self.watch, self.run, self.said);
+        let held = usage.ru_maxrss.max(0) as u64;
+        // Its way out takes a few pages more.
+        if held > said + said / 4 + 1024 {
+            warn!(watch, run_id = %run, said, held, "the process of a component held more memory, in KiB, than it said");
         }
     }
 }
@@ -165,9 +238,8 @@ impl SupervisedRun {
         Self { waited, ..self }
     }
 
-    /// Follows the process until it has ended and been waited for; gives the invocation back. Without a report the process had waited and was
-    /// on its way out when the run was handed to it: nothing of the run has been carried out.
-    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> (Invocation, Option<RunReport>) {
+    /// Follows the process until the run is over.
+    pub(crate) async fn supervise(mut self, lingering: &Arc<Semaphore>) -> Over {
         loop {
             match self.wake().await {
                 Wake::Exited => break,
@@ -182,6 +254,9 @@ impl SupervisedRun {
                     if self.talk.as_ref().is_some_and(ComponentChannel::has_ended) {
                         // Its process ends, which closes one after the other. Of that the end alone is to wake anybody.
                         self.streams.iter_mut().for_each(OutputStream::hush);
+                        if self.stopping.is_none() && self.runs_no_more() {
+                            return self.over_before_its_process();
+                        }
                     }
                     yield_now().await;
                     self.slow_down_flood();
@@ -238,13 +313,19 @@ impl SupervisedRun {
         self.listen();
         if self.waited.is_some() && self.talk.as_ref().is_some_and(ComponentChannel::was_not_taken) {
             match self.told_to_end() {
-                None => return (self.invocation, None),
+                None => {
+                    return Over {
+                        invocation: self.invocation,
+                        report: None,
+                        leaving: None,
+                    };
+                }
                 Some(reason) => self.stopping = Some(Stopping::at_once(reason)),
             }
         }
         self.let_streams_linger(lingering);
         let ended = self.talk.as_mut().and_then(ComponentChannel::take_ended);
-        let (ended, timing) = ended.map_or((None, None), |(ended, timing)| (Some(ended), Some(timing)));
+        let (ended, timing) = ended.map_or((None, None), |(ended, timing, _)| (Some(ended), Some(timing)));
         let outcome = self.outcome(status, ended);
         if !outcome.is_success() && self.cgroup.as_ref().is_some_and(|cgroup| cgroup.ran_out_of_memory()) {
             let limit = self.invocation.process.run_limits.memory;
@@ -264,7 +345,60 @@ impl SupervisedRun {
             log_ended: self.output.is_flood(),
             output_tail: self.output.into_tail(),
         };
-        (self.invocation, Some(report))
+        Over {
+            invocation: self.invocation,
+            report: Some(report),
+            leaving: None,
+        }
+    }
+
+    /// Sees to it that the process of a component whose call has ended runs nothing any more, should it not be on its way out as it says: one
+    /// that is killed executes no further instruction of its own, though the kernel may take as long as the whole call to take its memory
+    /// apart. It has no threads and no children: the sandbox lets it make none.
+    fn runs_no_more(&self) -> bool {
+        matches!(
+            pidfd_signal(self.pidfd.as_fd(), Signal::SIGKILL),
+            Ok(()) | Err(Errno::ESRCH)
+        )
+    }
+
+    /// The end of a run whose process is still being taken apart. All that it wrote was written before it said that its call had ended.
+    fn over_before_its_process(mut self) -> Over {
+        for stream in &mut self.streams {
+            stream.log_last(&mut self.output, &self.invocation);
+        }
+        let used = self.waited.unwrap_or_default();
+        let cpu = cpu_time_of(self.pid).unwrap_or_default().saturating_sub(used.cpu);
+        let ended = self.talk.as_mut().and_then(ComponentChannel::take_ended);
+        let (ended, timing, held) = ended.map_or((None, None, Held::default()), |(ended, timing, held)| {
+            (Some(ended), Some(timing), held)
+        });
+        let outcome = self.outcome(0, ended);
+        let report = RunReport {
+            outcome,
+            captured: self.output.captured.take(),
+            timing,
+            elapsed: self.started.elapsed(),
+            max_rss_kib: held.max_rss_kib,
+            cpu,
+            minor_faults: held.minor_faults.saturating_sub(used.minor_faults),
+            output_bytes: self.output.total(),
+            log_ended: self.output.is_flood(),
+            output_tail: self.output.into_tail(),
+        };
+        let leaving = Leaving {
+            pid: self.pid,
+            pidfd: self.pidfd,
+            run: self.invocation.run,
+            watch: Arc::clone(&self.invocation.watch),
+            said: held.max_rss_kib,
+            _cgroup: self.cgroup,
+        };
+        Over {
+            invocation: self.invocation,
+            report: Some(report),
+            leaving: Some(leaving),
+        }
     }
 
     /// The reason, if the run is to end by what it was told last. It is told no more afterwards.
@@ -378,6 +512,7 @@ impl SupervisedRun {
         let Some(Stopping { kill_at, .. }) = self.stopping else {
             return;
         };
+        let mut rites = LastRites::new(kill_at);
         loop {
             for index in 0..self.streams.len() {
                 self.log_stream(index);
@@ -387,13 +522,14 @@ impl SupervisedRun {
                 return;
             }
             let now = Instant::now();
-            if now >= kill_at + FAMILY_GRACE {
-                warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "processes of the run survive SIGKILL");
-                return;
-            }
-            if now >= kill_at {
+            match rites.due(now) {
+                Due::Wait => {}
                 // Again each time: some may have been made by one that was on its way out.
-                self.signal_family(Signal::SIGKILL).await;
+                Due::Kill => self.signal_family(Signal::SIGKILL).await,
+                Due::GiveUp => {
+                    warn!(watch = &*self.invocation.watch, run_id = %self.invocation.run, "processes of the run survive SIGKILL");
+                    return;
+                }
             }
             sleep_until(now + FAMILY_POLL).await;
         }
@@ -606,3 +742,6 @@ pub(crate) fn wait4(pid: Pid) -> (i32, libc::rusage) {
 fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(time.tv_sec.max(0) as u64) + Duration::from_micros(time.tv_usec.max(0) as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::daemon_side::polled::polled;
-use crate::daemon_side::supervised_run::{FAMILY_GRACE, FAMILY_POLL, lock};
+use crate::daemon_side::supervised_run::{Due, FAMILY_POLL, LastRites, lock};
 use crate::journal::SurvivingRun;
 use twitcher_process::{pidfd_open, pidfd_signal};
 
@@ -92,9 +92,10 @@ impl SurvivingRun {
 
     /// The main process has ended after SIGTERM; the others get the rest of their time, then SIGKILL.
     async fn end_rest(&self, kill_at: Instant) {
+        let mut rites = LastRites::new(kill_at);
         loop {
-            let now = Instant::now();
-            let (kill, family) = (now >= kill_at, Arc::clone(&self.family));
+            let due = rites.due(Instant::now());
+            let (kill, family) = (due == Due::Kill, Arc::clone(&self.family));
             let left = spawn_blocking(move || {
                 let mut family = lock(&family);
                 let left = family.others();
@@ -104,7 +105,7 @@ impl SurvivingRun {
                 left
             });
             // A thread that panics has found nobody.
-            if left.await.unwrap_or(0) == 0 || now >= kill_at + FAMILY_GRACE {
+            if left.await.unwrap_or(0) == 0 || due == Due::GiveUp {
                 break;
             }
             sleep(FAMILY_POLL).await;

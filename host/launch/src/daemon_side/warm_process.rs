@@ -186,7 +186,7 @@ async fn listen(channel: OwnedFd) -> Seen {
         match frames.take() {
             Ok(None) => {}
             Ok(Some(FromAction::Waits(waits))) => return Seen::Waits(waits),
-            Ok(Some(FromAction::CallEnd(ended, _))) => return Seen::Cannot(why(ended)),
+            Ok(Some(FromAction::CallEnd(ended, ..))) => return Seen::Cannot(why(ended)),
             Ok(Some(_)) | Err(_) => return Seen::Cannot(None),
         }
     }

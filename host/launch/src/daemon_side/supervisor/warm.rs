@@ -32,17 +32,28 @@ use twitcher_ipc::memfd;
 use twitcher_model::RunId;
 use twitcher_process::usage::private_memory;
 
+/// How long after a run has ended no process is made: whoever waits for that end comes first, and making one takes the processor from it.
+const AFTER_AN_END: Duration = Duration::from_millis(1);
+
 /// What sets the numbers of processes that wait apart from those of runs.
 const WAITS: u64 = 1 << 63;
 
 impl Supervisor {
+    /// A run has ended.
+    pub(super) fn keep_quiet(&mut self) {
+        self.quiet_until = Some(Instant::now() + AFTER_AN_END);
+    }
+
     /// Makes the next process that is to wait, if there is nothing else to do.
     pub(super) fn keep_ready(&mut self) {
-        self.warm_at = None;
+        self.warm_at = self.quiet_until.filter(|until| Instant::now() < *until);
+        if self.warm_at.is_some() {
+            return;
+        }
         loop {
             let is_busy = !self.waiting.is_empty() || !self.in_flight.is_empty() || !self.births.is_empty();
             let is_stuck = self.no_room_until.is_some() || self.link.sending != Sending::Ready || self.link.closed;
-            if is_busy || is_stuck || self.running.len() + self.warm.len() >= self.max_running {
+            if is_busy || is_stuck || self.running.len() + self.leaving + self.warm.len() >= self.max_running {
                 // This is asked again when that has changed.
                 return;
             }

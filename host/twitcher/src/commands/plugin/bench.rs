@@ -5,9 +5,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
 use super::trial::{Bench, Trial, TrialError, shown};
 use twitcher_launch::{Launcher, RunReport};
 use twitcher_model::{Action, Outcome, WasmAction, Watch};
+
+/// How long nothing is measured after a run of a component.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Measures a component: `rounds` calls in a process made for it, and as many in one that waited, each beside a run of `/bin/true` through the
 /// launcher, and one as any program would start it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
@@ -40,6 +45,8 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         let since = Instant::now();
         let report = bench.run(watch, event, trial.observation()).await?;
         figures.component(since.elapsed(), &report);
+        // Its process is taken apart meanwhile, beside nothing that is measured.
+        sleep(PAUSE).await;
         let since = Instant::now();
         bench.run(&program, event, trial.observation()).await?;
         figures.program.push(since.elapsed());
@@ -126,7 +133,7 @@ impl Figures {
             let ratio = time.as_secs_f64() / command.as_secs_f64().max(f64::MIN_POSITIVE);
             lines.push(format!("{what:<42} {:>10}  {ratio:>7.2}", shown(time)));
         };
-        line("component, from request to reaped", median(&mut self.whole));
+        line("component, from request to ended", median(&mut self.whole));
         line("  of which until it can be called", median(&mut self.instantiate));
         line("  of which the call", median(&mut self.call));
         if !self.warm.is_empty() {
