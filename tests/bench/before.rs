@@ -11,11 +11,11 @@ use crate::table::Table;
 const TURNS: usize = 5;
 const ROUNDS: &str = "100";
 
-/// What `plugin bench` calls what it measures.
-const ROWS: [&str; 3] = [
-    "component, from request to reaped",
-    "component, by a process that waited",
-    "/bin/true through the launcher",
+/// What `plugin bench` calls what it measures, now and before.
+const ROWS: [&[&str]; 3] = [
+    &["component, from request to ended", "component, from request to reaped"],
+    &["component, by a process that waited"],
+    &["/bin/true through the launcher"],
 ];
 
 /// The program to compare with, if one is named.
@@ -28,6 +28,12 @@ pub fn program() -> Option<PathBuf> {
         program.display()
     );
     Some(program)
+}
+
+/// This program, and the one to compare with if one is named.
+pub fn programs() -> Vec<PathBuf> {
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_twitcher"));
+    std::iter::once(ours).chain(program()).collect()
 }
 
 /// `plugin bench` of both.
@@ -44,14 +50,14 @@ pub fn measure(table: &mut Table, component: &Path) {
             for (row, (now, then)) in ROWS.iter().zip(&mut samples) {
                 // An older one has no processes that wait.
                 let times = if of_ours { now } else { then };
-                times.extend(time_of(&text, row));
+                times.extend(row.iter().find_map(|row| time_of(&text, row)));
             }
         }
     }
     for (row, (now, then)) in ROWS.iter().zip(samples) {
         let then = Some(then).filter(|then| !then.is_empty());
         if !now.is_empty() {
-            table.judged(format!("`plugin bench`: {row}"), now, then, "");
+            table.judged(format!("`plugin bench`: {}", row[0]), now, then, "");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `make bench`: what Twitcher costs beside its peers. Everything is measured in one run, in turns, and only ratios are promised: absolute times
 //! are this machine's, and what its primitives cost is measured with them. Parts can be named: `cargo bench --bench compare -- machine launching
-//! component bundles reacting files many state operating rollout`.
+//! component bundles reacting ended files many storm scale state operating rollout`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that panics is none")]
 
 mod before;
 mod bundles;
 mod component;
+mod ended;
 mod files;
 mod launching;
 mod machine;
@@ -15,7 +16,9 @@ mod operating;
 mod peer;
 mod reacting;
 mod rollout;
+mod scale;
 mod state;
+mod storm;
 mod table;
 
 #[path = "../support/mod.rs"]
@@ -56,11 +59,20 @@ fn main() {
     if wanted("reacting") {
         runtime.block_on(reacting::measure(&mut table));
     }
+    if wanted("ended") {
+        runtime.block_on(ended::measure(&mut table));
+    }
     if wanted("files") {
         runtime.block_on(files::measure(&mut table));
     }
     if wanted("many") {
         runtime.block_on(many::measure(&mut table));
+    }
+    if wanted("storm") {
+        runtime.block_on(storm::measure(&mut table));
+    }
+    if wanted("scale") {
+        runtime.block_on(scale::measure(&mut table));
     }
     if wanted("state") {
         runtime.block_on(state::measure(&mut table));

@@ -19,8 +19,8 @@ pub async fn measure(table: &mut Table) {
     let server = ZooKeeperServer::start();
     let servers = server.address();
     let writer = Client::connect(&servers).await.unwrap();
-    create_nodes(&writer).await;
-    let (one, all) = (config(1), config(MANY));
+    create_nodes(&writer, MANY).await;
+    let (one, all) = (config(1, TRUE), config(MANY, TRUE));
     let single = Peer::twitcher(&servers, one.path());
     single.line("all watches are armed");
     let daemon = Peer::twitcher(&servers, all.path());
@@ -67,10 +67,13 @@ pub async fn measure(table: &mut Table) {
     );
 }
 
-pub async fn create_nodes(writer: &Client) {
+/// The action that does nothing.
+pub const TRUE: &str = "Exec(['/bin/true'])";
+
+pub async fn create_nodes(writer: &Client, count: usize) {
     let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
     writer.create("/many", b"", &options).await.unwrap();
-    for batch in 0..MANY / BATCH {
+    for batch in 0..count / BATCH {
         let mut transaction = writer.new_multi_writer();
         for index in batch * BATCH..(batch + 1) * BATCH {
             transaction.add_create(&node(index), b"0", &options).unwrap();
@@ -79,15 +82,16 @@ pub async fn create_nodes(writer: &Client) {
     }
 }
 
-fn node(index: usize) -> String {
+pub fn node(index: usize) -> String {
     format!("/many/node-{index:05}")
 }
 
-pub fn config(count: usize) -> TempDir {
+/// Watches of the first so many nodes, with one action for all.
+pub fn config(count: usize, action: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "for i in range({count}):\n    n = '0000' + str(i)\n    \
-         RegisterWatch('/many/node-' + n[len(n) - 5:], Exec(['/bin/true']), run_on_load = False)\n"
+         RegisterWatch('/many/node-' + n[len(n) - 5:], {action}, run_on_load = False)\n"
     );
     fs::write(dir.path().join("a.twc"), text).unwrap();
     dir

@@ -39,12 +39,12 @@ pub async fn measure(table: &mut Table) {
     let server = ZooKeeperServer::start();
     let servers = server.address();
     let writer = Client::connect(&servers).await.unwrap();
-    many::create_nodes(&writer).await;
+    many::create_nodes(&writer, MANY).await;
     let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
     writer.create("/ours", b"start", &options).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut actions = Actions::new(dir.path().join("by-ours"));
-    let config = many::config(MANY);
+    let config = many::config(MANY, many::TRUE);
     let watch = format!("RegisterWatch('/ours', Exec({:?}), name = 'ours')\n", actions.program);
     fs::write(config.path().join("ours.twc"), watch).unwrap();
     let (log, socket) = (dir.path().join("log"), dir.path().join("control"));

@@ -1,9 +1,9 @@
 //! A program under measurement that says a line each time it has run an action.
 
 use std::cell::RefCell;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -42,6 +42,16 @@ impl Peer {
     /// The same with its state in a directory.
     pub fn quiet_twitcher_in(servers: &str, config: &Path, log: &Path, state: &Path) -> Self {
         Self::start(Self::daemon(servers, config, state).arg("--logfile").arg(log))
+    }
+
+    /// A daemon of another build, or of this one, whose log goes to a file.
+    pub fn daemon_of(program: &Path, servers: &str, config: &Path, log: &Path, more: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "--zk", servers, "--config"]).arg(config);
+        command.arg("--state-dir").arg(state.path());
+        command.arg("--logfile").arg(log).args(more);
+        Self::start(&mut command).with(state)
     }
 
     /// Any daemon.
@@ -128,5 +138,52 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A daemon's log in a file, which is read so rarely that it costs the daemon nothing.
+pub struct Log {
+    pub path: PathBuf,
+    file: Option<File>,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+}
+
+impl Log {
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Waits until so many more lines hold `sign`, and gives those.
+    pub async fn until(&mut self, sign: &str, count: usize) -> Vec<String> {
+        let (mut found, begin) = (Vec::new(), Instant::now());
+        loop {
+            found.extend(self.lines().into_iter().filter(|line| line.contains(sign)));
+            if found.len() >= count {
+                return found;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE * 2,
+                "{} of {count} lines say {sign:?}",
+                found.len()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What has come since.
+    fn lines(&mut self) -> Vec<String> {
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+        }
+        let Some(file) = &mut self.file else { return Vec::new() };
+        file.read_to_end(&mut self.rest).unwrap();
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole: Vec<u8> = self.rest.drain(..end).collect();
+        String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
     }
 }

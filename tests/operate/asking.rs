@@ -11,7 +11,7 @@ use super::{command, printed, refused, run, told};
 
 fn daemon() -> Fake {
     Fake::new(|request| match request {
-        "GET /v1/status" => Answer::Json(status(0)),
+        "GET /v1/overview" => Answer::Json(json!({"status": status(0), "watches": watches()["watches"]})),
         "GET /v1/watches" => Answer::Json(watches()),
         "GET /v1/watches/web-1" => Answer::Json(watch("web-1", "armed")),
         "GET /v1/runs?watch=web-1&limit=20" => Answer::Json(json!({"runs": [], "before": null})),

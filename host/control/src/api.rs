@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/status                      Status
+//! GET  /v1/overview                    Overview      the status with all watches, as of the same moment
 //! GET  /v1/states                      States        what is said of each state of a watch
 //! GET  /v1/watches[?state=&search=]    Watches
 //! GET  /v1/watches/{name}              WatchDetail
@@ -159,6 +160,15 @@ pub struct Watches {
     pub watches: Vec<WatchSummary>,
 }
 
+/// The daemon as a whole with all its watches, as they were at the same time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Overview {
+    /// The daemon.
+    pub status: Status,
+    /// By name.
+    pub watches: Vec<WatchSummary>,
+}
+
 /// What the watches are defined as, to be compared with other definitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Definitions {
@@ -177,7 +187,7 @@ pub struct Definition {
     pub digest: String,
 }
 
-/// A watch.
+/// A watch. Of a hundred thousand most say of most that there is none, so that is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WatchSummary {
     /// Its name.
@@ -200,26 +210,36 @@ pub struct WatchSummary {
     pub state: WatchState,
     /// The same in words, where there is more to say than of every watch in this state: what is waited for, for how long, how the last
     /// run failed, why the node cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The newest state of the node that was read; none before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<NodeState>,
     /// The state that an action last succeeded for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handled: Option<NodeState>,
     /// Since when there is a state that no action has succeeded for, though one is to: how far it lags behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub behind_since: Option<Timestamp>,
     /// Since when its program runs, if the watch is a service and the program has stayed for ready_after with the newest state.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub up_since: Option<Timestamp>,
     /// When an update that waits may start at the earliest, if a time is what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
     /// Its runs that go on, oldest first.
     pub running: Vec<String>,
     /// The last run that ended since the daemon started.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
     /// Who holds it, if an operator does.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     /// What cannot be read of the node; none if all of it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<UnreadableNode>,
     /// Since when the source is not connected, if it is not: all of this is as of then.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Timestamp>,
 }
 

@@ -8,8 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{
-    Definitions, Event, Fleet, Forgotten, Laggards, Problem, Reloaded, RolloutStatus, Rollouts, RunDetail, Runs,
-    Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
+    Definitions, Event, Fleet, Forgotten, Laggards, Overview, Problem, Reloaded, RolloutStatus, Rollouts, RunDetail,
+    Runs, Started, States, Status, WatchDetail, WatchState, WatchSummary, Watches,
 };
 use super::fleet_cache::MAX_AGE;
 use super::routes::{MOST_RUNS, REASON_MAX, USUAL_RUNS};
@@ -70,6 +70,7 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         "/metrics": {"get": s.text("metrics", "Metrics in Prometheus' text format.", "text/plain", &[], &[503])},
         "/v1/openapi.json": {"get": s.other("openapi", "This description.", "application/json", json!({"type": "object"}), &[], &[])},
         "/v1/status": {"get": s.json::<Status>("status", "The daemon as a whole.", &[], &[503])},
+        "/v1/overview": {"get": s.json::<Overview>("overview", "The daemon as a whole with all its watches, as they were at the same time.", &[], &[503])},
         "/v1/states": {"get": s.json::<States>("states", "What is said of each state of a watch.", &[], &[])},
         "/v1/watches": {"get": s.json::<Watches>("watches", "All watches, or some.", &[
             query("state", "Only those in this state.", state),

@@ -50,6 +50,7 @@ pub fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("/metrics", READ, get(metrics)),
         ("/v1/openapi.json", READ, get(openapi::serve)),
         ("/v1/status", READ, get(status)),
+        ("/v1/overview", READ, get(overview)),
         ("/v1/states", READ, get(states)),
         ("/v1/watches", READ, get(watches)),
         ("/v1/watches/{name}", READ, get(watch)),
@@ -120,6 +121,18 @@ async fn status(State(app): State<Arc<App>>, shown: Shown) -> Answer<Status> {
     let snapshot = app.snapshots.newest().await?;
     let overview = app.requests.ask(DaemonRequest::Overview).await?;
     Ok(Json(shown.status(app.status(overview, snapshot.counts.clone()))))
+}
+
+/// Of all watches there is JSON already, to which the status is put.
+async fn overview(State(app): State<Arc<App>>, shown: Shown) -> Result<Response, RequestRefusal> {
+    let snapshot = app.snapshots.newest().await?;
+    let overview = app.requests.ask(DaemonRequest::Overview).await?;
+    let status = shown.status(app.status(overview, snapshot.counts.clone()));
+    // The type has no value that cannot be written as JSON.
+    let status = serde_json::to_vec(&status).unwrap_or_default();
+    let watches = snapshot.json(shown);
+    let json = [b"{\"status\":", &*status, b",", watches.get(1..).unwrap_or_default()].concat();
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 async fn states() -> Json<States> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{StateCount, Watches};
+use super::api::StateCount;
 use super::daemon_requests::{DaemonRequest, DaemonRequests, Unanswered};
 use super::disclosure::{Shown, Views};
 use super::facts::WatchFacts;
@@ -22,6 +22,9 @@ const SHARE: u32 = 20;
 const GAP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// What of that time is saved when nobody requests: one command requests more than once, and need not wait in between.
 const SAVED: Duration = Duration::from_millis(500);
+
+/// The JSON of a watch, in bytes, as it usually is.
+const USUAL: usize = 512;
 
 /// All watches, as they were at about the same time.
 #[derive(Debug)]
@@ -41,9 +44,17 @@ impl Snapshot {
     /// All watches, as JSON.
     pub fn json(&self, shown: Shown) -> Bytes {
         let json = self.json.get(shown).get_or_init(|| {
-            let watches = self.watches.iter().map(|watched| shown.summary(watched)).collect();
-            // The type has no value that cannot be written as JSON.
-            serde_json::to_vec(&Watches { watches }).unwrap_or_default().into()
+            let mut json = Vec::with_capacity(self.watches.len() * USUAL);
+            json.extend_from_slice(br#"{"watches":["#);
+            for (at, watched) in self.watches.iter().enumerate() {
+                if at > 0 {
+                    json.push(b',');
+                }
+                // The type has no value that cannot be written as JSON. One after the other: all at once would be much more memory.
+                let _ = serde_json::to_writer(&mut json, &shown.summary(watched));
+            }
+            json.extend_from_slice(b"]}");
+            json.into()
         });
         json.clone()
     }
@@ -79,9 +90,9 @@ impl Snapshots {
             None => asked,
         };
         let begun = Instant::now();
-        let mut watches = self.requests.ask(DaemonRequest::Snapshot).await?;
+        let watches = self.requests.ask(DaemonRequest::Snapshot).await?;
         let paid = paid_by(paid, begun, begun.elapsed());
-        watches.sort_unstable_by(|a, b| a.watch.name.cmp(&b.watch.name));
+        let watches = by_name(watches);
         let snapshot = Arc::new(Snapshot {
             begun,
             paid,
@@ -92,6 +103,14 @@ impl Snapshots {
         *last = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }
+}
+
+/// In the order of their names. Each is moved once, for they are large.
+fn by_name(watches: Vec<WatchFacts>) -> Vec<WatchFacts> {
+    let mut order: Vec<usize> = (0..watches.len()).collect();
+    order.sort_unstable_by(|a, b| watches[*a].watch.name.cmp(&watches[*b].watch.name));
+    let mut watches: Vec<Option<WatchFacts>> = watches.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|at| watches[at].take()).collect()
 }
 
 /// When the next snapshot may begin.

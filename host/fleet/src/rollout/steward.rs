@@ -204,6 +204,12 @@ async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> 
     }
 }
 
+/// What is waited for more to happen before a decision, for each host of many: deciding looks at all of them, and would else take all the time
+/// that there is when thousands say that they have acted.
+const DECIDING: Duration = Duration::from_micros(1);
+/// How many are many.
+const MANY: usize = 1000;
+
 struct Steward<'a> {
     context: &'a RolloutContext,
     local: watch::Receiver<LocalRollout>,
@@ -313,6 +319,9 @@ impl<'a> Steward<'a> {
                     known.znode |= self.local.borrow().seen != Some(known.goal.state);
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            if known.world.hosts.len() >= MANY {
+                sleep(DECIDING.saturating_mul(known.world.hosts.len() as u32)).await;
             }
             for events in [&mut of_hosts, &mut of_slots] {
                 while let Some(event) = at_once(events).await {

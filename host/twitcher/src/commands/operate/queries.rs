@@ -1,6 +1,5 @@
 //! The commands that ask: status, history, logs, events.
 
-use std::panic::resume_unwind;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use super::error::OperateError;
 use super::view;
 use crate::args::{self, exit};
 use twitcher_config as config;
-use twitcher_control::api::{Event, EventKind, Run, Status, WatchSummary};
+use twitcher_control::api::{Event, EventKind, Overview, Run, WatchSummary};
 use twitcher_model::{RunId, WatchType};
 
 /// How many runs are asked for at once.
@@ -29,6 +28,15 @@ const SUGGESTED: usize = 5;
 /// Watches, each as it came.
 #[derive(Deserialize)]
 struct RawWatches<'a> {
+    #[serde(borrow)]
+    watches: Vec<&'a RawValue>,
+}
+
+/// The daemon with its watches, each as it came.
+#[derive(Deserialize)]
+struct RawOverview<'a> {
+    #[serde(borrow)]
+    status: &'a RawValue,
     #[serde(borrow)]
     watches: Vec<&'a RawValue>,
 }
@@ -65,20 +73,12 @@ struct Found {
 impl Session {
     /// `status`
     pub(super) fn status(&self, arguments: &args::StatusArguments) -> Result<u8, OperateError> {
-        let watches = self.client.get("/v1/watches")?;
+        let answer = self.client.get("/v1/overview")?;
         if self.out.json {
-            let status = self.client.get("/v1/status")?;
-            let watches = watches_as_json(&watches, arguments)?;
-            self.out.json(
-                &[
-                    b"{\"status\":",
-                    status.bytes.trim_ascii(),
-                    b",\"watches\":[",
-                    watches.as_bytes(),
-                    b"]}",
-                ]
-                .concat(),
-            )?;
+            let RawOverview { status, watches } = answer.parse_borrowed()?;
+            let watches = watches_as_json(&answer, watches, arguments)?;
+            let json = format!("{{\"status\":{status},\"watches\":[{watches}]}}");
+            self.out.json(json.as_bytes())?;
             return Ok(exit::SUCCESS);
         }
         let shown = match arguments.state.as_slice() {
@@ -86,15 +86,8 @@ impl Session {
             [] => view::Shown::Some,
             states => view::Shown::In(states),
         };
-        // Reading thousands of watches takes as long as the daemon needs to count them.
-        let (status, watches) = std::thread::scope(|scope| {
-            let status = scope.spawn(|| self.client.get("/v1/status")?.parse::<Status>());
-            let watches = watches.parse::<Summaries>();
-            (status.join(), watches)
-        });
-        let status = status.unwrap_or_else(|panic| resume_unwind(panic))?;
-        self.out
-            .say(&view::status(&status, watches?.watches, shown, &self.look))?;
+        let Overview { status, watches } = answer.parse()?;
+        self.out.say(&view::status(&status, watches, shown, &self.look))?;
         Ok(exit::SUCCESS)
     }
 
@@ -392,12 +385,15 @@ pub(super) fn understood(data: &str) -> Result<Event, OperateError> {
 const ID_LENGTH: usize = 13;
 
 /// The watches that are wanted, each as it came, with commas between.
-fn watches_as_json(answer: &Answer, arguments: &args::StatusArguments) -> Result<String, OperateError> {
-    let RawWatches { watches } = answer.parse_borrowed()?;
+fn watches_as_json(
+    answer: &Answer,
+    watches: Vec<&RawValue>,
+    arguments: &args::StatusArguments,
+) -> Result<String, OperateError> {
     if arguments.state.is_empty() {
         return Ok(join(&watches));
     }
-    let known = answer.parse::<Summaries>()?.watches;
+    let known = answer.parse::<Overview>()?.watches;
     let wanted = watches.into_iter().zip(&known);
     let wanted = wanted.filter(|(_, watch)| arguments.state.contains(&watch.state));
     Ok(join(&wanted.map(|(raw, _)| raw).collect::<Vec<_>>()))
