@@ -268,6 +268,31 @@ async fn what_an_operator_has_given_up_undoes_no_change_that_came_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_abort_that_a_newer_change_would_pass_by_is_refused() {
+    let fleet = Fleet::new("rollout-abort", "at_once = 1").await;
+    let fleet = fleet.of(&["web-1", "web-2"]);
+    until("all have the first state", || fleet.started("1").len() == 2);
+    fleet.mark("hold-web-1");
+    fleet.mark("hold-web-2");
+    fleet.stage.change("2").await;
+    until("one acts", || fleet.started("2").len() == 1);
+    let (first, second) = (&fleet.hosts[0], &fleet.hosts[1]);
+    let (steward, other) = match fleet.status()["steward"] == "web-1" {
+        true => (first, second),
+        false => (second, first),
+    };
+    steward.daemon.signal(Signal::SIGSTOP);
+    fleet.stage.change("3").await;
+    let (code, said) = other.operate(&["fleet", "abort", "repo"]);
+    steward.daemon.signal(Signal::SIGCONT);
+    assert!(code != 0 && said.contains("no steward has taken that up yet"), "{said}");
+    fleet.unmark("hold-web-1");
+    fleet.unmark("hold-web-2");
+    fleet.operate(&["fleet", "wait", "repo", "--timeout", "60"]);
+    assert_eq!(fleet.started("3").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_failed_try_again_when_an_operator_says_so() {
     let fleet = Fleet::new("rollout-retry", "at_once = 1").await;
     let fleet = fleet.of(&["web-1", "web-2", "web-3"]);

@@ -83,9 +83,16 @@ RegisterWatch("/n", Wasm("{reads}", config={{"path": Secret("{path}")}}, dirs={{
     daemon.daemon.wait_runs("exec", 3);
 
     let mut told = vec![daemon.daemon.text()];
-    let mut paths: Vec<String> = ["/v1/status", "/v1/watches", "/v1/runs?limit=100", "/metrics", "/"]
-        .map(str::to_owned)
-        .into();
+    let mut paths: Vec<String> = [
+        "/v1/status",
+        "/v1/overview",
+        "/v1/watches",
+        "/v1/runs?limit=100",
+        "/metrics",
+        "/",
+    ]
+    .map(str::to_owned)
+    .into();
     let runs = daemon.get("/v1/runs?limit=100").json();
     let runs = runs["runs"].as_array().unwrap().iter();
     paths.extend(runs.map(|run| format!("/v1/runs/{}", run["run"].as_str().unwrap())));

@@ -22,7 +22,7 @@ const LOADING: Duration = Duration::from_secs(600);
 /// How long looking at a whole fleet may take.
 const SURVEYING: Duration = Duration::from_secs(25);
 
-/// A question. Without anybody who waits for the answer it is answered all the same.
+/// A question. Without anybody who waits for the answer it is answered all the same, but for what is wanted of a rollout.
 #[derive(Debug)]
 pub enum DaemonRequest {
     /// Whether the loop turns.

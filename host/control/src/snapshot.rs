@@ -20,7 +20,7 @@ use super::view;
 const SHARE: u32 = 20;
 /// Least and most time from the beginning of one snapshot to that of the next.
 const GAP: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// What of that time is saved when nobody requests: one command requests more than once, and need not wait in between.
+/// What of that time is saved when nobody requests: whoever looks again, or does something and looks, need not wait in between.
 const SAVED: Duration = Duration::from_millis(500);
 
 /// The JSON of a watch, in bytes, as it usually is.

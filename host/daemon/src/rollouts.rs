@@ -356,7 +356,8 @@ fn refusal(error: SurveyError) -> FleetRefused {
 
 /// Has something done, and answers with how the rollout stands then.
 ///
-/// Whoever does not wait for the answer any more has been told that it was not done, and may have done something else since: then it is not.
+/// Whoever does not wait for the answer any more may have done something else since: then it is not begun, and only what was sent to ZooKeeper
+/// already may be done all the same.
 async fn answer(
     rollout: String,
     what: String,
@@ -368,7 +369,7 @@ async fn answer(
     let done = tokio::select! {
         biased;
         () = reply.closed() => {
-            return info!(rollout, what, by, "not done to a rollout: whoever asked for it does not wait any more");
+            return info!(rollout, what, by, "given up, since whoever asked for it does not wait any more; what was sent to ZooKeeper by then may be done all the same");
         }
         done = done => done,
     };
@@ -381,9 +382,13 @@ async fn answer(
         Err(OrderError::Unknown) => Err(FleetRefused::NoRollout(rollout)),
         Err(OrderError::Refused(why)) => Err(FleetRefused::Unreadable(why)),
         Err(OrderError::Spoilt { why, gate }) => Err(FleetRefused::Spoilt(why, gate)),
-        Err(error @ (OrderError::Verb(_) | OrderError::NoSlot | OrderError::NothingKept | OrderError::Newer(_))) => {
-            Err(FleetRefused::NotNow(rollout, error.to_string()))
-        }
+        Err(
+            error @ (OrderError::Verb(_)
+            | OrderError::NoSlot
+            | OrderError::NothingKept
+            | OrderError::NotTakenUp(_)
+            | OrderError::Newer(_)),
+        ) => Err(FleetRefused::NotNow(rollout, error.to_string())),
     };
     let _ = reply.send(done);
 }

@@ -251,7 +251,9 @@ impl Fleet {
     fn seen(&self, rollout: &RolloutName) -> Option<(String, StateId)> {
         let state = self.shared.state();
         let local = state.parts.all.get(rollout)?.local.borrow();
-        Some((local.result.znode.clone(), local.seen?))
+        // What it cannot read any more it will not see, however often it is asked.
+        let seen = local.seen.filter(|_| local.result.state != ResultState::Unreadable)?;
+        Some((local.result.znode.clone(), seen))
     }
 
     /// Takes back the slot of a host.

@@ -524,7 +524,8 @@ impl JournalSlots {
         })
     }
 
-    /// The run's place is free: its process has been waited for, or there never was one.
+    /// The run's place is free: its process has been waited for, or there never was one; or it runs nothing any more, and whoever comes next need
+    /// not wait for it.
     pub(crate) fn leave(&mut self, run: RunId) {
         self.free.extend(self.of.remove(&run));
     }

@@ -53,11 +53,13 @@ pub struct Equipment {
     pub stdio: Stdio,
     /// Where it goes on, if it can.
     pub namespaces: Option<Namespaces>,
+    /// Closes everything but the channel and the streams.
+    pub close_others: fn(),
 }
 
 /// Confines the process, calls the component, tells the daemon how that ended, and returns the exit code.
 pub fn run(ready: &Ready, task: &WasmTask, equipment: Equipment) -> i32 {
-    let speaker = equipment.channel.speaker();
+    let (speaker, close_others) = (equipment.channel.speaker(), equipment.close_others);
     let mut timing = Timing::default();
     let ended = prepare(ready, &task.action, Some(task), equipment).map_or_else(
         |ended| ended,
@@ -66,7 +68,7 @@ pub fn run(ready: &Ready, task: &WasmTask, equipment: Equipment) -> i32 {
             call(ready, &runtime, &mut store, None, &mut timing)
         },
     );
-    end(ended, timing, &speaker)
+    end(ended, timing, &speaker, close_others)
 }
 
 /// How far a process is that waits for its call.
@@ -86,7 +88,7 @@ pub enum Stage {
 /// Nothing that could be old by then is known while it waits: the directories, which the daemon compares, and the code are all that the process
 /// has; it is confined as for a call, and so are those who hand it the rest.
 pub fn wait(ready: &Ready, action: &Arc<WasmAction>, equipment: Equipment, reaches: impl Fn(Stage)) -> i32 {
-    let speaker = equipment.channel.speaker();
+    let (speaker, close_others) = (equipment.channel.speaker(), equipment.close_others);
     let mut timing = Timing::default();
     reaches(Stage::Begins);
     let ended = prepare(ready, action, None, equipment).map_or_else(Some, |(runtime, host)| {
@@ -105,16 +107,18 @@ pub fn wait(ready: &Ready, action: &Arc<WasmAction>, equipment: Equipment, reach
             Err(ended) => Some(ended),
         }
     });
-    ended.map_or(0, |ended| end(ended, timing, &speaker))
+    ended.map_or(0, |ended| end(ended, timing, &speaker, close_others))
 }
 
 /// Says how it ended, and gives the exit code.
-fn end(ended: CallEnd, timing: Timing, speaker: &Speaker) -> i32 {
+fn end(ended: CallEnd, timing: Timing, speaker: &Speaker, close_others: fn()) -> i32 {
     let code = match &ended {
         CallEnd::Success => 0,
         CallEnd::Code(code) => i32::from(*code),
         CallEnd::Failed(..) | CallEnd::NotCalled { .. } => FAILED,
     };
+    // What the component has left open is closed before its end is told: whoever hears of it may rely on that.
+    close_others();
     let held = getrusage(UsageWho::RUSAGE_SELF).map(|usage| Held {
         max_rss_kib: usage.max_rss().max(0).cast_unsigned(),
         minor_faults: usage.minor_page_faults().max(0).cast_unsigned(),
@@ -152,6 +156,7 @@ fn prepare(
         channel,
         stdio,
         namespaces,
+        close_others: _,
     } = equipment;
     let grants = &action.grants;
     // No threads: the process may not even make any. Without a network there is nothing to poll, and the poller with its

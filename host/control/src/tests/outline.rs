@@ -101,6 +101,7 @@ fn the_port_shows_no_text_of_others() {
         "/metrics",
         "/readyz",
         "/v1/status",
+        "/v1/overview",
         "/v1/states",
         "/v1/runs",
         "/v1/fleet",
@@ -190,6 +191,7 @@ fn with_details_the_port_shows_what_the_socket_does() {
     for path in [
         "/v1/watches/paused",
         "/v1/status",
+        "/v1/overview",
         "/v1/fleet",
         "/v1/fleet/rollouts",
         "/v1/watches",

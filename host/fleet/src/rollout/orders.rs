@@ -125,6 +125,12 @@ pub enum OrderError {
         "the last two changes that all hosts have got are kept, up to 64 KiB each, and there is none but what the znode is now: set it yourself"
     )]
     NothingKept,
+    /// There is a newer change, which would go out all the same.
+    #[error(
+        "znode {0} has changed since, and no steward has taken that up yet: it would go out all the same. Say it again in a moment, or pause, \
+         which holds the next change as well"
+    )]
+    NotTakenUp(String),
     /// What there is to go back from is not what the operator can have seen here.
     #[error("znode {0} is not what this host has seen last: look at what goes out now, and say it again")]
     Newer(String),
@@ -190,6 +196,11 @@ pub(crate) async fn order(
             .hosts
             .iter()
             .any(|(_, state)| matches!(state, HostState::Failed | HostState::Lost));
+        if let (Verb::Abort, Some(goal), Some(newest)) = (verb, &world.gate.goal, survey.newest)
+            && goal.state != newest
+        {
+            return Err(OrderError::NotTakenUp(goal.znode.clone()));
+        }
         let gate = verbs::apply(&world.gate, verb, (world.granted, failed), (Timestamp::now(), by))?;
         let steps = set_gate(root, rollout, &gate, versions);
         match requests::transact(client, &root.gate(rollout), &steps).await {

@@ -86,7 +86,7 @@ pub(crate) async fn roll_back(
     let state = current
         .as_ref()
         .map_or(StateId::Absent, |(_, stat)| StateId::Zxid(stat.mzxid));
-    if seen.is_some_and(|(znode, seen)| znode == goal.znode && seen != state) {
+    if seen.is_some_and(|seen| is_newer(&seen, (&goal.znode, state))) {
         return Err(OrderError::Newer(goal.znode));
     }
     let mut kept = None;
@@ -127,5 +127,25 @@ pub(crate) async fn roll_back(
     match requests::transact(client, &path, &steps).await {
         Err(RequestError::Denied(_)) => Err(RequestError::Denied(goal.znode).into()),
         done => Ok(done?),
+    }
+}
+
+/// Whether a znode is not what a host has seen of it.
+fn is_newer((znode, seen): &(String, StateId), (now_of, now): (&str, StateId)) -> bool {
+    znode == now_of && *seen != now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_state_of_the_same_znode_is_newer() {
+        let seen = ("/git/head".to_owned(), StateId::Zxid(7));
+        assert!(is_newer(&seen, ("/git/head", StateId::Zxid(8))));
+        assert!(is_newer(&seen, ("/git/head", StateId::Absent)));
+        assert!(!is_newer(&seen, ("/git/head", StateId::Zxid(7))));
+        // A host whose watch of the rollout is of another znode has nothing to say of this one.
+        assert!(!is_newer(&seen, ("/git/other", StateId::Zxid(8))));
     }
 }

@@ -176,7 +176,7 @@ pub struct RunReport {
     /// Largest resident set of the process or a child it waited for, in KiB; of a component as its process said itself, and where the kernel says
     /// otherwise in the end the log tells.
     pub max_rss_kib: u64,
-    /// User and system time of the process and the children it waited for.
+    /// User and system time of the process and the children it waited for; of a component, until its call had ended, as are its page faults.
     pub cpu: Duration,
     /// Page faults served without I/O, of the process and the children it waited for.
     pub minor_faults: u64,

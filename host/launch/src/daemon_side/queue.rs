@@ -63,7 +63,7 @@ pub enum RunEvent {
         /// What became of writing its data file, if that failed.
         failed: Option<Outcome>,
     },
-    /// A run has ended: its process has been waited for, or could not be started.
+    /// A run has ended: its process has been waited for, or could not be started; or it was a component's, which runs nothing any more.
     Ended {
         /// The run.
         run: RunId,

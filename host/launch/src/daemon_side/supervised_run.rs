@@ -1,4 +1,4 @@
-//! One run of an action, from the moment its process exists until it has been waited for.
+//! One run of an action, from the moment its process exists until it has been waited for; of a component, until its call has ended.
 //!
 //! A task a run: it logs what the process writes, passes signals on, and ends the process when its time is up. It must not know
 //! the launcher, nor why the action runs.
@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::daemon_side::component_channel::ComponentChannel;
@@ -54,6 +54,11 @@ impl StopReason {
 
 /// How long the output of a run is left alone between two reads, once it is too much to be logged.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a process whose run is over may take to go before that is said.
+const LEAVES: Duration = Duration::from_secs(2);
+/// More memory, in KiB, than any machine has: nobody who says so of himself is believed.
+const MOST_HELD: u64 = 1 << 32;
 
 /// How often a terminated run's leftovers are looked for.
 pub(crate) const FAMILY_POLL: Duration = Duration::from_millis(25);
@@ -176,12 +181,16 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// Waits until it is gone.
     pub(crate) async fn gone(self) {
-        let _ = self.pidfd.readable().await;
-        let (_, usage) = wait4(self.pid);
         let (watch, run, said) = (&*self.watch, self.run, self.said);
+        if timeout(LEAVES, self.pidfd.readable()).await.is_err() {
+            warn!(watch, run_id = %run, pid = %self.pid, "the process of a run that is over does not go: the kernel has something to do for it yet, as \
+                when a file server does not answer");
+            let _ = self.pidfd.readable().await;
+        }
+        let (_, usage) = wait4(self.pid);
         let held = usage.ru_maxrss.max(0) as u64;
         // Its way out takes a few pages more.
-        if held > said + said / 4 + 1024 {
+        if held > said.saturating_add(said / 4).saturating_add(1024) {
             warn!(watch, run_id = %run, said, held, "the process of a component held more memory, in KiB, than it said");
         }
     }
@@ -353,8 +362,9 @@ impl SupervisedRun {
     }
 
     /// Sees to it that the process of a component whose call has ended runs nothing any more, should it not be on its way out as it says: one
-    /// that is killed executes no further instruction of its own, though the kernel may take as long as the whole call to take its memory
-    /// apart. It has no threads and no children: the sandbox lets it make none.
+    /// that is killed executes no further instruction of its own once the signal is there, though the kernel may take as long as the whole call
+    /// to take its memory apart. It has no threads and no children: the sandbox lets it make none. What is open it has closed. One that lies may
+    /// still be in the midst of a system call, on what it was granted.
     fn runs_no_more(&self) -> bool {
         matches!(
             pidfd_signal(self.pidfd.as_fd(), Signal::SIGKILL),
@@ -379,7 +389,7 @@ impl SupervisedRun {
             captured: self.output.captured.take(),
             timing,
             elapsed: self.started.elapsed(),
-            max_rss_kib: held.max_rss_kib,
+            max_rss_kib: held.max_rss_kib.min(MOST_HELD),
             cpu,
             minor_faults: held.minor_faults.saturating_sub(used.minor_faults),
             output_bytes: self.output.total(),

@@ -64,6 +64,7 @@ impl Supervisor {
         if !room && !self.waiting.is_empty() && !self.saturated {
             warn!(
                 running = self.running.len(),
+                leaving = self.leaving,
                 "as many actions run as the limit of open files allows; further ones wait"
             );
         }
@@ -212,9 +213,9 @@ impl Supervisor {
         };
         let seq = self.next_seq;
         let stdio = [stdin, stdout_end.as_fd(), stderr_end.as_fd()];
-        // Also of many: until a program is executed the launcher waits for less than it would take it to copy its own memory.
+        // Sharing makes a single launch fast. Of many, it would have the launcher wait where it could work.
         let now = Instant::now();
-        let may_share = self.liveness.may_share(now);
+        let may_share = self.in_flight.is_empty() && self.liveness.may_share(now);
         let request = request(seq, invocation, may_share, entry, cgroup.is_some());
         let last = cgroup.as_ref().map(RunCgroup::fd);
         let channel = match native {
@@ -240,7 +241,9 @@ impl Supervisor {
             channel,
             cgroup,
         };
-        Ok((seq, ends, may_share))
+        // Whoever runs code of this program has a copy in any case.
+        let shares = may_share && matches!(invocation.task, Task::Exec(_));
+        Ok((seq, ends, shares))
     }
 
     /// Where the process is to write itself down.

@@ -39,9 +39,12 @@ const AFTER_AN_END: Duration = Duration::from_millis(1);
 const WAITS: u64 = 1 << 63;
 
 impl Supervisor {
-    /// A run has ended.
+    /// A run has ended. The time goes on that began with another one: where one ends after the other some must be made, too.
     pub(super) fn keep_quiet(&mut self) {
-        self.quiet_until = Some(Instant::now() + AFTER_AN_END);
+        let now = Instant::now();
+        if self.quiet_until.is_none_or(|until| now >= until) {
+            self.quiet_until = Some(now + AFTER_AN_END);
+        }
     }
 
     /// Makes the next process that is to wait, if there is nothing else to do.
