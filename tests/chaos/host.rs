@@ -392,12 +392,15 @@ impl Host {
                 self.calm();
             }
             Fault::DaemonRestart => {
-                let daemon = self.daemon.as_mut().unwrap();
+                let (daemon, mut status) = (self.daemon.as_mut().unwrap(), None);
                 until("the daemon ends when it is told to", || {
-                    daemon.try_wait().unwrap().is_some()
+                    status = daemon.try_wait().unwrap();
+                    status.is_some()
                 });
-                self.ended(false);
-                let left = self.instances().into_iter();
+                // Told before it could listen, it has died of it, and has had no order yet.
+                let in_order = status.is_some_and(|status| status.code().is_some());
+                self.ended(!in_order);
+                let left = self.instances().into_iter().filter(|_| in_order);
                 self.found
                     .extend(left.map(|it| format!("{it:?} is left by a daemon that stopped in order")));
                 self.spawn();

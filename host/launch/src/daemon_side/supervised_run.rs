@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::Interest;
@@ -292,6 +293,8 @@ impl SupervisedRun {
                 Wake::Resume => self.paused_until = None,
                 // The daemon has let go of this run; it goes on by itself.
                 Wake::Control(None) => {}
+                // Its end and its time came while this daemon was stopped, or its machine suspended. Which came first nobody knows, and it is over.
+                Wake::Deadline if self.has_ended() => break,
                 Wake::Deadline => match &mut self.stopping {
                     None => {
                         self.say_overdue();
@@ -448,6 +451,12 @@ impl SupervisedRun {
             control = self.control.recv(), if connected => Wake::Control(control),
             () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Wake::Deadline,
         }
+    }
+
+    /// Whether the process has ended, also if tokio has not been told yet.
+    fn has_ended(&self) -> bool {
+        let mut pidfd = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut pidfd, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Its time is up: tells the log which run that is and what comes next, and the daemon.

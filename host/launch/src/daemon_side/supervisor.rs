@@ -67,17 +67,19 @@ struct InFlight {
 /// What comes of a process that was followed.
 enum Reaped {
     /// Its run is over.
-    Run {
-        seq: u64,
-        pid: Pid,
-        invocation: Invocation,
-        /// None if the run is still to be started.
-        report: Option<RunReport>,
-        /// Whether the process has been waited for, too.
-        is_gone: bool,
-    },
+    Run(Box<ReapedRun>),
     /// It has been waited for.
     Process(Pid),
+}
+
+struct ReapedRun {
+    seq: u64,
+    pid: Pid,
+    invocation: Invocation,
+    /// None if the run is still to be started.
+    report: Option<RunReport>,
+    /// Whether the process has been waited for, too.
+    is_gone: bool,
 }
 
 /// See the module's documentation.
@@ -419,13 +421,14 @@ impl Supervisor {
                 report,
                 leaving,
             } = process.supervise(&lingering).await;
-            let _ = reaped.send(Reaped::Run {
+            let run = ReapedRun {
                 seq,
                 pid,
                 invocation,
                 report,
                 is_gone: leaving.is_none(),
-            });
+            };
+            let _ = reaped.send(Reaped::Run(Box::new(run)));
             if let Some(process) = leaving {
                 process.gone().await;
                 let _ = reaped.send(Reaped::Process(pid));

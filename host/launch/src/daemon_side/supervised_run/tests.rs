@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use nix::fcntl::OFlag;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::pipe2;
 
 use super::*;
@@ -99,6 +100,30 @@ async fn a_run_that_is_told_to_end_is_over_with_its_process() {
     let over = stage.run.supervise(&Arc::new(Semaphore::new(1))).await;
     assert_eq!(over.report.unwrap().outcome, Outcome::Terminated);
     assert!(over.leaving.is_none());
+}
+
+/// Both its end and its time are there when the daemon looks.
+#[tokio::test]
+async fn a_run_that_had_ended_by_itself_is_not_past_its_timeout() {
+    // It would be one of two by chance.
+    for _ in 0..20 {
+        let mut stage = stage();
+        let settings = ProcessSettings {
+            timeout: Some(Duration::from_millis(1)),
+            ..ProcessSettings::default()
+        };
+        stage.run.invocation.process = Arc::new(settings);
+        stage.run.talk = None;
+        let pid = Pid::from_raw(stage.process.id() as i32);
+        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+        // Not waited for.
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), peek).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        let over = stage.run.supervise(&Arc::new(Semaphore::new(1))).await;
+        let ended = Outcome::Signaled { signal: 2, core: false };
+        assert_eq!(over.report.unwrap().outcome, ended);
+    }
 }
 
 /// The daemon was stopped, or its machine suspended, in between.

@@ -5,7 +5,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getsid};
 use tracing::debug;
 
-use super::{InFlight, Pending, Reaped, Supervisor};
+use super::{InFlight, Pending, Reaped, ReapedRun, Supervisor};
 use crate::daemon_side::invocation::{Invocation, RunReport};
 use crate::daemon_side::queue::RunEvent;
 use crate::daemon_side::request::launch_failed;
@@ -40,26 +40,25 @@ impl Supervisor {
     }
 
     pub(super) fn on_reaped(&mut self, reaped: Reaped) {
-        let (seq, pid, invocation, report) = match reaped {
+        let run = match reaped {
             Reaped::Process(pid) => {
                 self.leaving -= 1;
                 self.pids.remove(&pid);
                 return self.reap_orphans();
             }
-            Reaped::Run {
-                seq,
-                pid,
-                invocation,
-                report,
-                is_gone,
-            } => {
-                match is_gone {
-                    true => drop(self.pids.remove(&pid)),
-                    false => self.leaving += 1,
-                }
-                (seq, pid, invocation, report)
-            }
+            Reaped::Run(run) => *run,
         };
+        let ReapedRun {
+            seq,
+            pid,
+            invocation,
+            report,
+            is_gone,
+        } = run;
+        match is_gone {
+            true => drop(self.pids.remove(&pid)),
+            false => self.leaving += 1,
+        }
         if !invocation.is_writer() {
             self.running.remove(&invocation.run);
         }
