@@ -5,7 +5,7 @@ use super::journal::{Line, Start};
 use super::services;
 use super::watches::{File, Mode, Watch};
 
-/// How long after a run has succeeded this is on the disk for certain, in milliseconds.
+/// How long after a run has succeeded, or has stayed with what it was told, this is on the disk for certain, in milliseconds.
 const WRITTEN: u64 = 2_000;
 
 /// A daemon that is no more.
@@ -23,6 +23,8 @@ struct Run<'a> {
     start: &'a Start,
     /// What it was told last.
     told: &'a str,
+    /// When, if that was after it had begun.
+    told_at: Option<u64>,
     ended: Option<u64>,
     failed: bool,
 }
@@ -35,6 +37,7 @@ fn runs(lines: &[Line]) -> Vec<Run<'_>> {
             runs.push(Run {
                 start,
                 told: &start.stdin,
+                told_at: None,
                 ended: None,
                 failed: false,
             });
@@ -47,7 +50,7 @@ fn runs(lines: &[Line]) -> Vec<Run<'_>> {
             continue;
         };
         match line {
-            Line::Told { data, .. } => known.told = data,
+            Line::Told { at, data, .. } => (known.told, known.told_at) = (data, Some(*at)),
             Line::End { at, .. } => known.ended = Some(*at),
             _ => known.failed = true,
         }
@@ -102,7 +105,14 @@ pub fn replaced(watch: &Watch, lines: &[Line], lives: &[Life]) -> Vec<String> {
         // It may have gone through the hands of several.
         let between = at(before.start.parent).and_then(|first| lives.get(first..next));
         let all_killed = between.is_some_and(|between| !between.is_empty() && between.iter().all(|life| life.killed));
+        // Until it has stayed with that for a while nobody but the daemon that told it knows.
+        let is_known = before.told_at.is_none_or(|at| {
+            let mut lives = between.into_iter().flatten();
+            let by = lives.find(|life| life.ended >= at);
+            by.is_some_and(|life| at + WRITTEN < life.ended)
+        });
         all_killed
+            && is_known
             && after.start.event == "load"
             && before.ended.is_none()
             && services::same(watch, before.told, &after.start.stdin)

@@ -37,7 +37,10 @@ fn start(site: &Site) -> Daemon {
         "--control",
         &control.to_string_lossy(),
     ];
-    site.start_with(&arguments)
+    let daemon = site.start_with(&arguments);
+    // What is set before would be found, not changed.
+    daemon.wait("all are armed", |line| message(line) == "all watches are armed");
+    daemon
 }
 
 /// The process that was the `nth` to wait for a run of `w`.

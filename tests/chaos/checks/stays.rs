@@ -362,17 +362,22 @@ fn life(pid: i32, ended: u64, killed: bool) -> Life {
 fn replaced() {
     let found = |between: &[Life], lines: &[Line]| lives::replaced(watch("service-told"), lines, between).len();
     let again = [began("r", 1, "load", "x"), began("s", 2, "load", "x")];
-    assert_eq!(found(&[life(1, 9, true)], &again), 1);
-    assert_eq!(found(&[life(1, 9, false)], &again), 0, "the daemon had stopped");
+    assert_eq!(found(&[life(1, 9000, true)], &again), 1);
+    assert_eq!(found(&[life(1, 9000, false)], &again), 0, "the daemon had stopped");
     let of_third = [began("r", 1, "load", "x"), began("s", 3, "load", "x")];
-    assert_eq!(found(&[life(1, 9, true), life(2, 10, true)], &of_third), 1);
-    assert_eq!(found(&[life(1, 9, true), life(2, 10, false)], &of_third), 0);
+    assert_eq!(found(&[life(1, 9000, true), life(2, 9500, true)], &of_third), 1);
+    assert_eq!(found(&[life(1, 9000, true), life(2, 9500, false)], &of_third), 0);
     let newer = [began("r", 1, "load", "x"), began("s", 2, "load", "y")];
-    assert_eq!(found(&[life(1, 9, true)], &newer), 0);
+    assert_eq!(found(&[life(1, 9000, true)], &newer), 0);
     let since = [began("r", 1, "load", "x"), told("r", "y"), began("s", 2, "load", "y")];
-    assert_eq!(found(&[life(1, 9, true)], &since), 1, "it had been told of that");
+    assert_eq!(found(&[life(1, 9000, true)], &since), 1, "it had been told of that");
+    assert_eq!(
+        found(&[life(1, 1500, true)], &since),
+        0,
+        "so late that nobody else knows"
+    );
     let by_itself = [began("r", 1, "load", "x"), ended("r"), began("s", 2, "load", "x")];
-    assert_eq!(found(&[life(1, 9, true)], &by_itself), 0);
+    assert_eq!(found(&[life(1, 9000, true)], &by_itself), 0);
 }
 
 fn reran() {

@@ -204,6 +204,10 @@ async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> 
     }
 }
 
+/// How long nothing may happen to a change that goes out before the steward looks for itself whether nothing has. Servers have been seen to tell
+/// nothing any more of what is below a watched znode, on a connection that was well; every host waited then for a steward that waited for them.
+const SWEEP: Duration = Duration::from_secs(15);
+
 /// What is waited for more to happen before a decision, for each host of many: deciding looks at all of them, and would else take all the time
 /// that there is when thousands say that they have acted.
 const DECIDING: Duration = Duration::from_micros(1);
@@ -232,6 +236,14 @@ struct Known {
     znode: bool,
     /// Somebody has deleted a slot, which no version tells.
     deleted: bool,
+}
+
+impl Known {
+    /// Whether a change goes out, and may go on.
+    fn is_under_way(&self) -> bool {
+        let state = self.world.gate.state;
+        state.is_open() && state != GateState::Done
+    }
 }
 
 /// Whoever is the steward next asks anew.
@@ -319,6 +331,19 @@ impl<'a> Steward<'a> {
                     known.znode |= self.local.borrow().seen != Some(known.goal.state);
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = sleep(SWEEP), if known.is_under_way() => {
+                    let names = requests::children(client, &root.hosts()).await?;
+                    let now = read_hosts(client, root, rollout, &names).await?;
+                    let now: BTreeMap<_, _> = now.into_iter().filter_map(|(name, view)| Some((name, view?))).collect();
+                    // What is read is told of before, if it is told of at all.
+                    while let Some(event) = at_once(&mut of_hosts).await {
+                        self.note(&mut known, event)?;
+                    }
+                    if known.hosts.is_empty() && now != known.world.hosts {
+                        warn!(%rollout, "the servers have not told of what hosts have done; watching them anew");
+                        return Err(RequestError::Disconnected.into());
+                    }
+                }
             }
             if known.world.hosts.len() >= MANY {
                 sleep(DECIDING.saturating_mul(known.world.hosts.len() as u32)).await;
