@@ -206,7 +206,8 @@ async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> 
 
 /// How long nothing may happen to a change that goes out before the steward looks for itself whether nothing has. Servers have been seen to tell
 /// nothing any more of what is below a watched znode, on a connection that was well; every host waited then for a steward that waited for them.
-const SWEEP: Duration = Duration::from_secs(15);
+/// As long as it finds nothing it looks ever more rarely: what waits for an operator may wait for days, and each look reads every host.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 
 /// What is waited for more to happen before a decision, for each host of many: deciding looks at all of them, and would else take all the time
 /// that there is when thousands say that they have acted.
@@ -290,7 +291,7 @@ impl<'a> Steward<'a> {
             znode: false,
             deleted: false,
         };
-        let mut others = 0;
+        let (mut others, mut sweep) = (0, SWEEP.0);
         info!(%rollout, hosts = known.world.hosts.len(), "this host is the steward of the rollout");
         loop {
             self.context.say(None, PART);
@@ -331,7 +332,7 @@ impl<'a> Steward<'a> {
                     known.znode |= self.local.borrow().seen != Some(known.goal.state);
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = sleep(SWEEP), if known.is_under_way() => {
+                () = sleep(sweep), if known.is_under_way() => {
                     let names = requests::children(client, &root.hosts()).await?;
                     let now = read_hosts(client, root, rollout, &names).await?;
                     let now: BTreeMap<_, _> = now.into_iter().filter_map(|(name, view)| Some((name, view?))).collect();
@@ -343,8 +344,11 @@ impl<'a> Steward<'a> {
                         warn!(%rollout, "the servers have not told of what hosts have done; watching them anew");
                         return Err(RequestError::Disconnected.into());
                     }
+                    sweep = (sweep * 2).min(SWEEP.1);
+                    continue;
                 }
             }
+            sweep = SWEEP.0;
             if known.world.hosts.len() >= MANY {
                 sleep(DECIDING.saturating_mul(known.world.hosts.len() as u32)).await;
             }

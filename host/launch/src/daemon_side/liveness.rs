@@ -41,15 +41,10 @@ impl Liveness {
         self.caution_ends.is_none_or(|end| now >= end)
     }
 
-    /// A process was asked for that shares its launcher's memory. The time goes on that began with one that has had no answer yet: else who asks
-    /// again and again would never look. True if it begins.
-    pub fn shared(&mut self, now: Instant) -> bool {
-        let begins = self.look_at.is_none();
-        if begins {
-            self.look_at = Some(now + LOOK);
-            self.idle = 0;
-        }
-        begins
+    /// A process was asked for that shares its launcher's memory.
+    pub fn shared(&mut self, now: Instant) {
+        self.look_at = Some(now + LOOK);
+        self.idle = 0;
     }
 
     /// The launcher answered; `unanswered` if there are other requests.
@@ -103,7 +98,6 @@ mod tests {
         let mut liveness = Liveness::default();
         assert_eq!(liveness.look_at(), None);
         liveness.shared(at(0));
-        liveness.shared(at(300));
         assert_eq!(liveness.look_at(), Some(at(500)));
         liveness.answered(at(400), true);
         assert_eq!(liveness.look_at(), Some(at(900)));

@@ -18,18 +18,20 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::daemon_side::component_channel::ComponentChannel;
 use crate::daemon_side::invocation::{AnswerTo, Asker, Captured, ComponentQuestion, Control, Invocation, RunReport};
+use crate::daemon_side::last_rites::{Due, LastRites};
+use crate::daemon_side::leaving::Leaving;
 use crate::daemon_side::output::{self, Logging, Output};
 use crate::daemon_side::output_stream::{OutputStream, log_line};
 use crate::daemon_side::polled::polled;
 use crate::daemon_side::queue::RunEvent;
 use crate::journal::EndingMark;
 use crate::protocol::Task;
-use twitcher_model::{ComponentFailure, Outcome, RunId};
+use twitcher_model::{ComponentFailure, Outcome};
 use twitcher_process::cgroup::RunCgroup;
 use twitcher_process::usage::{Usage, cpu_time_of};
 use twitcher_process::{RunProcesses, pidfd_signal};
@@ -56,16 +58,11 @@ impl StopReason {
 /// How long the output of a run is left alone between two reads, once it is too much to be logged.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a process whose run is over may take to go before that is said.
-const LEAVES: Duration = Duration::from_secs(2);
 /// More memory, in KiB, than any machine has: nobody who says so of himself is believed.
-const MOST_HELD: u64 = 1 << 32;
+const MOST_HELD: u64 = 1 << 40;
 
 /// How often a terminated run's leftovers are looked for.
 pub(crate) const FAMILY_POLL: Duration = Duration::from_millis(25);
-/// At how many looks a run's leftovers may still be there after SIGKILL: some two seconds. Not a time, for this daemon may be stopped, or its
-/// machine suspended, when it is up, and nothing would have been killed.
-const FAMILY_LOOKS: u32 = 80;
 /// Most runs whose output is read after they have ended, because a process they left behind holds it open.
 pub(crate) const MAX_LINGERING: usize = 256;
 
@@ -74,43 +71,6 @@ pub(crate) struct Ends {
     pub(crate) output: [OwnedFd; 2],
     pub(crate) channel: Option<OwnedFd>,
     pub(crate) cgroup: Option<Arc<RunCgroup>>,
-}
-
-/// What is due for a run's leftovers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// They have time yet.
-    Wait,
-    /// SIGKILL.
-    Kill,
-    /// Nothing more: they survive it.
-    GiveUp,
-}
-
-/// The end of a run's leftovers.
-#[derive(Debug)]
-pub(crate) struct LastRites {
-    kill_at: Instant,
-    looks: u32,
-}
-
-impl LastRites {
-    /// They are killed from then on.
-    pub(crate) fn new(kill_at: Instant) -> Self {
-        Self { kill_at, looks: 0 }
-    }
-
-    /// What is due now that some were seen.
-    pub(crate) fn due(&mut self, now: Instant) -> Due {
-        if now < self.kill_at {
-            return Due::Wait;
-        }
-        self.looks += 1;
-        match self.looks > FAMILY_LOOKS {
-            true => Due::GiveUp,
-            false => Due::Kill,
-        }
-    }
 }
 
 /// A started process.
@@ -165,36 +125,6 @@ pub(crate) struct Over {
     pub(crate) report: Option<RunReport>,
     /// Its process, if that is still to be waited for. It runs nothing any more.
     pub(crate) leaving: Option<Leaving>,
-}
-
-/// A process that runs nothing any more, and whose memory is being taken apart.
-pub(crate) struct Leaving {
-    pid: Pid,
-    pidfd: AsyncFd<OwnedFd>,
-    run: RunId,
-    watch: Arc<str>,
-    /// Its largest resident set, in KiB, as it said itself.
-    said: u64,
-    /// Removed with this.
-    _cgroup: Option<Arc<RunCgroup>>,
-}
-
-impl Leaving {
-    /// Waits until it is gone.
-    pub(crate) async fn gone(self) {
-        let (watch, run, said) = (&*self.watch, self.run, self.said);
-        if timeout(LEAVES, self.pidfd.readable()).await.is_err() {
-            warn!(watch, run_id = %run, pid = %self.pid, "the process of a run that is over does not go: the kernel has something to do for it yet, as \
-                when a file server does not answer");
-            let _ = self.pidfd.readable().await;
-        }
-        let (_, usage) = wait4(self.pid);
-        let held = usage.ru_maxrss.max(0) as u64;
-        // Its way out takes a few pages more.
-        if held > said.saturating_add(said / 4).saturating_add(1024) {
-            warn!(watch, run_id = %run, said, held, "the process of a component held more memory, in KiB, than it said");
-        }
-    }
 }
 
 enum Wake {

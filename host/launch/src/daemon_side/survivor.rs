@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::daemon_side::last_rites::{Due, LastRites};
 use crate::daemon_side::polled::polled;
-use crate::daemon_side::supervised_run::{Due, FAMILY_POLL, LastRites, lock};
+use crate::daemon_side::supervised_run::{FAMILY_POLL, lock};
 use crate::journal::SurvivingRun;
 use twitcher_process::{pidfd_open, pidfd_signal};
 

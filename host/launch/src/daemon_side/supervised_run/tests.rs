@@ -13,7 +13,7 @@ use super::*;
 use crate::daemon_side::component_channel::pair;
 use crate::daemon_side::secrets::SecretValues;
 use crate::journal::Purpose;
-use twitcher_model::ProcessSettings;
+use twitcher_model::{ProcessSettings, RunId};
 use twitcher_process::pidfd_open;
 use twitcher_sandbox::channel::{FORMAT, Timing};
 
@@ -124,17 +124,4 @@ async fn a_run_that_had_ended_by_itself_is_not_past_its_timeout() {
         let ended = Outcome::Signaled { signal: 2, core: false };
         assert_eq!(over.report.unwrap().outcome, ended);
     }
-}
-
-/// The daemon was stopped, or its machine suspended, in between.
-#[test]
-fn leftovers_are_killed_however_late_and_given_up_only_then() {
-    let start = Instant::now();
-    let mut rites = LastRites::new(start + Duration::from_secs(1));
-    assert_eq!(rites.due(start), Due::Wait);
-    let late = start + Duration::from_secs(3600);
-    for _ in 0..FAMILY_LOOKS {
-        assert_eq!(rites.due(late), Due::Kill);
-    }
-    assert_eq!(rites.due(late), Due::GiveUp);
 }

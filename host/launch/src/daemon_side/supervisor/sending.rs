@@ -230,7 +230,8 @@ impl Supervisor {
                 Some(ours)
             }
         };
-        if may_share && self.liveness.shared(now) {
+        if may_share {
+            self.liveness.shared(now);
             self.seen = None;
         }
         self.next_seq += 1;
