@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{Host, Stage};
 use crate::support::daemon::{PROGRAM, Site};
+use crate::support::proxy::Proxy;
 use crate::support::zookeeper::ZooKeeperServer;
 use crate::support::{http, until};
 
@@ -460,6 +461,66 @@ async fn another_host_goes_on_when_the_steward_is_gone() {
     until("so has the steward that was", || fleet.started("2").len() == 3);
     fleet.until_state("done");
     assert_eq!(fleet.most_at_once(), 1);
+}
+
+/// A server keeps one mode for all watches of a session on one znode: the steward's host must not have it forget that the steward watches what is
+/// below the gate, when it looks at the gate itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steward_that_has_waited_with_a_slot_hears_what_others_do_all_the_same() {
+    let mut fleet = Fleet::new("rollout-deaf", "at_once = 1").await;
+    // Each has its slot before it may use it.
+    fleet.watch = "timeout = 60, settle = 0.5";
+    fleet = fleet.of(&["web-1", "web-2"]);
+    until("both have the first state", || fleet.started("1").len() == 2);
+    let done = fleet.until_state("done");
+    let other = &fleet.hosts[usize::from(done["steward"] == "web-1")];
+    let operate = |verb: &str| {
+        let (code, said) = other.operate(&["fleet", verb, "repo"]);
+        assert_eq!(code, 0, "{said}");
+    };
+    for change in ["2", "3", "4", "5"] {
+        operate("pause");
+        fleet.stage.change(change).await;
+        fleet.until_state("paused");
+        operate("resume");
+        fleet.until_state("done");
+        assert_eq!(fleet.started(change).len(), 2, "{:?}", fleet.journal());
+    }
+}
+
+/// What servers were seen to do, on a connection that was well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steward_that_is_told_nothing_looks_for_itself() {
+    let proxy = Proxy::to(ZooKeeperServer::shared().port());
+    let mut fleet = Fleet::new("rollout-untold", "at_once = 1").await;
+    let direct = std::mem::replace(&mut fleet.stage.address, proxy.address());
+    fleet.join("web-1", &[]);
+    until("it has the first state", || fleet.started("1").len() == 1);
+    assert_eq!(fleet.until_state("done")["steward"], "web-1");
+    fleet.stage.address = direct;
+    fleet.join("web-2", &[]);
+    until("so has the other", || fleet.started("1").len() == 2);
+    fleet.until_state("done");
+    // Whoever is first, the other's turn comes only once the steward knows how that ended.
+    fleet.mark("hold-web-1");
+    fleet.mark("hold-web-2");
+    fleet.stage.change("2").await;
+    until("one has started", || fleet.started("2").len() == 1);
+    if fleet.started("2") == ["web-1"] {
+        fleet.unmark("hold-web-1");
+        until("the other has started", || fleet.started("2").len() == 2);
+    }
+    proxy.rules(|rules| rules.drop_events = true);
+    fleet.unmark("hold-web-2");
+    fleet.hosts[0].daemon.wait("that it has looked", |line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("have not told of what hosts have done"))
+    });
+    proxy.rules(|rules| rules.drop_events = false);
+    let _ = fs::remove_file(fleet.shared.path().join("hold-web-1"));
+    fleet.until_state("done");
+    assert_eq!(fleet.started("2").len(), 2, "{:?}", fleet.journal());
 }
 
 #[tokio::test(flavor = "multi_thread")]

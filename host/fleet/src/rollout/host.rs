@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::warn;
-use zookeeper_client::{EventType, OneshotWatcher, WatchedEvent};
+use zookeeper_client::{EventType, PersistentWatcher, WatchedEvent};
 
 use super::context::{Doing, Local, LocalRollout, RolloutContext, RolloutEvent, Trouble, Verification, Wanted, parse};
 use super::holder::{Act, Refusal, may_start, next, without_slot};
@@ -98,24 +98,26 @@ impl<'a> Holder<'a> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
+        let (gate, mut of_gate) = (self.context.gate_path(), None);
         loop {
             self.context.say(None, "its slot in the rollout");
-            let pause = self.act().await?;
-            let gate = match pause {
+            match self.act().await? {
                 Pause::None => continue,
-                Pause::Local => None,
+                Pause::Local => of_gate = None,
+                // Mostly one look is all that is needed.
+                Pause::Gate if self.looks_again().await? => continue,
+                Pause::Gate if of_gate.is_some() => {}
                 Pause::Gate => {
-                    let (_, watcher) = requests::stat_and_watch(client, &self.context.gate_path()).await?;
-                    let before = self.gate.clone();
-                    self.gate = self.context.gate().await?.map(|(gate, _)| gate);
-                    if self.gate != before {
+                    // As the steward watches it, who may be in this session: of two watches of a session on one znode a server keeps the mode
+                    // of the last (ZOOKEEPER-4466), and would tell the steward nothing any more of what is below.
+                    of_gate = Some(requests::watch_below(client, &gate).await?);
+                    if self.looks_again().await? {
                         continue;
                     }
-                    Some(watcher)
                 }
-            };
+            }
             let think = Instant::now() + THINK;
-            let waits = gate.is_some();
+            let waits = of_gate.is_some();
             tokio::select! {
                 event = &mut grant => {
                     if event.event_type == EventType::Session {
@@ -123,12 +125,20 @@ impl<'a> Holder<'a> {
                     }
                     grant = self.read_grant().await?;
                 }
-                _ = changed(gate), if waits => {}
+                happened = happens_to(&gate, &mut of_gate), if waits => happened?,
                 changed = self.local.changed() => changed.map_err(|_| Trouble::Over)?,
                 () = sleep_until(think), if waits => {}
                 _ = look.tick() => self.look().await?,
             }
         }
+    }
+
+    /// Reads the gate, and says whether it is another than before.
+    async fn looks_again(&mut self) -> Result<bool, Trouble> {
+        let gate = self.context.gate().await?.map(|(gate, _)| gate);
+        let is_another = gate != self.gate;
+        self.gate = gate;
+        Ok(is_another)
     }
 
     /// Writes over what somebody else has written in the place of this host's result. Whether its action runs with the slot that it has
@@ -410,8 +420,18 @@ impl<'a> Holder<'a> {
     }
 }
 
-async fn changed(watcher: Option<OneshotWatcher>) {
-    if let Some(watcher) = watcher {
-        watcher.changed().await;
+/// Waits until something happens to the znode itself.
+async fn happens_to(znode: &str, watcher: &mut Option<PersistentWatcher>) -> Result<(), Trouble> {
+    let Some(watcher) = watcher else {
+        return std::future::pending().await;
+    };
+    loop {
+        let event = watcher.changed().await;
+        if event.event_type == EventType::Session {
+            return Err(RequestError::Disconnected.into());
+        }
+        if event.path == znode {
+            return Ok(());
+        }
     }
 }

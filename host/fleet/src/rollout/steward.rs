@@ -204,8 +204,8 @@ async fn stand_by(context: &RolloutContext, znode: &str) -> Result<(), Trouble> 
     }
 }
 
-/// How long nothing may happen to a change that goes out before the steward looks for itself whether nothing has. Servers have been seen to tell
-/// nothing any more of what is below a watched znode, on a connection that was well; every host waited then for a steward that waited for them.
+/// How long nothing may happen to a change that goes out before the steward looks for itself whether nothing has. Nothing but a watch says that it
+/// is there still: if a server has lost it, on a connection that is well, every host waits for a steward that waits for them.
 /// As long as it finds nothing it looks ever more rarely: what waits for an operator may wait for days, and each look reads every host.
 const SWEEP: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 

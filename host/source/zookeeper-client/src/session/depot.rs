@@ -204,6 +204,10 @@ impl Depot {
                 if self.watching_paths.contains_key(&(path, mode))
                     || (mode == WatchMode::Any && self.has_watching_requests(path))
                 {
+                    // `HashMap::insert` does not update the key in case it is present, which would outlive the request that it is a part of.
+                    if let Some(before) = self.unwatching_paths.remove(&(path, mode)) {
+                        before.responser.send_empty();
+                    }
                     self.unwatching_paths.insert((path, mode), operation);
                     return;
                 }
