@@ -102,8 +102,8 @@ pub fn environment(watch: &Watch, start: &Start) -> Vec<(String, String)> {
 /// The environment of what a rollout runs beside the action: the same, but for the event.
 pub fn of_probe(watch: &Watch, event: &str, seen: Option<&Seen>) -> Vec<(String, String)> {
     let mut env = of_watch(watch);
-    let version = seen.and_then(|seen| seen.version).unwrap_or_default();
-    let zxid = seen.and_then(|seen| seen.zxid).unwrap_or_default();
+    let version = seen.and_then(Seen::version).unwrap_or_default();
+    let zxid = seen.and_then(Seen::zxid).unwrap_or_default();
     env.set("TWITCHER_ZNODE", watch.znode.as_str());
     env.set("TWITCHER_EVENT", event);
     env.set("TWITCHER_VERSION", version.to_string());

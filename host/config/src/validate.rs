@@ -375,7 +375,11 @@ impl<'a> Builder<'a, '_> {
             description: fields.description.unwrap_or_else(|| name.clone()),
             name,
             znode: znode.first,
-            more: znode.more.into(),
+            // An empty one of its own would be an allocation for each watch.
+            more: match is_of_several {
+                true => znode.more.into(),
+                false => Arc::default(),
+            },
             watch_type: fields.watch_type,
             payload: fields.payload,
             action,

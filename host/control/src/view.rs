@@ -55,7 +55,7 @@ pub fn state(watched: &WatchFacts) -> WatchState {
         MachineState::Idle if standing.shrunk.is_some() => WatchState::RefusedShrink,
         // Behind, and nothing is under way that could make up for it.
         MachineState::Idle if standing.behind.is_some() => WatchState::Failed,
-        MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists) => WatchState::Absent,
+        MachineState::Idle if watched.seen.is_some_and(|seen| !seen.exists()) => WatchState::Absent,
         MachineState::Idle => WatchState::Armed,
         MachineState::Running if standing.up => WatchState::Up,
         MachineState::Running => WatchState::Running,
@@ -139,10 +139,10 @@ fn unreadable(unreadable: &Unreadable) -> UnreadableNode {
 
 fn node(seen: Seen) -> NodeState {
     NodeState {
-        exists: seen.exists,
-        version: seen.version,
-        zxid: seen.zxid,
-        digest: seen.tree.map(|digest| format!("{digest:016x}")),
+        exists: seen.exists(),
+        version: seen.version(),
+        zxid: seen.zxid(),
+        digest: seen.tree().map(|digest| format!("{digest:016x}")),
         at: timestamp(seen.at),
     }
 }

@@ -153,11 +153,13 @@ impl Daemon {
         entry.facts.result = known
             .as_ref()
             .and_then(|known| EndedFor::parse(known.result.as_deref()?));
-        entry.facts.former_run = self.state.take_former_run(&watch.name).map(|former| LastRunFacts {
-            run: former.run,
-            ended: former.ended,
-            outcome: former.outcome,
-            failure: (former.outcome != "success").then_some(former.words),
+        entry.facts.former_run = self.state.take_former_run(&watch.name).map(|former| {
+            Box::new(LastRunFacts {
+                run: former.run,
+                ended: former.ended,
+                outcome: former.outcome,
+                failure: (former.outcome != "success").then_some(former.words),
+            })
         });
         if let Some(paused) = known.as_ref().and_then(|known| known.paused.clone()) {
             let (by, reason) = (&paused.by, &paused.reason);

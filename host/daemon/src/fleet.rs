@@ -75,7 +75,7 @@ pub(super) fn membership(fleet: &Fleet) -> api::FleetMembership {
 }
 
 pub(super) fn state_id(seen: &Seen) -> StateId {
-    match (seen.zxid, seen.tree) {
+    match (seen.zxid(), seen.tree()) {
         (_, Some(digest)) => StateId::Tree(digest),
         (Some(zxid), None) => StateId::Zxid(zxid),
         (None, None) => StateId::Absent,

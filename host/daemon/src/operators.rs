@@ -177,7 +177,7 @@ impl Daemon {
                 .running()
                 .find_map(|run| Some((run, self.runs.get(&run)?.overdue()?))),
             running: machine.running().collect(),
-            last_run: facts.last_run.clone().or_else(|| facts.former_run.clone()),
+            last_run: facts.last_run.as_deref().or(facts.former_run.as_deref()).cloned(),
             parked,
             paused,
             unreadable: self.registry.unreadable(id).cloned(),

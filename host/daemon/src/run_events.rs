@@ -92,12 +92,12 @@ impl Daemon {
             self.note_result(run, &mut running, &report);
         }
         if let Some(entry) = self.registry.get_mut(id) {
-            entry.facts.last_run = Some(LastRunFacts {
+            entry.facts.last_run = Some(Box::new(LastRunFacts {
                 run,
                 ended: SystemTime::now(),
                 outcome,
                 failure: part.failure(&report.outcome).map(Arc::from),
-            });
+            }));
         }
         let said = Outcome::words(Some(&report.outcome));
         let behind = self.registry.get(id).and_then(|entry| entry.machine.behind());

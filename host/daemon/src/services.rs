@@ -109,12 +109,12 @@ impl Daemon {
             // The update waits, and runs when this one has ended.
             return None;
         }
-        entry.facts.last_run = Some(LastRunFacts {
+        entry.facts.last_run = Some(Box::new(LastRunFacts {
             run,
             ended: SystemTime::now(),
             outcome: Outcome::code(Some(outcome)),
             failure: Some(Outcome::words(Some(outcome)).into()),
-        });
+        }));
         let failed = Some(Cause::Untold);
         Some(Input::Told { run, failed })
     }

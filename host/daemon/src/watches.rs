@@ -37,10 +37,10 @@ pub struct SeenFacts {
     pub seen: Option<Seen>,
     /// The state that was last succeeded for.
     pub handled: Option<Seen>,
-    /// The last run that ended.
-    pub last_run: Option<LastRunFacts>,
+    /// The last run that ended. Boxed, as the next, because of many watches none has yet.
+    pub last_run: Option<Box<LastRunFacts>>,
     /// The last one that a former daemon saw the end of.
-    pub former_run: Option<LastRunFacts>,
+    pub former_run: Option<Box<LastRunFacts>>,
     /// What the fleet is told of the last run that ended.
     pub result: Option<Box<EndedFor>>,
     /// Since when the node has lost more than `refuse_shrink` lets it, if it has.

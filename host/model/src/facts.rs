@@ -77,35 +77,61 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
 /// A state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// Whether it exists.
-    pub exists: bool,
-    /// Version of its data; none in WATCH_CHILDREN and WATCH_TREE.
-    pub version: Option<i32>,
-    /// mzxid or pzxid; none in WATCH_TREE.
-    pub zxid: Option<i64>,
-    /// What tells one state of a subtree from another; none but in WATCH_TREE.
-    pub tree: Option<u64>,
+    what: SeenState,
     /// When it was read, or handled.
     pub at: SystemTime,
+}
+
+/// What of it is told; small, because each watch has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeenState {
+    Absent,
+    Data { version: Option<i32>, mzxid: i64 },
+    Children { pzxid: i64 },
+    Tree { digest: u64 },
 }
 
 impl Seen {
     /// A state with this version and stat.
     pub fn new(version: Version, stat: Option<Stat>, at: SystemTime) -> Self {
-        let (number, zxid) = match version {
-            Version::Data { mzxid, .. } => (stat.map(|stat| stat.version), Some(mzxid)),
-            Version::Children { pzxid, .. } => (None, Some(pzxid)),
-            Version::Absent | Version::Tree { .. } => (None, None),
-        };
-        Self {
-            exists: version != Version::Absent,
-            version: number,
-            zxid,
-            tree: match version {
-                Version::Tree { digest, .. } => Some(digest),
-                Version::Absent | Version::Data { .. } | Version::Children { .. } => None,
+        let what = match version {
+            Version::Absent => SeenState::Absent,
+            Version::Data { mzxid, .. } => SeenState::Data {
+                version: stat.map(|stat| stat.version),
+                mzxid,
             },
-            at,
+            Version::Children { pzxid, .. } => SeenState::Children { pzxid },
+            Version::Tree { digest, .. } => SeenState::Tree { digest },
+        };
+        Self { what, at }
+    }
+
+    /// Whether it exists.
+    pub fn exists(&self) -> bool {
+        self.what != SeenState::Absent
+    }
+
+    /// Version of its data; none in WATCH_CHILDREN and WATCH_TREE.
+    pub fn version(&self) -> Option<i32> {
+        match self.what {
+            SeenState::Data { version, .. } => version,
+            SeenState::Absent | SeenState::Children { .. } | SeenState::Tree { .. } => None,
+        }
+    }
+
+    /// mzxid or pzxid; none in WATCH_TREE.
+    pub fn zxid(&self) -> Option<i64> {
+        match self.what {
+            SeenState::Data { mzxid: zxid, .. } | SeenState::Children { pzxid: zxid } => Some(zxid),
+            SeenState::Absent | SeenState::Tree { .. } => None,
+        }
+    }
+
+    /// What tells one state of a subtree from another; none but in WATCH_TREE.
+    pub fn tree(&self) -> Option<u64> {
+        match self.what {
+            SeenState::Tree { digest } => Some(digest),
+            SeenState::Absent | SeenState::Data { .. } | SeenState::Children { .. } => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use smallvec::SmallVec;
 use zookeeper_client::Client;
 
 use super::context::Context;
@@ -35,7 +36,8 @@ pub(super) enum News {
 
 #[derive(Debug)]
 struct Node {
-    subs: Vec<(WatchType, Handle)>,
+    /// Mostly one, which takes no allocation.
+    subs: SmallVec<[(WatchType, Handle); 1]>,
     /// Bytes of data when last read, or what it is taken to have: only a guess of how many there are now.
     size: u32,
     /// Whether the znode waits in the queue.
@@ -82,7 +84,7 @@ impl WatchedZnodes {
 
     pub fn add(&mut self, path: &Arc<str>, kind: WatchType, handle: Handle) {
         let fresh = || Node {
-            subs: Vec::with_capacity(1),
+            subs: SmallVec::new(),
             size: GUESS as u32,
             queued: false,
             doubt: true,
