@@ -1,13 +1,16 @@
 //! What can be asked for, and how. It must not know how requests come in, nor who may make them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{Extensions, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
+use bytes::{Buf, Bytes};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -130,9 +133,12 @@ async fn overview(State(app): State<Arc<App>>, shown: Shown) -> Result<Response,
     let status = shown.status(app.status(overview, snapshot.counts.clone()));
     // The type has no value that cannot be written as JSON.
     let status = serde_json::to_vec(&status).unwrap_or_default();
-    let watches = snapshot.json(shown);
-    let json = [b"{\"status\":", &*status, b",", watches.get(1..).unwrap_or_default()].concat();
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    let head = Bytes::from([b"{\"status\":", &*status, b","].concat());
+    let mut watches = snapshot.json(shown);
+    watches.advance(1);
+    let parts = [head, watches].map(Ok::<_, Infallible>);
+    let body = Body::from_stream(tokio_stream::iter(parts));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 async fn states() -> Json<States> {

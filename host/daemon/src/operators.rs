@@ -86,7 +86,7 @@ impl Daemon {
                 drop(reply.send(self.overview()));
             }
             DaemonRequest::Snapshot(reply) => {
-                let left: Vec<_> = self.registry.ids().collect();
+                let left: Vec<_> = self.registry.ids_by_name().collect();
                 self.waiting.surveys.push_back(SnapshotInProgress {
                     seen: Vec::with_capacity(left.len()),
                     left: left.into_iter(),

@@ -1,6 +1,6 @@
 //! The watches now in force, each with its machine, and what a new configuration changes. Pure: no clock, no I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -61,7 +61,8 @@ impl ActiveWatch {
 pub struct ActiveWatches {
     /// Boxed, because a map has room to spare.
     entries: HashMap<WatchId, Box<ActiveWatch>>,
-    names: HashMap<Arc<str>, WatchId>,
+    /// In order, as whoever looks at all wants them.
+    names: BTreeMap<Arc<str>, WatchId>,
     /// Removed watches that still run: should one come back, its runs are its own to wait for.
     leaving: HashMap<Arc<str>, WatchId>,
     timers: BTreeSet<(Duration, WatchId)>,
@@ -234,6 +235,11 @@ impl ActiveWatches {
 
     pub fn ids(&self) -> impl Iterator<Item = WatchId> {
         self.entries.keys().copied()
+    }
+
+    /// All of them, those of the configuration in the order of their names.
+    pub fn ids_by_name(&self) -> impl Iterator<Item = WatchId> {
+        self.names.values().chain(self.leaving.values()).copied()
     }
 
     /// Takes over the watches of a new configuration. A watch is known by its name; one that means the same is left alone.

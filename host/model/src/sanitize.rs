@@ -34,6 +34,10 @@ pub fn escaped(text: &str) -> String {
 
 /// A text on one line: ends of lines and tabs are blanks, and what else is harmful is shown as an escape.
 pub fn line(text: &str) -> String {
+    // As most are, and there may be a hundred thousand.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     let text = text.replace("\r\n", " ").replace(['\n', '\r', '\t'], " ");
     escaped(text.trim())
 }

@@ -29,6 +29,10 @@ const ANSWER_MAX: usize = 256 << 20;
 /// Largest answer that refuses.
 const PROBLEM_MAX: usize = 64 << 10;
 
+#[derive(Debug, thiserror::Error)]
+#[error("it has more than {} MiB", ANSWER_MAX >> 20)]
+struct TooLarge;
+
 /// A way to a daemon.
 pub(super) struct Client {
     socket: PathBuf,
@@ -142,11 +146,20 @@ impl Client {
         let answered = async {
             let response = self.send(method, path, None).await?;
             let response = accepted(response, &what).await?;
-            let body = axum::body::to_bytes(Body::new(response.into_body()), ANSWER_MAX).await;
-            body.map_err(|error| OperateError::CutOff {
-                what: what.clone(),
-                error,
-            })
+            let mut parts = Body::new(response.into_body()).into_data_stream();
+            let mut bytes = Vec::new();
+            while let Some(part) = parts.next().await {
+                let cut_off = |error| OperateError::CutOff {
+                    what: what.clone(),
+                    error,
+                };
+                let part = part.map_err(cut_off)?;
+                if bytes.len() + part.len() > ANSWER_MAX {
+                    return Err(cut_off(axum::Error::new(TooLarge)));
+                }
+                bytes.extend_from_slice(&part);
+            }
+            Ok(Bytes::from(bytes))
         };
         let bytes = tokio::time::timeout(patience, answered)
             .await

@@ -30,14 +30,8 @@ pub(super) fn tone_of(watch: &WatchSummary) -> Tone {
 
 /// Puts those in trouble first, then those that do something; among like ones those that lag most.
 pub(super) fn sort(watches: &mut [WatchSummary]) {
-    watches.sort_by_cached_key(|watch| {
-        (
-            watch.state.place(),
-            watch.behind_since.is_none(),
-            watch.behind_since,
-            watch.name.clone(),
-        )
-    });
+    let place = |watch: &WatchSummary| (watch.state.place(), watch.behind_since.is_none(), watch.behind_since);
+    watches.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)));
 }
 
 /// What the colour of a run says.

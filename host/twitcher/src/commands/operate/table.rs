@@ -6,7 +6,12 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table as Grid, Width,
 };
 
+use unicode_width::UnicodeWidthStr;
+
 use super::theme::{Theme, Tone};
+
+/// Blanks between columns.
+const GAP: usize = 2;
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,45 @@ impl Table {
                 cells.into_iter().any(|(text, _)| !text.is_empty())
             })
             .collect();
+        match look.width.is_none() && !look.colour {
+            true => self.plain(&used),
+            false => self.painted(&used, look),
+        }
+    }
+
+    /// As files and pipes get it, in which nothing is cut or painted: of a hundred thousand rows that takes a fifth of the time.
+    fn plain(&self, used: &[usize]) -> String {
+        let width_of = |at: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(at));
+            let widths = cells.map(|(text, _)| text.width());
+            widths.chain([self.columns[at].heading.width()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = used.iter().map(|at| width_of(*at)).collect();
+        let mut text = String::new();
+        let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+            let begin = text.len();
+            for ((cell, at), width) in cells.zip(used).zip(&widths) {
+                let missing = width.saturating_sub(cell.width());
+                let (before, after) = if self.columns[*at].right {
+                    (missing, 0)
+                } else {
+                    (0, missing)
+                };
+                text.extend(std::iter::repeat_n(' ', before));
+                text.push_str(cell);
+                text.extend(std::iter::repeat_n(' ', after + GAP));
+            }
+            text.truncate(begin + text[begin..].trim_end().len());
+            text.push('\n');
+        };
+        line(&mut used.iter().map(|at| self.columns[*at].heading));
+        for row in &self.rows {
+            line(&mut used.iter().filter_map(|at| row.get(*at)).map(|(text, _)| text.as_str()));
+        }
+        text.replace(TIE, " ")
+    }
+
+    fn painted(&self, used: &[usize], look: &Theme) -> String {
         let mut grid = Grid::new();
         // What comfy-table would find out about the terminal, `look` knows.
         grid.force_no_tty()
@@ -112,7 +156,7 @@ impl Table {
                 continue;
             };
             let Column { right, cut, .. } = self.columns[*at];
-            column.set_padding((0, if index + 1 == used.len() { 0 } else { 2 }));
+            column.set_padding((0, if index + 1 == used.len() { 0 } else { GAP as u16 }));
             if right {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -185,4 +229,38 @@ const TIE: char = '\u{a0}';
 /// The text without places where [`fields`] would begin another line: commands are to be copied whole.
 pub(super) fn together(text: &str) -> String {
     text.replace(' ', "\u{a0}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gets_what_a_terminal_without_end_would() {
+        let mut table = Table::new(&[
+            cut("WATCH", 16),
+            whole("STATE"),
+            number("BEHIND"),
+            cut("NOTHING", 4),
+            cut("WHY", 8),
+        ]);
+        for (name, state, behind, why) in [
+            ("repo", "armed", "", ""),
+            ("数据 and more", "behind", "3 min", "no permission\u{a0}yet"),
+            ("e\u{301}tat-👩‍👩‍👧", "up", "12 s", " padded "),
+            ("", "a longer state", "1 h", "x"),
+        ] {
+            let cells = [name, state, behind, "", why];
+            table.row(cells.map(|cell| (cell.to_owned(), Some(Tone::Good))));
+        }
+        let look = Theme {
+            width: None,
+            colour: false,
+            now: jiff::Timestamp::UNIX_EPOCH,
+            zone: None,
+        };
+        let plain = table.plain(&[0, 1, 2, 4]);
+        assert_eq!(plain, table.painted(&[0, 1, 2, 4], &look));
+        assert_eq!(plain, table.render(&look));
+    }
 }
