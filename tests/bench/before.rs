@@ -11,10 +11,13 @@ use crate::table::Table;
 const TURNS: usize = 5;
 const ROUNDS: &str = "100";
 
-/// What `plugin bench` calls what it measures, now and before.
+/// What `plugin bench` calls what it measures, now and before. Where none waited each was made for its run.
 const ROWS: [&[&str]; 3] = [
     &["component, from request to ended", "component, from request to reaped"],
-    &["component, by a process that waited"],
+    &[
+        "component, by a process that waited",
+        "component, from request to reaped",
+    ],
     &["/bin/true through the launcher"],
 ];
 
@@ -36,6 +39,12 @@ pub fn programs() -> Vec<PathBuf> {
     std::iter::once(ours).chain(program()).collect()
 }
 
+/// Whether processes can wait for the next run of a component. An older program refuses a configuration that says how many.
+pub fn has_warm(program: &Path) -> bool {
+    let help = Command::new(program).args(["run", "--help"]).output().unwrap();
+    String::from_utf8_lossy(&help.stdout).contains("--warm-memory")
+}
+
 /// `plugin bench` of both.
 pub fn measure(table: &mut Table, component: &Path) {
     let before = program();
@@ -48,7 +57,6 @@ pub fn measure(table: &mut Table, component: &Path) {
         ] {
             let Some(text) = text else { continue };
             for (row, (now, then)) in ROWS.iter().zip(&mut samples) {
-                // An older one has no processes that wait.
                 let times = if of_ours { now } else { then };
                 times.extend(row.iter().find_map(|row| time_of(&text, row)));
             }

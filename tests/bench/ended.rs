@@ -33,6 +33,11 @@ impl Watching {
         let (dir, config) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut text = String::new();
         for (index, (_, action)) in actions.iter().enumerate() {
+            let action = match before::has_warm(program) {
+                true => action.clone(),
+                // Each is made for its run.
+                false => action.replace(", warm = 0", "").replace(", warm = 1", ""),
+            };
             writer
                 .create(&format!("{root}/{index}"), b"start", &options)
                 .await

@@ -5,17 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-
 use super::trial::{Bench, Trial, TrialError, shown};
 use twitcher_launch::{Launcher, RunReport};
 use twitcher_model::{Action, Outcome, WasmAction, Watch};
 
-/// How long nothing is measured after a run of a component.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// Measures a component: `rounds` calls in a process made for it, and as many in one that waited, each beside a run of `/bin/true` through the
-/// launcher, and one as any program would start it. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
+/// Measures a component: `rounds` calls in a process made for it, each beside a run of `/bin/true` through the launcher and one as any program
+/// would start it, and as many calls in one that waited. Returns a table. Must be called in a `LocalSet` on a current-thread runtime.
 pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds: usize) -> Result<String, TrialError> {
     let mut bench = Bench::new(launcher, trial.tree.as_deref())?;
     let program = Arc::new(Watch {
@@ -23,13 +18,11 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         ..Watch::clone(watch)
     });
     let (cold, warm) = (kept(watch, 0), kept(watch, 1));
-    let watch = &cold;
-    let can_wait = bench.keep_warm(&warm);
     let event = trial.change.event;
     let mut figures = Figures::default();
     // The first call loads the native code.
     let first = Instant::now();
-    let report = bench.run(watch, event, trial.observation()).await?;
+    let report = bench.run(&cold, event, trial.observation()).await?;
     let first = first.elapsed();
     if !report.outcome.is_success() {
         return Err(TrialError::Refused(format!(
@@ -38,15 +31,10 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         )));
     }
     for _ in 0..rounds {
-        if can_wait {
-            // It is made at the end of the last round, and nothing is measured meanwhile.
-            bench.wait_until_warm().await?;
-        }
         let since = Instant::now();
-        let report = bench.run(watch, event, trial.observation()).await?;
+        let report = bench.run(&cold, event, trial.observation()).await?;
         figures.component(since.elapsed(), &report);
-        // Its process is taken apart meanwhile, beside nothing that is measured. What is measured then finds no processor that was idle.
-        sleep(PAUSE).await;
+        // Its process is taken apart meanwhile, beside nothing that is measured.
         spawn_true()?;
         let since = Instant::now();
         bench.run(&program, event, trial.observation()).await?;
@@ -54,7 +42,12 @@ pub async fn bench(trial: &Trial, watch: &Arc<Watch>, launcher: Launcher, rounds
         let since = Instant::now();
         spawn_true()?;
         figures.command.push(since.elapsed());
-        if can_wait {
+    }
+    // Only now: while one is made nothing else can be measured, and who waits for it finds the processors asleep.
+    if bench.keep_warm(&warm) {
+        for _ in 0..rounds {
+            bench.wait_until_warm().await?;
+            spawn_true()?;
             let since = Instant::now();
             let report = bench.run(&warm, event, trial.observation()).await?;
             figures.warm(since.elapsed(), &report);
