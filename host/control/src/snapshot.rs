@@ -105,8 +105,11 @@ impl Snapshots {
     }
 }
 
-/// In the order of their names. Each is moved once, for they are large.
+/// In the order of their names, in which they mostly come. Each is moved once, for they are large.
 fn by_name(watches: Vec<WatchFacts>) -> Vec<WatchFacts> {
+    if watches.is_sorted_by_key(|watched| &watched.watch.name) {
+        return watches;
+    }
     let mut order: Vec<usize> = (0..watches.len()).collect();
     order.sort_unstable_by(|a, b| watches[*a].watch.name.cmp(&watches[*b].watch.name));
     let mut watches: Vec<Option<WatchFacts>> = watches.into_iter().map(Some).collect();
