@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::program;
 use crate::table::Table;
 
 /// How often each program measures, in turns.
@@ -21,22 +22,12 @@ const ROWS: [&[&str]; 3] = [
     &["/bin/true through the launcher"],
 ];
 
-/// The program to compare with, if one is named.
-pub fn program() -> Option<PathBuf> {
-    let named = std::env::var_os("TWITCHER_BENCH_BASE").filter(|name| !name.is_empty())?;
-    let program = PathBuf::from(&named);
-    assert!(
-        program.is_file(),
-        "BASE={}: there is no such program",
-        program.display()
-    );
-    Some(program)
-}
-
 /// This program, and the one to compare with if one is named.
 pub fn programs() -> Vec<PathBuf> {
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_twitcher"));
-    std::iter::once(ours).chain(program()).collect()
+    let ours = program::ours().to_owned();
+    std::iter::once(ours)
+        .chain(program::before().map(Path::to_owned))
+        .collect()
 }
 
 /// Whether processes can wait for the next run of a component. An older program refuses a configuration that says how many.
@@ -47,13 +38,13 @@ pub fn has_warm(program: &Path) -> bool {
 
 /// `plugin bench` of both.
 pub fn measure(table: &mut Table, component: &Path) {
-    let before = program();
-    let ours = Path::new(env!("CARGO_BIN_EXE_twitcher"));
+    let before = program::before();
+    let ours = program::ours();
     let mut samples = ROWS.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..TURNS {
         for (text, of_ours) in [
             (Some(bench(ours, component)), true),
-            (before.as_deref().map(|before| bench(before, component)), false),
+            (before.map(|before| bench(before, component)), false),
         ] {
             let Some(text) = text else { continue };
             for (row, (now, then)) in ROWS.iter().zip(&mut samples) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::peer::Peer;
+use crate::program;
 use crate::table::Table;
 use crate::{median, ms, ratio};
 
@@ -121,7 +122,7 @@ impl Place {
 }
 
 fn twitcher() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_twitcher"))
+    Command::new(program::ours())
 }
 
 /// Another version is put in force while the daemon runs; its watch acts at once, because it was changed.

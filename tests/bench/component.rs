@@ -16,6 +16,7 @@ use twitcher_sandbox::code_cache::CodeCache;
 
 use crate::launching::{Spawner, command_true};
 use crate::machine::fork_exit;
+use crate::program;
 use crate::table::Table;
 use crate::{before, median, ms, ratio};
 
@@ -32,7 +33,7 @@ pub async fn measure(table: &mut Table) {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let components = CodeCache::new(env!("CARGO_BIN_EXE_twitcher").into(), dir.path().join("cache"));
+    let components = CodeCache::new(program::ours().into(), dir.path().join("cache"));
     let size = fs::metadata(&file).unwrap().len() / 1024;
     let begin = Instant::now();
     let component = resolve(&components, &file);

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::peer::Peer;
+use crate::program;
 use crate::reacting::Actions;
 use crate::table::Table;
 use crate::{median, ratio};
@@ -38,7 +39,7 @@ impl Watched {
         let watch = format!("RegisterWatch('/f', Exec({:?}))\n", actions.program);
         fs::write(config.join("a.twc"), watch).unwrap();
         let state = tempfile::tempdir().unwrap();
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+        let mut daemon = Command::new(program::ours());
         daemon.args(["run", "--tree"]).arg(&tree).arg("--config").arg(config);
         daemon.arg("--state-dir").arg(state.path());
         daemon.arg("--logfile").arg(dir.join("log"));

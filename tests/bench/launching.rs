@@ -1,7 +1,6 @@
 //! The launcher beside `std::process::Command`.
 
 use std::hint::black_box;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use twitcher_launch::{Invocation, Launcher, Launches, Purpose, RunEvent, RunReport, SecretValues, protocol::Task};
 use twitcher_model::{Identity, ProcessSettings, RunId};
 
+use crate::program;
 use crate::table::Table;
 use crate::{median, ms, ratio};
 
@@ -54,7 +54,7 @@ pub struct Spawner {
 
 impl Spawner {
     pub fn new() -> Self {
-        let launcher = Launcher::spawn(Path::new(env!("CARGO_BIN_EXE_twitcher")), &["launcher"]).unwrap();
+        let launcher = Launcher::spawn(program::ours(), &["launcher"]).unwrap();
         let pid = launcher.pid();
         let (launches, events) = Launches::start(launcher, 100, None).unwrap();
         let process = ProcessSettings {

@@ -14,6 +14,7 @@ mod machine;
 mod many;
 mod operating;
 mod peer;
+mod program;
 mod reacting;
 mod rollout;
 mod scale;

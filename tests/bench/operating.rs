@@ -12,6 +12,7 @@ use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::many::{self, MANY};
 use crate::peer::Peer;
+use crate::program;
 use crate::reacting::Actions;
 use crate::support::http::browse;
 use crate::support::until;
@@ -49,7 +50,7 @@ pub async fn measure(table: &mut Table) {
     fs::write(config.path().join("ours.twc"), watch).unwrap();
     let (log, socket) = (dir.path().join("log"), dir.path().join("control"));
     let address = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+    let mut command = Command::new(program::ours());
     command.args(["run", "--zk", &servers, "--http", &address, "--config"]);
     command.arg(config.path()).arg("--control").arg(&socket);
     command
@@ -148,7 +149,7 @@ fn requests(report: &str) -> usize {
 }
 
 fn timed(arguments: &[&str]) -> Duration {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+    let mut command = Command::new(program::ours());
     command
         .args(arguments)
         .env_remove("LD_LIBRARY_PATH")
@@ -170,7 +171,7 @@ fn terminal(control: &str) -> Duration {
     let mut reader = File::from(terminal.master);
     // What is not read holds up whoever writes. An error is its end.
     let reader = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).map(drop));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+    let mut command = Command::new(program::ours());
     command.args(["status", "--control", control]);
     command.env_remove("LD_LIBRARY_PATH").stdout(terminal.slave);
     let begin = Instant::now();

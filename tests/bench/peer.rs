@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::program;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Argument with which this program becomes a peer.
@@ -65,7 +67,7 @@ impl Peer {
     }
 
     fn daemon(servers: &str, config: &Path, state: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+        let mut command = Command::new(program::ours());
         command.args(["run", "--zk", servers, "--config"]).arg(config);
         command.arg("--state-dir").arg(state);
         command

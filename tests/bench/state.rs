@@ -17,6 +17,7 @@ use twitcher_state::{EndedRun, Handled, History, HistoryLimits, StartedRun, Stat
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::peer::Peer;
+use crate::program;
 use crate::reacting::Actions;
 use crate::support::zookeeper::ZooKeeperServer;
 use crate::table::Table;
@@ -80,7 +81,7 @@ async fn latency(table: &mut Table) {
 }
 
 fn daemon(tree: &Path, conf: &Path, state: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twitcher"));
+    let mut command = Command::new(program::ours());
     command.args(["run", "--tree"]).arg(tree).arg("--config").arg(conf);
     command.arg("--state-dir").arg(state).stderr(Stdio::null());
     command
