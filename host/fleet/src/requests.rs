@@ -103,7 +103,8 @@ pub(crate) async fn stat(client: &Client, path: &str) -> Reply<Option<Stat>> {
     answered(path, client.check_stat(path)).await
 }
 
-/// The stat of a znode, and what tells of its next creation, change or deletion.
+/// The stat of a znode, and what tells of its next creation, change or deletion. Not for one that the session watches by [`watch_below`]: a server
+/// keeps one mode for both, that of the last.
 pub(crate) async fn stat_and_watch(client: &Client, path: &str) -> Reply<(Option<Stat>, OneshotWatcher)> {
     answered(path, client.check_and_watch_stat(path)).await
 }

@@ -89,15 +89,15 @@ impl Table {
     fn plain(&self, used: &[usize]) -> String {
         let width_of = |at: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(at));
-            let widths = cells.map(|(text, _)| text.width());
-            widths.chain([self.columns[at].heading.width()]).max().unwrap_or(0)
+            let widths = cells.map(|(text, _)| width(text));
+            widths.chain([width(self.columns[at].heading)]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = used.iter().map(|at| width_of(*at)).collect();
         let mut text = String::new();
         let mut line = |cells: &mut dyn Iterator<Item = &str>| {
             let begin = text.len();
-            for ((cell, at), width) in cells.zip(used).zip(&widths) {
-                let missing = width.saturating_sub(cell.width());
+            for ((cell, at), room) in cells.zip(used).zip(&widths) {
+                let missing = room.saturating_sub(width(cell));
                 let (before, after) = if self.columns[*at].right {
                     (missing, 0)
                 } else {
@@ -169,6 +169,15 @@ impl Table {
             };
         }
         lines(&grid)
+    }
+}
+
+/// Columns that a text takes.
+fn width(text: &str) -> usize {
+    // Most are, and to look at each character of the others takes much longer.
+    match text.is_ascii() {
+        true => text.len(),
+        false => text.width(),
     }
 }
 
