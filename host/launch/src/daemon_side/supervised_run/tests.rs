@@ -115,13 +115,17 @@ async fn a_run_that_had_ended_by_itself_is_not_past_its_timeout() {
         stage.run.invocation.process = Arc::new(settings);
         stage.run.talk = None;
         let pid = Pid::from_raw(stage.process.id() as i32);
-        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+        // Not one that whoever runs tests in the background may have had them ignore.
+        nix::sys::signal::kill(pid, Signal::SIGUSR1).unwrap();
         // Not waited for.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         waitid(Id::Pid(pid), peek).unwrap();
         std::thread::sleep(Duration::from_millis(2));
         let over = stage.run.supervise(&Arc::new(Semaphore::new(1))).await;
-        let ended = Outcome::Signaled { signal: 2, core: false };
+        let ended = Outcome::Signaled {
+            signal: Signal::SIGUSR1 as i32,
+            core: false,
+        };
         assert_eq!(over.report.unwrap().outcome, ended);
     }
 }
